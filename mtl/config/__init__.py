@@ -1,0 +1,23 @@
+"""Configs: the default, its checks, its overrides, and the resolved trial with its hash."""
+
+from mtl.config.default import Config, ConfigError, default
+from mtl.config.fields import Flat, check, flatten, override, parse
+from mtl.config.load import is_ours, load
+from mtl.config.resolve import Step, Trial, canonical, resolve
+
+__all__ = [
+    "Config",
+    "ConfigError",
+    "Flat",
+    "Step",
+    "Trial",
+    "canonical",
+    "check",
+    "default",
+    "flatten",
+    "is_ours",
+    "load",
+    "override",
+    "parse",
+    "resolve",
+]

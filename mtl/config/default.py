@@ -1,0 +1,134 @@
+"""The default config: every field there is, with what it may hold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import ml_collections
+
+Config = ml_collections.ConfigDict
+
+
+class ConfigError(ValueError):
+    """A mistake in a config: one sentence that names the field, the value and what would be right."""
+
+
+def default() -> Config:
+    """Return the default config, locked: a key that is not in it is an error.
+
+    Durations have their unit in the name, and exactly one of ``total_steps``, ``total_epochs``, ``total_examples``
+    is set (not 0) in each of ``source`` and ``target``.
+    """
+    c = Config()
+    c.name = ""  # The study's name: a work directory belongs to one study.
+    c.seed = 0  # The replicate: source model, subset, split and initialisation all come from it.
+    c.regime = "finetune"  # A name in mtl.regimes.REGIMES; a config file may register its own.
+
+    c.data = Config()
+    c.data.name = "digits"  # A name in mtl.data.SOURCES; a config file may register its own.
+    c.data.options = Config()  # Passed to the data set.
+    c.data.source = ("identity",)  # Source tasks.
+    c.data.target = "even"  # The target task.
+    c.data.target_size = 100  # n: present target labels, validation included.
+    c.data.target_pool = 500  # Rows that the n are drawn from, nested in n.
+    c.data.val_fraction = 0.2  # Share of the n that is validation.
+    c.data.test_size = 500  # Fixed stratified test set of the target.
+    c.data.source_size = 797  # Rows of the source pool, disjoint from the target's.
+    c.data.source_val_size = 97  # Of these, source validation.
+    c.data.shuffle_source_labels = False  # A control: source labels carry nothing.
+    c.data.normalize = "none"  # Or "standardize", fitted on the training rows of the first phase.
+
+    c.model = Config()
+    c.model.name = "mlp"  # A name in mtl.models.MODELS; a config file may register its own.
+    c.model.options = Config()  # Passed to the backbone.
+    c.model.head_init = "zeros"  # Or "lecun_normal".
+
+    c.lr = 1e-3  # The regime's own learning rate.
+    c.source_lr = 1e-3  # That of source phases.
+    c.batch_size = 32  # B rows, drawn with replacement.
+    c.source = _duration()
+    c.target = _duration()
+    c.source_sampling = "proportional"  # How the tasks of a source phase mix.
+    c.joint_sampling = "per_task"  # How source and target mix.
+    c.temperature = 1.0  # Of "temperature" sampling.
+    c.trunk_mode = "eval"  # Frozen blocks in eval mode, or "train".
+    c.select = "last"  # What goes on to the next phase; "best" on validation.
+    c.evaluations = 6  # Validations a phase, evenly spaced.
+
+    c.optimizer = Config()
+    c.optimizer.name = "adam"  # Or "sgd".
+    c.optimizer.momentum = 0.9  # Adam's b1, SGD's momentum.
+    c.optimizer.b2 = 0.999
+    c.optimizer.nesterov = False
+    c.optimizer.weight_decay = 0.0  # Decoupled.
+    c.optimizer.schedule = "constant"  # Or "cosine".
+    c.optimizer.warmup = 0.0  # Share of a phase's steps.
+    c.optimizer.clip = 0.0  # Global norm of trainable gradients; 0 for none.
+
+    c.loss = Config()
+    c.loss.denominator = "examples"  # Or "labels", "tasks".
+    c.loss.weights = Config()  # Per task.
+    c.task_options = Config()  # Per task: pos_weight, label_smoothing, focal_gamma.
+    c.metric = ""  # The target's metric in tables; empty for its kind's default.
+
+    c.init = Config()
+    c.init.path = ""  # A model.safetensors (or an Orbax checkpoint) to begin from.
+    c.init.fresh = ()  # Patterns of parameters that are not loaded.
+    c.init.rename = ()  # Pairs (pattern, replacement) on loaded paths.
+    c.save_model = True  # Keep each trial's parameters.
+
+    c.tune = Config()  # How a sweep tunes the source's rate, once.
+    c.tune.source_lr = ()  # Candidates; empty to use source_lr as it is.
+    c.tune.seeds = (0, 1, 2, 3, 4)  # Replicates whose source validation decides.
+
+    c.report = Config()
+    c.report.question = ""  # One sentence.
+    c.report.baseline = "scratch"
+    c.report.margin = 0.02  # Equivalence: within this of the baseline, in the metric's unit.
+    return c.lock()
+
+
+def _duration() -> Config:
+    c = Config()
+    c.total_steps = 0
+    c.total_epochs = 0.0
+    c.total_examples = 0
+    return c
+
+
+#: Sections whose keys are free: a data set's, a backbone's or a task's own options.
+FREE = ("data.options", "model.options", "loss.weights", "task_options")
+
+_SAMPLINGS = ("per_task", "proportional", "temperature")
+
+#: (field, what it accepts, what would be right)
+RANGES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+    ("seed", lambda v: 0 <= v < 2**32, "an integer from 0 to 4294967295"),
+    ("data.target_size", lambda v: v >= 2, "at least 2 (one training and one validation label)"),
+    ("data.target_pool", lambda v: v >= 2, "at least 2"),
+    ("data.val_fraction", lambda v: 0 < v < 1, "between 0 and 1"),
+    ("data.test_size", lambda v: v >= 1, "at least 1"),
+    ("data.source_size", lambda v: v >= 1, "at least 1"),
+    ("data.source_val_size", lambda v: v >= 0, "at least 0"),
+    ("data.normalize", lambda v: v in ("none", "standardize"), '"none" or "standardize"'),
+    ("lr", lambda v: math.isfinite(v) and v > 0, "a finite number above 0"),
+    ("source_lr", lambda v: math.isfinite(v) and v > 0, "a finite number above 0"),
+    ("batch_size", lambda v: v >= 1, "at least 1"),
+    ("source_sampling", lambda v: v in _SAMPLINGS, '"per_task", "proportional" or "temperature"'),
+    ("joint_sampling", lambda v: v in _SAMPLINGS, '"per_task", "proportional" or "temperature"'),
+    ("temperature", lambda v: math.isfinite(v) and v > 0, "a finite number above 0"),
+    ("trunk_mode", lambda v: v in ("eval", "train"), '"eval" or "train"'),
+    ("select", lambda v: v in ("last", "best"), '"last" or "best"'),
+    ("evaluations", lambda v: v >= 1, "at least 1"),
+    ("optimizer.name", lambda v: v in ("adam", "sgd"), '"adam" or "sgd"'),
+    ("optimizer.momentum", lambda v: 0 <= v < 1, "in [0, 1)"),
+    ("optimizer.b2", lambda v: 0 <= v < 1, "in [0, 1)"),
+    ("optimizer.weight_decay", lambda v: math.isfinite(v) and v >= 0, "a finite number, at least 0"),
+    ("optimizer.schedule", lambda v: v in ("constant", "cosine"), '"constant" or "cosine"'),
+    ("optimizer.warmup", lambda v: 0 <= v <= 1, "in [0, 1]"),
+    ("optimizer.clip", lambda v: math.isfinite(v) and v >= 0, "a finite number, at least 0 (0: no clipping)"),
+    ("loss.denominator", lambda v: v in ("examples", "labels", "tasks"), '"examples", "labels" or "tasks"'),
+    ("report.margin", lambda v: math.isfinite(v) and v > 0, "a finite number above 0"),
+)

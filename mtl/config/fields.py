@@ -1,0 +1,193 @@
+"""A config as a flat dictionary of fields: overriding, reading from the command line, checking.
+
+Sweeps resolve thousands of trials, so everything past the config file works on plain flat dictionaries:
+``{"data.target_size": 20, "model.options": {"hidden": (64, 64)}, …}``, where free sections are values of their own.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from mtl.config.default import FREE, RANGES, Config, ConfigError, default
+from mtl.tasks import suggest
+
+Flat = dict[str, Any]
+
+
+def flatten(config: Config) -> Flat:
+    """Return a config's fields, ``{"a.b": value}``; free sections are plain dictionaries.
+
+    >>> flatten(default())["data.target_size"]
+    100
+    """
+    flat: Flat = {}
+
+    def visit(node: Config, prefix: str) -> None:
+        for key, value in node.items():
+            path = f"{prefix}{key}"
+            if isinstance(value, Config) and path not in FREE:
+                visit(value, f"{path}.")
+            else:
+                flat[path] = value.to_dict() if isinstance(value, Config) else value
+
+    visit(config, "")
+    return flat
+
+
+_KNOWN = flatten(default())
+
+
+def override(flat: Flat, changes: Mapping[str, Any]) -> Flat:
+    """Return the fields with some changed.
+
+    Args:
+      flat: as ``flatten`` returns them.
+      changes: ``{"data.target_size": 20}``; keys inside free sections may be new.
+
+    Raises:
+      ConfigError: for a field that does not exist or a value of another type.
+
+    >>> override(flatten(default()), {"data.target_size": 20})["data.target_size"]
+    20
+    >>> override(flatten(default()), {"data.targt_size": 20})
+    Traceback (most recent call last):
+    ...
+    mtl.config.default.ConfigError: config.data.targt_size does not exist; did you mean "data.target_size"?
+    """
+    new = dict(flat)
+    for path, value in changes.items():
+        section = next((s for s in FREE if path.startswith(f"{s}.")), None)
+        if section:
+            new[section] = _set_inside(new[section], path.removeprefix(f"{section}.").split("."), value)
+        elif path in flat:
+            new[path] = coerce(path, value, flat[path])
+        else:
+            raise ConfigError(unknown(path, flat))
+    return new
+
+
+def _set_inside(node: Any, keys: list[str], value: Any) -> dict[str, Any]:
+    node = dict(node) if isinstance(node, Mapping) else {}
+    node[keys[0]] = value if len(keys) == 1 else _set_inside(node.get(keys[0]), keys[1:], value)
+    return node
+
+
+def unknown(path: str, known: Mapping[str, Any]) -> str:
+    """Return the sentence for a field that does not exist."""
+    hint = suggest(path, known).split("Valid:")[0].strip()
+    if not hint:  # Perhaps the section was left out, or only it was given.
+        last = path.rsplit(".", 1)[-1]
+        near = [k for k in known if k.rsplit(".", 1)[-1] == last]
+        inside = [k for k in known if k.startswith(f"{path}.")]
+        if inside:
+            return f"config.{path} is a section; its fields: {', '.join(inside)}"
+        hint = f'did you mean "{near[0]}"?' if near else f"the fields are: {', '.join(sorted(known))}"
+    return f"config.{path} does not exist; {hint}"
+
+
+def coerce(path: str, value: Any, old: Any) -> Any:
+    """Return ``value`` with the type of ``old``, or refuse it."""
+    if isinstance(old, bool) or isinstance(value, bool):
+        ok = isinstance(value, bool) and isinstance(old, bool)
+    elif isinstance(old, float):
+        ok = isinstance(value, (int, float))
+        value = float(value) if ok else value
+    elif isinstance(old, tuple):
+        ok = isinstance(value, (tuple, list))
+        value = tuple(value) if ok else value
+    elif isinstance(old, dict):
+        ok = isinstance(value, Mapping)
+        value = dict(value) if ok else value
+    else:
+        ok = isinstance(value, type(old))
+    if not ok:
+        raise ConfigError(f"config.{path} = {value!r}: must be of type {type(old).__name__}, like {old!r}")
+    return value
+
+
+def parse(path: str, text: str, flat: Flat) -> Any:
+    """Return the value that ``--config.path=text`` stands for, by the type of the field's present value.
+
+    Raises:
+      ConfigError: if the text cannot be read as that type.
+
+    >>> parse("data.source", "even,prime", flatten(default()))
+    ('even', 'prime')
+    >>> parse("lr", "1e-4", flatten(default()))
+    0.0001
+    """
+    old = flat.get(path)
+    if isinstance(old, str):
+        return text
+    if isinstance(old, bool):
+        words = {"true": True, "false": False, "1": True, "0": False}
+        if text.lower() not in words:
+            raise ConfigError(f"config.{path} = {text}: must be true or false")
+        return words[text.lower()]
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        if isinstance(old, float) and text.lower() in ("nan", "inf", "-inf", "+inf"):
+            return float(text)  # Read, so that the range check can say what would be right.
+        if isinstance(old, tuple):
+            return tuple(part.strip() for part in text.strip("()").split(",") if part.strip())
+        if old is None:
+            return text
+        raise ConfigError(f"config.{path} = {text}: must be of type {type(old).__name__}, like {old!r}") from None
+    if isinstance(old, tuple) and not isinstance(value, (tuple, list)):
+        return (value,)
+    return value
+
+
+def check(flat: Flat) -> None:
+    """Check every field's name, type and range, before anything is compiled.
+
+    Raises:
+      ConfigError: for the first value that cannot be, naming the field, the value and what would be right.
+
+    >>> check(override(flatten(default()), {"lr": -1.0}))
+    Traceback (most recent call last):
+    ...
+    mtl.config.default.ConfigError: config.lr = -1.0: must be a finite number above 0
+    """
+    for path, value in flat.items():
+        if path not in _KNOWN:
+            raise ConfigError(unknown(path, _KNOWN))
+        coerce(path, value, _KNOWN[path])
+    if missing := _KNOWN.keys() - flat.keys():
+        raise ConfigError(f"config.{min(missing)} is missing: a config begins with mtl.config.default()")
+    for path, accepts, right in RANGES:
+        if not accepts(flat[path]):
+            raise ConfigError(f"config.{path} = {flat[path]!r}: must be {right}")
+    for section in ("source", "target"):
+        duration(section, flat)
+    for value in flat["tune.source_lr"]:
+        if not isinstance(value, (int, float)) or not (math.isfinite(value) and value > 0):
+            raise ConfigError(f"config.tune.source_lr holds {value!r}: must hold finite numbers above 0")
+    if flat["optimizer.nesterov"] and flat["optimizer.name"] != "sgd":
+        raise ConfigError('config.optimizer.nesterov = True: is for optimizer.name = "sgd"')
+
+
+def duration(section: str, flat: Mapping[str, Any]) -> tuple[str, float]:
+    """Return (unit, amount) of a section's duration.
+
+    Raises:
+      ConfigError: unless exactly one of the three units is set.
+    """
+    names = [f"{section}.{unit}" for unit in ("total_steps", "total_epochs", "total_examples")]
+    given = []
+    for name in names:
+        if not math.isfinite(flat[name]) or flat[name] < 0:
+            raise ConfigError(f"config.{name} = {flat[name]}: must be a finite number, at least 0 (0: not set)")
+        if flat[name]:
+            given.append(name)
+    if len(given) != 1:
+        what = " and ".join(f"{n} = {flat[n]:g}" for n in given) or "nothing"
+        raise ConfigError(
+            f"config.{section}: {what} set: set exactly one of total_steps, total_epochs, total_examples "
+            "(0: not set)"
+        )
+    return given[0].rsplit(".", 1)[-1], flat[given[0]]

@@ -1,0 +1,262 @@
+"""From a config to a fully resolved trial: the regime expanded, every rate a number, every duration in steps."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mtl import regimes
+from mtl.config.default import ConfigError
+from mtl.config.fields import Flat, check, duration
+from mtl.models import Model, build
+from mtl.tasks import METRICS, Task, suggest
+
+#: The version of the resolved config's format.
+FORMAT = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One fully resolved phase.
+
+    Attributes:
+      tasks: names of the tasks whose labels it sees.
+      trainable, fresh: patterns on whole parameter paths.
+      lr: learning rate.
+      steps: how many updates.
+      batch: B.
+      sampling, temperature, trunk_mode, select: see ``train.program.Program``.
+    """
+
+    tasks: tuple[str, ...]
+    trainable: tuple[str, ...]
+    fresh: tuple[str, ...]
+    lr: float
+    steps: int
+    batch: int
+    sampling: str
+    temperature: float
+    trunk_mode: str
+    select: str
+
+    @property
+    def rows(self) -> int:
+        """Rows of a batch."""
+        return self.batch * (len(self.tasks) if self.sampling == "per_task" else 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """One fully resolved config.
+
+    Attributes:
+      config: what decides the result, and nothing else, as JSON types.
+    """
+
+    config: dict[str, Any]
+
+    @property
+    def json(self) -> str:
+        """The canonical JSON: sorted keys, no spaces, no NaN."""
+        return canonical(self.config)
+
+    @property
+    def hash(self) -> str:
+        """The first 16 hexadecimal digits of the sha256 of the canonical JSON: the trial's directory."""
+        return hashlib.sha256(self.json.encode()).hexdigest()[:16]
+
+    @property
+    def seed(self) -> int:
+        """The replicate."""
+        return int(self.config["seed"])
+
+    @property
+    def target(self) -> str:
+        """The target task's name."""
+        return str(self.config["data"]["target"])
+
+    @property
+    def phases(self) -> tuple[Step, ...]:
+        """The resolved phases."""
+        return tuple(
+            Step(**{k: tuple(v) if isinstance(v, list) else v for k, v in p.items()}) for p in self.config["phases"]
+        )
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """The tasks: sources, then the target."""
+        return tuple(Task(**t) for t in self.config["tasks"])
+
+    def model(self) -> Model:
+        """Build the model."""
+        m = self.config["model"]
+        return build(m["name"], m["options"], self.tasks, m["head_init"])
+
+
+def canonical(value: Any) -> str:
+    """Return canonical JSON: sorted keys, no spaces, tuples as lists, no NaN.
+
+    >>> canonical({"b": (1, 2), "a": None})
+    '{"a":null,"b":[1,2]}'
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def resolve(flat: Flat, available: Sequence[Task]) -> Trial:
+    """Return the fully resolved trial of a config.
+
+    Args:
+      flat: the config's fields.
+      available: the data set's tasks.
+
+    Raises:
+      ConfigError: for anything out of range, a task, metric, model or regime that does not exist, or a regime that
+        cannot be built.
+    """
+    check(flat)
+    tasks = _tasks(flat, available)
+    try:
+        regime = regimes.get(flat["regime"])
+        model = build(flat["model.name"], flat["model.options"], tasks, flat["model.head_init"])
+        blocks = model.blocks
+    except ValueError as error:
+        raise ConfigError(f"config.{error}") from None
+    phases = tuple(_resolve_phase(p, flat, blocks) for p in regime.expand(len(blocks)))
+    if not phases:
+        raise ConfigError(f'regime "{flat["regime"]}" has no phases: it must have at least one')
+    # What phases state in numbers is not stated twice: a rate that no phase uses must not change the hash.
+    resolved = {
+        "format": FORMAT,
+        "seed": flat["seed"],
+        "regime": flat["regime"],
+        "phases": [dataclasses.asdict(p) for p in phases],
+        "tasks": [dataclasses.asdict(t) for t in tasks],
+        "evaluations": flat["evaluations"],
+        "save_model": flat["save_model"],
+        **{section: _section(flat, section) for section in ("data", "model", "optimizer", "init")},
+        "denominator": flat["loss.denominator"],
+    }
+    try:
+        return Trial(json.loads(canonical(resolved)))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"the config holds a value that JSON cannot: {error}") from None
+
+
+def _section(flat: Flat, section: str) -> dict[str, Any]:
+    return {k.removeprefix(f"{section}."): v for k, v in flat.items() if k.startswith(f"{section}.")}
+
+
+def _tasks(flat: Flat, available: Sequence[Task]) -> tuple[Task, ...]:
+    """Return the trial's tasks (sources, then the target) with the options the config gives them."""
+    by_name = {t.name: t for t in available}
+    source, target, data = flat["data.source"], flat["data.target"], flat["data.name"]
+    for field, name in [*(("source", s) for s in source), ("target", target)]:
+        if name not in by_name:
+            raise ConfigError(f'config.data.{field}: no task "{name}" in {data}: {suggest(str(name), by_name)}')
+    if target in source:
+        raise ConfigError(f'config.data.target = "{target}": is also a source; leave it out of data.source')
+    names = (*source, target)
+    if len(set(names)) < len(names):
+        raise ConfigError(f"config.data.source = {source}: names a task twice")
+    for section in ("task_options", "loss.weights"):
+        for name in flat[section]:
+            if name not in by_name:
+                raise ConfigError(f'config.{section}.{name}: no task "{name}": {suggest(name, by_name)}')
+    if flat["metric"] and flat["metric"] not in METRICS[by_name[target].kind]:
+        raise ConfigError(
+            f'config.metric = "{flat["metric"]}": the target {target} is {by_name[target].kind}: '
+            + suggest(flat["metric"], METRICS[by_name[target].kind])
+        )
+    return tuple(_with_options(flat, by_name[name]) for name in names)
+
+
+_TASK_OPTIONS = ("pos_weight", "label_smoothing", "focal_gamma")
+
+
+def _with_options(flat: Flat, task: Task) -> Task:
+    options: Any = flat["task_options"].get(task.name, {})
+    if not isinstance(options, Mapping):
+        raise ConfigError(f"config.task_options.{task.name} = {options!r}: must be a dictionary of {_TASK_OPTIONS}")
+    for option in options:
+        if option not in _TASK_OPTIONS:
+            raise ConfigError(
+                f"config.task_options.{task.name}.{option} does not exist: {suggest(option, _TASK_OPTIONS)}"
+            )
+    changes = dict(options)
+    if task.name == flat["data.target"] and flat["metric"]:
+        changes["metric"] = flat["metric"]
+    if task.name in flat["loss.weights"]:
+        changes["weight"] = flat["loss.weights"][task.name]
+    try:
+        return dataclasses.replace(task, **changes) if changes else task
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"config.task_options or config.loss.weights: {error}") from None
+
+
+def _resolve_phase(phase: regimes.Phase, flat: Flat, blocks: tuple[str, ...]) -> Step:
+    name, source, target = flat["regime"], tuple(flat["data.source"]), flat["data.target"]
+    groups = {"source": source, "target": (target,), "source+target": (*source, target)}
+    tasks = groups.get(phase.tasks, phase.tasks) if isinstance(phase.tasks, str) else phase.tasks
+    if isinstance(tasks, str) or not set(tasks) <= {*source, target}:
+        raise ConfigError(
+            f'regime "{name}": tasks = {phase.tasks!r}: must be "source", "target", "source+target" '
+            f"or a tuple of {', '.join((*source, target))}"
+        )
+    if not tasks:
+        raise ConfigError(f'config.data.source = (): regime "{name}" has a source phase; name at least one source task')
+    joint = target in tasks and len(tasks) > 1
+    sampling = phase.sampling or flat["joint_sampling" if joint else "source_sampling"]
+    batch = flat["batch_size"]
+    rates = {"lr": flat["lr"], "source_lr": flat["source_lr"]}
+    if isinstance(phase.lr, str) and phase.lr not in rates:
+        raise ConfigError(f'regime "{name}": lr = "{phase.lr}": {suggest(phase.lr, rates)}, or a number')
+    try:
+        trainable = regimes.trainable_patterns(phase.trainable, tasks, blocks)
+    except ValueError as error:
+        raise ConfigError(f'regime "{name}": {error}') from None
+    return Step(
+        tasks=tasks,
+        trainable=trainable,
+        fresh=regimes.fresh_patterns(phase.fresh, target),
+        lr=float(rates[phase.lr] if isinstance(phase.lr, str) else phase.lr),
+        steps=_steps(phase, flat, batch * (len(tasks) if sampling == "per_task" else 1)),
+        batch=batch,
+        # A phase of one task is the same under every way of mixing: one spelling, one hash.
+        sampling=sampling if len(tasks) > 1 else "per_task",
+        temperature=float(flat["temperature"]) if sampling == "temperature" and len(tasks) > 1 else 1.0,
+        trunk_mode=phase.trunk_mode or flat["trunk_mode"],
+        select=phase.select or flat["select"],
+    )
+
+
+def _steps(phase: regimes.Phase, flat: Flat, rows: int) -> int:
+    """Return a phase's steps: its examples over the rows of its batch, at least one."""
+    own = {unit: getattr(phase, unit) for unit in ("total_steps", "total_epochs", "total_examples")}
+    given = {unit: amount for unit, amount in own.items() if amount}
+    if len(given) > 1:
+        raise ConfigError(f'regime "{flat["regime"]}": a phase sets {" and ".join(given)}: set at most one')
+    if given:
+        ((unit, amount),) = given.items()
+        if unit == "total_steps":
+            return int(amount)
+        epoch = _epoch(phase.tasks if isinstance(phase.tasks, str) else "source+target", flat)
+        return max(1, round((amount if unit == "total_examples" else amount * epoch) / rows))
+    examples = 0.0
+    for part in phase.budget.split("+"):
+        unit, amount = duration(part, flat)
+        scale = {"total_steps": flat["batch_size"], "total_epochs": _epoch(part, flat), "total_examples": 1}[unit]
+        examples += amount * scale
+    return max(1, round(phase.share * examples / rows))
+
+
+def _epoch(part: str, flat: Flat) -> int:
+    """Return the number of training examples that an epoch of source, target or both goes through."""
+    n = flat["data.target_size"]
+    sizes = {
+        "source": flat["data.source_size"] - flat["data.source_val_size"],
+        "target": n - round(flat["data.val_fraction"] * n),
+    }
+    return sum(sizes[p] for p in part.split("+"))

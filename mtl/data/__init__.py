@@ -1,0 +1,149 @@
+"""Data: tables of inputs, labels and masks, their splits, and the registry by which a config names them."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
+
+from mtl.data.digits import digits_table
+from mtl.data.latent import latent_table
+from mtl.data.splits import Split, transfer_split
+from mtl.data.table import Table, make_table
+from mtl.tasks import suggest
+
+__all__ = [
+    "SOURCES",
+    "Split",
+    "Table",
+    "digits_table",
+    "latent_table",
+    "load",
+    "make_table",
+    "register",
+    "transfer_split",
+]
+
+Source = TypeVar("Source", bound=Callable[..., Table])
+
+#: The data sets that a config can name; ``register`` adds to it.
+SOURCES: dict[str, Callable[..., Table]] = {}
+
+
+def register(name: str) -> Callable[[Source], Source]:
+    """Make a function that returns a table loadable under a name, as a decorator.
+
+    Running a config file twice registers the same function again, which is allowed: the later one counts.
+
+    Args:
+      name: what a config will call the data.
+
+    Returns:
+      A decorator that returns the function as it is; its parameters are the options of ``load``.
+
+    Raises:
+      ValueError: if another function has that name.
+
+    >>> from mtl.tasks import Task
+    >>> @register("coin")
+    ... def coin(rows: int = 4) -> Table:
+    ...     x, heads = [[1.0]] * rows, [i % 2 for i in range(rows)]
+    ...     return make_table("coin", x, [Task("heads", "binary")], {"heads": heads})
+    >>> len(load("coin", rows=6))
+    6
+    >>> del SOURCES["coin"]
+    """
+
+    def decorate(source: Source) -> Source:
+        present = SOURCES.get(name)
+        if present is not None and _identity(present) != _identity(source):
+            raise ValueError(
+                f'data "{name}" is registered already, by {_described(present)}: '
+                f"give {_described(source)} another name"
+            )
+        SOURCES[name] = source
+        return source
+
+    return decorate
+
+
+def load(name: str, **options: Any) -> Table:
+    """Return the data registered under a name; the last 16 tables are kept.
+
+    Args:
+      name: a key of ``SOURCES``.
+      **options: what the data set's function takes; numbers, strings, booleans, and lists or tuples of them.
+
+    Raises:
+      ValueError: for a name or an option that does not exist (with a suggestion), an option left out that has
+        no default, an option that cannot be hashed, and a function that returns no table.
+
+    >>> load("digits") is load("digits", images=False)
+    True
+    >>> load("digit")
+    Traceback (most recent call last):
+    ...
+    ValueError: data "digit" does not exist: did you mean "digits"? Valid: digits, latent
+    """
+    if name not in SOURCES:
+        raise ValueError(f'data "{name}" does not exist: {suggest(name, SOURCES)}')
+    parameters = list(inspect.signature(SOURCES[name]).parameters.values())
+    named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    names = [p.name for p in named]
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        for option in options:
+            if option not in names:
+                right = suggest(option, names) if names else "it takes none"
+                raise ValueError(f'data "{name}" has no option "{option}": {right}')
+    for p in named:
+        if p.default is p.empty and p.name not in options:
+            raise ValueError(f'data "{name}": option "{p.name}" is missing: it has no default')
+    full = {p.name: p.default for p in named if p.default is not p.empty} | options
+    frozen = []
+    for option in sorted(full):
+        value = _tuples(full[option])
+        if not isinstance(value, Hashable):
+            raise ValueError(
+                f'data "{name}": option "{option}" is a {type(value).__name__}: must be a number, a string, '
+                "a boolean, or a list of them"
+            )
+        frozen.append((option, value))
+    return _load(name, SOURCES[name], tuple(frozen))
+
+
+@functools.lru_cache(maxsize=16)
+def _load(name: str, source: Callable[..., Table], options: tuple[tuple[str, Hashable], ...]) -> Table:
+    table = source(**dict(options))
+    if not isinstance(table, Table):
+        raise ValueError(
+            f'data "{name}": {_described(source)} returned a {type(table).__name__}: '
+            "must be a table of mtl.data.make_table"
+        )
+    return table
+
+
+def _tuples(value: Any) -> Any:
+    """Return lists and tuples, at any depth, as tuples, which can be keys of a cache."""
+    return tuple(_tuples(v) for v in value) if isinstance(value, list | tuple) else value
+
+
+def _identity(source: Callable[..., Table]) -> tuple[Any, ...]:
+    """Return what tells two functions apart: code and defaults, or the object if it has no plain code."""
+    if not inspect.isfunction(source) or source.__closure__:
+        return (id(source),)
+    return (
+        source.__module__,
+        source.__qualname__,
+        source.__code__,
+        source.__defaults__,
+        source.__kwdefaults__,
+    )
+
+
+def _described(source: Callable[..., Table]) -> str:
+    return f"{getattr(source, '__module__', '?')}.{getattr(source, '__qualname__', repr(source))}"
+
+
+register("digits")(digits_table)
+register("latent")(latent_table)

@@ -1,0 +1,314 @@
+"""Who may learn from what: a fixed test set, disjoint source and target pools, nested stratified subsets."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+
+import numpy as np
+
+from mtl.data.table import Table, sha256_of
+from mtl.tasks import suggest
+
+# What a random stream is for; the test set's stream has no seed of a trial in it. The purpose comes first
+# because SeedSequence pads with zeros: [seed] and [seed, 0] would be one stream.
+_TEST, _POOLS, _RESERVOIRS, _TRAIN_ORDER, _VAL_ORDER, _SHUFFLE = 1, 2, 3, 4, 5, 6
+
+#: Number of quantile bins by which a regression target is stratified.
+BINS = 10
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Split:
+    """For each task, its labels and the rows whose label may be used to train, to validate and to test.
+
+    A role's mask is false wherever the label is missing, and the roles of a task share no row. Tasks are in
+    the order sources, then target.
+
+    Args:
+      labels: ``{task: [N]}``, as in the table (permuted in the control with shuffled source labels).
+      train: ``{task: [N]}`` booleans.
+      val: ``{task: [N]}`` booleans.
+      test: ``{task: [N]}`` booleans; false everywhere for source tasks.
+    """
+
+    labels: dict[str, np.ndarray]
+    train: dict[str, np.ndarray]
+    val: dict[str, np.ndarray]
+    test: dict[str, np.ndarray]
+
+    @property
+    def sha256(self) -> str:
+        """The SHA-256 of all labels and masks."""
+        roles = {"labels": self.labels, "train": self.train, "val": self.val, "test": self.test}
+        arrays = {f"{role}/{task}": a for role, by_task in roles.items() for task, a in by_task.items()}
+        return sha256_of({}, arrays)
+
+
+def transfer_split(
+    table: Table,
+    *,
+    source: tuple[str, ...],
+    target: str,
+    seed: int,
+    target_size: int,
+    test_size: int,
+    source_size: int,
+    source_val_size: int,
+    target_pool: int,
+    val_fraction: float,
+    shuffle_source_labels: bool = False,
+) -> Split:
+    """Cut a table for one replicate of a transfer study.
+
+    1. The *test set* is ``test_size`` rows with a target label, stratified by it; the same for every seed.
+    2. The other rows are shuffled by ``seed``. The *target pool* is the first ``target_pool`` of them that
+       have a target label; the *source pool* is the first ``source_size`` of what is left that have a label
+       of any source task, its last ``source_val_size`` rows being source validation.
+    3. The target pool is divided, stratified, into reservoirs for training and for validation, each ordered
+       such that in every prefix each class is within one row of its share. A target of n labels takes the
+       first v = ⌊val_fraction · n + ½⌋ of one and the first n − v of the other: validation is charged to n,
+       and subsets are nested in n in both roles.
+
+    The pools depend on the seed, the target and the sizes of test set and pools, never on ``target_size``;
+    the target pool does not depend on the source tasks.
+
+    Args:
+      table: the data.
+      source: names of the source tasks, in the order the split will have.
+      target: name of the target task, none of ``source``.
+      seed: of the replicate, at least 0.
+      target_size: n, present target labels for training and validation together.
+      test_size: rows of the test set.
+      source_size: rows of the source pool.
+      source_val_size: rows of the source pool that are source validation; less than ``source_size``.
+      target_pool: rows of the target pool, at least ``target_size``.
+      val_fraction: share of target labels that go to validation, in (0, 1).
+      shuffle_source_labels: for a control, permute each source task's labels among the rows of the source
+        pool that have one (training and validation together): the marginal stays, the relation to the input
+        goes.
+
+    Returns:
+      The split; tasks are ``source`` and ``target``, in that order. Regression targets are stratified by
+      ``BINS`` quantile bins.
+
+    Raises:
+      ValueError: one sentence with the field, the value and what would be right, for unknown, repeated or
+        clashing task names, numbers out of range, more rows asked for than there are, a target class absent
+        from the test set, and a source task without a label in train.
+
+    Source: the stratified prefixes are R. Tijdeman's (1980, "The chairman assignment problem", Discrete
+    Mathematics 32, 323–330).
+
+    >>> from mtl.data.digits import digits_table
+    >>> split = transfer_split(digits_table(), source=("identity",), target="even", seed=0, target_size=20,
+    ...     test_size=500, source_size=797, source_val_size=97, target_pool=500, val_fraction=0.2)
+    >>> [int(part["even"].sum()) for part in (split.train, split.val, split.test)]
+    [16, 4, 500]
+    >>> [int(part["identity"].sum()) for part in (split.train, split.val, split.test)]
+    [700, 97, 0]
+    """
+    _check_names(table, source, target)
+    _check_numbers(seed, target_size, test_size, source_size, source_val_size, target_pool, val_fraction)
+    val_size = _val_count(target_size, val_fraction)
+    if not 1 <= val_size < target_size:
+        raise ValueError(
+            f"target_size = {target_size}: with val_fraction = {val_fraction} it gives "
+            f"{target_size - val_size} training and {val_size} validation labels: must give one of each"
+        )
+
+    strata = _strata(table, target)
+    test = _test_rows(table, target, strata, test_size)
+    target_rows, source_rows = _pools(table, source, target, test, seed, target_pool, source_size)
+    train_rows, val_rows = _subset(strata, target_rows, seed, target_size - val_size, val_size, val_fraction)
+    source_train_rows = source_rows[: len(source_rows) - source_val_size]
+
+    labels, train, val, tested = {}, {}, {}, {}
+    for name in source:
+        mask = table.mask[name]
+        labels[name] = table.labels[name]
+        if shuffle_source_labels:
+            labels[name] = _shuffled(labels[name], source_rows[mask[source_rows]], seed, name)
+        train[name] = _mask(table, source_train_rows) & mask
+        val[name] = _mask(table, source_rows[len(source_train_rows) :]) & mask
+        tested[name] = np.zeros(len(table), dtype=bool)
+        if not train[name].any():
+            raise ValueError(
+                f'source task "{name}" has no label in its {len(source_train_rows)} training rows: '
+                "take a larger source_size or leave the task out"
+            )
+    labels[target] = table.labels[target]
+    train[target], val[target] = _mask(table, train_rows), _mask(table, val_rows)
+    tested[target] = _mask(table, test)
+    return Split(labels, train, val, tested)
+
+
+def _check_names(table: Table, source: tuple[str, ...], target: str) -> None:
+    names = [task.name for task in table.tasks]
+    for field, name in (*(("source", name) for name in source), ("target", target)):
+        if name not in names:
+            raise ValueError(f'{field}: data "{table.name}" has no task "{name}": {suggest(name, names)}')
+    for name in source:
+        if source.count(name) > 1:
+            raise ValueError(f'source = {source}: task "{name}" is there twice or more: name it once')
+    if target in source:
+        raise ValueError(f'target = "{target}" is also in source = {source}: must not be a source task')
+
+
+def _check_numbers(
+    seed: int,
+    target_size: int,
+    test_size: int,
+    source_size: int,
+    source_val_size: int,
+    target_pool: int,
+    val_fraction: float,
+) -> None:
+    for field, value, low in (
+        ("seed", seed, 0),
+        ("target_size", target_size, 2),
+        ("test_size", test_size, 1),
+        ("source_size", source_size, 0),
+        ("source_val_size", source_val_size, 0),
+        ("target_pool", target_pool, 2),
+    ):
+        if value < low:
+            raise ValueError(f"{field} = {value}: must be at least {low}")
+    if not 0.0 < val_fraction < 1.0:
+        raise ValueError(f"val_fraction = {val_fraction}: must be between 0 and 1, both excluded")
+    if source_val_size >= max(source_size, 1):
+        raise ValueError(
+            f"source_val_size = {source_val_size}: must be less than source_size = {source_size}"
+        )
+    if target_size > target_pool:
+        raise ValueError(f"target_size = {target_size}: must be at most target_pool = {target_pool}")
+
+
+def _strata(table: Table, target: str) -> np.ndarray:
+    """Return the stratum of each row: its class or its quantile bin, −1 where the target label is missing."""
+    labels, mask = table.labels[target], table.mask[target]
+    if table.task(target).kind == "regression":
+        edges = np.unique(np.quantile(labels[mask], np.linspace(0.0, 1.0, BINS + 1)[1:-1]))
+        strata = np.searchsorted(edges, labels, side="right")
+    else:
+        strata = labels.astype(np.int64)
+    return np.where(mask, strata, -1)
+
+
+def _test_rows(table: Table, target: str, strata: np.ndarray, test_size: int) -> np.ndarray:
+    """Return the rows of the test set: of each stratum its share, drawn from a stream that no seed enters."""
+    rows = table.rows(target)
+    if test_size > len(rows) - 2:
+        raise ValueError(
+            f'test_size = {test_size}: "{target}" has {len(rows)} labels and needs 2 beside the test set: '
+            f"must be at most {len(rows) - 2}"
+        )
+    task = table.task(target)
+    num_strata = {"binary": 2, "multiclass": task.num_classes}.get(task.kind, int(strata.max()) + 1)
+    counts = np.bincount(strata[rows], minlength=num_strata)
+    shares = _apportion(counts, test_size)
+    if task.kind != "regression" and (shares == 0).any():
+        absent = int(np.flatnonzero(shares == 0)[0])
+        raise ValueError(
+            f'test_size = {test_size}: class {absent} of "{target}" ({counts[absent]} of {len(rows)} labels) '
+            "would be absent from the test set: must be larger, or the class must go"
+        )
+    rng = np.random.default_rng([_TEST, 0])
+    chosen = [rng.permutation(rows[strata[rows] == c])[:share] for c, share in enumerate(shares)]
+    return np.sort(np.concatenate(chosen))
+
+
+def _pools(
+    table: Table,
+    source: tuple[str, ...],
+    target: str,
+    test: np.ndarray,
+    seed: int,
+    target_pool: int,
+    source_size: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows of the target pool and of the source pool, both in shuffled order."""
+    rest = np.random.default_rng([_POOLS, seed]).permutation(np.flatnonzero(~_mask(table, test)))
+    labelled = rest[table.mask[target][rest]]
+    if target_pool > len(labelled):
+        raise ValueError(
+            f'target_pool = {target_pool}: only {len(labelled)} rows with a label of "{target}" remain '
+            f"beside the test set of {len(test)}: must be at most {len(labelled)}"
+        )
+    target_rows = labelled[:target_pool]
+    rest = rest[~_mask(table, target_rows)[rest]]
+    any_source = np.zeros(len(table), dtype=bool)
+    for name in source:
+        any_source |= table.mask[name]
+    candidates = rest[any_source[rest]]
+    if source_size > len(candidates):
+        asked = ", ".join(source) or "no source task"
+        raise ValueError(
+            f"source_size = {source_size}: only {len(candidates)} rows with a label of {asked} remain "
+            f"beside the test set and the target pool: must be at most {len(candidates)}"
+        )
+    return target_rows, candidates[:source_size]
+
+
+def _subset(
+    strata: np.ndarray, pool: np.ndarray, seed: int, train_size: int, val_size: int, val_fraction: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the training and the validation rows of a target of train_size + val_size labels."""
+    rng = np.random.default_rng([_RESERVOIRS, seed])
+    classes = rng.permutation(np.unique(strata[pool]))  # so that ties are broken by the seed
+    members = [rng.permutation(pool[strata[pool] == c]) for c in classes]
+    shares = _apportion(np.array([len(m) for m in members]), _val_count(len(pool), val_fraction))
+    val = [m[:share] for m, share in zip(members, shares, strict=True)]
+    train = [m[share:] for m, share in zip(members, shares, strict=True)]
+    return (
+        _stratified_prefix(train, train_size, np.random.default_rng([_TRAIN_ORDER, seed])),
+        _stratified_prefix(val, val_size, np.random.default_rng([_VAL_ORDER, seed])),
+    )
+
+
+def _stratified_prefix(groups: list[np.ndarray], size: int, rng: np.random.Generator) -> np.ndarray:
+    """Return the first ``size`` rows of an order in which every prefix is stratified.
+
+    With K groups of shares p_c, the number of rows of group c among the first m stays within
+    1 − 1 / (2K − 2) of m p_c (Tijdeman 1980): of the groups that are behind by at least 1 / (2K − 2), the one
+    whose next row is due first comes next. For two groups this is "largest deficit first"; for more,
+    largest deficit first can stray by more than one row. Ties are broken by ``rng``.
+    """
+    groups = [groups[i] for i in rng.permutation(len(groups)) if len(groups[i])]
+    counts, total, taken = [len(g) for g in groups], sum(len(g) for g in groups), [0] * len(groups)
+    unit = max(2 * len(groups) - 2, 1)
+    order = []
+    for m in range(1, size + 1):
+        behind = [c for c in range(len(groups)) if unit * (m * counts[c] - total * taken[c]) >= total]
+        chosen = min(behind, key=lambda c: (unit * (taken[c] + 1) - 1) / counts[c])
+        order.append(groups[chosen][taken[chosen]])
+        taken[chosen] += 1
+    return np.array(order, dtype=np.int64)
+
+
+def _apportion(counts: np.ndarray, size: int) -> np.ndarray:
+    """Return integers near ``size * counts / sum(counts)`` that sum to ``size``, by largest remainder."""
+    shares, remainders = np.divmod(size * counts, counts.sum())
+    shares[np.argsort(-remainders, kind="stable")[: size - shares.sum()]] += 1
+    return shares
+
+
+def _val_count(size: int, val_fraction: float) -> int:
+    """Return ⌊val_fraction · size + ½⌋ (Python's own ``round`` would take 2.5 to 2 and 3.5 to 4)."""
+    return math.floor(val_fraction * size + 0.5)
+
+
+def _shuffled(labels: np.ndarray, rows: np.ndarray, seed: int, task: str) -> np.ndarray:
+    """Return ``labels`` permuted among ``rows``, by a stream of the task's own name."""
+    stream = int.from_bytes(hashlib.sha256(task.encode()).digest()[:4], "big")
+    permuted = labels.copy()
+    permuted[rows] = labels[np.random.default_rng([_SHUFFLE, seed, stream]).permutation(rows)]
+    permuted.setflags(write=False)
+    return permuted
+
+
+def _mask(table: Table, rows: np.ndarray) -> np.ndarray:
+    mask = np.zeros(len(table), dtype=bool)
+    mask[rows] = True
+    return mask

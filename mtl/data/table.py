@@ -1,0 +1,213 @@
+"""A table: inputs, labels and label masks in memory; ``make_table`` is the one door by which data enter."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mtl.tasks import Task, suggest
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Table:
+    """N examples of one kind of input with the labels of several tasks; built by ``make_table`` only.
+
+    Every array is read-only: tables are cached and shared between trials.
+
+    Args:
+      name: the name of the data.
+      x: inputs, [N, ...] float32, finite.
+      tasks: what can be predicted, in order.
+      labels: ``{task: [N]}``, int32 class ids for ``multiclass`` and float32 otherwise; 0 where missing.
+      mask: ``{task: [N]}``, true where the label is present.
+      sha256: of the names, kinds, shapes, dtypes and bytes of all of the above, tasks in sorted order.
+      about: what the data are, their source and licence.
+
+    >>> table = make_table("toy", np.eye(3), [Task("even", "binary")], {"even": [1, 0, float("nan")]})
+    >>> len(table), table.labels["even"], table.mask["even"]
+    (3, array([1., 0., 0.], dtype=float32), array([ True,  True, False]))
+    """
+
+    name: str
+    x: np.ndarray
+    tasks: tuple[Task, ...]
+    labels: dict[str, np.ndarray]
+    mask: dict[str, np.ndarray]
+    sha256: str
+    about: str = ""
+
+    def __len__(self) -> int:
+        """Return N, the number of examples."""
+        return len(self.x)
+
+    def task(self, name: str) -> Task:
+        """Return the task of that name.
+
+        Raises:
+          ValueError: for a name that is no task of this table, with the nearest one and all of them.
+
+        >>> table = make_table("toy", np.eye(2), [Task("even", "binary")], {"even": [1, 0]})
+        >>> table.task("evn")
+        Traceback (most recent call last):
+        ...
+        ValueError: data "toy" has no task "evn": did you mean "even"? Valid: even
+        """
+        for task in self.tasks:
+            if task.name == name:
+                return task
+        raise ValueError(
+            f'data "{self.name}" has no task "{name}": {suggest(name, (t.name for t in self.tasks))}'
+        )
+
+    def rows(self, name: str) -> np.ndarray:
+        """Return the indices, ascending, of the rows at which the label of task ``name`` is present.
+
+        Raises:
+          ValueError: for a name that is no task of this table.
+
+        >>> table = make_table("toy", np.eye(2), [Task("even", "binary")], {"even": [float("nan"), 0]})
+        >>> table.rows("even")
+        array([1])
+        """
+        return np.flatnonzero(self.mask[self.task(name).name])
+
+
+def make_table(
+    name: str,
+    x: npt.ArrayLike,
+    tasks: Sequence[Task],
+    labels: Mapping[str, npt.ArrayLike],
+    about: str = "",
+) -> Table:
+    """Check data where they enter and turn missing labels into masks, once.
+
+    A missing label is NaN in an array of floats, or −1 among class ids. −1 is *not* a missing binary label:
+    data coded −1/+1 would lose every negative without a word.
+
+    Args:
+      name: the name of the data.
+      x: inputs, [N, ...] numbers or booleans, N ≥ 1, an axis of features or more; stored as float32.
+      tasks: what can be predicted; names differ.
+      labels: ``{task: [N]}``, one entry for every task and none beside.
+      about: what the data are, their source and licence.
+
+    Returns:
+      The table; its arrays are read-only copies.
+
+    Raises:
+      ValueError: one sentence with the field, the value, the first row at fault and what would be right, for
+        inputs that are empty, not finite or of rank below 2; tasks that repeat; labels that no task owns or
+        a task without labels; and labels of the wrong length, kind or range.
+
+    >>> make_table("toy", np.eye(2), [Task("even", "binary")], {"even": [0, 2]})
+    Traceback (most recent call last):
+    ...
+    ValueError: data "toy", task "even": label 2 in row 1: must be 0, 1 or NaN (missing)
+    """
+    inputs = _inputs(name, x)
+    names = [task.name for task in tasks]
+    if not names:
+        raise ValueError(f'data "{name}" has no tasks: give at least one')
+    for task_name in names:
+        if names.count(task_name) > 1:
+            raise ValueError(f'data "{name}": task "{task_name}" is there twice or more: names must differ')
+        if task_name not in labels:
+            raise ValueError(f'data "{name}": task "{task_name}" has no labels: give labels["{task_name}"]')
+    for key in labels:
+        if key not in names:
+            raise ValueError(f'data "{name}": labels of "{key}", which is no task: {suggest(key, names)}')
+    values, mask = {}, {}
+    for task in tasks:
+        values[task.name], mask[task.name] = _labels(name, task, labels[task.name], len(inputs))
+    for array in (inputs, *values.values(), *mask.values()):
+        array.setflags(write=False)
+    digest = sha256_of(
+        {"data": name, "kinds": sorted((t.name, t.kind, t.num_classes) for t in tasks)},
+        {"x": inputs}
+        | {f"labels/{k}": v for k, v in values.items()}
+        | {f"mask/{k}": v for k, v in mask.items()},
+    )
+    return Table(name, inputs, tuple(tasks), values, mask, digest, about)
+
+
+def sha256_of(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
+    """Return the SHA-256 of a header and of named arrays (names, dtypes, shapes, little-endian bytes).
+
+    Args:
+      header: plain values; the order of keys does not matter.
+      arrays: ``{name: array}``; their order does not matter.
+
+    >>> one, two = np.zeros(2), np.zeros(3)
+    >>> sha256_of({}, {"a": one, "b": two}) == sha256_of({}, {"b": two, "a": one})
+    True
+    """
+    digest = hashlib.sha256(repr(sorted(header.items())).encode())
+    for key in sorted(arrays):
+        array = np.ascontiguousarray(arrays[key])
+        array = array.astype(array.dtype.newbyteorder("<"), copy=False)
+        digest.update(repr((key, array.dtype.str, array.shape)).encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _numbers(where: str, values: npt.ArrayLike) -> np.ndarray:
+    """Return ``values`` as an array of real numbers, or say what they are."""
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise ValueError(f"{where}: rows of different lengths: must be one array of numbers") from error
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{where}: dtype {array.dtype}: must be real numbers or booleans")
+    return array
+
+
+def _inputs(name: str, x: npt.ArrayLike) -> np.ndarray:
+    given = _numbers(f'data "{name}", x', x)
+    if given.ndim < 2 or given.size == 0:
+        raise ValueError(
+            f'data "{name}", x: shape {given.shape}: must be [N, ...] with at least one row and one feature'
+        )
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is refused below
+        inputs = given.astype(np.float32)
+    bad = ~np.isfinite(inputs)
+    if bad.any():
+        at = tuple(int(i) for i in np.argwhere(bad)[0])
+        raise ValueError(f'data "{name}", x: {given[at]} in row {at[0]}: inputs must be finite in float32')
+    return inputs
+
+
+def _labels(name: str, task: Task, given: npt.ArrayLike, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return (labels with 0 where missing, mask) of one task."""
+    where = f'data "{name}", task "{task.name}"'
+    raw = _numbers(f"{where}: labels", given)
+    if raw.shape != (length,):
+        raise ValueError(f"{where}: labels of shape {raw.shape}: must be ({length},), one label a row of x")
+    present = ~np.isnan(raw) if raw.dtype.kind == "f" else np.ones(length, dtype=bool)
+    if task.kind == "multiclass":
+        number = raw.astype(np.float64)  # floor is not there for booleans
+        fractional = present & (number != np.floor(number))
+        _refuse(where, raw, fractional, "class ids must be integers, -1 or NaN (missing)")
+        allowed = f"class ids must be 0 to {task.num_classes - 1}, -1 or NaN (missing)"
+        _refuse(where, raw, present & ((raw < -1) | (raw >= task.num_classes)), allowed)
+        present &= raw != -1
+    elif task.kind == "binary":
+        _refuse(where, raw, present & (raw != 0) & (raw != 1), "must be 0, 1 or NaN (missing)")
+    with np.errstate(over="ignore"):
+        labels = np.where(present, raw, 0).astype(task.label_dtype)
+    if task.kind == "regression":
+        _refuse(where, raw, ~np.isfinite(labels), "must be finite in float32, or NaN (missing)")
+    if not present.any():
+        raise ValueError(f"{where}: none of its {length} labels is present: must have at least one")
+    return labels, present
+
+
+def _refuse(where: str, raw: np.ndarray, bad: np.ndarray, right: str) -> None:
+    """Raise for the first row at which ``bad`` is true, saying what would be right."""
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        raise ValueError(f"{where}: label {raw[row]} in row {row}: {right}")

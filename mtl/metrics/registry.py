@@ -1,0 +1,138 @@
+"""Metrics by name: of one task, of all tasks, for each example, and their average over tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from mtl.metrics import averages, pooled, present, ranking
+from mtl.metrics.present import Labels, Mask, Outputs, Value, Vector
+from mtl.tasks import METRICS as OF_KIND
+from mtl.tasks import Task, suggest
+
+Metric = Callable[..., Array]
+
+#: Every metric by its name; ``tasks.METRICS`` says which kind of task can have which.
+METRICS: dict[str, Metric] = {
+    "accuracy": averages.accuracy,
+    "auroc": ranking.auroc,
+    "average_precision": ranking.average_precision,
+    "brier": averages.brier,
+    "ece": pooled.ece,
+    "f1": pooled.f1,
+    "log_loss": averages.log_loss,
+    "r2": pooled.r2,
+    "squared_error": averages.squared_error,
+}
+
+
+def metric(task: Task, name: str = "") -> Metric:
+    """Return the function of one of the metrics that a task can have.
+
+    Args:
+      task: the task.
+      name: the metric's name; the task's own metric if not given.
+
+    Raises:
+      ValueError: for a metric that does not exist or that a task of this kind cannot have.
+
+    >>> metric(Task("toxic", "binary"), "auroc").__name__
+    'auroc'
+    """
+    name = name or task.metric
+    if name not in OF_KIND[task.kind]:
+        raise ValueError(
+            f'task "{task.name}": a {task.kind} task cannot have metric "{name}": '
+            + suggest(name, OF_KIND[task.kind])
+        )
+    return METRICS[name]
+
+
+def evaluate(
+    tasks: Sequence[Task],
+    outputs: Mapping[str, Outputs],
+    labels: Mapping[str, Labels],
+    masks: Mapping[str, Mask],
+    names: Sequence[str] | None = None,
+) -> dict[str, dict[str, Value]]:
+    """Return the metrics of every task, each over its own present labels.
+
+    Args:
+      tasks: the tasks; the keys of the three mappings are their names.
+      outputs, labels, masks: what the metrics take, of each task.
+      names: the metrics wanted, of which a task gets those that its kind can have; all if not given.
+
+    Returns:
+      ``{task: {metric: value}}``, with NaN where a metric is undefined.
+
+    Raises:
+      ValueError: for a metric that none of the tasks can have, or a task without outputs, labels or mask.
+
+    >>> task = Task("toxic", "binary")
+    >>> data = {"toxic": jnp.array([[2.0], [-1.0]])}, {"toxic": jnp.array([1, jnp.nan])}
+    >>> values = evaluate([task], *data, {"toxic": jnp.array([True, False])}, ["accuracy", "auroc"])
+    >>> {name: float(value) for name, value in values["toxic"].items()}
+    {'accuracy': 1.0, 'auroc': nan}
+    """
+    possible = {name for task in tasks for name in OF_KIND[task.kind]}
+    for name in names or ():
+        if name not in possible:
+            raise ValueError(f'metric "{name}": none of the tasks can have it: {suggest(name, possible)}')
+    for what, given in (("outputs", outputs), ("labels", labels), ("masks", masks)):
+        if absent := sorted({task.name for task in tasks} - given.keys()):
+            raise ValueError(f'{what}: no task "{absent[0]}": {suggest(absent[0], given)}')
+    return {
+        task.name: {
+            name: METRICS[name](outputs[task.name], labels[task.name], masks[task.name])
+            for name in (OF_KIND[task.kind] if names is None else names)
+            if name in OF_KIND[task.kind]
+        }
+        for task in tasks
+    }
+
+
+def macro(values: Float[Array, " k"]) -> tuple[Value, Int[Array, ""]]:
+    """Return the mean of the metrics that are defined, and how many are not; say both.
+
+    Args:
+      values: one metric of k tasks, NaN where undefined.
+
+    Returns:
+      Their mean, NaN if none is defined; the number of NaNs.
+
+    >>> mean, undefined = macro(jnp.array([0.5, jnp.nan, 1.0]))
+    >>> float(mean), int(undefined)
+    (0.75, 1)
+    """
+    defined = ~jnp.isnan(values)
+    total = jnp.sum(values, where=defined)
+    return present.defined_or_nan(total / defined.sum(), defined.any()), jnp.sum(~defined, dtype=jnp.int32)
+
+
+def per_example(task: Task, name: str, outputs: Outputs, labels: Labels) -> Vector:
+    """Return what a metric averages: one number for each example, for paired tests and bootstraps.
+
+    Args:
+      task: the task.
+      name: ``accuracy``, ``log_loss``, ``brier`` or ``squared_error``; the others are no averages.
+      outputs, labels: as ``accuracy`` and ``squared_error``.
+
+    Returns:
+      The numbers, NaN where the label is missing; their mean over the others is the metric.
+
+    Raises:
+      ValueError: for a metric that the task cannot have or that is not an average over examples.
+
+    >>> task = Task("toxic", "binary")
+    >>> per_example(task, "accuracy", jnp.array([[2.0], [2.0], [2.0]]), jnp.array([1, 0, jnp.nan])).tolist()
+    [1.0, 0.0, nan]
+    """
+    metric(task, name)
+    if name not in averages.PER_EXAMPLE:
+        raise ValueError(
+            f'metric "{name}" is not an average over examples; these are: '
+            + ", ".join(sorted(averages.PER_EXAMPLE.keys() & set(OF_KIND[task.kind])))
+        )
+    return averages.PER_EXAMPLE[name](outputs, labels)

@@ -1,0 +1,63 @@
+"""Models: Flax Linen lives here and nowhere else; the rest sees ``init(rng, x)`` and ``apply(params, state, x, …)``.
+
+A config file adds a model of its own with ``@mtl.models.register("mine")`` on a function that takes the options of
+``config.model`` and returns a backbone (see ``Backbone``).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mtl.models.cnn import CNN
+from mtl.models.mlp import MLP
+from mtl.models.model import Backbone, Model
+from mtl.tasks import Task, suggest
+
+__all__ = ["CNN", "MLP", "MODELS", "Backbone", "Model", "build", "register"]
+
+#: Backbone factories by name.
+MODELS: dict[str, Callable[..., Any]] = {"mlp": MLP, "cnn": CNN}
+
+
+def register(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a backbone factory under ``name``, from a config file or elsewhere.
+
+    Raises:
+      ValueError: if the name is taken by another factory.
+    """
+
+    def decorate(factory: Callable[..., Any]) -> Callable[..., Any]:
+        known = MODELS.get(name)
+        # A config file may be executed twice in one process; the same source is the same factory.
+        if known is not None and (known.__module__, known.__qualname__) != (
+            factory.__module__,
+            factory.__qualname__,
+        ):
+            raise ValueError(f'model "{name}" is already registered; choose another name')
+        MODELS[name] = factory
+        return factory
+
+    return decorate
+
+
+def build(name: str, options: Mapping[str, Any], tasks: tuple[Task, ...], head_init: str = "zeros") -> Model:
+    """Return the model of that name with a head for each task.
+
+    Raises:
+      ValueError: for an unknown name or option, naming the valid ones.
+
+    >>> build("mlp", {"hidden": (8, 4)}, (Task("even", "binary"),)).blocks
+    ('backbone/dense_0', 'backbone/dense_1')
+    """
+    if name not in MODELS:
+        raise ValueError(f'model.name = "{name}": {suggest(name, MODELS)}')
+    valid = [p for p in inspect.signature(MODELS[name]).parameters if p not in ("parent", "name", "self")]
+    for option in options:
+        if option not in valid:
+            raise ValueError(f"model.options.{option}: model {name} has no such option: {suggest(option, valid)}")
+    if head_init not in ("zeros", "lecun_normal"):
+        raise ValueError(f'model.head_init = "{head_init}": {suggest(head_init, ("zeros", "lecun_normal"))}')
+    hashable = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
+    return Model(MODELS[name](**hashable), tasks, head_init)  # type: ignore[arg-type]

@@ -1,0 +1,58 @@
+"""A small convolutional backbone, with group, batch or no normalisation."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import flax.linen as nn
+from jaxtyping import Array, Float
+
+from mtl.models.ops import max_pool
+
+
+class Block(nn.Module):
+    """3×3 convolution, normalisation, ReLU, 2×2 max-pooling."""
+
+    channels: int
+    norm: str
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b h2 w2 d"]:
+        """Return the block's output at half the resolution."""
+        x = nn.Conv(self.channels, (3, 3), use_bias=self.norm == "none", name="conv")(x)
+        if self.norm == "group":
+            x = nn.GroupNorm(num_groups=min(8, self.channels), name="norm")(x)
+        elif self.norm == "batch":
+            x = nn.BatchNorm(use_running_average=not train, momentum=0.9, name="norm")(x)
+        return max_pool(nn.relu(x), 2)
+
+
+class CNN(nn.Module):
+    """Convolutional blocks, each at half the resolution of the one before, then one dense layer.
+
+    GroupNorm is the default: it has no running statistics, so freezing it freezes everything. With BatchNorm the
+    statistics of a frozen block stay as they are, since frozen blocks run in eval mode (Wu & He 2018,
+    arXiv:1803.08494; Ioffe & Szegedy 2015, arXiv:1502.03167).
+
+    Attributes:
+      channels: output channels of each block, in order of depth.
+      features: width of the dense layer.
+      norm: ``group``, ``batch`` or ``none``.
+    """
+
+    channels: tuple[int, ...] = (16, 32)
+    features: int = 64
+    norm: Literal["group", "batch", "none"] = "group"
+
+    def blocks(self) -> tuple[str, ...]:
+        """Return the names of the blocks in order of depth."""
+        return (*(f"block_{i}" for i in range(len(self.channels))), "dense")
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"], train: tuple[bool, ...]) -> Float[Array, "b features"]:
+        """Return features; ``train[i]`` says whether block i uses and updates batch statistics."""
+        if self.norm not in ("group", "batch", "none"):
+            raise ValueError(f'model.norm = "{self.norm}": must be group, batch or none')
+        for i, channels in enumerate(self.channels):
+            x = Block(channels, self.norm, name=f"block_{i}")(x, train[i])
+        return nn.relu(nn.Dense(self.features, name="dense")(x.reshape(x.shape[0], -1)))

@@ -1,0 +1,117 @@
+"""A backbone and a head for each task, behind two pure functions: ``init`` and ``apply``."""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from collections.abc import Mapping
+from typing import Any, Literal, Protocol
+
+import flax.linen as nn
+import jax
+from jaxtyping import Array, Float
+
+from mtl.tasks import Task
+
+PyTree = Any
+
+
+class Backbone(Protocol):
+    """What a user's own backbone must be: a Linen module that maps inputs to features [batch, features].
+
+    Its ``__call__(x, train)`` takes one boolean a block, and its ``blocks()`` names its top-level submodules in
+    order of depth: "the last k blocks", gradual unfreezing and layer-wise rates go by them.
+    """
+
+    def blocks(self) -> tuple[str, ...]:
+        """Return the names of the submodules in order of depth."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A shared backbone with one linear head a task.
+
+    ``params = {"backbone": …, "heads": {task: {"kernel", "bias"}}}``; ``state`` holds batch statistics.
+
+    Heads begin at zero by default: the first predictions are then uniform whatever the trunk is, and at step 0 the
+    trunk's gradient is exactly zero, so that a random head does not tear a pretrained trunk about before it has
+    learned anything (as in VTAB, Zhai et al. 2019, arXiv:1910.04867, and BiT, Kolesnikov et al. 2020,
+    arXiv:1912.11370).
+
+    Attributes:
+      backbone: a Linen module, see ``Backbone``.
+      tasks: the tasks that have a head.
+      head_init: ``zeros`` or ``lecun_normal`` for the heads' kernels; biases begin at zero.
+    """
+
+    backbone: Any
+    tasks: tuple[Task, ...]
+    head_init: Literal["zeros", "lecun_normal"] = "zeros"
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """Path prefixes of the backbone's blocks in order of depth."""
+        return tuple(f"backbone/{name}" for name in self.backbone.blocks())
+
+    def task(self, name: str) -> Task:
+        """Return the task of that name."""
+        return next(task for task in self.tasks if task.name == name)
+
+    def init(self, rng: Array, x: Float[Array, "batch *shape"]) -> tuple[PyTree, PyTree]:
+        """Return (params, state).
+
+        Each part draws from its own stream (the backbone's does not depend on the tasks, a head's only on its
+        name), so regimes with different tasks begin from the same trunk.
+        """
+        off = (False,) * len(self.blocks)
+        key = jax.random.fold_in(rng, zlib.crc32(b"backbone"))
+        variables = dict(self.backbone.init(key, x, off))
+        features = self._features(variables.pop("params"), variables, x, off, None)[0]
+        params = self.backbone.init(key, x, off)["params"]
+        heads = {}
+        for task in self.tasks:
+            head_key = jax.random.fold_in(rng, zlib.crc32(f"heads/{task.name}".encode()))
+            heads[task.name] = self._head(task).init(head_key, features)["params"]
+        return {"backbone": params, "heads": heads}, variables
+
+    def apply(
+        self,
+        params: PyTree,
+        state: PyTree,
+        x: Float[Array, "batch *shape"],
+        *,
+        tasks: tuple[str, ...] | None = None,
+        train: tuple[bool, ...] | bool = False,
+        rng: Array | None = None,
+    ) -> tuple[Mapping[str, Float[Array, "batch outputs"]], PyTree]:
+        """Return ({task: outputs [batch, task.outputs]}, new state).
+
+        Args:
+          params: as ``init`` returns them; heads of tasks not asked for are not touched.
+          state: batch statistics.
+          x: inputs, [batch, …].
+          tasks: names of the heads to compute, all by default.
+          train: whether each block (or every block) runs in train mode: batch statistics of the batch, dropout on.
+          rng: key for dropout; needed only where dropout is on.
+        """
+        modes = (train,) * len(self.blocks) if isinstance(train, bool) else train
+        features, state = self._features(params["backbone"], state, x, modes, rng)
+        names = tuple(t.name for t in self.tasks) if tasks is None else tasks
+        outputs = {n: self._head(self.task(n)).apply({"params": params["heads"][n]}, features) for n in names}
+        return outputs, state
+
+    def _head(self, task: Task) -> nn.Dense:
+        init = nn.initializers.zeros if self.head_init == "zeros" else nn.initializers.lecun_normal()
+        return nn.Dense(task.outputs, kernel_init=init)
+
+    def _features(
+        self, params: PyTree, state: PyTree, x: Array, train: tuple[bool, ...], rng: Array | None
+    ) -> tuple[Array, PyTree]:
+        rngs = None if rng is None else {"dropout": rng}
+        if not (state and any(train)):
+            return self.backbone.apply({"params": params, **state}, x, train, rngs=rngs), state
+        features, new = self.backbone.apply(
+            {"params": params, **state}, x, train, rngs=rngs, mutable=list(state)
+        )
+        return features, dict(new)

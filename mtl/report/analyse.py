@@ -1,0 +1,199 @@
+"""From a sweep's scores to all that is said about them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+
+import numpy as np
+
+from mtl.report import bootstrap, caveats, contrasts, statistics, verdict
+from mtl.report.analysis import Analysis, Cell, Scores
+
+LEVEL = 0.95
+
+
+def _check(scores: Scores) -> None:
+    """Raises ValueError where the parts of ``scores`` do not fit together."""
+    shape = (len(scores.regimes), len(scores.sizes), len(scores.replicates))
+    if scores.values.ndim != 4 or scores.values.shape[:3] != shape:
+        raise ValueError(
+            f"scores.values: shape {scores.values.shape}; "
+            f"regimes × sizes × replicates × examples would be {(*shape, 'I')}"
+        )
+    for name, wanted in (("missing", shape[:2]), ("failed", shape[:2]), ("chosen", shape)):
+        if getattr(scores, name).shape != wanted:
+            raise ValueError(f"scores.{name}: shape {getattr(scores, name).shape}; it should be {wanted}")
+    if len(set(scores.regimes)) != shape[0]:
+        raise ValueError(f"scores.regimes: {scores.regimes}; a name appears twice")
+    if not all(low < high for low, high in zip(scores.sizes, scores.sizes[1:], strict=False)):
+        raise ValueError(f"scores.sizes: {scores.sizes}; they must ascend")
+    unknown = [name for name in scores.controls if name not in scores.regimes]
+    if unknown:
+        raise ValueError(
+            f"scores.controls: {unknown[0]!r} is not a regime; there are {', '.join(scores.regimes)}"
+        )
+    bootstrap.present_replicates(scores.values)
+
+
+def _claim(gain: float, p_holm: float, p_equivalent: float) -> str:
+    if p_holm <= 1 - LEVEL:
+        return "gain" if gain > 0 else "harm"
+    return "equivalent" if p_equivalent < 1 - LEVEL else "inconclusive"
+
+
+def _tuned(chosen: np.ndarray, grid: tuple[float, ...]) -> tuple[int, float]:
+    """How many replicates chose an end of the grid; the value most often chosen (the smallest of equals)."""
+    values = chosen[~np.isnan(chosen)]
+    if not values.size:
+        return 0, float("nan")
+    # One candidate is a fixed value, not a grid with ends.
+    edge = (
+        np.isclose(values[:, None], [grid[0], grid[-1]], rtol=1e-6, atol=0.0).any(axis=1).sum()
+        if len(grid) > 1
+        else 0
+    )
+    count = Counter(values.tolist())
+    return int(edge), float(min(count, key=lambda v: (-count[v], v)))
+
+
+def analyse(scores: Scores, resamples: int = 4000, seed: int = 0, exclude: tuple[str, ...] = ()) -> Analysis:
+    """Computes means, gains, claims, the best set, crossovers, the verdict and warnings of a sweep.
+
+    Everything comes from one two-way bootstrap over replicates × test examples and its analytic standard
+    error: intervals from `mtl.report.bootstrap.two_way_interval`; p values of the paired gains over the
+      baseline from
+    gain / se against Student's t with Satterthwaite's degrees of freedom, Holm over all regimes × sizes;
+    equivalence by two one-sided tests at 5 % each, uncorrected; the set that holds a column's best by Hsu's
+    comparisons, 95 % a column; crossovers by whole curves.
+
+    Args:
+      scores: of one sweep.
+      resamples: bootstrap resamples.
+      seed: of the bootstrap.
+      exclude: regimes that do not compete for being best, for instance controls with another budget.
+
+    Returns:
+      The analysis. ``extra`` holds ``examples`` (test examples), ``family`` (tests that Holm corrected for)
+      and ``draws_left_out`` (the most draws any mean or gain had to leave out as they held none of its
+      replicates). With one replicate, or where a regime and the baseline share fewer than two, intervals
+      speak of the test examples only, p is NaN and the claim ``inconclusive``.
+
+    Raises:
+      ValueError: where parts of ``scores`` do not fit together, or ``exclude`` names no regime.
+
+    Source: Owen, 2007, arXiv:0712.1111; Holm, 1979; Hsu, 1984; Schuirmann, 1987.
+
+    >>> rng = np.random.default_rng(0)
+    >>> right = rng.uniform(size=(2, 1, 20, 100)) < np.array([0.7, 0.9])[:, None, None, None]
+    >>> none = np.zeros((2, 1), dtype=int)
+    >>> result = analyse(
+    ...     Scores(
+    ...         "demo", "first", "Is it?", (), "accuracy", True, 100.0, ("scratch", "finetune"), (20.0,),
+    ...         tuple(range(20)), right.astype(float), none, none, np.full((2, 1, 20), np.nan), (), "scratch",
+    ...         0.02, {},
+    ...     ),
+    ...     resamples=500,
+    ... )
+    >>> result.cells["finetune"][20.0].claim
+    'gain'
+    """
+    _check(scores)
+    for name in exclude:
+        if name not in scores.regimes:
+            raise ValueError(f"exclude: {name!r} is not a regime; there are {', '.join(scores.regimes)}")
+    sign = 1.0 if scores.higher_is_better else -1.0
+    better = sign * scores.values
+    draws = bootstrap.two_way_bootstrap(better, resamples, seed)
+    mean, se, df, replicates = statistics.two_way_error(better)
+    pairs = contrasts.compare(better, draws, seed)
+    groups, columns = mean.shape
+    base = scores.regimes.index(scores.baseline) if scores.baseline in scores.regimes else None
+    observed = scores.values[~np.isnan(scores.values)]
+    # The mean of zeros and ones cannot leave [0, 1]; with two or three replicates the stretched interval
+    # would.
+    bounds = (0.0, 1.0) if np.isin(observed, (0.0, 1.0)).all() else (-np.inf, np.inf)
+
+    p = np.full((groups, columns), np.nan)
+    if base is not None:
+        for g, s in np.ndindex(groups, columns):
+            p[g, s] = pairs.p(g, base, s) if g != base else np.nan
+    p_holm = statistics.holm(p)
+
+    out = tuple(scores.regimes.index(name) for name in exclude)
+    competes = np.array([g not in out for g in range(groups)])
+    cells: dict[str, dict[float, Cell]] = {name: {} for name in scores.regimes}
+    for s, size in enumerate(scores.sizes):
+        measured = replicates[:, s] > 0
+        absent = tuple(np.flatnonzero(~measured | ~competes).tolist())
+        deviations = pairs.draws[:, :, s] - pairs.gain[:, :, s, None]
+        inside = statistics.best_set(
+            pairs.gain[:, :, s],
+            pairs.se[:, :, s],
+            pairs.df[:, :, s],
+            pairs.replicates[:, :, s],
+            deviations,
+            LEVEL,
+            absent,
+            seed,
+        )
+        top = np.max(mean[measured & competes, s], initial=-np.inf)
+        for g, name in enumerate(scores.regimes):
+            ends = bootstrap.two_way_interval(
+                draws[:, g, s], mean[g, s].item(), se[g, s].item(), df[g, s].item()
+            )
+            low, high = (float(v) for v in np.clip(sorted(sign * e for e in ends), *bounds))
+            gain, gain_low, gain_high, claim = float("nan"), float("nan"), float("nan"), ""
+            if base is not None and g != base and pairs.replicates[g, base, s] > 0:
+                gain = float(pairs.gain[g, base, s])
+                gain_low, gain_high = pairs.interval(g, base, s)
+                equivalent = statistics.tost(
+                    gain, float(pairs.se[g, base, s]), float(pairs.df[g, base, s]), scores.margin
+                )
+                claim = _claim(gain, float(p_holm[g, s]), equivalent)
+            at_edge, chosen = _tuned(scores.chosen[g, s], scores.grid)
+            cells[name][size] = Cell(
+                mean=float(sign * mean[g, s]),
+                low=low,
+                high=high,
+                replicates=int(replicates[g, s]),
+                missing=int(scores.missing[g, s]),
+                failed=int(scores.failed[g, s]),
+                gain=gain,
+                gain_low=gain_low,
+                gain_high=gain_high,
+                p=float(p[g, s]),
+                p_holm=float(p_holm[g, s]),
+                claim=claim,
+                best=bool(measured[g] and competes[g] and mean[g, s] == top),
+                not_worse=bool(inside[g]),
+                at_edge=at_edge,
+                chosen=chosen,
+            )
+
+    contenders = [name for name in scores.regimes if name not in scores.controls]
+    crossings = contrasts.crossovers(pairs, scores.regimes, scores.sizes, contenders)
+    joint, transfer = verdict.families(scores)
+    rivals = contrasts.family(pairs, scores.regimes, scores.sizes, joint, transfer)
+    against = {
+        name: contrasts.family(
+            pairs, scores.regimes, scores.sizes, verdict.counterparts(scores, name), [name]
+        )
+        for name in scores.controls
+        if name != scores.baseline
+    }
+    left_out = max(
+        int(np.isnan(draws[:, replicates > 0]).sum(axis=0).max(initial=0)),
+        int(np.isnan(pairs.draws[pairs.replicates > 0]).sum(axis=-1).max(initial=0)),
+    )
+    extra = {
+        "examples": int(scores.values.shape[-1]),
+        "family": int((~np.isnan(p)).sum()),
+        "draws_left_out": left_out,
+    }
+    result = Analysis(scores, cells, crossings, (), (), resamples, extra)
+    return dataclasses.replace(
+        result,
+        verdict=verdict.verdict(result, rivals, against),
+        warnings=caveats.caveats(result),
+    )

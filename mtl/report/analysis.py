@@ -1,0 +1,156 @@
+"""What the tables, figures, verdict and page are made from: the scores of a sweep, and what was inferred from them."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What one trial of a regime cost on average; the source phases it rests on are charged in full.
+
+    Attributes:
+      examples: training examples seen (rows of batches), all phases.
+      flops: floating-point operations of all phases' steps, from XLA's cost analysis of one step.
+      seconds: seconds of training, all phases.
+      source_examples: the part of ``examples`` seen in phases before the target's labels enter.
+    """
+
+    examples: float
+    flops: float
+    seconds: float
+    source_examples: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """Per-example test scores of a sweep's chosen trials, aligned so that everything can be paired.
+
+    Axes: G regimes (rows), S target sizes (columns), R replicates, I test examples.
+
+    Attributes:
+      study: the study's name.
+      sweep: the sweep's name.
+      question: one sentence: what the sweep asks.
+      notes: sentences that a reader of the table must know (sampling, budgets, how rates were chosen).
+      metric: the metric's name, for instance ``accuracy``.
+      higher_is_better: whether more is better.
+      unit: factor that turns the metric into what tables print: 100 for accuracy (points), 1 for log loss.
+      regimes: row names, in the order of the table.
+      sizes: column values.
+      replicates: seeds.
+      values: float64 [G, S, R, I], one score per test example whose mean over I is the metric; NaN over all of
+        I where the trial is missing or failed.
+      missing: int [G, S], replicates without a result.
+      failed: int [G, S], replicates whose trial failed or diverged.
+      chosen: float64 [G, S, R], the tuned value (learning rate) that validation chose; NaN where none was.
+      grid: the candidate values of what was tuned, ascending.
+      baseline: the regime that others are compared with.
+      margin: half-width of the equivalence region, in the metric's own unit (0.02 for 2 points of accuracy).
+      cost: per regime.
+      controls: regimes that are controls, not contenders (``scratch_matched``, ``random_probe``).
+    """
+
+    study: str
+    sweep: str
+    question: str
+    notes: tuple[str, ...]
+    metric: str
+    higher_is_better: bool
+    unit: float
+    regimes: tuple[str, ...]
+    sizes: tuple[float, ...]
+    replicates: tuple[int, ...]
+    values: np.ndarray
+    missing: np.ndarray
+    failed: np.ndarray
+    chosen: np.ndarray
+    grid: tuple[float, ...]
+    baseline: str
+    margin: float
+    cost: dict[str, Cost]
+    controls: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """What is known of one regime at one target size. Differences are *gains*: positive is better.
+
+    Attributes:
+      mean: the metric, averaged over replicates and test examples; NaN when nothing was measured.
+      low, high: ends of its 95 % interval (two-way bootstrap).
+      replicates: how many replicates it rests on.
+      missing, failed: replicates without a result, and of these those that failed.
+      gain, gain_low, gain_high: paired gain over the baseline and its 95 % interval; NaN for the baseline.
+      p, p_holm: two-sided p value of the gain, and after Holm's step-down over the whole sweep.
+      claim: ``gain`` or ``harm`` (Holm at 5 %), ``equivalent`` (within ± margin), ``inconclusive``, or empty for the
+        baseline and for cells that were not measured.
+      best: whether its mean is the column's best.
+      not_worse: whether it is in the set that holds the column's best with 95 % confidence (Hsu).
+      at_edge: replicates whose tuned value lies at an end of the grid.
+      chosen: the tuned value most often chosen, NaN if none.
+    """
+
+    mean: float
+    low: float
+    high: float
+    replicates: int
+    missing: int
+    failed: int
+    gain: float
+    gain_low: float
+    gain_high: float
+    p: float
+    p_holm: float
+    claim: str
+    best: bool
+    not_worse: bool
+    at_edge: int
+    chosen: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Crossover:
+    """Where one regime overtakes another as the target grows.
+
+    Attributes:
+      leader: the regime that is better at small target sizes.
+      overtaker: the one that is better at large ones.
+      low, high: 95 % interval of the size at which the curves cross (log-linear between sizes), by bootstrapping
+        whole curves.
+      between: the two neighbouring sizes of the grid between which the mean curves cross.
+      share: share of the bootstrap curves that have exactly this kind of crossing.
+    """
+
+    leader: str
+    overtaker: str
+    low: float
+    high: float
+    between: tuple[float, float]
+    share: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Analysis:
+    """Everything a table, a figure or the page says about one sweep.
+
+    Attributes:
+      scores: what it was computed from.
+      cells: ``cells[regime][size]``.
+      crossovers: those that are supported by the data.
+      verdict: sentences in plain words, computed from the same numbers; the first is the answer.
+      warnings: sentences about what weakens it (edge of the grid, missing trials, few replicates).
+      resamples: bootstrap resamples.
+      extra: figures a study adds, by name.
+    """
+
+    scores: Scores
+    cells: dict[str, dict[float, Cell]]
+    crossovers: tuple[Crossover, ...]
+    verdict: tuple[str, ...]
+    warnings: tuple[str, ...]
+    resamples: int
+    extra: dict[str, Any] = dataclasses.field(default_factory=dict)

@@ -1,0 +1,238 @@
+"""What a reader sees of a sweep: the table of results, of paired gains over the baseline, and of costs.
+
+Each is a `Table`, which has no format yet; ``to_markdown``, ``to_latex``, ``to_csv``, ``to_json`` and
+``to_html``, ``to_console`` (from `mtl.report.formats`, at hand here too) write it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from mtl.report.analysis import Analysis, Cell
+from mtl.report.formats import (
+    Table,
+    TableCell,
+    to_console,
+    to_csv,
+    to_html,
+    to_json,
+    to_latex,
+    to_markdown,
+)
+from mtl.report.text import gain_unit_text, human, interval_text, metric_text, number_text, size_text
+
+__all__ = [
+    "Table",
+    "TableCell",
+    "cost_table",
+    "gain_table",
+    "result_table",
+    "to_console",
+    "to_csv",
+    "to_html",
+    "to_json",
+    "to_latex",
+    "to_markdown",
+]
+
+NOT_WORSE = "†"
+CONTROL = "°"
+SIGNS = {"gain": "▲", "harm": "▼", "equivalent": "≈", "inconclusive": "·"}
+
+
+def _cell(analysis: Analysis, regime: str, size: float) -> Cell | None:
+    return analysis.cells.get(regime, {}).get(size)
+
+
+def _absent(cell: Cell | None) -> TableCell | None:
+    """How to show a cell without any result; None when it has one."""
+    if cell is not None and cell.replicates > 0:
+        return None
+    if cell is not None and cell.failed > 0:
+        return TableCell("failed", kind="failed")
+    return TableCell("—", kind="missing")
+
+
+def _coverage(cell: Cell) -> str:
+    return f"{cell.replicates}/{cell.replicates + cell.missing}" if cell.missing else ""
+
+
+def _name_cell(analysis: Analysis, regime: str) -> TableCell:
+    scores = analysis.scores
+    if regime in scores.controls:
+        return TableCell(regime, mark=CONTROL, kind="control")
+    return TableCell(regime, kind="baseline" if regime == scores.baseline else "")
+
+
+def _records(analysis: Analysis, regimes: Iterable[str]) -> tuple[dict[str, Any], ...]:
+    scores = analysis.scores
+    names = [field.name for field in dataclasses.fields(Cell)]
+    records = []
+    for regime in regimes:
+        for size in scores.sizes:
+            cell = _cell(analysis, regime, size)
+            records.append(
+                {
+                    "study": scores.study,
+                    "sweep": scores.sweep,
+                    "metric": scores.metric,
+                    "higher_is_better": scores.higher_is_better,
+                    "baseline": scores.baseline,
+                    "margin": scores.margin,
+                    "regime": regime,
+                    "control": regime in scores.controls,
+                    "n": int(size) if float(size).is_integer() else size,
+                    **{name: None if cell is None else getattr(cell, name) for name in names},
+                }
+            )
+    return tuple(records)
+
+
+def _shared_footnotes(analysis: Analysis, regimes: Iterable[str]) -> list[str]:
+    """Sentences for signs that occur in both the result and the gain table, and only for those that occur."""
+    scores, regimes = analysis.scores, list(regimes)
+    cells = [_cell(analysis, regime, size) for regime in regimes for size in scores.sizes]
+    notes = []
+    if any(regime in scores.controls for regime in regimes):
+        notes.append(f"{CONTROL} control: shows what a part of the recipe does alone; not a contender.")
+    if any(cell is not None and cell.replicates and cell.missing for cell in cells):
+        notes.append("k/R after a cell: it rests on k of R replicates; the others are missing or failed.")
+    shown = {"" if (absent := _absent(cell)) is None else absent.text for cell in cells}
+    if "failed" in shown:
+        notes.append("failed: no replicate gave a result, and at least one trial failed or diverged.")
+    if "—" in shown:
+        notes.append("—: no result yet.")
+    return notes
+
+
+def result_table(analysis: Analysis) -> Table:
+    """Make the table of the metric: rows regimes, columns target sizes.
+
+    Args:
+      analysis: of one sweep.
+
+    Returns:
+      Mean and interval a cell, the column's best bold, everything not worse than the best marked.
+    """
+    scores = analysis.scores
+    rows = []
+    for regime in scores.regimes:
+        row = [_name_cell(analysis, regime)]
+        for size in scores.sizes:
+            cell = _cell(analysis, regime, size)
+            shown = _absent(cell)
+            if shown is None and cell is not None:
+                shown = TableCell(
+                    number_text(cell.mean, scores.unit),
+                    interval_text(cell.low, cell.high, scores.unit),
+                    note=_coverage(cell),
+                    mark=NOT_WORSE if cell.not_worse else "",
+                    bold=cell.best,
+                )
+            assert shown is not None
+            row.append(shown)
+        rows.append(tuple(row))
+    metric = metric_text(scores.metric, scores.unit)
+    better = "higher" if scores.higher_is_better else "lower"
+    footnotes = [
+        f"Mean and 95 % interval over {len(scores.replicates)} replicates and the test examples "
+        f"(two-way bootstrap, {analysis.resamples:,} resamples); {better} is better.",
+        f"Bold: best mean of the column. {NOT_WORSE} not worse than the best: in the set that holds the "
+        "column's best with 95 % confidence (Hsu).",
+        *_shared_footnotes(analysis, scores.regimes),
+    ]
+    return Table(
+        name="result",
+        title=f"{scores.study} / {scores.sweep}: {metric} by target labels n",
+        header=("regime", *(f"n={size_text(size)}" for size in scores.sizes)),
+        rows=tuple(rows),
+        footnotes=tuple(footnotes),
+        records=_records(analysis, scores.regimes),
+    )
+
+
+def gain_table(analysis: Analysis) -> Table:
+    """Make the table of paired gains over the baseline, with what they let us claim.
+
+    Args:
+      analysis: of one sweep.
+
+    Returns:
+      A row for every regime but the baseline; the claim's sign, the gain and its interval in a cell.
+    """
+    scores = analysis.scores
+    regimes = [regime for regime in scores.regimes if regime != scores.baseline]
+    rows = []
+    for regime in regimes:
+        row = [_name_cell(analysis, regime)]
+        for size in scores.sizes:
+            cell = _cell(analysis, regime, size)
+            shown = _absent(cell)
+            if shown is None and cell is not None:
+                text = number_text(cell.gain, scores.unit, signed=True)
+                shown = TableCell(
+                    f"{SIGNS[cell.claim]} {text}" if cell.claim in SIGNS else text,
+                    interval_text(cell.gain_low, cell.gain_high, scores.unit),
+                    note=_coverage(cell),
+                    kind=cell.claim,
+                )
+            assert shown is not None
+            row.append(shown)
+        rows.append(tuple(row))
+    margin = number_text(scores.margin, scores.unit)
+    footnotes = [
+        "Differences within replicates and test examples, positive is better, with 95 % intervals.",
+        f"{SIGNS['gain']} gain and {SIGNS['harm']} harm: significant at 5 % after Holm over the whole sweep. "
+        f"{SIGNS['equivalent']} equivalent: within ± {margin}. {SIGNS['inconclusive']} inconclusive.",
+        *_shared_footnotes(analysis, regimes),
+    ]
+    points = gain_unit_text(scores.metric, scores.unit)
+    return Table(
+        name="gain",
+        title=f"{scores.study} / {scores.sweep}: paired gain over {scores.baseline} in {points}",
+        header=("regime", *(f"n={size_text(size)}" for size in scores.sizes)),
+        rows=tuple(rows),
+        footnotes=tuple(footnotes),
+        records=_records(analysis, regimes),
+    )
+
+
+def cost_table(analysis: Analysis) -> Table:
+    """Make the table of what one trial of each regime cost.
+
+    Args:
+      analysis: of one sweep.
+
+    Returns:
+      Examples seen, how many of them before the target's labels, operations, and seconds.
+    """
+    scores = analysis.scores
+    rows, records = [], []
+    for regime in scores.regimes:
+        cost = scores.cost.get(regime)
+        if cost is None:
+            cells = [TableCell("—", kind="missing")] * 4
+        else:
+            cells = [
+                TableCell("—" if not math.isfinite(count) else f"{count:,.0f}")
+                for count in (cost.examples, cost.source_examples)
+            ]
+            cells += [TableCell(human(cost.flops, "FLOP")), TableCell(human(cost.seconds, "s"))]
+            records.append(
+                {"study": scores.study, "sweep": scores.sweep, "regime": regime} | dataclasses.asdict(cost)
+            )
+        rows.append((_name_cell(analysis, regime), *cells))
+    footnotes = ["Mean over trials; the source phases that a regime rests on are charged to it in full."]
+    if any(regime in scores.controls for regime in scores.regimes):
+        footnotes.append(f"{CONTROL} control: shows what a part of the recipe does alone; not a contender.")
+    return Table(
+        name="cost",
+        title=f"{scores.study} / {scores.sweep}: cost of one trial",
+        header=("regime", "examples", "of these source", "operations", "training time"),
+        rows=tuple(rows),
+        footnotes=tuple(footnotes),
+        records=tuple(records),
+    )

@@ -1,0 +1,30 @@
+"""The compilation cache: programs compiled once for a user, not once for a process."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import jax
+
+#: Environment variable that names another directory, or ``off``.
+VARIABLE = "MTL_CACHE_DIR"
+
+
+def enable_cache() -> Path | None:
+    """Turn on XLA's persistent cache and return its directory, or nothing if it is off.
+
+    The cache holds machine code that is executed as it is, so it lives in the user's own cache directory, readable
+    and writable by nobody else, and never in a work directory, which may be shared.
+    """
+    chosen = os.environ.get(VARIABLE, "")
+    if chosen == "off":
+        return None
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    path = Path(chosen) if chosen else home / "mtl" / "xla"
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.chmod(0o700)
+    jax.config.update("jax_compilation_cache_dir", str(path))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    return path

@@ -1,0 +1,359 @@
+"""Running a plan in this process: packs of lanes that share a program, results written as they come."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import platform
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mtl import metrics
+from mtl.checkpoint import CheckpointError, load_params, load_tree, save_tree
+from mtl.config import Trial
+from mtl.models import Model
+from mtl.params import merge
+from mtl.sweep.plan import Node, Plan, split_key, split_of, table_of, val_rows_of
+from mtl.sweep.store import FORMAT, Workdir, code_version, now
+from mtl.tasks import METRICS
+from mtl.train import loop, pack
+from mtl.train.dataset import make_data, statistics
+from mtl.train.phase import Weights
+from mtl.train.trial import freshen
+
+#: Called with (lane-steps' floating-point operations done, trials done, trials failed) since the last call.
+Progress = Callable[[float, int, int], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Done:
+    """A phase that has been trained: its weights, and what is said of it in results.
+
+    Attributes:
+      weights: what the next phase begins from.
+      about: JSON-able facts: curves, cost, where it diverged.
+    """
+
+    weights: Weights
+    about: dict[str, Any]
+
+
+def flops_of(node: Node) -> float:
+    """Return the floating-point operations of a phase; NaN where XLA cannot say."""
+    shape = tuple(table_of(node.trial).x.shape[1:])
+    return node.stage.steps * pack.flops_per_step(node.stage.program, shape)
+
+
+def execute(plan: Plan, workdir: Workdir, *, reverse: bool = False, progress: Progress = lambda *_: None) -> None:
+    """Train every phase of a plan that is not there yet, and write every trial's result.
+
+    Args:
+      plan: the trials that are missing.
+      workdir: where results and shared phases are kept.
+      reverse: take packs in reverse order, so that two processes with a common cache compile different programs
+        first.
+      progress: told of work done after every chunk.
+    """
+    executor = pack.executor_for(jax.default_backend())
+    done: dict[str, Done] = {}
+    failed: dict[str, str] = {}
+    for key in plan.nodes:
+        found = _load_prefix(workdir, key) if plan.saved(key) else None
+        if found is not None:
+            done[key] = found
+            progress(flops_of(plan.nodes[key]), 0, 0)
+    needed = {k for digest, chain in plan.chains.items() for k in chain[_resume_at(chain, done) :]}
+    waiting = {k: n for k, n in plan.nodes.items() if k in needed and k not in done}
+    uses = {k: sum(1 for chain in plan.chains.values() if k in chain) for k in plan.nodes}
+    for digest, chain in plan.chains.items():
+        if chain[-1] in done:  # A trial that ends with a shared phase.
+            _conclude([digest], plan, done, workdir, executor, progress)
+    while waiting:
+        nodes = _next_pack(waiting, done, failed, reverse)
+        if not nodes:
+            for key in list(waiting):
+                failed[key] = failed.get(waiting[key].parent or "", "the phase before it failed")
+                waiting.pop(key)
+            break
+        try:
+            outcomes = _train(nodes, done, executor, progress)
+        except (RuntimeError, ValueError, FloatingPointError, MemoryError) as error:
+            # XLA reports what it cannot compile or allocate as RuntimeError: the other packs can still run.
+            message = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+            failed |= {n.key: message for n in nodes}
+            outcomes = {}
+        for node in nodes:
+            waiting.pop(node.key)
+        done |= outcomes
+        for key, outcome in outcomes.items():
+            if plan.saved(key):
+                _save_prefix(workdir, key, outcome)
+        ended = [d for d, chain in plan.chains.items() if chain[-1] in outcomes]
+        _conclude(ended, plan, done, workdir, executor, progress)
+        for digest in ended:  # Weights that no waiting trial needs are let go.
+            for key in plan.chains[digest]:
+                uses[key] -= 1
+                if not uses[key] and key in done:
+                    done.pop(key)
+    for digest, chain in plan.chains.items():
+        reasons = [failed[k] for k in chain if k in failed]
+        if reasons:
+            workdir.write_failure(digest, {"format": FORMAT, "config": plan.trials[digest].config, "error": reasons[0]})
+            progress(0.0, 0, 1)
+
+
+def _resume_at(chain: Sequence[str], done: dict[str, Done]) -> int:
+    """Return the index of the first phase of a chain that must be trained."""
+    return max((i + 1 for i, key in enumerate(chain) if key in done), default=0)
+
+
+def _next_pack(waiting: dict[str, Node], done: dict[str, Done], failed: dict[str, str], reverse: bool) -> list[Node]:
+    """Return the lanes of the next pack: phases whose parents are done, of one program, length and table.
+
+    Packs whose lanes are all ready come first, so that as many lanes as possible go in one.
+    """
+    groups: dict[Any, list[Node]] = {}
+    for node in waiting.values():
+        d = node.trial.config["data"]
+        key = (
+            node.stage.program,
+            node.stage.steps,
+            node.trial.config["evaluations"],
+            str([d["name"], d["options"], node.trial.config["init"], val_rows_of(node.trial)]),
+        )
+        groups.setdefault(key, []).append(node)
+    ready = []
+    for nodes in groups.values():
+        able = [n for n in nodes if n.parent is None or n.parent in done]
+        if able:
+            ready.append((len(able) < len(nodes), able))
+    if not ready:
+        return []
+    whole = [able for partial, able in ready if not partial] or [able for _, able in ready]
+    return whole[-1 if reverse else 0]
+
+
+def _train(
+    nodes: list[Node], done: dict[str, Done], executor: pack.Executor, progress: Progress
+) -> dict[str, Done]:
+    """Train a pack and return its outcomes by key."""
+    first = nodes[0]
+    table = table_of(first.trial)
+    shape = tuple(table.x.shape[1:])
+    program = first.stage.program
+    per_step = pack.flops_per_step(program, shape)
+    order: dict[str, int] = {}
+    for node in nodes:
+        order.setdefault(split_key(node.trial), len(order))
+    representatives = {split_key(n.trial): n.trial for n in nodes}
+    splits = [split_of(representatives[k]) for k in order]
+    # A power of two of splits, so that packs of about the same width share an executable.
+    splits += [splits[-1]] * ((1 << (len(splits) - 1).bit_length()) - len(splits))
+    arrays = make_data(table, splits, [program], val_rows_of(first.trial))
+    seeds = sorted({n.trial.seed for n in nodes})
+    initial = _initial(program.model, shape, tuple(seeds), executor)
+    begin = []
+    for node in nodes:
+        own = initial[node.trial.seed]
+        if node.parent is None:
+            begin.append(freshen(_loaded(node.trial, own), own, node.stage.fresh))
+        else:
+            begin.append(freshen(done[node.parent].weights, own, node.stage.fresh))
+    outcomes = loop.run_phase(
+        [n.trial.seed for n in nodes],
+        [n.stage for n in nodes],
+        [order[split_key(n.trial)] for n in nodes],
+        begin,
+        arrays,
+        evaluations=first.trial.config["evaluations"],
+        executor=executor,
+        on_steps=lambda steps: progress(steps * per_step, 0, 0),
+    )
+    found = {}
+    for node, outcome in zip(nodes, outcomes, strict=True):
+        about = {
+            "tasks": list(program.tasks),
+            "lr": node.stage.lr,
+            "steps": node.stage.steps,
+            "evaluated_at": outcome.steps,
+            "train_loss": outcome.train_loss,
+            "val_loss": outcome.val_loss,
+            "diverged_at": outcome.diverged_at,
+            "examples": node.stage.steps * program.rows,
+            "flops": node.stage.steps * per_step,
+            "seconds": outcome.seconds,
+            "source_only": node.source_only,
+            "key": node.key,
+            "width": pack.width_for(len(nodes)),
+        }
+        found[node.key] = Done(outcome.weights, about)
+    return found
+
+
+@functools.lru_cache(maxsize=8)
+def _initial(model: Model, shape: tuple[int, ...], seeds: tuple[int, ...], executor: pack.Executor) -> dict[int, Weights]:
+    return dict(zip(seeds, loop.initial_weights(model, shape, seeds, executor), strict=True))
+
+
+def _loaded(trial: Trial, initial: Weights) -> Weights:
+    init = trial.config["init"]
+    if not init["path"]:
+        return initial
+    loaded = load_params(init["path"])
+    return Weights(
+        merge(initial.params, loaded, tuple(init["fresh"]), tuple(map(tuple, init["rename"]))), initial.state
+    )
+
+
+def _save_prefix(workdir: Workdir, key: str, outcome: Done) -> None:
+    tree = {"params": outcome.weights.params, "state": outcome.weights.state}
+    save_tree(workdir.prefix(key), tree, {"format": FORMAT, "about": clean(outcome.about)})
+
+
+def _load_prefix(workdir: Workdir, key: str) -> Done | None:
+    """Return a shared phase from disk; nothing if it is not there or cannot be read (it is then trained anew)."""
+    if not workdir.prefix(key).is_file():
+        return None
+    try:
+        tree, about = load_tree(workdir.prefix(key))
+    except CheckpointError:
+        return None
+    if about.get("format") != FORMAT or about.get("about", {}).get("key") != key:
+        return None
+    return Done(Weights(tree["params"], tree.get("state", {})), _restore(about["about"]))
+
+
+def _restore(about: dict[str, Any]) -> dict[str, Any]:
+    """Return facts with NaN where ``clean`` put null."""
+    nan = float("nan")
+    losses_ = {t: [nan if v is None else v for v in c] for t, c in about["val_loss"].items()}
+    train = [nan if v is None else v for v in about["train_loss"]]
+    return {**about, "val_loss": losses_, "train_loss": train}
+
+
+def _conclude(
+    digests: Sequence[str],
+    plan: Plan,
+    done: dict[str, Done],
+    workdir: Workdir,
+    executor: pack.Executor,
+    progress: Progress,
+) -> None:
+    """Test the trials that have ended, once, and write their results."""
+    groups: dict[Any, list[str]] = {}
+    for digest in digests:
+        trial = plan.trials[digest]
+        d = trial.config["data"]
+        tested = any(trial.target in p.tasks for p in trial.phases)
+        about = str([d["name"], d["options"], d["test_size"], tested])
+        signature = (trial.model(), trial.target, d["normalize"], about)
+        groups.setdefault(signature, []).append(digest)
+    for (model, target, normalize, _), members in groups.items():
+        trials = [plan.trials[d] for d in members]
+        chains = [[done[k] for k in plan.chains[d]] for d in members]
+        if not any(target in p.tasks for p in trials[0].phases):
+            _write_untested(trials, chains, workdir, executor, progress)
+            continue
+        table = table_of(trials[0])
+        rows = np.flatnonzero(split_of(trials[0]).test[target])
+        shift, scale = zip(*(statistics(table, split_of(t)) for t in trials), strict=True)
+        outputs = loop.predict(
+            model,
+            target,
+            [chain[-1].weights for chain in chains],
+            np.stack(shift),
+            np.stack(scale),
+            table.x[rows],
+            standardize=normalize == "standardize",
+            executor=executor,
+        )
+        labels = table.labels[target][rows]
+        task = model.task(target)
+        names = METRICS[task.kind]
+        values = np.asarray(_test_fn(task, names)(jnp.asarray(outputs), jnp.asarray(labels)))
+        for i, (digest, trial, chain) in enumerate(zip(members, trials, chains, strict=True)):
+            result = _result(trial, [d.about for d in chain], table.sha256, executor)
+            if result["status"] == "done":
+                result["test"] = {n: float(v) for n, v in zip(names, values[i], strict=True)}
+            normalization = {"shift": shift[i], "scale": scale[i]} if normalize == "standardize" else {}
+            _save_model(workdir, trial, chain[-1].weights, normalization)
+            arrays = {"outputs": outputs[i], "rows": rows.astype(np.int32), "labels": labels}
+            workdir.write_result(digest, clean(result), arrays)
+        progress(0.0, len(members), 0)
+
+
+def _write_untested(
+    trials: Sequence[Trial],
+    chains: Sequence[Sequence[Done]],
+    workdir: Workdir,
+    executor: pack.Executor,
+    progress: Progress,
+) -> None:
+    """Write the results of trials that never see the target's labels: the test set is not for them."""
+    for trial, chain in zip(trials, chains, strict=True):
+        result = _result(trial, [d.about for d in chain], table_of(trial).sha256, executor)
+        _save_model(workdir, trial, chain[-1].weights, {})
+        workdir.write_result(trial.hash, clean(result))
+    progress(0.0, len(trials), 0)
+
+
+def _save_model(workdir: Workdir, trial: Trial, weights: Weights, normalization: dict[str, np.ndarray]) -> None:
+    if trial.config["save_model"]:
+        tree = {"params": weights.params, "state": weights.state}
+        tree |= {"normalization": normalization} if normalization else {}
+        about = {"format": FORMAT, "config": trial.config}
+        save_tree(workdir.trial(trial.hash) / "model.safetensors", tree, about)
+
+
+@functools.lru_cache(maxsize=64)
+def _test_fn(task: Any, names: tuple[str, ...]) -> Callable[..., Any]:
+    def one(outputs: jax.Array, labels: jax.Array) -> jax.Array:
+        mask = jnp.ones(labels.shape, bool)
+        return jnp.stack([metrics.metric(task, name)(outputs, labels, mask) for name in names])
+
+    return jax.jit(lambda outputs, labels: jax.lax.map(lambda o: one(o, labels), outputs))
+
+
+def _result(trial: Trial, phases: list[dict[str, Any]], data_sha256: str, executor: str) -> dict[str, Any]:
+    """Return what ``result.json`` says, but for the test."""
+    last = phases[-1]
+    of_target = last["val_loss"].get(trial.target)
+    ends = [of_target[-1]] if of_target else [curve[-1] for curve in last["val_loss"].values()]
+    diverged = next(({"phase": i, "step": p["diverged_at"]} for i, p in enumerate(phases) if p["diverged_at"] >= 0), None)
+    total = {name: math.fsum(p[name] for p in phases) for name in ("examples", "flops", "seconds")}
+    return {
+        "format": FORMAT,
+        "hash": trial.hash,
+        "config": trial.config,
+        "status": "diverged" if diverged else "done",
+        "diverged_at": diverged,
+        "val_loss": math.fsum(ends) / len(ends),
+        "phases": phases,
+        "cost": total | {"source_examples": math.fsum(p["examples"] for p in phases if p["source_only"])},
+        "data_sha256": data_sha256,
+        "code_version": code_version(),
+        "executor": executor,
+        "backend": jax.default_backend(),
+        "device": jax.devices()[0].device_kind,
+        "machine": platform.machine(),
+        "versions": {"jax": jax.__version__, "numpy": np.__version__, "python": platform.python_version()},
+        "finished": now(),
+    }
+
+
+def clean(value: Any) -> Any:
+    """Return a JSON value with null for numbers that are not finite, which JSON does not have."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {k: clean(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [clean(v) for v in value]
+    return value
+
+

@@ -1,0 +1,231 @@
+"""What a set of trials comes to: distinct phases, the programs they need, and the steps they take.
+
+A phase is addressed by its content: the resolved config of the phases up to it, the data's sha256, the code's
+version. Trials that begin alike share the phases they have in common, and each distinct one is trained once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mtl import data
+from mtl.checkpoint import CheckpointError, load_params, sha256_of
+from mtl.config import ConfigError, Trial, canonical
+from mtl.params import merge
+from mtl.sweep.store import code_version
+from mtl.train.trial import Stage, canonical_phases, shapes, stages_of
+
+#: Fields of ``data`` that a phase without the target's labels does not depend on.
+_TARGET_ONLY = ("target_size", "val_fraction")
+
+
+@dataclasses.dataclass(frozen=True)
+class Node:
+    """One distinct phase.
+
+    Attributes:
+      key: its address.
+      parent: the address of the phase before it, if any.
+      trial: a trial it belongs to (all of them agree on everything that matters to it).
+      stage: the phase.
+      source_only: whether it sees no label of the target.
+    """
+
+    key: str
+    parent: str | None
+    trial: Trial
+    stage: Stage
+    source_only: bool
+
+
+@dataclasses.dataclass
+class Plan:
+    """The distinct phases of some trials.
+
+    Attributes:
+      trials: by hash, in the order given.
+      nodes: by key, parents before children.
+      chains: for each trial, the keys of its phases.
+      users: for each node, the trials that rest on it.
+    """
+
+    trials: dict[str, Trial]
+    nodes: dict[str, Node]
+    chains: dict[str, tuple[str, ...]]
+    users: dict[str, list[str]]
+
+    def steps(self) -> int:
+        """Return the steps that the distinct phases take."""
+        return sum(n.stage.steps for n in self.nodes.values())
+
+    def steps_unshared(self) -> int:
+        """Return the steps that the trials would take if each trained all of its phases."""
+        return sum(self.nodes[k].stage.steps for chain in self.chains.values() for k in chain)
+
+    def programs(self) -> int:
+        """Return the number of distinct training programs to compile."""
+        return len({n.stage.program for n in self.nodes.values()})
+
+    def saved(self, key: str) -> bool:
+        """Return whether a phase is kept on disk: a source phase, or one that several trials rest on."""
+        return self.nodes[key].source_only or len(self.users[key]) > 1
+
+
+def table_of(trial: Trial) -> data.Table:
+    """Return the table of a trial's data set.
+
+    Raises:
+      ConfigError: for a data set or an option that does not exist.
+    """
+    spec = trial.config["data"]
+    return load_table(spec["name"], spec["options"])
+
+
+def load_table(name: str, options: Mapping[str, Any]) -> data.Table:
+    """Return a data set's table.
+
+    Raises:
+      ConfigError: for a data set or an option that does not exist.
+    """
+    try:
+        return data.load(name, **options)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"config.data: {error}") from None
+
+
+@functools.lru_cache(maxsize=4096)
+def _split(name: str, options: str, spec: str, seed: int) -> data.Split:
+    import json
+
+    fields = json.loads(spec)
+    fields["source"] = tuple(fields["source"])
+    return data.transfer_split(load_table(name, json.loads(options)), seed=seed, **fields)
+
+
+def split_of(trial: Trial) -> data.Split:
+    """Return a trial's split.
+
+    Raises:
+      ConfigError: for sizes that the data set cannot give.
+    """
+    spec = {k: v for k, v in trial.config["data"].items() if k not in ("name", "options", "normalize")}
+    try:
+        d = trial.config["data"]
+        return _split(d["name"], canonical(d["options"]), canonical(spec), trial.seed)
+    except ValueError as error:
+        raise ConfigError(f"config.data: {error}") from None
+
+
+def split_key(trial: Trial) -> str:
+    """Return what identifies a trial's split."""
+    return canonical([trial.config["data"], trial.seed])
+
+
+def val_rows_of(trial: Trial) -> int:
+    """Return the most validation rows that a trial's data config can give, whatever its target size."""
+    d = trial.config["data"]
+    return max(1, int(d["source_val_size"]) + int(np.ceil(d["val_fraction"] * d["target_pool"])) + 1)
+
+
+def make_plan(trials: Sequence[Trial]) -> Plan:
+    """Return the plan of some trials, everything checked that can be checked before anything is compiled.
+
+    Raises:
+      ConfigError: for a pattern that matches nothing, sizes that the data cannot give, a file of weights that does
+        not fit.
+    """
+    plan = Plan({}, {}, {}, {})
+    stages: dict[Any, tuple[Stage, ...]] = {}
+    for trial in trials:
+        digest = trial.hash
+        if digest in plan.trials:
+            continue
+        plan.trials[digest] = trial
+        table = table_of(trial)
+        check_split(trial)
+        shape = tuple(table.x.shape[1:])
+        model = trial.model()
+        signature = (model, canonical_phases(trial), shape)
+        if signature not in stages:
+            stages[signature] = stages_of(trial, shape)
+        _check_init(trial, shape)
+        keys: list[str] = []
+        for depth, stage in enumerate(stages[signature]):
+            key = _address(trial, depth, table.sha256)
+            keys.append(key)
+            if key not in plan.nodes:
+                seen = {t for s in stages[signature][: depth + 1] for t in s.program.tasks}
+                parent = keys[-2] if depth else None
+                plan.nodes[key] = Node(key, parent, trial, stage, trial.target not in seen)
+            plan.users.setdefault(key, []).append(digest)
+        plan.chains[digest] = tuple(keys)
+    return plan
+
+
+def check_split(trial: Trial) -> None:
+    """Check that a trial's data can be split as asked and that every phase has labels to train on.
+
+    Raises:
+      ConfigError: if not.
+    """
+    split = split_of(trial)
+    for number, phase in enumerate(trial.phases):
+        for task in phase.tasks:
+            if not split.train[task].any():
+                raise ConfigError(f'config.data: task "{task}" has no label in train, and phase {number} trains on it')
+        if phase.select == "best" and not any(split.val[task].any() for task in phase.tasks):
+            raise ConfigError(f'config.select = "best": phase {number} has no validation label: use "last"')
+
+
+def _check_init(trial: Trial, shape: tuple[int, ...]) -> None:
+    init = trial.config["init"]
+    if init["path"]:
+        _checked_init(
+            init["path"], tuple(init["fresh"]), tuple(map(tuple, init["rename"])), trial.model(), shape
+        )
+
+
+@functools.lru_cache(maxsize=16)
+def _checked_init(
+    path: str, fresh: tuple[str, ...], rename: tuple[tuple[str, str], ...], model: Any, shape: tuple[int, ...]
+) -> None:
+    try:
+        merge(shapes(model, shape).params, load_params(path), fresh, rename)
+    except CheckpointError as error:
+        raise ConfigError(f"config.init.path = {path}: {error}") from None
+    except ValueError as error:
+        raise ConfigError(f"config.init: {path}: {error}") from None
+
+
+@functools.lru_cache(maxsize=16)
+def _init_sha256(path: str) -> str:
+    try:
+        return sha256_of(Path(path))
+    except CheckpointError as error:
+        raise ConfigError(f"config.init.path = {path}: {error}") from None
+
+
+def _address(trial: Trial, depth: int, data_sha256: str) -> str:
+    """Return the address of a trial's phase: the sha256 of everything that decides its outcome."""
+    c = trial.config
+    phases = c["phases"][: depth + 1]
+    spec = dict(c["data"])
+    # Standardisation is fitted on all training rows, the target's included, so there the subset does matter.
+    if spec["normalize"] == "none" and not any(trial.target in p["tasks"] for p in phases):
+        spec = {k: v for k, v in spec.items() if k not in _TARGET_ONLY}
+    content = {
+        "phases": phases,
+        "data": spec,
+        "data_sha256": data_sha256,
+        "code": code_version(),
+        "init": [c["init"], _init_sha256(c["init"]["path"]) if c["init"]["path"] else ""],
+        **{k: c[k] for k in ("seed", "tasks", "evaluations", "model", "optimizer", "denominator", "format")},
+    }
+    return hashlib.sha256(canonical(content).encode()).hexdigest()[:24]

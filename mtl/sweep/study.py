@@ -1,0 +1,188 @@
+"""A study in its work directory: what a sweep's trials are, which are missing, and how the source's rate is tuned."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from mtl.config import ConfigError, Flat, Trial, canonical, check, override, resolve
+from mtl.config.fields import coerce
+from mtl.sweep.expand import Changes
+from mtl.sweep.plan import load_table
+from mtl.sweep.store import StoreError, Workdir, code_version
+
+#: Base fields that may differ between runs of one sweep: they do not decide any trial's numbers.
+_FREE_TO_CHANGE = ("report.question", "report.margin", "report.baseline", "tune.seeds", "tune.source_lr")
+
+
+@dataclasses.dataclass(frozen=True)
+class Member:
+    """A trial of a sweep.
+
+    Attributes:
+      changes: what the sweep changes for it.
+      trial: the resolved trial.
+    """
+
+    changes: Changes
+    trial: Trial
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """A sweep of a study, expanded.
+
+    Attributes:
+      study: the study's name.
+      name: the sweep's name.
+      base: the fields of the config that the sweep's changes are applied to.
+      members: the trials.
+    """
+
+    study: str
+    name: str
+    base: Flat
+    members: tuple[Member, ...]
+
+
+def make_sweep(name: str, base: Flat, entries: Sequence[Changes]) -> Sweep:
+    """Return an expanded sweep, every trial resolved and checked.
+
+    Raises:
+      ConfigError: for a change that cannot be; naming the field, the value and what would be right.
+    """
+    members: list[Member] = []
+    seen: dict[str, Changes] = {}
+    for changes in entries:
+        flat = override(base, changes)
+        trial = resolve(flat, load_table(flat["data.name"], flat["data.options"]).tasks)
+        digest = trial.hash
+        if digest in seen:
+            raise ConfigError(f"sweep {name}: {seen[digest]} and {changes} are the same trial: drop one of them")
+        seen[digest] = changes
+        members.append(Member(changes, trial))
+    return Sweep(base["name"], name, base, tuple(members))
+
+
+def source_trials(base: Flat, entries: Sequence[Changes]) -> list[tuple[float, Trial]]:
+    """Return the (rate, trial) pairs that tune a sweep's source rate, empty if it is not tuned.
+
+    The source phase is trained for each candidate on the replicates ``tune.seeds``, which do not depend on how many
+    replicates the sweep has: growing the sweep never changes the rate.
+
+    Raises:
+      ConfigError: if the sweep itself changes the source's rate, or what sources there are.
+    """
+    rates = base["tune.source_lr"]
+    if not rates:
+        return []
+    changed = {key for entry in entries for key in entry}
+    if "source_lr" in changed:
+        raise ConfigError("config.tune.source_lr is set, and the sweep changes source_lr: do one of the two")
+    for key in changed:
+        if key.startswith(("data.", "model.", "optimizer.")) and key != "data.target_size":
+            raise ConfigError(
+                f"config.tune.source_lr is set, and the sweep changes {key}: one rate cannot suit all; "
+                "make it two sweeps or set source_lr"
+            )
+    found = []
+    for rate in rates:
+        for seed in base["tune.seeds"]:
+            flat = override(base, {"regime": "source", "source_lr": float(rate), "seed": seed, "save_model": False})
+            found.append((float(rate), resolve(flat, load_table(flat["data.name"], flat["data.options"]).tasks)))
+    return found
+
+
+def tuned_rate(pairs: Iterable[tuple[float, Trial]], workdir: Workdir) -> tuple[float, dict[float, float]]:
+    """Return (the rate with the least mean source validation loss, that loss of each rate).
+
+    A rate with which any replicate diverged is not eligible.
+
+    Raises:
+      StoreError: if a trial is missing, or every rate diverged.
+    """
+    losses: dict[float, list[float]] = {}
+    for rate, trial in pairs:
+        result = workdir.result(trial.hash)
+        if result is None:
+            reason = workdir.failure(trial.hash) or "it was not run"
+            raise StoreError(f"the source's rate cannot be tuned: the trial at rate {rate:g} is missing: {reason}")
+        value = result["val_loss"] if result["status"] == "done" else None
+        losses.setdefault(rate, []).append(math.inf if value is None else value)
+    means = {rate: sum(v) / len(v) for rate, v in losses.items()}
+    best = min(means, key=lambda r: (means[r], r))
+    if not math.isfinite(means[best]):
+        raise StoreError(
+            f"the source's rate cannot be tuned: training diverged, or there is no source validation, at every rate of "
+            f"{sorted(means)}: lower config.tune.source_lr or raise config.data.source_val_size"
+        )
+    return best, means
+
+
+def missing(trials: Sequence[Trial], workdir: Workdir) -> list[Trial]:
+    """Return the trials without a result.
+
+    Raises:
+      StoreError: if there are results of another version of the code: they cannot be mixed.
+    """
+    absent, versions = [], set()
+    for trial in trials:
+        result = workdir.result(trial.hash)
+        if result is None:
+            absent.append(trial)
+        else:
+            versions.add(result["code_version"])
+    if stale := sorted(versions - {code_version()}):
+        raise StoreError(
+            f"{workdir.path} holds results of another version of the code ({', '.join(stale)}; this is "
+            f"{code_version()}), and they must not be mixed: choose another --workdir"
+        )
+    return absent
+
+
+def record(workdir: Workdir, sweep: Sweep, tuning: dict[str, Any] | None) -> None:
+    """Write a sweep into ``study.json``: its base config, and each trial's hash and changes.
+
+    Raises:
+      StoreError: if the sweep was made before from another base config.
+    """
+    study = workdir.open(sweep.study)
+    base = {k: v for k, v in sweep.base.items()}
+    known = study["sweeps"].get(sweep.name)
+    if known:
+        for field, value in known["base"].items():
+            if field in _FREE_TO_CHANGE or field not in base:
+                continue
+            if canonical(coerce(field, value, base[field])) != canonical(base[field]):
+                raise StoreError(
+                    f"{workdir.path} holds sweep {sweep.name} with config.{field} = {value!r}, now {base[field]!r}: "
+                    "choose another --workdir, or change it back"
+                )
+    study["sweeps"][sweep.name] = {
+        "base": base,
+        "tuning": tuning,
+        "trials": [{"hash": m.trial.hash, "changes": m.changes} for m in sweep.members],
+    }
+    workdir.write_study(study)
+
+
+def check_base(flat: Flat) -> None:
+    """Check a base config before anything is expanded.
+
+    Raises:
+      ConfigError: for a value that cannot be, or a study without a name.
+    """
+    check(flat)
+    if not flat["name"]:
+        raise ConfigError('config.name = "": give the study a name; a work directory belongs to one study')
+
+
+def default_workdir(flat: Flat) -> Path:
+    """Return ``runs/NAME``."""
+    return Path("runs") / str(flat["name"])
+
+
+Reporter = Callable[[str], None]

@@ -1,0 +1,178 @@
+"""Running a plan in worker processes, one a core on a CPU, and following what they do."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from mtl.sweep.execute import Progress, execute, flops_of
+from mtl.sweep.plan import Plan
+from mtl.sweep.store import StoreError, Workdir
+
+
+def shares(plan: Plan, jobs: int) -> list[list[str]]:
+    """Return the trials of each worker: those that share a first phase stay together, longest first.
+
+    So no worker ever waits for another, and no shared phase is trained twice, unless all trials share one first
+    phase: then they are dealt out evenly and each worker trains it.
+    """
+    families: dict[str, list[str]] = {}
+    for digest, chain in plan.chains.items():
+        families.setdefault(chain[0], []).append(digest)
+    # Families of one replicate draw the same splits: keep the packs of all workers alike by dealing seeds out.
+    by_seed: dict[int, list[str]] = {}
+    for members in families.values():
+        by_seed.setdefault(plan.trials[members[0]].seed, []).extend(members)
+    parts = list(by_seed.values()) if len(by_seed) >= jobs else list(families.values())
+    if len(parts) < jobs:
+        every = list(plan.chains)
+        parts = [every[i::jobs] for i in range(jobs)]
+    work = {digest: sum(plan.nodes[k].stage.steps for k in chain) for digest, chain in plan.chains.items()}
+    bins: list[tuple[int, list[str]]] = [(0, []) for _ in range(jobs)]
+    for part in sorted(parts, key=lambda p: -sum(work[d] for d in p)):
+        lightest = min(range(jobs), key=lambda i: bins[i][0])
+        load, held = bins[lightest]
+        bins[lightest] = (load + sum(work[d] for d in part), held + part)
+    return [held for _, held in bins if held]
+
+
+class Pool:
+    """Worker processes that take jobs one after the other, and keep what they have compiled between them.
+
+    Use as a context manager. Without jobs, everything runs in this process.
+    """
+
+    def __init__(self, workdir: Workdir, jobs: int, config_file: str | None) -> None:
+        """Prepare a pool; processes start with the first job.
+
+        Args:
+          workdir: where results go.
+          jobs: worker processes; each is pinned to a core of its own where the system allows it. 0: none.
+          config_file: the config file, executed in each worker for what it registers.
+        """
+        self.workdir, self.jobs, self.config_file = workdir, jobs, config_file
+        self._events: queue.Queue[tuple[int, str | None]] = queue.Queue()
+        self._workers: list[subprocess.Popen[bytes]] = []
+
+    def __enter__(self) -> Pool:
+        """Return the pool."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the workers, whatever they are doing."""
+        for process in self._workers:
+            if process.poll() is None:
+                process.terminate()
+        for process in self._workers:
+            process.wait()
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    with contextlib.suppress(BrokenPipeError):  # A worker that died has left its job unread.
+                        pipe.close()
+
+    def run(self, plan: Plan, progress: Progress = lambda *_: None) -> None:
+        """Run a plan's trials to the end.
+
+        Args:
+          plan: what is missing.
+          progress: told of work done.
+
+        Raises:
+          StoreError: if a worker dies, with the end of its log.
+        """
+        if not self.jobs:
+            execute(plan, self.workdir, progress=progress)
+            return
+        parts = shares(plan, self.jobs)
+        self._start()
+        running = set()
+        for number, part in enumerate(parts):
+            job = {
+                "workdir": str(self.workdir.path),
+                "reverse": bool(number % 2),
+                "trials": [plan.trials[d].config for d in part],
+            }
+            self._send(number, job)
+            running.add(number)
+        while running:
+            number, line = self._events.get()
+            if line is None:
+                raise self._died(number)
+            event = json.loads(line)
+            if event == "end":
+                running.discard(number)
+            else:
+                progress(*event)
+
+    def _start(self) -> None:
+        cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+        pinned = len(cores) >= self.jobs
+        self._log(0).parent.mkdir(parents=True, exist_ok=True)
+        for number in range(len(self._workers), self.jobs):
+            with self._log(number).open("wb") as log:
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "mtl.sweep.worker"],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                )
+            self._workers.append(process)
+            threading.Thread(target=_follow, args=(number, process, self._events), daemon=True).start()
+            self._send(number, {"config_file": self.config_file, "core": cores[number] if pinned else None})
+
+    def _send(self, number: int, message: dict[str, Any]) -> None:
+        pipe = self._workers[number].stdin
+        assert pipe is not None
+        try:
+            pipe.write(json.dumps(message).encode() + b"\n")
+            pipe.flush()
+        except BrokenPipeError:
+            raise self._died(number) from None
+
+    def _died(self, number: int) -> StoreError:
+        code = self._workers[number].wait()
+        return StoreError(
+            f"worker {number} ended with exit code {code}; finished trials are kept, run again for the rest; "
+            f"its log, {self._log(number)}, ends: {_tail(self._log(number))}"
+        )
+
+    def _log(self, number: int) -> Path:
+        return self.workdir.path / "logs" / f"worker-{number}.log"
+
+
+def total_flops(plan: Plan) -> float:
+    """Return the floating-point operations that a plan's distinct phases take."""
+    return sum(flops_of(node) for node in plan.nodes.values())
+
+
+def default_jobs() -> int:
+    """Return how many worker processes suit this machine: one a core on a CPU, none on accelerators.
+
+    An accelerator belongs to one process, which runs its packs side by side.
+    """
+    platforms = os.environ.get("JAX_PLATFORMS", "")
+    if platforms and "cpu" not in platforms:
+        return 0
+    if any(Path(device).exists() for device in ("/dev/nvidia0", "/dev/accel0", "/dev/vfio/0")):
+        return 0
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _follow(number: int, process: subprocess.Popen[bytes], events: queue.Queue[tuple[int, str | None]]) -> None:
+    assert process.stdout is not None
+    with contextlib.suppress(ValueError):  # The pipe is closed when the pool ends.
+        for line in process.stdout:
+            events.put((number, line.decode()))
+    events.put((number, None))
+
+
+def _tail(path: Path) -> str:
+    lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
+    return lines[-1].strip() if lines else "(it is empty)"

@@ -1,0 +1,210 @@
+"""What XLA compiles, and what it takes as arrays: programs, lanes and the data they share."""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from mtl import params as paths
+from mtl.models import Model
+from mtl.tasks import Task
+
+PyTree = Any
+
+#: Purposes that randomness is drawn for: ``fold_in(key(seed), purpose, step)``.
+INIT, BATCH, DROPOUT = (zlib.crc32(p) for p in (b"init", b"batch", b"dropout"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+    """The static part of an optimizer; rates and decay are hyperparameters and enter as arrays.
+
+    Attributes:
+      name: ``adam`` (with decoupled weight decay: AdamW, Loshchilov & Hutter 2019, arXiv:1711.05101) or ``sgd``.
+      momentum: Adam's β₁, or SGD's momentum (0 for none).
+      b2: Adam's β₂.
+      nesterov: Nesterov's momentum for SGD.
+      schedule: ``constant`` or ``cosine`` (to zero at the phase's last step).
+      warmup: share of the phase's steps over which the rate rises linearly from zero.
+      clip: largest global norm of the trainable gradients; 0 for no clipping.
+    """
+
+    name: Literal["adam", "sgd"] = "adam"
+    momentum: float = 0.9
+    b2: float = 0.999
+    nesterov: bool = False
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup: float = 0.0
+    clip: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """What XLA compiles: one phase of one shape. A regime composes programs.
+
+    The number of steps is *not* part of it: loops run to a bound that is data, so phases of any length (and any
+    chunk of them) are one executable, which is also why chunking cannot change a bit.
+
+    Attributes:
+      model: the model with all of the trial's heads.
+      tasks: names of the tasks whose labels the phase sees.
+      trainable: whole paths of the parameters that move, sorted (see ``trainable_paths``).
+      optimizer: its static part.
+      batch: B. A step sees B rows, or B for each task with ``per_task`` sampling.
+      sampling: ``per_task``, ``proportional`` or ``temperature``.
+      temperature: T of ``temperature`` sampling: a task with n labels is drawn ∝ n^(1/T).
+      denominator: of the loss, see ``losses.reduce``.
+      trunk_mode: ``eval``: blocks without a trainable parameter run in eval mode; ``train``: all run in train mode.
+      select: whether the ``last`` or the ``best`` state on validation goes on to the next phase.
+      target: the task whose validation loss decides what is best, if the phase sees it.
+      standardize: whether inputs are standardised with the split's statistics.
+    """
+
+    model: Model
+    tasks: tuple[str, ...]
+    trainable: tuple[str, ...]
+    optimizer: Optimizer
+    batch: int
+    sampling: Literal["per_task", "proportional", "temperature"]
+    temperature: float
+    denominator: str
+    trunk_mode: Literal["eval", "train"]
+    select: Literal["last", "best"]
+    target: str
+    standardize: bool = False
+
+    @property
+    def rows(self) -> int:
+        """Rows of a training batch: examples seen in a step."""
+        return self.batch * (len(self.tasks) if self.sampling == "per_task" else 1)
+
+    @property
+    def specs(self) -> tuple[Task, ...]:
+        """The phase's tasks."""
+        return tuple(self.model.task(name) for name in self.tasks)
+
+    def chosen(self, params: PyTree) -> PyTree:
+        """Return the tree of booleans that says which parameters move."""
+        moving = set(self.trainable)
+        return jax.tree_util.tree_map_with_path(lambda p, _: paths.path_of(p) in moving, params)
+
+    def modes(self, chosen: PyTree) -> tuple[bool, ...]:
+        """Return one boolean a block: whether it runs in train mode."""
+        flat = paths.flatten(chosen)
+        return tuple(
+            self.trunk_mode == "train" or any(c for p, c in flat.items() if p.startswith(f"{block}/"))
+            for block in self.model.blocks
+        )
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Lane:
+    """The numbers of one trial's phase, which a compiled program takes as arrays (leading axis: lanes of a pack).
+
+    Attributes:
+      seed: the replicate; everything random is folded from it.
+      lr: learning rate.
+      weight_decay: decoupled weight decay.
+      weights: what each of the phase's task losses is multiplied by, [tasks].
+      steps: the phase's steps.
+      offset: batches of each task's sequence that earlier phases have used, [tasks].
+      split: which of the stacked splits this trial trains on.
+    """
+
+    seed: Array
+    lr: Array
+    weight_decay: Array
+    weights: Array
+    steps: Array
+    offset: Array
+    split: Array
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Pool:
+    """Rows that have a present label in some role, padded to one length.
+
+    Attributes:
+      rows: indices into the table, [D, M]; zeros beyond ``count``.
+      count: how many there are, [D].
+    """
+
+    rows: Array
+    count: Array
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """The data a pack shares: inputs once, splits stacked (D of them).
+
+    Attributes:
+      x: inputs of the whole table, [N, …].
+      labels: per task, [D, N].
+      train, val: per task, present labels of that role, bool [D, N].
+      train_rows, val_rows: per pool name (see ``pool_name``), the rows with any present label of its tasks.
+      shift, scale: per split, what inputs are standardised with, [D, …]; only read if the program standardises.
+    """
+
+    x: Array
+    labels: Mapping[str, Array]
+    train: Mapping[str, Array]
+    val: Mapping[str, Array]
+    train_rows: Mapping[str, Pool]
+    val_rows: Mapping[str, Pool]
+    shift: Array
+    scale: Array
+
+    def of(self, split: Array) -> Data:
+        """Return the data of one split, without the leading axis."""
+        stacked = dataclasses.replace(self, x=None)  # type: ignore[arg-type]
+        own = jax.tree.map(lambda a: jax.lax.dynamic_index_in_dim(a, split, 0, keepdims=False), stacked)
+        return dataclasses.replace(own, x=self.x)
+
+
+def pool_name(tasks: Sequence[str]) -> str:
+    """Return the name of the pool of rows that have a label of any of these tasks."""
+    return "+".join(tasks)
+
+
+def trainable_paths(params: PyTree, patterns: Sequence[str], tasks: Sequence[str]) -> tuple[str, ...]:
+    """Return the paths that patterns choose, without the heads of tasks that are not in the phase.
+
+    Spelled out as paths, so that two patterns that choose the same parameters are one program.
+
+    Args:
+      params: all parameters (shapes are enough).
+      patterns: regular expressions on whole paths.
+      tasks: the phase's tasks.
+
+    Raises:
+      ValueError: for a pattern that matches nothing, or if nothing is left to train.
+    """
+    mine = tuple(f"heads/{name}/" for name in tasks)
+    chosen = paths.flatten(paths.select(params, patterns))
+    found = tuple(
+        sorted(p for p, c in chosen.items() if c and (not p.startswith("heads/") or p.startswith(mine)))
+    )
+    if not found:
+        raise ValueError(f"trainable = {tuple(patterns)}: leaves nothing to train for tasks {tuple(tasks)}")
+    return found
+
+
+def key_for(seed: Array, purpose: int, name: str = "") -> Array:
+    """Return the key of a purpose: ``fold_in(fold_in(key(seed), purpose), crc32(name))``."""
+    key = jax.random.fold_in(jax.random.key(seed), purpose)
+    return jax.random.fold_in(key, zlib.crc32(name.encode())) if name else key
+
+
+def inputs(program: Program, data: Data, rows: Array) -> Array:
+    """Return the inputs of some rows, standardised if the program says so."""
+    x = jnp.take(data.x, rows, axis=0, mode="clip")
+    return (x - data.shift) * data.scale if program.standardize else x

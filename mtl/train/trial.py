@@ -1,0 +1,190 @@
+"""A trial: its programs, and the pure function that runs them one after the other."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from mtl import config
+from mtl import params as paths
+from mtl.models import Model
+from mtl.train import phase
+from mtl.train.phase import Weights
+from mtl.train.program import INIT, Data, Lane, Optimizer, Program, key_for, trainable_paths
+
+PyTree = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """A phase of a trial: the program, what starts fresh, and its numbers (as Python values).
+
+    Attributes:
+      program: what is compiled.
+      fresh: whole paths of parameters that start anew.
+      lr, weight_decay, weights, steps: as in ``Lane``.
+      offset: batches of each task's sequence that earlier phases have drawn, one a task.
+    """
+
+    program: Program
+    fresh: tuple[str, ...]
+    lr: float
+    weight_decay: float
+    weights: tuple[float, ...]
+    steps: int
+    offset: tuple[int, ...]
+
+
+def stages_of(trial: config.Trial, shape: tuple[int, ...]) -> tuple[Stage, ...]:
+    """Return a trial's stages, every pattern checked against the model's parameters; nothing is compiled.
+
+    Args:
+      trial: the resolved trial.
+      shape: shape of one input.
+
+    Raises:
+      ConfigError: for a pattern that matches no parameter.
+    """
+    return _stages(trial.model(), canonical_phases(trial), shape)
+
+
+def canonical_phases(trial: config.Trial) -> tuple[tuple[config.Step, ...], tuple[tuple[str, Any], ...]]:
+    """Return the parts of a resolved config that decide its stages, hashable."""
+    c = trial.config
+    rest = (
+        ("optimizer", Optimizer(**{k: v for k, v in c["optimizer"].items() if k != "weight_decay"})),
+        ("weight_decay", c["optimizer"]["weight_decay"]),
+        ("denominator", c["denominator"]),
+        ("target", trial.target),
+        ("standardize", c["data"]["normalize"] == "standardize"),
+    )
+    return trial.phases, rest
+
+
+def _stages(
+    model: Model, phases: tuple[tuple[config.Step, ...], tuple[tuple[str, Any], ...]], shape: tuple[int, ...]
+) -> tuple[Stage, ...]:
+    steps, rest = phases[0], dict(phases[1])
+    params = shapes(model, shape).params
+    drawn: dict[str, int] = {}
+    stages = []
+    for step in steps:
+        try:
+            trainable = trainable_paths(params, step.trainable, step.tasks)
+            fresh = tuple(p for p, c in paths.flatten(paths.select(params, step.fresh)).items() if c)
+        except ValueError as error:
+            raise config.ConfigError(f"regime: {error}") from None
+        program = Program(
+            model=model,
+            tasks=step.tasks,
+            trainable=trainable,
+            optimizer=rest["optimizer"],
+            batch=step.batch,
+            sampling=step.sampling,  # type: ignore[arg-type] — checked when the config was
+            temperature=step.temperature,
+            denominator=rest["denominator"],
+            trunk_mode=step.trunk_mode,  # type: ignore[arg-type]
+            select=step.select,  # type: ignore[arg-type]
+            target=rest["target"],
+            standardize=rest["standardize"],
+        )
+        stages.append(
+            Stage(
+                program=program,
+                fresh=fresh,
+                lr=step.lr,
+                weight_decay=float(rest["weight_decay"]),
+                weights=tuple(t.weight for t in program.specs),
+                steps=step.steps,
+                offset=tuple(drawn.get(t, 0) for t in step.tasks),
+            )
+        )
+        for t in step.tasks:
+            drawn[t] = drawn.get(t, 0) + step.steps
+    return tuple(stages)
+
+
+@functools.lru_cache(maxsize=64)
+def shapes(model: Model, shape: tuple[int, ...]) -> Weights:
+    """Return the shapes of a model's parameters and statistics, for inputs of that shape."""
+    return jax.eval_shape(
+        lambda seed: Weights(*model.init(key_for(seed, INIT), jnp.zeros((1, *shape), jnp.float32))), jnp.uint32(0)
+    )
+
+
+def make_lane(seeds: Sequence[int], stages: Sequence[Stage], splits: Sequence[int]) -> Lane:
+    """Return the lanes of stages that share a program, stacked."""
+    return Lane(
+        seed=np.asarray(seeds, np.uint32),
+        lr=np.asarray([s.lr for s in stages], np.float32),
+        weight_decay=np.asarray([s.weight_decay for s in stages], np.float32),
+        weights=np.asarray([s.weights for s in stages], np.float32),
+        steps=np.asarray([s.steps for s in stages], np.int32),
+        offset=np.asarray([s.offset for s in stages], np.int32),
+        split=np.asarray(splits, np.int32),
+    )
+
+
+def freshen(weights: Weights, initial: Weights, fresh: Sequence[str]) -> Weights:
+    """Return weights with the parameters at the paths ``fresh`` back at their initial values.
+
+    Batch statistics start anew when the whole backbone does.
+    """
+    if not fresh:
+        return weights
+    anew = set(fresh)
+    params = jax.tree_util.tree_map_with_path(
+        lambda p, w, i: i if paths.path_of(p) in anew else w, weights.params, initial.params
+    )
+    backbone = [p for p in paths.flatten(weights.params) if p.startswith("backbone/")]
+    return Weights(params, initial.state if anew.issuperset(backbone) else weights.state)
+
+
+def boundaries(steps: int, evaluations: int) -> list[int]:
+    """Return the steps after which a phase is evaluated: evenly spaced, the last one included.
+
+    >>> boundaries(300, 6)
+    [50, 100, 150, 200, 250, 300]
+    >>> boundaries(2, 6)
+    [1, 2]
+    """
+    return sorted({steps * (e + 1) // evaluations for e in range(evaluations)} - {0})
+
+
+def run(
+    stages: Sequence[Stage], lanes: Sequence[Lane], initial: Weights, data: Data, evaluations: int = 1
+) -> tuple[Weights, tuple[Array, ...]]:
+    """Run a trial as one pure function: it stands under ``jit``, ``vmap`` and ``lax.map`` as it is.
+
+    The host's loop does the same with chunks, packs and files around it.
+
+    Args:
+      stages: the trial's phases; their steps and programs are static here.
+      lanes: one lane a phase, without a leading axis.
+      initial: the replicate's initial weights.
+      data: the stacked data.
+      evaluations: validations a phase.
+
+    Returns:
+      (weights, validation losses of each phase [evaluations, tasks]).
+    """
+    weights, curves = initial, []
+    for stage, lane in zip(stages, lanes, strict=True):
+        weights = freshen(weights, initial, stage.fresh)
+        moving, frozen = phase.start(stage.program, weights)
+        begin, losses = 0, []
+        for end in boundaries(stage.steps, evaluations):
+            moving = phase.advance(stage.program, lane, moving, frozen, data, jnp.int32(begin), jnp.int32(end))
+            moving, found = phase.evaluate(stage.program, lane, moving, frozen, data)
+            losses.append(found)
+            begin = end
+        weights = phase.finish(stage.program, moving, frozen)
+        curves.append(jnp.stack(losses))
+    return weights, tuple(curves)

@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from mtl.report import phrases
+from mtl.report.analyse import analyse
+
+from .studies import crossed, scores_of
+
+SIZES = (10.0, 20.0, 50.0, 100.0)
+
+
+def told(rates, regimes, noise=0.05, seed=0, **changes):
+    values = crossed(np.array(rates), noise=noise, seed=seed)
+    return analyse(scores_of(values, tuple(regimes), **changes), resamples=300)
+
+
+def test_a_gain_and_the_crossing_are_the_answer():
+    got = told(
+        [[0.7, 0.7, 0.7, 0.8], [0.7, 0.75, 0.703, 0.7], [0.6, 0.7, 0.697, 0.8]],
+        ["scratch", "linear_probe", "finetune"],
+        seed=2,
+    )
+    first = got.verdict[0]
+    assert re.match(
+        r"With 20 labels linear_probe beats scratch by \+\d\.\d points \[\d\.\d, \d\.\d\]; "
+        r"scratch and finetune overtake it between 50 and 100 labels; best with 10 labels is one of ",
+        first.replace("finetune and scratch", "scratch and finetune"),
+    ), first
+    cell = got.cells["linear_probe"][20.0]
+    assert f"{100 * cell.gain:+.1f} points [{100 * cell.gain_low:.1f}, {100 * cell.gain_high:.1f}]" in first
+    assert "Harm: " in got.verdict[1]
+    assert "with 100 labels linear_probe is worse than scratch (-" in got.verdict[1]
+    assert any(s.startswith("Crossovers shown, with 95 % intervals: ") for s in got.verdict)
+    assert got.verdict[-1].startswith("Claims are made at 5 % over the sweep's 8 comparisons with scratch")
+
+
+def test_gains_at_many_sizes_are_grouped():
+    got = told(
+        [[0.6] * 4, [0.7, 0.7, 0.7, 0.6], [0.65, 0.65, 0.65, 0.6]], ["scratch", "linear_probe", "lp_ft"]
+    )
+    assert got.verdict[0].startswith(
+        "With 10 to 50 labels linear_probe and lp_ft beat scratch (most linear_probe with "
+    )
+    assert "best with 10 labels is linear_probe" in got.verdict[0]
+
+
+def test_only_harm():
+    got = told([[0.7, 0.7], [0.6, 0.7]], ["scratch", "finetune"], sizes=(10.0, 20.0))
+    assert got.verdict[0].startswith("Harm: with 10 labels finetune is worse than scratch (-")
+    assert "no regime is shown to beat scratch at any size; best with 10 labels is scratch" in got.verdict[0]
+    assert "beats" not in got.verdict[0]
+
+
+def test_equivalent():
+    got = told([[0.7, 0.7], [0.7, 0.7]], ["scratch", "finetune"], sizes=(10.0, 20.0))
+    assert got.verdict[0] == (
+        "Equivalent: finetune does not differ from scratch by more than the margin of 2.0 points with 10 and "
+        "20 labels; with 10 labels no regime can be told from the best; with 20 labels no regime can be told "
+        "from the best."
+    )
+
+
+def test_inconclusive():
+    got = told([[0.7, 0.7], [0.7, 0.7]], ["scratch", "finetune"], noise=3.0, sizes=(10.0, 20.0))
+    assert got.verdict[0].startswith("Inconclusive: no regime is shown to gain over scratch or to do harm")
+    assert len(got.verdict) == 2
+
+
+def test_a_gain_below_the_margin_is_called_so():
+    got = told([[0.7], [0.705]], ["scratch", "finetune"], noise=0.01, margin=0.03, sizes=(10.0,), seed=3)
+    if got.cells["finetune"][10.0].claim == "gain":
+        assert "less than the margin of 3.0 points" in got.verdict[0]
+    values = np.full((2, 1, 20, 30), 0.7)
+    values[1] += 0.004 + 0.001 * np.random.default_rng(0).normal(size=(1, 20, 30))
+    small = analyse(scores_of(values, ("scratch", "finetune")), resamples=200)
+    assert "less than the margin of 2.0 points" in small.verdict[0]
+
+
+def test_other_units_and_lower_is_better():
+    values = crossed(np.array([[0.7], [0.6]]))
+    got = analyse(
+        scores_of(values, ("scratch", "finetune"), metric="log_loss", unit=1.0, higher_is_better=False),
+        resamples=200,
+    )
+    assert re.match(
+        r"With 10 labels finetune beats scratch by \+0\.\d{3} \[0\.\d{3}, 0\.\d{3}\] in log_loss",
+        got.verdict[0],
+    )
+    assert "points" not in " ".join(got.verdict)
+
+
+@pytest.mark.parametrize(
+    ("rates", "words"),
+    [
+        (
+            [0.6, 0.9, 0.8, 0.7],
+            r"with 10 labels linear_probe beats every joint regime \(\+\d+\.\d points .*\)",
+        ),
+        (
+            [0.6, 0.7, 0.8, 0.9],
+            r"with 10 labels multitask_finetune beats linear_probe \(\+\d+\.\d points .*\)",
+        ),
+        ([0.6, 0.8, 0.7, 0.8], "with 10 labels neither side has a regime that is shown to beat every regime"),
+    ],
+)
+def test_multitask_against_transfer(rates, words):
+    names = ["scratch", "linear_probe", "multitask", "multitask_finetune"]
+    got = told([[r] for r in rates], names, sizes=(10.0,))
+    (text,) = [s for s in got.verdict if s.startswith("Multi-task")]
+    assert text.startswith("Multi-task (multitask and multitask_finetune) against transfer (linear_probe)")
+    assert re.search(words, text), text
+
+
+def test_a_gain_that_longer_training_shows_too_is_said():
+    names = ["scratch", "scratch_matched", "linear_probe", "finetune"]
+    got = told([[0.6], [0.7], [0.8], [0.7]], names, sizes=(10.0,), controls=("scratch_matched",))
+    text = " ".join(got.verdict)
+    assert "scratch_matched" not in got.verdict[0].split("; best")[0]
+    assert re.search(
+        r"With 10 labels scratch_matched, trained from scratch for the examples of the costliest regime, "
+        r"beats scratch by \+\d+\.\d points .*: that much comes without any source, by longer training\.",
+        text,
+    )
+    assert "hold against scratch_matched, and so are not longer training's: linear_probe with 10" in text
+    assert "not shown to exceed scratch_matched (which gains too with 10 labels), and so may be" in text
+    assert "may be longer training's: finetune with 10 labels." in text
+
+
+@pytest.mark.parametrize(
+    ("random", "words"),
+    [
+        (0.5, "hold against random_probe, and so are the trained trunk's: linear_probe with 10 labels."),
+        (0.8, "and so are not shown to be the source's: linear_probe with 10 labels."),
+    ],
+)
+def test_random_probe_speaks_of_the_probe_only(random, words):
+    names = ["scratch", "random_probe", "linear_probe", "finetune"]
+    got = told([[0.6], [random], [0.8], [0.9]], names, sizes=(10.0,), controls=("random_probe",))
+    text = " ".join(got.verdict)
+    assert words in text
+    assert "random_probe, which never trained its trunk," in text
+
+
+def test_a_control_without_an_effect_or_a_result():
+    got = told(
+        [[0.6], [0.6], [0.8]], ["scratch", "placebo", "finetune"], sizes=(10.0,), controls=("placebo",)
+    )
+    assert any(s.startswith("The control placebo is equivalent to scratch") for s in got.verdict)
+    values = crossed(np.array([[0.6], [0.6], [0.8]]))
+    values[1] = np.nan
+    gone = analyse(
+        scores_of(values, ("scratch", "placebo", "finetune"), controls=("placebo",)), resamples=100
+    )
+    assert "The control placebo was not measured." in gone.verdict
+    assert gone.verdict[0].startswith("With 10 labels finetune beats scratch")
+
+
+def test_regimes_that_share_no_replicate():
+    values = crossed(np.array([[0.6], [0.8]]))
+    values[0, 0, :10], values[1, 0, 10:] = np.nan, np.nan
+    got = analyse(scores_of(values, ("scratch", "finetune")), resamples=100)
+    assert got.verdict[0].startswith("finetune and scratch share no replicate at any size")
+
+
+def test_phrases():
+    assert phrases.with_labels((1.0,), (1.0, 2.0)) == "with 1 label"
+    assert (
+        phrases.with_labels((10.0, 20.0, 50.0, 0.5), (0.5, 10.0, 20.0, 50.0))
+        == "with 10 to 50 and 0.5 labels"
+    )
+    assert phrases.with_labels((10.0, 50.0), SIZES) == "with 10 and 50 labels"
+    assert phrases.join(["a", "b", "c"], "or") == "a, b or c"
+    scores = scores_of(np.zeros((1, 1, 1, 1)), ("scratch",))
+    assert phrases.value(-0.0001, scores, signed=True) == "0.0"
+    assert phrases.capital("scratch was", ("scratch",)) == "scratch was"
+
+
+def test_every_sentence_is_one():
+    got = told(
+        [[0.7, 0.8], [0.7, 0.8], [0.6, 0.7], [0.8, 0.75], [0.75, 0.85], [0.7, 0.8]],
+        ["scratch", "scratch_matched", "random_probe", "linear_probe", "finetune", "multitask"],
+        sizes=(10.0, 20.0),
+        controls=("scratch_matched", "random_probe"),
+    )
+    for text in (*got.verdict, *got.warnings):
+        assert text.endswith(".")
+        assert "  " not in text
+        assert "nan" not in text
+        assert text[0].isupper() or text.split()[0].strip(",") in got.scores.regimes
