@@ -25,7 +25,7 @@ REPLICATES = range(20)
 def get_config():
     c = default()
     c.name = "digits"
-    c.model.options = {"hidden": (64, 64)}
+    c.model.options = {"hidden": (32, 32)}
     c.source.total_steps = 600
     c.target.total_steps = 300
     c.tune.source_lr = RATES

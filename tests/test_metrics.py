@@ -107,6 +107,16 @@ def test_multiclass_brier_is_scikit_learns(compiled):
     assert got["brier"] == pytest.approx(want, rel=1e-5)
 
 
+def test_a_confidence_on_an_edge_belongs_to_the_bin_below(compiled):
+    # 1/3 = 5/15, right, shares (4/15, 5/15] with 0.3, wrong: |(1 - 1/3) - 0.3| / 2, and not the sum of both.
+    outputs = np.full((N, C), -1e9, np.float32)
+    outputs[0, :3] = 0
+    outputs[1] = np.log([0.3, 0.25, 0.25, 0.2])
+    labels = np.array([0, 1] + [0] * (N - 2), np.int32)
+    got = compiled["multiclass"](outputs, labels, np.arange(N) < 2, ONES)
+    assert got["ece"] == pytest.approx((2 / 3 - 0.3) / 2, rel=1e-5)
+
+
 def test_auroc_is_the_mann_whitney_statistic_of_midranks(compiled):
     outputs, labels, mask, _ = draw("binary", 1)
     ranks = scipy.stats.rankdata(outputs[mask, 0])

@@ -86,6 +86,7 @@ def default() -> Config:
     c.report = Config()
     c.report.question = ""  # One sentence.
     c.report.baseline = "scratch"
+    c.report.notes = ()  # Sentences that every table must carry.
     c.report.margin = 0.02  # Equivalence: within this of the baseline, in the metric's unit.
     return c.lock()
 

@@ -37,7 +37,8 @@ def flatten(config: Config) -> Flat:
     return flat
 
 
-_KNOWN = flatten(default())
+#: The default's fields.
+KNOWN = flatten(default())
 
 
 def override(flat: Flat, changes: Mapping[str, Any]) -> Flat:
@@ -154,10 +155,11 @@ def check(flat: Flat) -> None:
     mtl.config.default.ConfigError: config.lr = -1.0: must be a finite number above 0
     """
     for path, value in flat.items():
-        if path not in _KNOWN:
-            raise ConfigError(unknown(path, _KNOWN))
-        coerce(path, value, _KNOWN[path])
-    if missing := _KNOWN.keys() - flat.keys():
+        if path not in KNOWN:
+            raise ConfigError(unknown(path, KNOWN))
+        if type(value) is not type(KNOWN[path]):
+            coerce(path, value, KNOWN[path])
+    if missing := KNOWN.keys() - flat.keys():
         raise ConfigError(f"config.{min(missing)} is missing: a config begins with mtl.config.default()")
     for path, accepts, right in RANGES:
         if not accepts(flat[path]):

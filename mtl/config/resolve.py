@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,7 @@ from typing import Any
 
 from mtl import regimes
 from mtl.config.default import ConfigError
-from mtl.config.fields import Flat, check, duration
+from mtl.config.fields import KNOWN, Flat, check, duration
 from mtl.models import Model, build
 from mtl.tasks import METRICS, Task, suggest
 
@@ -58,12 +59,12 @@ class Trial:
 
     config: dict[str, Any]
 
-    @property
+    @functools.cached_property
     def json(self) -> str:
         """The canonical JSON: sorted keys, no spaces, no NaN."""
         return canonical(self.config)
 
-    @property
+    @functools.cached_property
     def hash(self) -> str:
         """The first 16 hexadecimal digits of the sha256 of the canonical JSON: the trial's directory."""
         return hashlib.sha256(self.json.encode()).hexdigest()[:16]
@@ -78,22 +79,27 @@ class Trial:
         """The target task's name."""
         return str(self.config["data"]["target"])
 
-    @property
+    @functools.cached_property
     def phases(self) -> tuple[Step, ...]:
         """The resolved phases."""
         return tuple(
             Step(**{k: tuple(v) if isinstance(v, list) else v for k, v in p.items()}) for p in self.config["phases"]
         )
 
-    @property
+    @functools.cached_property
     def tasks(self) -> tuple[Task, ...]:
         """The tasks: sources, then the target."""
         return tuple(Task(**t) for t in self.config["tasks"])
 
     def model(self) -> Model:
-        """Build the model."""
+        """Build the model; equal trials' models are equal, and the same object while they are remembered."""
         m = self.config["model"]
-        return build(m["name"], m["options"], self.tasks, m["head_init"])
+        return _model(m["name"], canonical(m["options"]), self.tasks, m["head_init"])
+
+
+@functools.lru_cache(maxsize=64)
+def _model(name: str, options: str, tasks: tuple[Task, ...], head_init: str) -> Model:
+    return build(name, json.loads(options), tasks, head_init)
 
 
 def canonical(value: Any) -> str:
@@ -120,8 +126,7 @@ def resolve(flat: Flat, available: Sequence[Task]) -> Trial:
     tasks = _tasks(flat, available)
     try:
         regime = regimes.get(flat["regime"])
-        model = build(flat["model.name"], flat["model.options"], tasks, flat["model.head_init"])
-        blocks = model.blocks
+        blocks = _blocks(flat["model.name"], repr(flat["model.options"]), tasks, flat["model.head_init"], flat)
     except ValueError as error:
         raise ConfigError(f"config.{error}") from None
     phases = tuple(_resolve_phase(p, flat, blocks) for p in regime.expand(len(blocks)))
@@ -132,11 +137,11 @@ def resolve(flat: Flat, available: Sequence[Task]) -> Trial:
         "format": FORMAT,
         "seed": flat["seed"],
         "regime": flat["regime"],
-        "phases": [dataclasses.asdict(p) for p in phases],
-        "tasks": [dataclasses.asdict(t) for t in tasks],
+        "phases": [vars(p) for p in phases],
+        "tasks": [vars(t) for t in tasks],
         "evaluations": flat["evaluations"],
         "save_model": flat["save_model"],
-        **{section: _section(flat, section) for section in ("data", "model", "optimizer", "init")},
+        **{section: {last: flat[path] for path, last in fields} for section, fields in _SECTIONS.items()},
         "denominator": flat["loss.denominator"],
     }
     try:
@@ -145,8 +150,21 @@ def resolve(flat: Flat, available: Sequence[Task]) -> Trial:
         raise ConfigError(f"the config holds a value that JSON cannot: {error}") from None
 
 
-def _section(flat: Flat, section: str) -> dict[str, Any]:
-    return {k.removeprefix(f"{section}."): v for k, v in flat.items() if k.startswith(f"{section}.")}
+#: (path, last part) of the fields of each section that goes into the resolved config as it is.
+_SECTIONS = {
+    section: [(path, path.removeprefix(f"{section}.")) for path in KNOWN if path.startswith(f"{section}.")]
+    for section in ("data", "model", "optimizer", "init")
+}
+
+_known_blocks: dict[tuple[Any, ...], tuple[str, ...]] = {}
+
+
+def _blocks(name: str, options: str, tasks: tuple[Task, ...], head_init: str, flat: Flat) -> tuple[str, ...]:
+    """Return the model's blocks; built once for all trials of a sweep that share it."""
+    key = (name, options, tasks, head_init)
+    if key not in _known_blocks:
+        _known_blocks[key] = build(name, flat["model.options"], tasks, head_init).blocks
+    return _known_blocks[key]
 
 
 def _tasks(flat: Flat, available: Sequence[Task]) -> tuple[Task, ...]:

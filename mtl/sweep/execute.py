@@ -24,9 +24,10 @@ from mtl.tasks import METRICS
 from mtl.train import loop, pack
 from mtl.train.dataset import make_data, statistics
 from mtl.train.phase import Weights
+from mtl.train.program import Program
 from mtl.train.trial import freshen
 
-#: Called with (lane-steps' floating-point operations done, trials done, trials failed) since the last call.
+#: Called with (work done, see ``work_of``; trials done; trials failed) since the last call.
 Progress = Callable[[float, int, int], None]
 
 
@@ -43,10 +44,13 @@ class Done:
     about: dict[str, Any]
 
 
-def flops_of(node: Node) -> float:
-    """Return the floating-point operations of a phase; NaN where XLA cannot say."""
-    shape = tuple(table_of(node.trial).x.shape[1:])
-    return node.stage.steps * pack.flops_per_step(node.stage.program, shape)
+def work_of(node: Node) -> float:
+    """Return a phase's work, for progress only: examples seen, times three where gradients reach the backbone."""
+    return float(node.stage.steps * _work_per_step(node.stage.program))
+
+
+def _work_per_step(program: Program) -> int:
+    return program.rows * (3 if any(p.startswith("backbone/") for p in program.trainable) else 1)
 
 
 def execute(plan: Plan, workdir: Workdir, *, reverse: bool = False, progress: Progress = lambda *_: None) -> None:
@@ -55,8 +59,8 @@ def execute(plan: Plan, workdir: Workdir, *, reverse: bool = False, progress: Pr
     Args:
       plan: the trials that are missing.
       workdir: where results and shared phases are kept.
-      reverse: take packs in reverse order, so that two processes with a common cache compile different programs
-        first.
+      reverse: take programs in reverse order, so that two processes with a common cache do not compile the same
+        program at the same time.
       progress: told of work done after every chunk.
     """
     executor = pack.executor_for(jax.default_backend())
@@ -66,7 +70,7 @@ def execute(plan: Plan, workdir: Workdir, *, reverse: bool = False, progress: Pr
         found = _load_prefix(workdir, key) if plan.saved(key) else None
         if found is not None:
             done[key] = found
-            progress(flops_of(plan.nodes[key]), 0, 0)
+            progress(work_of(plan.nodes[key]), 0, 0)
     needed = {k for digest, chain in plan.chains.items() for k in chain[_resume_at(chain, done) :]}
     waiting = {k: n for k, n in plan.nodes.items() if k in needed and k not in done}
     uses = {k: sum(1 for chain in plan.chains.values() if k in chain) for k in plan.nodes}
@@ -74,7 +78,7 @@ def execute(plan: Plan, workdir: Workdir, *, reverse: bool = False, progress: Pr
         if chain[-1] in done:  # A trial that ends with a shared phase.
             _conclude([digest], plan, done, workdir, executor, progress)
     while waiting:
-        nodes = _next_pack(waiting, done, failed, reverse)
+        nodes = _next_pack(waiting, done, reverse)
         if not nodes:
             for key in list(waiting):
                 failed[key] = failed.get(waiting[key].parent or "", "the phase before it failed")
@@ -112,30 +116,32 @@ def _resume_at(chain: Sequence[str], done: dict[str, Done]) -> int:
     return max((i + 1 for i, key in enumerate(chain) if key in done), default=0)
 
 
-def _next_pack(waiting: dict[str, Node], done: dict[str, Done], failed: dict[str, str], reverse: bool) -> list[Node]:
+#: A pack is not held back for lanes that are not ready yet once it has so many.
+_LANES_ENOUGH = 64
+
+
+def _next_pack(waiting: dict[str, Node], done: dict[str, Done], reverse: bool) -> list[Node]:
     """Return the lanes of the next pack: phases whose parents are done, of one program, length and table.
 
-    Packs whose lanes are all ready come first, so that as many lanes as possible go in one.
+    Small packs whose lanes are not all ready yet come last, so that as many lanes as possible go in one.
     """
     groups: dict[Any, list[Node]] = {}
+    programs: dict[Program, int] = {}
     for node in waiting.values():
         d = node.trial.config["data"]
-        key = (
-            node.stage.program,
-            node.stage.steps,
-            node.trial.config["evaluations"],
-            str([d["name"], d["options"], node.trial.config["init"], val_rows_of(node.trial)]),
-        )
+        order = programs.setdefault(node.stage.program, len(programs))
+        about = str([d["name"], d["options"], node.trial.config["init"], val_rows_of(node.trial)])
+        key = (order, node.stage.steps, node.trial.config["evaluations"], about)
         groups.setdefault(key, []).append(node)
-    ready = []
-    for nodes in groups.values():
+    best: tuple[Any, list[Node]] | None = None
+    for (order, *_), nodes in groups.items():
         able = [n for n in nodes if n.parent is None or n.parent in done]
         if able:
-            ready.append((len(able) < len(nodes), able))
-    if not ready:
-        return []
-    whole = [able for partial, able in ready if not partial] or [able for _, able in ready]
-    return whole[-1 if reverse else 0]
+            held_back = len(able) < len(nodes) and len(able) < _LANES_ENOUGH
+            rank = (held_back, -order if reverse else order)
+            if best is None or rank < best[0]:
+                best = (rank, able)
+    return best[1] if best is not None else []
 
 
 def _train(
@@ -172,7 +178,7 @@ def _train(
         arrays,
         evaluations=first.trial.config["evaluations"],
         executor=executor,
-        on_steps=lambda steps: progress(steps * per_step, 0, 0),
+        on_steps=lambda steps: progress(float(steps * _work_per_step(program)), 0, 0),
     )
     found = {}
     for node, outcome in zip(nodes, outcomes, strict=True):

@@ -94,10 +94,16 @@ def load_table(name: str, options: Mapping[str, Any]) -> data.Table:
     Raises:
       ConfigError: for a data set or an option that does not exist.
     """
-    try:
-        return data.load(name, **options)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"config.data: {error}") from None
+    key = f"{name}{sorted(options.items())}"
+    if key not in _tables:
+        try:
+            _tables[key] = data.load(name, **options)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"config.data: {error}") from None
+    return _tables[key]
+
+
+_tables: dict[str, data.Table] = {}
 
 
 @functools.lru_cache(maxsize=4096)
@@ -143,16 +149,20 @@ def make_plan(trials: Sequence[Trial]) -> Plan:
     """
     plan = Plan({}, {}, {}, {})
     stages: dict[Any, tuple[Stage, ...]] = {}
+    checked: set[Any] = set()
     for trial in trials:
         digest = trial.hash
         if digest in plan.trials:
             continue
         plan.trials[digest] = trial
         table = table_of(trial)
-        check_split(trial)
         shape = tuple(table.x.shape[1:])
-        model = trial.model()
-        signature = (model, canonical_phases(trial), shape)
+        # Trials of one phase list and one split config differ in nothing that is checked here.
+        labels = (split_key(trial), tuple((p.tasks, p.select) for p in trial.phases))
+        if labels not in checked:
+            checked.add(labels)
+            check_split(trial)
+        signature = (trial.model(), canonical_phases(trial), shape)
         if signature not in stages:
             stages[signature] = stages_of(trial, shape)
         _check_init(trial, shape)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from mtl.config import ConfigError, Flat, Trial, canonical, check, override, resolve
 from mtl.config.fields import coerce
 from mtl.sweep.expand import Changes
-from mtl.sweep.plan import load_table
+from mtl.sweep.plan import Plan, load_table
 from mtl.sweep.store import StoreError, Workdir, code_version
 
 #: Base fields that may differ between runs of one sweep: they do not decide any trial's numbers.
-_FREE_TO_CHANGE = ("report.question", "report.margin", "report.baseline", "tune.seeds", "tune.source_lr")
+_FREE_TO_CHANGE = ("report.question", "report.margin", "report.baseline", "report.notes", "tune.seeds", "tune.source_lr")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,8 +143,8 @@ def missing(trials: Sequence[Trial], workdir: Workdir) -> list[Trial]:
     return absent
 
 
-def record(workdir: Workdir, sweep: Sweep, tuning: dict[str, Any] | None) -> None:
-    """Write a sweep into ``study.json``: its base config, and each trial's hash and changes.
+def record(workdir: Workdir, sweep: Sweep, tuning: dict[str, Any] | None, plan: Plan) -> None:
+    """Write a sweep into ``study.json``: its base config, each trial's hash and changes, and what its plan comes to.
 
     Raises:
       StoreError: if the sweep was made before from another base config.
@@ -164,8 +164,25 @@ def record(workdir: Workdir, sweep: Sweep, tuning: dict[str, Any] | None) -> Non
     study["sweeps"][sweep.name] = {
         "base": base,
         "tuning": tuning,
+        "plan": {
+            "programs": plan.programs(),
+            "phases": len(plan.nodes),
+            "steps": plan.steps(),
+            "steps_unshared": plan.steps_unshared(),
+        },
         "trials": [{"hash": m.trial.hash, "changes": m.changes} for m in sweep.members],
     }
+    workdir.write_study(study)
+
+
+def record_run(workdir: Workdir, base: Flat, trial: Trial) -> None:
+    """Write a single run into ``study.json``.
+
+    Raises:
+      StoreError: if the directory belongs to another study, or holds something else.
+    """
+    study = workdir.open(base["name"])
+    study.setdefault("runs", {})[trial.hash] = {"base": base}
     workdir.write_study(study)
 
 
@@ -184,5 +201,3 @@ def default_workdir(flat: Flat) -> Path:
     """Return ``runs/NAME``."""
     return Path("runs") / str(flat["name"])
 
-
-Reporter = Callable[[str], None]

@@ -12,7 +12,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from mtl.sweep.execute import Progress, execute, flops_of
+from mtl.sweep.execute import Progress, execute, work_of
 from mtl.sweep.plan import Plan
 from mtl.sweep.store import StoreError, Workdir
 
@@ -147,9 +147,9 @@ class Pool:
         return self.workdir.path / "logs" / f"worker-{number}.log"
 
 
-def total_flops(plan: Plan) -> float:
-    """Return the floating-point operations that a plan's distinct phases take."""
-    return sum(flops_of(node) for node in plan.nodes.values())
+def total_work(plan: Plan) -> float:
+    """Return the work of a plan's distinct phases, in the unit that progress is told in."""
+    return sum(work_of(node) for node in plan.nodes.values())
 
 
 def default_jobs() -> int:

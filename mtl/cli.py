@@ -1,0 +1,425 @@
+"""The command line: ``mtl run | sweep | status | table | plot | report``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NoReturn
+
+from mtl.tasks import suggest
+
+_EPILOG = """\
+examples:
+  mtl sweep --config=configs/digits.py --dry-run            what would be run
+  mtl sweep --config=configs/digits.py                      run it; again: runs only what is missing
+  mtl status runs/digits                                    how far it is
+  mtl table runs/digits --format=latex                      the table for a paper
+  mtl run --config=configs/digits.py --config.regime=lp_ft --config.data.target_size=50
+
+Any field of the config can be changed: --config.optimizer.weight_decay=0.01. Exit codes: 0 done, 1 some trials
+failed, 2 the command or its input is wrong, 130 interrupted.
+"""
+
+
+class UsageError(ValueError):
+    """A wrong command line: one sentence."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing the usage: one sentence is what people read."""
+        raise UsageError(f"{message}; see `{self.prog} --help`")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code."""
+    from mtl.display import error_line
+
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        known, unknown = _parser().parse_known_args(arguments)
+        overrides = _overrides(unknown, hasattr(known, "config"))
+        if known.command is None:
+            _parser().print_help()
+            return 2
+        return int(_COMMANDS[known.command](known, overrides))
+    except KeyboardInterrupt:
+        error_line("interrupted; finished trials are kept, run the same command again for the rest")
+        return 130
+    except BrokenPipeError:  # The reader (head, less) has seen enough.
+        sys.stderr.close()
+        return 0
+    except ValueError as error:
+        if not _is_ours(error):
+            raise
+        error_line(str(error))
+        return 2
+
+
+def _is_ours(error: ValueError) -> bool:
+    """Return whether an error is about input: any other is a bug, and shows its traceback."""
+    from mtl.checkpoint import CheckpointError
+    from mtl.config import ConfigError
+    from mtl.sweep.store import StoreError
+
+    return isinstance(error, (UsageError, CheckpointError, ConfigError, StoreError))
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
+        prog="mtl",
+        description="Should you transfer or train jointly, and how sure can you be?",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", metavar="command", parser_class=_Parser)
+
+    def command(name: str, help: str, config: bool) -> argparse.ArgumentParser:
+        sub = commands.add_parser(
+            name, help=help, description=help, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        if config:
+            sub.add_argument("--config", required=True, metavar="FILE.py[:ARG]", help="the config file")
+            sub.add_argument("--workdir", metavar="DIR", help="where results go (default: runs/NAME)")
+        else:
+            sub.add_argument("workdir", metavar="WORKDIR", help="the study's work directory")
+        return sub
+
+    run = command("run", "Run one trial and print its result.", True)
+    run.add_argument("--quiet", action="store_true", help="print the result only")
+    sweep = command("sweep", "Run a study's sweeps, or what is missing of them, and print the tables.", True)
+    sweep.add_argument("--sweep", metavar="NAME[,NAME…]", help='which (default: the first; "all" for all)')
+    sweep.add_argument("--jobs", type=int, metavar="N", help="worker processes (default: one a core; 0: none)")
+    sweep.add_argument("--dry-run", action="store_true", help="list trials, programs and steps; run nothing")
+    sweep.add_argument("--list", action="store_true", help="with --dry-run: every trial, one a line")
+    status = command("status", "Say how many trials are done, failed and missing.", False)
+    status.add_argument("--json", action="store_true", help="as JSON")
+    table = command("table", "Print a sweep's tables and verdict.", False)
+    table.add_argument("--sweep", metavar="NAME", help="which (default: all)")
+    table.add_argument(
+        "--format",
+        default="console",
+        choices=("console", "markdown", "latex", "csv", "json", "html"),
+        help="default: console",
+    )
+    table.add_argument(
+        "--kind",
+        default="all",
+        choices=("result", "gain", "cost", "all"),
+        help="metric, gain over the baseline, cost (default: all)",
+    )
+    table.add_argument("--width", type=int, metavar="COLUMNS", help="of the console table")
+    plot = command("plot", "Draw a study's figures (PNG and SVG) and print their paths.", False)
+    plot.add_argument("--sweep", metavar="NAME", help="which (default: all)")
+    command("report", "Write the study's page, one self-contained HTML file, and print its path.", False)
+    return parser
+
+
+def _overrides(unknown: Sequence[str], takes_config: bool) -> dict[str, str]:
+    """Return ``{path: text}`` of the ``--config.path=text`` arguments, refusing anything else."""
+    found: dict[str, str] = {}
+    rest = list(unknown)
+    while rest:
+        argument = rest.pop(0)
+        name, equals, text = argument.partition("=")
+        if not takes_config or not name.startswith("--config."):
+            options = ("--config", "--workdir", "--sweep", "--jobs", "--dry-run", "--format", "--kind", "--json")
+            hint = suggest(name, options) if name.startswith("-") else "see `mtl --help`"
+            raise UsageError(f"unknown argument {argument}: {hint}")
+        if not equals:
+            if not rest or rest[0].startswith("--"):
+                raise UsageError(f"{argument} has no value: write {argument}=VALUE")
+            text = rest.pop(0)
+        path = name.removeprefix("--config.")
+        if path in found:
+            raise UsageError(f"{name} is given twice")
+        found[path] = text
+    return found
+
+
+def _base(arguments: argparse.Namespace, overrides: dict[str, str]) -> tuple[Any, ModuleType]:
+    """Return (the fields of the config with the command line's changes, the config's module)."""
+    from mtl.config import ConfigError, flatten, is_ours, load, override, parse
+
+    config, module = load(arguments.config)
+    if not is_ours(config):
+        raise ConfigError(
+            f"--config={arguments.config}: get_config() must begin with mtl.config.default(); configs of other "
+            "codebases can be expanded with `mtl sweep --dry-run` only"
+        )
+    flat = flatten(config)
+    return override(flat, {path: parse(path, text, flat) for path, text in overrides.items()}), module
+
+
+def _run(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
+    import jax
+
+    from mtl.config import resolve
+    from mtl.display import Terminal
+    from mtl.params import count, report
+    from mtl.sweep.cache import enable_cache
+    from mtl.sweep.launch import Silent
+    from mtl.sweep.plan import load_table, make_plan, table_of
+    from mtl.sweep.store import Workdir
+    from mtl.sweep.study import check_base, default_workdir, missing, record_run
+    from mtl.sweep.workers import Pool, total_work
+    from mtl.train.trial import shapes
+
+    base, _ = _base(arguments, overrides)
+    check_base(base)
+    trial = resolve(base, load_table(base["data.name"], base["data.options"]).tasks)
+    plan = make_plan([trial])
+    workdir = Workdir(arguments.workdir or default_workdir(base))
+    display = Silent() if arguments.quiet else Terminal()
+    absent = missing([trial], workdir) if workdir.study_file.is_file() else [trial]
+    record_run(workdir, base, trial)
+    enable_cache()
+    display.say(f"trial {trial.hash} in {workdir.trial(trial.hash)}")
+    params = shapes(trial.model(), tuple(table_of(trial).x.shape[1:])).params
+    display.say(f"{jax.devices()[0].device_kind}, {len(jax.devices())} device(s); {count(params):,} parameters")
+    for number, phase in enumerate(trial.phases):
+        program = plan.nodes[plan.chains[trial.hash][number]].stage.program
+        display.say(
+            f"phase {number}: {' + '.join(phase.tasks)}, {phase.steps:,} steps of {phase.rows} examples, "
+            f"lr {phase.lr:g}\n{report(params, program.chosen(params))}"
+        )
+    if absent:
+        with display.meter(trial.config["regime"], total_work(plan), 1) as meter, Pool(workdir, 0, None) as pool:
+            pool.run(plan, meter)
+    else:
+        display.say("it is done already; its result is printed")
+    reason = workdir.failure(trial.hash)
+    if reason is not None:
+        from mtl.display import error_line
+
+        error_line(f"the trial failed: {reason}")
+        return 1
+    result = workdir.result(trial.hash) or {}
+    shown = {k: result.get(k) for k in ("hash", "status", "diverged_at", "val_loss", "test", "cost")}
+    print(json.dumps({k: v for k, v in shown.items() if v is not None}, indent=1))
+    return 0 if result.get("status") == "done" else 1
+
+
+def _sweep(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
+    from mtl.config import ConfigError, is_ours, load
+    from mtl.display import Terminal, error_line
+    from mtl.sweep import sweeps_of
+    from mtl.sweep.cache import enable_cache
+    from mtl.sweep.launch import launch
+    from mtl.sweep.store import Workdir
+    from mtl.sweep.study import check_base, default_workdir
+    from mtl.sweep.workers import default_jobs
+
+    if arguments.dry_run and not overrides:
+        config, module = load(arguments.config)
+        if not is_ours(config):
+            return _expand_only(config, module, arguments)
+    base, module = _base(arguments, overrides)
+    check_base(base)
+    available = sweeps_of(module)
+    if not available:
+        raise ConfigError(f"--config={arguments.config} defines no sweep_NAME() and no get_hyper(hyper): use `mtl run`")
+    wanted = _wanted(arguments.sweep, list(available))
+    entries = {name: available[name]() for name in wanted}
+    workdir = Workdir(arguments.workdir or default_workdir(base))
+    if arguments.dry_run:
+        return _dry_run(base, entries, workdir, arguments.list)
+    jobs = default_jobs() if arguments.jobs is None else arguments.jobs
+    if jobs < 0:
+        raise UsageError(f"--jobs={jobs}: must be at least 0 (0: in this process)")
+    if not jobs:
+        enable_cache()
+    display = Terminal()
+    config_file = str(Path(arguments.config.partition(":")[0]).absolute())
+    summaries = launch(base, entries, workdir, jobs=jobs, config_file=config_file, display=display)
+    failed = 0
+    for summary in summaries:
+        display.say(f"{summary.sweep.name}: {summary.ran:,} trials run, {summary.reused:,} re-used")
+        for digest, reason in list(summary.failed.items())[:3]:
+            error_line(f"trial {digest} failed: {reason}")
+        failed += len(summary.failed)
+    _print_study(workdir, wanted, None)
+    return 1 if failed else 0
+
+
+def _print_study(workdir: Any, sweeps: Sequence[str], width: int | None) -> None:
+    """Print each sweep's tables and verdict, and the paths of what was written."""
+    from mtl.report.publish import analyses_of, publish_figures, publish_page, publish_tables
+
+    analyses = analyses_of(workdir, sweeps)
+    for analysis in analyses:
+        _print_analysis(analysis, "all", width)
+    for analysis in analyses:
+        publish_tables(workdir, analysis)
+        for path in publish_figures(workdir, analysis):
+            print(f"figure  {path}")
+    everything = analyses_of(workdir)
+    print(f"tables  {workdir.path / 'tables'}")
+    print(f"report  {publish_page(workdir, everything, _command())}")
+
+
+def _print_analysis(analysis: Any, kind: str, width: int | None) -> None:
+    import shutil
+
+    from rich.console import Console
+
+    from mtl.report.tables import cost_table, gain_table, result_table, to_console
+
+    columns = width or shutil.get_terminal_size((120, 40)).columns
+    console = Console(width=columns, highlight=False)
+    makers = {"result": result_table, "gain": gain_table, "cost": cost_table}
+    for name, make in makers.items():
+        if kind in (name, "all"):
+            console.print(to_console(make(analysis), columns))
+            console.print()
+    if kind == "all":
+        for sentence in analysis.verdict:
+            console.print(sentence, markup=False)
+        for sentence in analysis.warnings:
+            console.print(f"warning: {sentence}", markup=False)
+        console.print()
+
+
+def _command() -> str:
+    import shlex
+
+    return shlex.join(["mtl", *sys.argv[1:]])
+
+
+def _wanted(given: str | None, available: list[str]) -> list[str]:
+    if given is None:
+        return available[:1]
+    if given == "all":
+        return available
+    names = [name.strip() for name in given.split(",")]
+    for name in names:
+        if name not in available:
+            raise UsageError(f"--sweep={name}: the config has no such sweep: {suggest(name, [*available, 'all'])}")
+    return names
+
+
+def _dry_run(base: Any, entries: dict[str, Any], workdir: Any, each: bool) -> int:
+    from mtl.config import canonical
+    from mtl.sweep.launch import preview
+
+    for name, changes in entries.items():
+        shown = preview(base, name, changes, workdir)
+        plan = shown.plan
+        print(f"sweep {name}: {len(changes):,} trials, {shown.to_run:,} to run")
+        if shown.tuning:
+            print(f"  {shown.tuning} trials first, to tune the source's learning rate (hashes are known after that)")
+        print(f"  {plan.programs()} programs to compile, {len(plan.nodes):,} distinct phases")
+        print(f"  {plan.steps():,} steps, each distinct phase once ({plan.steps_unshared():,} without sharing)")
+        if each:
+            for i, entry in enumerate(changes):
+                print(f"  {shown.hashes[i] if shown.hashes else '-' * 16}  {canonical(entry)}")
+    return 0
+
+
+def _expand_only(config: Any, module: ModuleType, arguments: argparse.Namespace) -> int:
+    """Expand a sweep file written for another codebase: what it would launch, one trial a line."""
+    from mtl.config import ConfigError
+    from mtl.sweep import sweeps_of
+
+    available = sweeps_of(module)
+    if not available:
+        raise ConfigError(f"--config={arguments.config} defines no sweep_NAME() and no get_hyper(hyper)")
+    known = set(_paths(config))
+    print(f"{arguments.config} is not a config of mtl: its sweeps are expanded, and cannot be run here")
+    for name in _wanted(arguments.sweep, list(available)):
+        entries = available[name]()
+        print(f"sweep {name}: {len(entries):,} trials")
+        for entry in entries:
+            print(f"  {json.dumps(entry, sort_keys=True, default=str)}")
+        absent = sorted({key for entry in entries for key in entry} - known)
+        if absent:
+            print(f"  fields that its get_config() does not have: {', '.join(absent)}")
+    return 0
+
+
+def _paths(config: Any, prefix: str = "") -> list[str]:
+    found = []
+    for key, value in config.items():
+        found.append(f"{prefix}{key}")
+        if hasattr(value, "items"):
+            found += _paths(value, f"{prefix}{key}.")
+    return found
+
+
+def _status(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
+    from mtl.sweep.frames import counts
+    from mtl.sweep.store import Workdir
+
+    found = counts(Workdir(arguments.workdir))
+    if arguments.json:
+        print(json.dumps(found, indent=1))
+        return 0
+    print(f"study {found['study']} in {arguments.workdir}")
+    for name, c in found["sweeps"].items():
+        parts = [f"{c[k]:,} {k}" for k in ("done", "diverged", "failed", "missing") if c[k] or k == "done"]
+        print(f"  {name}: {', '.join(parts)} of {c['trials']:,} trials")
+        print(f"    {c['steps']:,} steps in {c['phases']:,} distinct phases ({c['steps_unshared']:,} without sharing)")
+        for reason, n in c["reasons"].items():
+            print(f"    {n} failed: {reason}")
+    return 0
+
+
+def _table(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
+    from mtl.report import tables
+    from mtl.report.publish import analyses_of
+    from mtl.sweep.store import Workdir
+
+    analyses = analyses_of(Workdir(arguments.workdir), [arguments.sweep] if arguments.sweep else [])
+    writers = {
+        "markdown": tables.to_markdown,
+        "latex": tables.to_latex,
+        "csv": tables.to_csv,
+        "json": tables.to_json,
+        "html": tables.to_html,
+    }
+    makers = {"result": tables.result_table, "gain": tables.gain_table, "cost": tables.cost_table}
+    for analysis in analyses:
+        if arguments.format == "console":
+            _print_analysis(analysis, arguments.kind, arguments.width)
+            continue
+        for kind, make in makers.items():
+            if arguments.kind in (kind, "all"):
+                print(writers[arguments.format](make(analysis)))
+    return 0
+
+
+def _plot(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
+    from mtl.report.publish import analyses_of, publish_figures
+    from mtl.sweep.store import Workdir
+
+    workdir = Workdir(arguments.workdir)
+    for analysis in analyses_of(workdir, [arguments.sweep] if arguments.sweep else []):
+        for path in publish_figures(workdir, analysis):
+            print(path)
+    return 0
+
+
+def _report(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
+    from mtl.report.publish import analyses_of, publish_page
+    from mtl.sweep.store import Workdir
+
+    workdir = Workdir(arguments.workdir)
+    print(publish_page(workdir, analyses_of(workdir), _command()))
+    return 0
+
+
+_COMMANDS = {
+    "run": _run,
+    "sweep": _sweep,
+    "status": _status,
+    "table": _table,
+    "plot": _plot,
+    "report": _report,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,193 @@
+"""From a work directory to the scores of a sweep: the tuned trials, aligned so that everything can be paired."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from mtl import metrics, regimes
+from mtl.report.analysis import Cost, Scores
+from mtl.sweep.store import StoreError, Workdir
+from mtl.tasks import LOWER_IS_BETTER, Task, suggest
+
+#: Axes of a table. Every other field that a sweep changes is tuned: validation chooses within each replicate.
+ROW, COLUMN, REPLICATE = "regime", "data.target_size", "seed"
+
+_MEANS = ("accuracy", "log_loss", "brier", "squared_error")
+
+
+def collect(workdir: Workdir, sweep: str) -> Scores:
+    """Return the scores of a sweep.
+
+    Within each replicate, regime and size the candidate with the least validation loss is chosen (the smaller value
+    in a tie). Where a candidate has no result the replicate counts as missing, since the choice would not be the one
+    that was asked for; a candidate that diverged is not eligible, and if all did the replicate failed.
+
+    Args:
+      workdir: the work directory.
+      sweep: the sweep's name.
+
+    Raises:
+      StoreError: if there is no such sweep, or no result at all, or results that must not be mixed.
+    """
+    study = workdir.study()
+    if sweep not in study["sweeps"]:
+        raise StoreError(f'--sweep={sweep}: {workdir.path} has no such sweep: {suggest(sweep, study["sweeps"])}')
+    entry = study["sweeps"][sweep]
+    base = entry["base"]
+    trials = [dict(t["changes"], hash=t["hash"]) for t in entry["trials"]]
+    axes = {axis: _levels(trials, base, axis) for axis in (ROW, COLUMN, REPLICATE)}
+    tuned = sorted({k for t in trials for k in t} - {ROW, COLUMN, REPLICATE, "hash"})
+    cells: dict[tuple[Any, Any, Any], list[dict[str, Any]]] = {}
+    for t in trials:
+        cells.setdefault(tuple(t.get(a, base[a]) for a in (ROW, COLUMN, REPLICATE)), []).append(t)  # type: ignore[arg-type]
+    results = {t["hash"]: workdir.result(t["hash"]) for t in trials}
+    done = [r for r in results.values() if r is not None]
+    _refuse_mixtures(workdir, sweep, done)
+    tested = [r for r in done if "test" in r]
+    if not tested:
+        raise StoreError(f"{workdir.path}: sweep {sweep} has no finished trial yet: run `mtl sweep` to the end")
+    task = next(Task(**t) for t in tested[0]["config"]["tasks"] if t["name"] == tested[0]["config"]["data"]["target"])
+    shape = tuple(len(axes[a]) for a in (ROW, COLUMN, REPLICATE))
+    missing, failed = np.zeros(shape[:2], int), np.zeros(shape[:2], int)
+    chosen = np.full(shape, np.nan)
+    values: np.ndarray | None = None
+    costs: dict[str, list[dict[str, Any]]] = {row: [] for row in axes[ROW]}
+    for g, row in enumerate(axes[ROW]):
+        for s, column in enumerate(axes[COLUMN]):
+            for r, replicate in enumerate(axes[REPLICATE]):
+                candidates = cells.get((row, column, replicate), [])
+                found = [(t, results[t["hash"]]) for t in candidates]
+                absent = [t for t, result in found if result is None]
+                eligible = [(t, v) for t, v in found if v is not None and v["status"] == "done" and v["val_loss"] is not None]
+                if absent or not eligible:
+                    missing[g, s] += 1
+                    crashed = any(workdir.failure(t["hash"]) is not None for t in absent)
+                    failed[g, s] += int(crashed or (bool(candidates) and not absent))
+                    continue
+                best, result = min(eligible, key=lambda c: (c[1]["val_loss"], tuple(_order(c[0].get(k)) for k in tuned)))
+                scores = _scores(workdir, best["hash"], result, task)
+                if values is None:
+                    values = np.full((*shape, len(scores)), np.nan)
+                values[g, s, r] = scores
+                costs[row].append(result["cost"])
+                if len(tuned) == 1 and isinstance(best.get(tuned[0]), (int, float)):
+                    chosen[g, s, r] = best[tuned[0]]
+    if values is None:
+        raise StoreError(f"{workdir.path}: sweep {sweep} has no complete cell yet: run `mtl sweep` to the end")
+    known = {name: regimes.REGIMES.get(str(name)) for name in axes[ROW]}
+    return Scores(
+        study=study["study"],
+        sweep=sweep,
+        question=base["report.question"] or _question(base, sweep),
+        notes=_notes(entry, tested[0], tuned, trials),
+        metric=task.metric,
+        higher_is_better=task.metric not in LOWER_IS_BETTER,
+        unit=100.0 if task.metric in ("accuracy", "auroc", "average_precision", "f1") else 1.0,
+        regimes=tuple(str(row) for row in axes[ROW]),
+        sizes=tuple(float(c) for c in axes[COLUMN]),
+        replicates=tuple(int(r) for r in axes[REPLICATE]),
+        values=values,
+        missing=missing,
+        failed=failed,
+        chosen=chosen,
+        grid=_grid(trials, tuned),
+        baseline=base["report.baseline"],
+        margin=float(base["report.margin"]),
+        cost={str(row): _mean_cost(costs[row]) for row in axes[ROW]},
+        controls=tuple(str(name) for name, regime in known.items() if regime is not None and regime.control),
+    )
+
+
+def _levels(trials: list[dict[str, Any]], base: Mapping[str, Any], axis: str) -> list[Any]:
+    found: dict[Any, None] = {}
+    for t in trials:
+        found.setdefault(t.get(axis, base[axis]))
+    return list(found) if axis == ROW else sorted(found)
+
+
+def _order(value: Any) -> tuple[int, Any]:
+    return (0, value) if isinstance(value, (int, float)) else (1, str(value))
+
+
+def _grid(trials: list[dict[str, Any]], tuned: list[str]) -> tuple[float, ...]:
+    if len(tuned) != 1:
+        return ()
+    values = {t.get(tuned[0]) for t in trials}
+    return tuple(sorted(float(v) for v in values if isinstance(v, (int, float))))
+
+
+def _refuse_mixtures(workdir: Workdir, sweep: str, done: list[dict[str, Any]]) -> None:
+    for field, what in (
+        ("code_version", "versions of the code"),
+        ("data_sha256", "versions of the data"),
+        ("executor", "executors"),
+        ("backend", "backends"),
+    ):
+        found = sorted({str(r[field]) for r in done})
+        if len(found) > 1:
+            raise StoreError(
+                f"{workdir.path}: the results of sweep {sweep} come from several {what} ({', '.join(found)}) and must "
+                "not be mixed in one table: run the sweep in a new --workdir"
+            )
+
+
+def _scores(workdir: Workdir, digest: str, result: Mapping[str, Any], task: Task) -> np.ndarray:
+    """Return one score a test example, or the metric itself where it is no mean over examples."""
+    if task.metric not in _MEANS:
+        value = result["test"][task.metric]
+        return np.asarray([np.nan if value is None else value], np.float64)
+    arrays = workdir.arrays(digest)
+    return np.asarray(metrics.per_example(task, task.metric, arrays["outputs"], arrays["labels"]), np.float64)
+
+
+def _mean_cost(costs: list[dict[str, Any]]) -> Cost:
+    def mean(name: str) -> float:
+        values = [c[name] for c in costs if c[name] is not None]
+        return math.fsum(values) / len(values) if values else math.nan
+
+    return Cost(mean("examples"), mean("flops"), mean("seconds"), mean("source_examples"))
+
+
+def _question(base: Mapping[str, Any], sweep: str) -> str:
+    source = ", ".join(base["data.source"]) or "nothing"
+    return f"{sweep}: with n labels of {base['data.target']} and a source of {source}, what is best?"
+
+
+def _notes(
+    entry: Mapping[str, Any], result: Mapping[str, Any], tuned: list[str], trials: list[dict[str, Any]]
+) -> tuple[str, ...]:
+    """Return what a reader of the table must know, from the config itself."""
+    base, notes = entry["base"], []
+    data = result["config"]["data"]
+    batch = base["batch_size"]
+    how = {
+        "per_task": f"per_task ({batch} examples of each task in every batch)",
+        "proportional": f"proportional ({batch} examples a batch, as the labels come)",
+        "temperature": f"temperature {base['temperature']:g} ({batch} examples a batch)",
+    }
+    notes.append(f"Sampling in joint phases: {how[base['joint_sampling']]}; loss denominator: {base['loss.denominator']}.")
+    notes.append(
+        f"n counts training and validation labels of {data['target']} ({1 - data['val_fraction']:.0%} and "
+        f"{data['val_fraction']:.0%}); the test set is {data['test_size']} fixed, stratified examples, used once."
+    )
+    notes.append(
+        "Every regime that uses the source sees the same number of training examples; scratch_matched spends as many on "
+        "the target alone."
+    )
+    for field in tuned:
+        values = sorted({t[field] for t in trials if field in t}, key=_order)
+        listed = ", ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in values)
+        notes.append(
+            f"{field} is chosen from {listed} by validation loss, within each replicate and cell, without refitting."
+        )
+    if entry.get("tuning"):
+        notes.append(f"source_lr = {entry['tuning']['source_lr']:g}, tuned once on source validation.")
+    notes.append(
+        "Source model, subset, split and initialisation vary with the replicate. Intervals: two-way bootstrap over "
+        "replicates and test examples."
+    )
+    return (*notes, *base.get("report.notes", ()))

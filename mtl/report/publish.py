@@ -1,0 +1,214 @@
+"""Writing a study's figures, tables and page into its work directory."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import mtl
+from mtl.checkpoint import write_atomically
+from mtl.report.analyse import analyse
+from mtl.report.analysis import Analysis, Scores
+from mtl.report.collect import COLUMN, REPLICATE, ROW, collect
+from mtl.report.tables import cost_table, gain_table, result_table, to_csv, to_json, to_latex, to_markdown
+from mtl.sweep.store import StoreError, Workdir, code_version
+
+
+def analyses_of(workdir: Workdir, sweeps: Sequence[str] = ()) -> list[Analysis]:
+    """Return the analysis of each sweep (of all that have results, by default).
+
+    Raises:
+      StoreError: if there is no study, no such sweep, or no result.
+    """
+    study = workdir.study()
+    names = list(sweeps) or list(study["sweeps"])
+    if not names:
+        raise StoreError(f"{workdir.path} holds no sweep yet: run `mtl sweep --workdir={workdir.path}` first")
+    found, reasons = [], []
+    for name in names:
+        try:
+            found.append(analyse(collect(workdir, name)))
+        except StoreError as error:
+            if sweeps:
+                raise
+            reasons.append(str(error))
+    if not found:
+        raise StoreError(reasons[0])
+    return found
+
+
+def publish_tables(workdir: Workdir, analysis: Analysis) -> list[Path]:
+    """Write a sweep's tables as Markdown, LaTeX, CSV and JSON and return their paths."""
+    paths = []
+    for kind, table in (
+        ("result", result_table(analysis)),
+        ("gain", gain_table(analysis)),
+        ("cost", cost_table(analysis)),
+    ):
+        for ending, write in (("md", to_markdown), ("tex", to_latex), ("csv", to_csv), ("json", to_json)):
+            path = workdir.path / "tables" / f"{analysis.scores.sweep}-{kind}.{ending}"
+            write_atomically(path, write(table).encode())
+            paths.append(path)
+    return paths
+
+
+def publish_figures(workdir: Workdir, analysis: Analysis) -> list[Path]:
+    """Draw a sweep's figures as PNG and SVG and return the paths of the PNGs."""
+    from mtl.report import figures
+
+    folder = workdir.path / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = {"metric": figures.metric_figure(analysis), "gain": figures.gain_figure(analysis)}
+    curves = learning_curves(workdir, analysis.scores)
+    if curves is not None:
+        drawn["curves"] = curves
+    found = []
+    for kind, figure in drawn.items():
+        found += figures.save(figure, folder / f"{analysis.scores.sweep}-{kind}")
+    return [path for path in found if path.suffix == ".png"]
+
+
+def learning_curves(workdir: Workdir, scores: Scores) -> Any | None:
+    """Return the figure of the target's validation loss over the last phase, at the middle target size.
+
+    Only the chosen trials are in it. Nothing if no trial has a curve.
+    """
+    from mtl.report import figures
+
+    entry = workdir.study()["sweeps"][scores.sweep]
+    base, size = entry["base"], scores.sizes[len(scores.sizes) // 2]
+    tuned = {k for t in entry["trials"] for k in t["changes"]} - {ROW, COLUMN, REPLICATE}
+    chosen: dict[str, dict[int, tuple[float, list[float], list[int]]]] = {}
+    for t in entry["trials"]:
+        at = {axis: t["changes"].get(axis, base[axis]) for axis in (ROW, COLUMN, REPLICATE)}
+        if float(at[COLUMN]) != size:
+            continue
+        result = workdir.result(t["hash"])
+        target = result["config"]["data"]["target"] if result else ""
+        if result is None or result["status"] != "done" or target not in result["phases"][-1]["val_loss"]:
+            continue
+        last, loss = result["phases"][-1], result["val_loss"]
+        if loss is None:
+            continue
+        held = chosen.setdefault(str(at[ROW]), {})
+        if at[REPLICATE] not in held or loss < held[at[REPLICATE]][0] or not tuned:
+            held[at[REPLICATE]] = (loss, last["val_loss"][target], last["evaluated_at"])
+    if not chosen:
+        return None
+    curves, steps = {}, {}
+    for name, by_seed in chosen.items():
+        rows = [[np.nan if v is None else v for v in curve] for _, curve, _ in by_seed.values()]
+        length = min(map(len, rows))
+        curves[name] = np.asarray([row[:length] for row in rows], np.float64)
+        steps[name] = np.asarray(next(iter(by_seed.values()))[2][:length], np.float64)
+    return figures.curves_figure(
+        curves,
+        steps,
+        title=f"Validation loss in the last phase, n = {size:g}",
+        ylabel="validation loss",
+        baseline=scores.baseline,
+        controls=scores.controls,
+        log=True,
+    )
+
+
+def publish_page(workdir: Workdir, analyses: Sequence[Analysis], command: str) -> Path:
+    """Write the study's page, one self-contained HTML file, and return its path."""
+    from mtl.report.page import page
+
+    study = workdir.study()
+    trials: list[dict[str, Any]] = []
+    configs: dict[str, dict[str, Any]] = {}
+    times, hardware = [], set()
+    with_curves = []
+    for analysis in analyses:
+        entry = study["sweeps"][analysis.scores.sweep]
+        configs[f"{analysis.scores.sweep}: base"] = entry["base"]
+        figure = learning_curves(workdir, analysis.scores)
+        extra = dict(analysis.extra) | ({"learning curves": figure} if figure is not None else {})
+        with_curves.append(dataclasses.replace(analysis, extra=extra))
+        for t in entry["trials"]:
+            result = workdir.result(t["hash"])
+            trials.append(_row(workdir, analysis.scores, entry["base"], t, result))
+            configs.setdefault(t["hash"], t["changes"])
+            if result is not None:
+                times.append(result["finished"])
+                hardware.add(f"{result['device']} ({result['machine']}), executor {result['executor']}")
+    text = page(
+        with_curves,
+        title=f"mtl · {study['study']}",
+        provenance=provenance() | {
+            "study made": study["created"],
+            "first and last result": [min(times), max(times)] if times else [],
+            "devices": sorted(hardware),
+        },
+        trials=trials,
+        configs=configs,
+        command=command,
+    )  # fmt: skip
+    path = workdir.path / "report.html"
+    write_atomically(path, text.encode())
+    return path
+
+
+def _row(
+    workdir: Workdir, scores: Scores, base: dict[str, Any], t: dict[str, Any], result: dict[str, Any] | None
+) -> dict[str, Any]:
+    """Return a trial's row in the page."""
+    changes = t["changes"]
+    row = {
+        "sweep": scores.sweep,
+        "regime": changes.get(ROW, base[ROW]),
+        "n": changes.get(COLUMN, base[COLUMN]),
+        "seed": changes.get(REPLICATE, base[REPLICATE]),
+        "learning_rate": changes.get("lr", base["lr"]),
+        "status": "missing" if workdir.failure(t["hash"]) is None else "failed",
+        "hash": t["hash"],
+    }
+    if result is not None:
+        row |= {
+            "status": result["status"],
+            "validation": result["val_loss"],
+            "test": result.get("test", {}).get(scores.metric),
+            "examples": result["cost"]["examples"],
+            "seconds": result["cost"]["seconds"],
+        }
+    return row
+
+
+def provenance() -> dict[str, Any]:
+    """Return what made the page: version, commit, packages, machine."""
+    packages = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy", "scikit-learn", "matplotlib", "ml-collections")
+    return {
+        "mtl": mtl.__version__,
+        "code": code_version(),
+        "git commit": git_commit() or "not in a git checkout",
+        "Python": platform.python_version(),
+        "packages": {name: metadata.version(name) for name in packages},
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "command": shlex.join(["mtl", *sys.argv[1:]]),
+    }
+
+
+def git_commit() -> str:
+    """Return the checkout's commit, with ``+changes`` if files differ from it; empty outside of one."""
+    root = Path(mtl.__file__).parent.parent
+    if not (root / ".git").exists():
+        return ""
+
+    def git(*args: str) -> str:
+        done = subprocess.run(["git", "-C", str(root), *args], capture_output=True, text=True, check=False)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    commit = git("rev-parse", "--short=12", "HEAD")
+    return f"{commit}+changes" if commit and git("status", "--porcelain", "--untracked-files=no") else commit

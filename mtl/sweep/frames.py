@@ -1,0 +1,107 @@
+"""Results as pandas data frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from mtl.sweep.store import Workdir
+from mtl.tasks import suggest
+
+if TYPE_CHECKING:
+    import pandas
+
+_WHAT = ("trials", "curves", "predictions")
+
+
+def results(
+    path: str | Path, what: Literal["trials", "curves", "predictions"] = "trials", sweep: str = ""
+) -> pandas.DataFrame:
+    """Return the results in a work directory as a pandas DataFrame.
+
+    Args:
+      path: the work directory.
+      what: ``trials``: a row a trial (its changes, status, validation loss, ``test_…`` metrics, cost; trials without
+        a result have status ``missing`` or ``failed``); ``curves``: a row an evaluation of a phase's task;
+        ``predictions``: a row a test example of a trial, with its label and the head's outputs (logits).
+      sweep: a sweep's name; all of them by default. A trial that is in two sweeps has a row in each.
+
+    Raises:
+      StoreError: if there is no study in that directory.
+      ValueError: for another ``what``, or a sweep that is not there.
+    """
+    import pandas
+
+    if what not in _WHAT:
+        raise ValueError(f'what = "{what}": {suggest(what, _WHAT)}')
+    workdir = Workdir(path)
+    study = workdir.study()
+    if sweep and sweep not in study["sweeps"]:
+        raise ValueError(f'sweep = "{sweep}": {suggest(sweep, study["sweeps"])}')
+    rows: list[dict[str, Any]] = []
+    for name, entry in study["sweeps"].items():
+        if sweep and name != sweep:
+            continue
+        for trial in entry["trials"]:
+            head = {"sweep": name, "hash": trial["hash"], **trial["changes"]}
+            rows += list(_rows(workdir, head, what))
+    return pandas.DataFrame(rows)
+
+
+def _rows(workdir: Workdir, head: dict[str, Any], what: str) -> Iterator[dict[str, Any]]:
+    result = workdir.result(head["hash"])
+    if result is None:
+        if what == "trials":
+            error = workdir.failure(head["hash"])
+            yield head | {"status": "missing" if error is None else "failed", "error": error}
+        return
+    if what == "trials":
+        test = {f"test_{k}": _number(v) for k, v in result.get("test", {}).items()}
+        cost = {k: _number(v) for k, v in result["cost"].items()}
+        shared = {k: result[k] for k in ("status", "executor", "code_version", "finished")}
+        yield head | shared | {"val_loss": _number(result["val_loss"])} | test | cost
+    elif what == "curves":
+        for number, phase in enumerate(result["phases"]):
+            for i, step in enumerate(phase["evaluated_at"]):
+                for task, curve in phase["val_loss"].items():
+                    yield head | {
+                        "phase": number,
+                        "step": step,
+                        "task": task,
+                        "train_loss": _number(phase["train_loss"][i]),
+                        "val_loss": _number(curve[i]),
+                    }
+    elif "test" in result:
+        arrays = workdir.arrays(head["hash"])
+        outputs = arrays["outputs"]
+        names = ["output"] if outputs.shape[1] == 1 else [f"output_{i}" for i in range(outputs.shape[1])]
+        for row, label, output in zip(arrays["rows"], arrays["labels"], outputs, strict=True):
+            yield head | {"row": int(row), "label": float(label)} | dict(zip(names, map(float, output), strict=True))
+
+
+def _number(value: Any) -> float:
+    return np.nan if value is None else float(value)
+
+
+def counts(workdir: Workdir) -> dict[str, Any]:
+    """Return how many trials of each sweep are done, diverged, failed and missing, from files alone.
+
+    Raises:
+      StoreError: if there is no study in that directory.
+    """
+    study = workdir.study()
+    found: dict[str, Any] = {"study": study["study"], "sweeps": {}, "runs": len(study.get("runs", {}))}
+    for name, entry in study["sweeps"].items():
+        tally = {"done": 0, "diverged": 0, "failed": 0, "missing": 0}
+        reasons: dict[str, int] = {}
+        for trial in entry["trials"]:
+            result = workdir.result(trial["hash"])
+            status = result["status"] if result is not None else "missing"
+            if result is None and (error := workdir.failure(trial["hash"])) is not None:
+                status, reasons[error] = "failed", reasons.get(error, 0) + 1
+            tally[status] += 1
+        found["sweeps"][name] = {"trials": len(entry["trials"]), **tally, **entry["plan"], "reasons": reasons}
+    return found
