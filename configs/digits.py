@@ -1,6 +1,6 @@
 """Transfer or train jointly? Digits of scikit-learn, with attributes of the digit as tasks.
 
-  mtl sweep --config=configs/digits.py --sweep=even_from_identity
+mtl sweep --config=configs/digits.py --sweep=even_from_identity
 """
 
 from mtl.config import default
@@ -35,5 +35,8 @@ def get_config():
 def sweep_even_from_identity():
     """The digit's name as source, its parity as target."""
     return product(
-        sweep("regime", REGIMES), sweep("data.target_size", SIZES), sweep("seed", REPLICATES), sweep("lr", RATES)
+        sweep("regime", REGIMES),
+        sweep("data.target_size", SIZES),
+        sweep("seed", REPLICATES),
+        sweep("lr", RATES),
     )

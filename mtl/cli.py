@@ -80,7 +80,11 @@ def _parser() -> _Parser:
 
     def command(name: str, help: str, config: bool) -> argparse.ArgumentParser:
         sub = commands.add_parser(
-            name, help=help, description=help, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+            name,
+            help=help,
+            description=help,
+            epilog=_EPILOG,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         if config:
             sub.add_argument("--config", required=True, metavar="FILE.py[:ARG]", help="the config file")
@@ -127,7 +131,16 @@ def _overrides(unknown: Sequence[str], takes_config: bool) -> dict[str, str]:
         argument = rest.pop(0)
         name, equals, text = argument.partition("=")
         if not takes_config or not name.startswith("--config."):
-            options = ("--config", "--workdir", "--sweep", "--jobs", "--dry-run", "--format", "--kind", "--json")
+            options = (
+                "--config",
+                "--workdir",
+                "--sweep",
+                "--jobs",
+                "--dry-run",
+                "--format",
+                "--kind",
+                "--json",
+            )
             hint = suggest(name, options) if name.startswith("-") else "see `mtl --help`"
             raise UsageError(f"unknown argument {argument}: {hint}")
         if not equals:
@@ -188,7 +201,10 @@ def _run(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
             f"lr {phase.lr:g}\n{report(params, program.chosen(params))}"
         )
     if absent:
-        with display.meter(trial.config["regime"], total_work(plan), 1) as meter, Pool(workdir, 0, None) as pool:
+        with (
+            display.meter(trial.config["regime"], total_work(plan), 1) as meter,
+            Pool(workdir, 0, None) as pool,
+        ):
             pool.run(plan, meter)
     else:
         display.say("it is done already; its result is printed")
@@ -257,7 +273,8 @@ def _print_study(workdir: Any, sweeps: Sequence[str], width: int | None) -> None
         publish_tables(workdir, analysis)
         for path in publish_figures(workdir, analysis):
             print(f"figure  {path}")
-    everything = analyses_of(workdir)
+    others = [name for name in workdir.study()["sweeps"] if name not in sweeps]
+    everything = [*analyses, *(analyses_of(workdir, others, partial=True) if others else [])]
     print(f"tables  {workdir.path / 'tables'}")
     print(f"report  {publish_page(workdir, everything, _command())}")
 

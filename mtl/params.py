@@ -106,9 +106,7 @@ def combine(first: PyTree, second: PyTree) -> PyTree:
     return jax.tree.map(lambda x, y: y if x is None else x, first, second, is_leaf=lambda v: v is None)
 
 
-def merge(
-    init: PyTree, loaded: PyTree, fresh: Sequence[str] = (), rename: Sequence[tuple[str, str]] = ()
-) -> PyTree:
+def merge(init: PyTree, loaded: PyTree, fresh: Sequence[str] = (), rename: Sequence[tuple[str, str]] = ()) -> PyTree:
     """Load parameters into a freshly initialised tree, every leaf accounted for.
 
     Args:
@@ -147,9 +145,7 @@ def merge(
             problems.append(f"two loaded leaves become {target}")
         found[target] = leaf
     problems += [f'rename pattern "{p}" matches nothing' for p, hit in used.items() if not hit]
-    problems += [
-        f'fresh pattern "{p}" matches nothing' for p in fresh if not any(re.fullmatch(p, k) for k in wanted)
-    ]
+    problems += [f'fresh pattern "{p}" matches nothing' for p in fresh if not any(re.fullmatch(p, k) for k in wanted)]
 
     def is_fresh(path: str) -> bool:
         return any(re.fullmatch(p, path) for p in fresh)
@@ -163,16 +159,12 @@ def merge(
     for path, leaf in wanted.items():
         if path in found and not is_fresh(path):
             if tuple(found[path].shape) != tuple(leaf.shape):
-                problems.append(
-                    f"shape of {path}: loaded {tuple(found[path].shape)}, wanted {tuple(leaf.shape)}"
-                )
+                problems.append(f"shape of {path}: loaded {tuple(found[path].shape)}, wanted {tuple(leaf.shape)}")
             elif found[path].dtype != leaf.dtype:
                 problems.append(f"dtype of {path}: loaded {found[path].dtype}, wanted {leaf.dtype}")
     if problems:
         raise ValueError("parameters do not fit: " + "; ".join(problems))
-    return jax.tree_util.tree_map_with_path(
-        lambda p, x: x if is_fresh(path_of(p)) else found[path_of(p)], init
-    )
+    return jax.tree_util.tree_map_with_path(lambda p, x: x if is_fresh(path_of(p)) else found[path_of(p)], init)
 
 
 def count(tree: PyTree) -> int:

@@ -89,7 +89,8 @@ REGIMES: dict[str, Regime] = {
     ),
     "gradual": Regime(_gradual, "source, then the head, then one more block at a time from the top"),
     "multitask": Regime(
-        (Phase(tasks="source+target", budget="source+target"),), "source and target together, from random weights"
+        (Phase(tasks="source+target", budget="source+target"),),
+        "source and target together, from random weights",
     ),
     "multitask_finetune": Regime(
         (Phase(tasks="source+target", lr="source_lr", budget="source"), Phase()),

@@ -79,9 +79,7 @@ class Task:
         if self.kind == "multiclass" and self.num_classes < 2:
             raise ValueError(f'task "{self.name}": num_classes = {self.num_classes}: must be at least 2')
         if self.kind != "multiclass" and self.num_classes != 0:
-            raise ValueError(
-                f'task "{self.name}": num_classes = {self.num_classes}: must be 0 for {self.kind}'
-            )
+            raise ValueError(f'task "{self.name}": num_classes = {self.num_classes}: must be 0 for {self.kind}')
         if not self.metric:
             object.__setattr__(self, "metric", METRICS[self.kind][0])
         if self.metric not in METRICS[self.kind]:

@@ -107,9 +107,7 @@ def test_logistic_options_are_bce_with_logits(pos_weight, eps):
     x, t = double(z[:, 0]), double(y) * (1 - eps) + eps / 2
     p = scipy.special.expit(x)
     want = -(pos_weight * t * np.log(p) + (1 - t) * np.log1p(-p))
-    np.testing.assert_allclose(
-        losses.logistic(z[:, 0], y, pos_weight=pos_weight, label_smoothing=eps), want, rtol=1e-5
-    )
+    np.testing.assert_allclose(losses.logistic(z[:, 0], y, pos_weight=pos_weight, label_smoothing=eps), want, rtol=1e-5)
 
 
 @pytest.mark.parametrize("eps", [0.1, 0.9])
@@ -362,8 +360,7 @@ def reduced():
     @jax.jit
     def of(values, masks, weights):
         parts = {
-            k: jax.vmap(losses.sum_and_count)(v.reshape(-1, 4), masks[k].reshape(-1, 4))
-            for k, v in values.items()
+            k: jax.vmap(losses.sum_and_count)(v.reshape(-1, 4), masks[k].reshape(-1, 4)) for k, v in values.items()
         }
         sums = {k: total.sum() for k, (total, _) in parts.items()}
         counts = {k: count.sum() for k, (_, count) in parts.items()}
@@ -441,9 +438,7 @@ def test_a_task_without_labels_is_as_if_it_were_not_there():
     masks["c"] = jnp.zeros(N, bool)
     values["c"] = jnp.full(N, np.nan)
     for denominator in losses.DENOMINATORS:
-        without = losses.reduce(
-            {k: values[k] for k in "ab"}, {k: masks[k] for k in "ab"}, denominator, WEIGHTS
-        )
+        without = losses.reduce({k: values[k] for k in "ab"}, {k: masks[k] for k in "ab"}, denominator, WEIGHTS)
         got = losses.reduce(values, masks, denominator, WEIGHTS)
         assert float(got) == pytest.approx(float(without), rel=1e-6)
 
@@ -495,9 +490,7 @@ def test_gradients_accumulate_exactly_with_the_whole_batchs_coefficients():
 
         return {d: jax.grad(lambda w, d=d: loss(w, d))(w) for d in losses.DENOMINATORS}
 
-    parts = [
-        of_a_part(w, *jax.tree.map(lambda a, i=i: a[i : i + 4], (x, labels, masks))) for i in range(0, N, 4)
-    ]
+    parts = [of_a_part(w, *jax.tree.map(lambda a, i=i: a[i : i + 4], (x, labels, masks))) for i in range(0, N, 4)]
     for d, want in of_the_whole(w).items():
         np.testing.assert_allclose(sum(part[d] for part in parts), want, rtol=1e-5, atol=1e-7)
 

@@ -151,9 +151,7 @@ def test_merge_names_everything_that_does_not_fit_at_once():
 def test_merge_renames_in_order_and_with_groups():
     tree = model()
     loaded = {"encoder": tree["backbone"], "heads": tree["heads"]}
-    merged = params.merge(
-        tree, loaded, rename=[(r"encoder/(.*)", r"trunk/\1"), (r"trunk/(.*)", r"backbone/\1")]
-    )
+    merged = params.merge(tree, loaded, rename=[(r"encoder/(.*)", r"trunk/\1"), (r"trunk/(.*)", r"backbone/\1")])
     assert jax.tree.all(jax.tree.map(lambda a, b: a is b, merged, tree))
 
 

@@ -81,7 +81,5 @@ def test_a_task_is_a_value():
 
 
 def test_suggest_names_the_nearest_and_all():
-    assert tasks.suggest("scratsh", ["finetune", "scratch"]).startswith(
-        'did you mean "scratch"? Valid: finetune'
-    )
+    assert tasks.suggest("scratsh", ["finetune", "scratch"]).startswith('did you mean "scratch"? Valid: finetune')
     assert tasks.suggest("zzz", ["b", "a"]) == "Valid: a, b"

@@ -189,7 +189,6 @@ def duration(section: str, flat: Mapping[str, Any]) -> tuple[str, float]:
     if len(given) != 1:
         what = " and ".join(f"{n} = {flat[n]:g}" for n in given) or "nothing"
         raise ConfigError(
-            f"config.{section}: {what} set: set exactly one of total_steps, total_epochs, total_examples "
-            "(0: not set)"
+            f"config.{section}: {what} set: set exactly one of total_steps, total_epochs, total_examples (0: not set)"
         )
     return given[0].rsplit(".", 1)[-1], flat[given[0]]

@@ -41,7 +41,7 @@ def load(spec: str) -> tuple[Config, ModuleType]:
         config = get_config(arg) if arg else get_config()
     except ConfigError:
         raise
-    except Exception as error:  # noqa: BLE001 — a config file is a user's program: whatever it raises is reported
+    except Exception as error:
         raise ConfigError(_explain(error, path)) from error
     if not isinstance(config, Config):
         raise ConfigError(f"--config={spec}: get_config() returned {type(config).__name__}, not a ConfigDict")

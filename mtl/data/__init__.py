@@ -59,8 +59,7 @@ def register(name: str) -> Callable[[Source], Source]:
         present = SOURCES.get(name)
         if present is not None and _identity(present) != _identity(source):
             raise ValueError(
-                f'data "{name}" is registered already, by {_described(present)}: '
-                f"give {_described(source)} another name"
+                f'data "{name}" is registered already, by {_described(present)}: give {_described(source)} another name'
             )
         SOURCES[name] = source
         return source

@@ -178,9 +178,7 @@ def _check_numbers(
     if not 0.0 < val_fraction < 1.0:
         raise ValueError(f"val_fraction = {val_fraction}: must be between 0 and 1, both excluded")
     if source_val_size >= max(source_size, 1):
-        raise ValueError(
-            f"source_val_size = {source_val_size}: must be less than source_size = {source_size}"
-        )
+        raise ValueError(f"source_val_size = {source_val_size}: must be less than source_size = {source_size}")
     if target_size > target_pool:
         raise ValueError(f"target_size = {target_size}: must be at most target_pool = {target_pool}")
 

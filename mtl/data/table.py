@@ -60,9 +60,7 @@ class Table:
         for task in self.tasks:
             if task.name == name:
                 return task
-        raise ValueError(
-            f'data "{self.name}" has no task "{name}": {suggest(name, (t.name for t in self.tasks))}'
-        )
+        raise ValueError(f'data "{self.name}" has no task "{name}": {suggest(name, (t.name for t in self.tasks))}')
 
     def rows(self, name: str) -> np.ndarray:
         """Return the indices, ascending, of the rows at which the label of task ``name`` is present.
@@ -128,9 +126,7 @@ def make_table(
         array.setflags(write=False)
     digest = sha256_of(
         {"data": name, "kinds": sorted((t.name, t.kind, t.num_classes) for t in tasks)},
-        {"x": inputs}
-        | {f"labels/{k}": v for k, v in values.items()}
-        | {f"mask/{k}": v for k, v in mask.items()},
+        {"x": inputs} | {f"labels/{k}": v for k, v in values.items()} | {f"mask/{k}": v for k, v in mask.items()},
     )
     return Table(name, inputs, tuple(tasks), values, mask, digest, about)
 

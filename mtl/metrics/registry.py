@@ -44,8 +44,7 @@ def metric(task: Task, name: str = "") -> Metric:
     name = name or task.metric
     if name not in OF_KIND[task.kind]:
         raise ValueError(
-            f'task "{task.name}": a {task.kind} task cannot have metric "{name}": '
-            + suggest(name, OF_KIND[task.kind])
+            f'task "{task.name}": a {task.kind} task cannot have metric "{name}": ' + suggest(name, OF_KIND[task.kind])
         )
     return METRICS[name]
 

@@ -24,9 +24,7 @@ class MLP(nn.Module):
         return tuple(f"dense_{i}" for i in range(len(self.hidden)))
 
     @nn.compact
-    def __call__(
-        self, x: Float[Array, "batch *shape"], train: tuple[bool, ...]
-    ) -> Float[Array, "batch features"]:
+    def __call__(self, x: Float[Array, batch * shape], train: tuple[bool, ...]) -> Float[Array, "batch features"]:
         """Return features; ``train[i]`` says whether layer i drops activations."""
         x = x.reshape(x.shape[0], -1)
         for i, (name, width) in enumerate(zip(self.blocks(), self.hidden, strict=True)):

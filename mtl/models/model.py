@@ -58,7 +58,7 @@ class Model:
         """Return the task of that name."""
         return next(task for task in self.tasks if task.name == name)
 
-    def init(self, rng: Array, x: Float[Array, "batch *shape"]) -> tuple[PyTree, PyTree]:
+    def init(self, rng: Array, x: Float[Array, batch * shape]) -> tuple[PyTree, PyTree]:
         """Return (params, state).
 
         Each part draws from its own stream (the backbone's does not depend on the tasks, a head's only on its
@@ -79,7 +79,7 @@ class Model:
         self,
         params: PyTree,
         state: PyTree,
-        x: Float[Array, "batch *shape"],
+        x: Float[Array, batch * shape],
         *,
         tasks: tuple[str, ...] | None = None,
         train: tuple[bool, ...] | bool = False,
@@ -111,7 +111,5 @@ class Model:
         rngs = None if rng is None else {"dropout": rng}
         if not (state and any(train)):
             return self.backbone.apply({"params": params, **state}, x, train, rngs=rngs), state
-        features, new = self.backbone.apply(
-            {"params": params, **state}, x, train, rngs=rngs, mutable=list(state)
-        )
+        features, new = self.backbone.apply({"params": params, **state}, x, train, rngs=rngs, mutable=list(state))
         return features, dict(new)

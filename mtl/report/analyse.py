@@ -30,9 +30,7 @@ def _check(scores: Scores) -> None:
         raise ValueError(f"scores.sizes: {scores.sizes}; they must ascend")
     unknown = [name for name in scores.controls if name not in scores.regimes]
     if unknown:
-        raise ValueError(
-            f"scores.controls: {unknown[0]!r} is not a regime; there are {', '.join(scores.regimes)}"
-        )
+        raise ValueError(f"scores.controls: {unknown[0]!r} is not a regime; there are {', '.join(scores.regimes)}")
     bootstrap.present_replicates(scores.values)
 
 
@@ -49,9 +47,7 @@ def _tuned(chosen: np.ndarray, grid: tuple[float, ...]) -> tuple[int, float]:
         return 0, float("nan")
     # One candidate is a fixed value, not a grid with ends.
     edge = (
-        np.isclose(values[:, None], [grid[0], grid[-1]], rtol=1e-6, atol=0.0).any(axis=1).sum()
-        if len(grid) > 1
-        else 0
+        np.isclose(values[:, None], [grid[0], grid[-1]], rtol=1e-6, atol=0.0).any(axis=1).sum() if len(grid) > 1 else 0
     )
     count = Counter(values.tolist())
     return int(edge), float(min(count, key=lambda v: (-count[v], v)))
@@ -139,9 +135,7 @@ def analyse(scores: Scores, resamples: int = 4000, seed: int = 0, exclude: tuple
         )
         top = np.max(mean[measured & competes, s], initial=-np.inf)
         for g, name in enumerate(scores.regimes):
-            ends = bootstrap.two_way_interval(
-                draws[:, g, s], mean[g, s].item(), se[g, s].item(), df[g, s].item()
-            )
+            ends = bootstrap.two_way_interval(draws[:, g, s], mean[g, s].item(), se[g, s].item(), df[g, s].item())
             low, high = (float(v) for v in np.clip(sorted(sign * e for e in ends), *bounds))
             gain, gain_low, gain_high, claim = float("nan"), float("nan"), float("nan"), ""
             if base is not None and g != base and pairs.replicates[g, base, s] > 0:
@@ -176,9 +170,7 @@ def analyse(scores: Scores, resamples: int = 4000, seed: int = 0, exclude: tuple
     joint, transfer = verdict.families(scores)
     rivals = contrasts.family(pairs, scores.regimes, scores.sizes, joint, transfer)
     against = {
-        name: contrasts.family(
-            pairs, scores.regimes, scores.sizes, verdict.counterparts(scores, name), [name]
-        )
+        name: contrasts.family(pairs, scores.regimes, scores.sizes, verdict.counterparts(scores, name), [name])
         for name in scores.controls
         if name != scores.baseline
     }

@@ -31,9 +31,7 @@ def caveats(analysis: Analysis) -> tuple[str, ...]:
             + ("are over test examples only." if total == 1 else f"are wide; run at least {FEW_REPLICATES}.")
         )
     if analysis.extra.get("examples") == 1:
-        found.append(
-            "Scores are one number a replicate: intervals are over replicates only, not test examples."
-        )
+        found.append("Scores are one number a replicate: intervals are over replicates only, not test examples.")
     if scores.baseline not in scores.regimes:
         found.append(f"The baseline {scores.baseline} is not in the sweep: no gains could be computed.")
     for r in scores.regimes:
@@ -48,8 +46,7 @@ def caveats(analysis: Analysis) -> tuple[str, ...]:
         few = [n for n, c in cells[r].items() if 0 < c.replicates < FEW_REPLICATES <= total]
         if few:
             found.append(
-                f"{r} {phrases.with_labels(few, scores.sizes)} rests on "
-                f"fewer than {FEW_REPLICATES} replicates."
+                f"{r} {phrases.with_labels(few, scores.sizes)} rests on fewer than {FEW_REPLICATES} replicates."
             )
     for g, r in enumerate(scores.regimes):
         if len(scores.grid) < 2:
@@ -60,9 +57,7 @@ def caveats(analysis: Analysis) -> tuple[str, ...]:
                 tuned = scores.chosen[g, s][~np.isnan(scores.chosen[g, s])]
                 count = int(np.isclose(tuned, value, rtol=1e-6, atol=0.0).sum())
                 if count and count >= len(tuned) / 2:
-                    parts.append(
-                        f"{count} of {len(tuned)} replicates {phrases.with_labels([n], scores.sizes)}"
-                    )
+                    parts.append(f"{count} of {len(tuned)} replicates {phrases.with_labels([n], scores.sizes)}")
             if parts:
                 found.append(
                     f"{r}: the tuned value lies at the {end} edge of its grid ({value:g}) in "

@@ -35,7 +35,7 @@ def collect(workdir: Workdir, sweep: str) -> Scores:
     """
     study = workdir.study()
     if sweep not in study["sweeps"]:
-        raise StoreError(f'--sweep={sweep}: {workdir.path} has no such sweep: {suggest(sweep, study["sweeps"])}')
+        raise StoreError(f"--sweep={sweep}: {workdir.path} has no such sweep: {suggest(sweep, study['sweeps'])}")
     entry = study["sweeps"][sweep]
     base = entry["base"]
     trials = [dict(t["changes"], hash=t["hash"]) for t in entry["trials"]]
@@ -62,13 +62,17 @@ def collect(workdir: Workdir, sweep: str) -> Scores:
                 candidates = cells.get((row, column, replicate), [])
                 found = [(t, results[t["hash"]]) for t in candidates]
                 absent = [t for t, result in found if result is None]
-                eligible = [(t, v) for t, v in found if v is not None and v["status"] == "done" and v["val_loss"] is not None]
+                eligible = [
+                    (t, v) for t, v in found if v is not None and v["status"] == "done" and v["val_loss"] is not None
+                ]
                 if absent or not eligible:
                     missing[g, s] += 1
                     crashed = any(workdir.failure(t["hash"]) is not None for t in absent)
                     failed[g, s] += int(crashed or (bool(candidates) and not absent))
                     continue
-                best, result = min(eligible, key=lambda c: (c[1]["val_loss"], tuple(_order(c[0].get(k)) for k in tuned)))
+                best, result = min(
+                    eligible, key=lambda c: (c[1]["val_loss"], tuple(_order(c[0].get(k)) for k in tuned))
+                )
                 scores = _scores(workdir, best["hash"], result, task)
                 if values is None:
                     values = np.full((*shape, len(scores)), np.nan)
@@ -169,7 +173,9 @@ def _notes(
         "proportional": f"proportional ({batch} examples a batch, as the labels come)",
         "temperature": f"temperature {base['temperature']:g} ({batch} examples a batch)",
     }
-    notes.append(f"Sampling in joint phases: {how[base['joint_sampling']]}; loss denominator: {base['loss.denominator']}.")
+    notes.append(
+        f"Sampling in joint phases: {how[base['joint_sampling']]}; loss denominator: {base['loss.denominator']}."
+    )
     notes.append(
         f"n counts training and validation labels of {data['target']} ({1 - data['val_fraction']:.0%} and "
         f"{data['val_fraction']:.0%}); the test set is {data['test_size']} fixed, stratified examples, used once."

@@ -55,9 +55,7 @@ def new_figure(width: float, height: float) -> Any:
     return figure
 
 
-def styles(
-    regimes: Sequence[str], baseline: str = "", controls: Iterable[str] = ()
-) -> dict[str, dict[str, Any]]:
+def styles(regimes: Sequence[str], baseline: str = "", controls: Iterable[str] = ()) -> dict[str, dict[str, Any]]:
     """Choose how each regime is drawn, the same in every figure of a sweep.
 
     Args:
@@ -226,9 +224,7 @@ def label_room(names: Iterable[str]) -> float:
     return 0.55 + 0.082 * max((len(short_name(name)) for name in names), default=0)
 
 
-def label_ends(
-    axes: Any, ends: Mapping[str, tuple[float, float]], looks: Mapping[str, Any], points: float
-) -> None:
+def label_ends(axes: Any, ends: Mapping[str, tuple[float, float]], looks: Mapping[str, Any], points: float) -> None:
     """Write each line's name beside its end, with its marker, spread so that none overlap.
 
     Args:
@@ -299,9 +295,7 @@ def draw_band(
     padded = np.concatenate(([False], known, [False]))
     alone = known & ~padded[:-2] & ~padded[2:]
     if alone.any():
-        axes.vlines(
-            x[alone], low[alone], high[alone], color=look["color"], alpha=0.6, linewidth=1.2, zorder=1
-        )
+        axes.vlines(x[alone], low[alone], high[alone], color=look["color"], alpha=0.6, linewidth=1.2, zorder=1)
 
 
 def write(figure: Any, target: Any, kind: str, fonttype: str = "path") -> None:

@@ -36,8 +36,7 @@ def _columns(analysis: Analysis, regime: str, *names: str) -> list[np.ndarray]:
     cells: list[Cell | None] = [analysis.cells.get(regime, {}).get(size) for size in analysis.scores.sizes]
     unit = analysis.scores.unit
     return [
-        np.array([math.nan if cell is None else getattr(cell, name) * unit for cell in cells], float)
-        for name in names
+        np.array([math.nan if cell is None else getattr(cell, name) * unit for cell in cells], float) for name in names
     ]
 
 
@@ -133,15 +132,11 @@ def gain_figure(analysis: Analysis, titled: bool = True) -> Any:
         clean(axes)
         size_axis(axes, scores.sizes, label=False)
         axes.tick_params(axis="x", labelsize=FONT - 1.5)
-        title = axes.set_title(
-            short_name(regime, 22), fontsize=FONT, color=INK, loc="left", pad=4, parse_math=False
-        )
+        title = axes.set_title(short_name(regime, 22), fontsize=FONT, color=INK, loc="left", pad=4, parse_math=False)
         title.set_fontweight("bold")
         if i + columns >= len(regimes):  # nothing below it
             axes.tick_params(axis="x", labelbottom=True)
-    figure.text(
-        0.53, 6 / 72 / height, "target labels n (train and validation)", fontsize=FONT, color=INK, ha="center"
-    )
+    figure.text(0.53, 6 / 72 / height, "target labels n (train and validation)", fontsize=FONT, color=INK, ha="center")
     points = gain_unit_text(scores.metric, scores.unit)
     label = f"gain over {' '.join(scores.baseline.split())} in {points}"
     shaded = f"shaded: equivalent (± {margin:g}); filled: significant after Holm"
@@ -193,9 +188,7 @@ def curves_figure(
         values = np.asarray(raw, float)
         values = values[None] if values.ndim == 1 else values
         if values.ndim != 2:
-            raise ValueError(
-                f"curves[{regime!r}] has {values.ndim} axes; one (steps) or two (replicates, steps)"
-            )
+            raise ValueError(f"curves[{regime!r}] has {values.ndim} axes; one (steps) or two (replicates, steps)")
         x = np.arange(1, values.shape[1] + 1, dtype=float)
         if steps is not None and regime in steps:
             x = np.asarray(steps[regime], float)

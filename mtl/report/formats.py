@@ -207,14 +207,9 @@ def to_html(table: Table) -> str:
     name = html.escape(table.name)
     lines = [f'<div class="table table-{name}">', '<div class="scroll"><table>']
     lines.append(f"<caption>{html.escape(table.title)}</caption>")
-    heads = [
-        f'<th scope="col"{" class=num" if i else ""}>{html.escape(h)}</th>'
-        for i, h in enumerate(table.header)
-    ]
+    heads = [f'<th scope="col"{" class=num" if i else ""}>{html.escape(h)}</th>' for i, h in enumerate(table.header)]
     lines += ["<thead><tr>" + "".join(heads) + "</tr></thead>", "<tbody>"]
-    lines += [
-        "<tr>" + cell(row[0], "th") + "".join(cell(c, "td") for c in row[1:]) + "</tr>" for row in table.rows
-    ]
+    lines += ["<tr>" + cell(row[0], "th") + "".join(cell(c, "td") for c in row[1:]) + "</tr>" for row in table.rows]
     lines.append("</tbody></table></div>")
     if table.footnotes:
         lines.append('<ul class="footnotes">')

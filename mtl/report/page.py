@@ -133,8 +133,7 @@ def _facts(value: Any) -> str:
     """Nested dicts as nested tables of two columns."""
     if isinstance(value, dict):
         rows = [
-            f'<tr><th scope="row">{html.escape(str(key))}</th><td>{_facts(v)}</td></tr>'
-            for key, v in value.items()
+            f'<tr><th scope="row">{html.escape(str(key))}</th><td>{_facts(v)}</td></tr>' for key, v in value.items()
         ]
         return f"<table><tbody>{''.join(rows)}</tbody></table>" if rows else "—"
     if isinstance(value, list):

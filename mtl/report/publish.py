@@ -24,8 +24,13 @@ from mtl.report.tables import cost_table, gain_table, result_table, to_csv, to_j
 from mtl.sweep.store import StoreError, Workdir, code_version
 
 
-def analyses_of(workdir: Workdir, sweeps: Sequence[str] = ()) -> list[Analysis]:
+def analyses_of(workdir: Workdir, sweeps: Sequence[str] = (), partial: bool = False) -> list[Analysis]:
     """Return the analysis of each sweep (of all that have results, by default).
+
+    Args:
+      workdir: the work directory.
+      sweeps: the sweeps' names.
+      partial: leave out sweeps that have no result yet, even all of them.
 
     Raises:
       StoreError: if there is no study, no such sweep, or no result.
@@ -39,10 +44,10 @@ def analyses_of(workdir: Workdir, sweeps: Sequence[str] = ()) -> list[Analysis]:
         try:
             found.append(analyse(collect(workdir, name)))
         except StoreError as error:
-            if sweeps:
+            if sweeps and not partial:
                 raise
             reasons.append(str(error))
-    if not found:
+    if not found and not partial:
         raise StoreError(reasons[0])
     return found
 
@@ -188,7 +193,17 @@ def _row(
 
 def provenance() -> dict[str, Any]:
     """Return what made the page: version, commit, packages, machine."""
-    packages = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy", "scikit-learn", "matplotlib", "ml-collections")
+    packages = (
+        "jax",
+        "jaxlib",
+        "flax",
+        "optax",
+        "numpy",
+        "scipy",
+        "scikit-learn",
+        "matplotlib",
+        "ml-collections",
+    )
     return {
         "mtl": mtl.__version__,
         "code": code_version(),

@@ -264,9 +264,7 @@ def best_set(
             inside[i] = False
         elif noisy:
             spread = np.nanstd(draws[noisy, i], axis=1, keepdims=True)
-            students = np.where(np.isnan(draws[noisy, i]), -np.inf, draws[noisy, i]) / np.where(
-                spread > 0, spread, 1.0
-            )
+            students = np.where(np.isnan(draws[noisy, i]), -np.inf, draws[noisy, i]) / np.where(spread > 0, spread, 1.0)
             nu = float(min(df[j, i] for j in noisy))
             joint = students.max(axis=0) / np.sqrt(scipy.stats.chi2.ppf(uniform, nu) / nu)
             critical = np.quantile(joint[np.isfinite(joint)], level)

@@ -221,9 +221,7 @@ def cost_table(analysis: Analysis) -> Table:
                 for count in (cost.examples, cost.source_examples)
             ]
             cells += [TableCell(human(cost.flops, "FLOP")), TableCell(human(cost.seconds, "s"))]
-            records.append(
-                {"study": scores.study, "sweep": scores.sweep, "regime": regime} | dataclasses.asdict(cost)
-            )
+            records.append({"study": scores.study, "sweep": scores.sweep, "regime": regime} | dataclasses.asdict(cost))
         rows.append((_name_cell(analysis, regime), *cells))
     footnotes = ["Mean over trials; the source phases that a regime rests on are charged to it in full."]
     if any(regime in scores.controls for regime in scores.regimes):

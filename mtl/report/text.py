@@ -141,9 +141,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
-        return [
-            plain(item) for item in (sorted(value, key=str) if isinstance(value, (set, frozenset)) else value)
-        ]
+        return [plain(item) for item in (sorted(value, key=str) if isinstance(value, (set, frozenset)) else value)]
     if hasattr(value, "tolist"):  # NumPy and JAX arrays and scalars
         return plain(value.tolist())
     if isinstance(value, float):

@@ -96,9 +96,7 @@ def _best(analysis: Analysis) -> str:
             clauses.append(f"{phrases.with_labels([n], scores.sizes)} no regime can be told from the best")
         else:
             ordered = [tag[r] for r in top if r in inside] + [tag[r] for r in inside if r not in top]
-            clauses.append(
-                f"best {phrases.with_labels([n], scores.sizes)} is one of {phrases.join(ordered, 'or')}"
-            )
+            clauses.append(f"best {phrases.with_labels([n], scores.sizes)} is one of {phrases.join(ordered, 'or')}")
     return "; ".join(clauses)
 
 
@@ -163,32 +161,22 @@ def _answer(analysis: Analysis, contenders: Sequence[str]) -> list[str]:
         if harm:
             sentences.append("Harm: " + "; ".join(harm) + ".")
     elif harm:
-        sentences.append(
-            f"Harm: {'; '.join(harm)}; no regime is shown to beat {scores.baseline} at any size{ending}."
-        )
+        sentences.append(f"Harm: {'; '.join(harm)}; no regime is shown to beat {scores.baseline} at any size{ending}.")
     elif all(c.claim == "equivalent" for c in judged.values()):
-        who = (
-            "no regime differs"
-            if len({r for r, _ in judged}) > 1
-            else f"{next(iter(judged))[0]} does not differ"
-        )
+        who = "no regime differs" if len({r for r, _ in judged}) > 1 else f"{next(iter(judged))[0]} does not differ"
         sizes = [n for n in scores.sizes if any(k[1] == n for k in judged)]
         return [
             f"Equivalent: {who} from {scores.baseline} by more than the margin of {phrases.margin(scores)} "
             f"{phrases.with_labels(sizes, scores.sizes)}{ending}."
         ]
     else:
-        sentences.append(
-            f"Inconclusive: no regime is shown to gain over {scores.baseline} or to do harm{ending}."
-        )
+        sentences.append(f"Inconclusive: no regime is shown to gain over {scores.baseline} or to do harm{ending}.")
     same = [
         f"{phrases.join(regimes)} {phrases.with_labels(sizes, scores.sizes)}"
         for regimes, sizes in _groups(analysis, contenders, lambda c: c.claim == "equivalent")
     ]
     if same:
-        sentences.append(
-            f"Equivalent to {scores.baseline} (within ±{phrases.margin(scores)}): {'; '.join(same)}."
-        )
+        sentences.append(f"Equivalent to {scores.baseline} (within ±{phrases.margin(scores)}): {'; '.join(same)}.")
     open_ = [
         f"{phrases.join(regimes)} {phrases.with_labels(sizes, scores.sizes)}"
         for regimes, sizes in _groups(analysis, contenders, lambda c: c.claim == "inconclusive")
@@ -245,9 +233,7 @@ def _rivalry(analysis: Analysis, rivals: Sequence[Contrast]) -> list[str]:
                 else "neither side has a regime that is shown to beat every regime of the other"
             )
         )
-    heads = (
-        f"Multi-task ({phrases.join(joint)}) against transfer ({phrases.join(transfer)}), compared directly: "
-    )
+    heads = f"Multi-task ({phrases.join(joint)}) against transfer ({phrases.join(transfer)}), compared directly: "
     return [heads + "; ".join(clauses) + "."]
 
 
@@ -303,8 +289,7 @@ def _control(analysis: Analysis, name: str, contrasts: Sequence[Contrast]) -> li
     because, instead = _MEANING.get(name, ("go beyond it", "may be no more than it shows"))
     if held:
         sentences.append(
-            f"Gains over {scores.baseline} that hold against {name}, and so {because}: "
-            f"{_listed(held, scores)}."
+            f"Gains over {scores.baseline} that hold against {name}, and so {because}: {_listed(held, scores)}."
         )
     if lost:
         both = [n for n in gained if any(c.size == n for c in lost)]

@@ -20,7 +20,7 @@ from mtl.models import Model
 from mtl.params import merge
 from mtl.sweep.plan import Node, Plan, split_key, split_of, table_of, val_rows_of
 from mtl.sweep.store import FORMAT, Workdir, code_version, now
-from mtl.tasks import METRICS
+from mtl.tasks import METRICS, Task
 from mtl.train import loop, pack
 from mtl.train.dataset import make_data, statistics
 from mtl.train.phase import Weights
@@ -144,9 +144,7 @@ def _next_pack(waiting: dict[str, Node], done: dict[str, Done], reverse: bool) -
     return best[1] if best is not None else []
 
 
-def _train(
-    nodes: list[Node], done: dict[str, Done], executor: pack.Executor, progress: Progress
-) -> dict[str, Done]:
+def _train(nodes: list[Node], done: dict[str, Done], executor: pack.Executor, progress: Progress) -> dict[str, Done]:
     """Train a pack and return its outcomes by key."""
     first = nodes[0]
     table = table_of(first.trial)
@@ -202,7 +200,9 @@ def _train(
 
 
 @functools.lru_cache(maxsize=8)
-def _initial(model: Model, shape: tuple[int, ...], seeds: tuple[int, ...], executor: pack.Executor) -> dict[int, Weights]:
+def _initial(
+    model: Model, shape: tuple[int, ...], seeds: tuple[int, ...], executor: pack.Executor
+) -> dict[int, Weights]:
     return dict(zip(seeds, loop.initial_weights(model, shape, seeds, executor), strict=True))
 
 
@@ -281,7 +281,7 @@ def _conclude(
         labels = table.labels[target][rows]
         task = model.task(target)
         names = METRICS[task.kind]
-        values = np.asarray(_test_fn(task, names)(jnp.asarray(outputs), jnp.asarray(labels)))
+        values = _tested(task, names, outputs, labels)
         for i, (digest, trial, chain) in enumerate(zip(members, trials, chains, strict=True)):
             result = _result(trial, [d.about for d in chain], table.sha256, executor)
             if result["status"] == "done":
@@ -316,8 +316,19 @@ def _save_model(workdir: Workdir, trial: Trial, weights: Weights, normalization:
         save_tree(workdir.trial(trial.hash) / "model.safetensors", tree, about)
 
 
+def _tested(task: Task, names: tuple[str, ...], outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return the metrics of outputs [trials, n, …], as [trials, metrics]."""
+    width = 64  # One executable, whatever the number of trials.
+    found = []
+    for first in range(0, len(outputs), width):
+        part = outputs[first : first + width]
+        padded = np.concatenate([part, np.repeat(part[-1:], width - len(part), axis=0)])
+        found.append(np.asarray(_test_fn(task, names)(padded, labels))[: len(part)])
+    return np.concatenate(found)
+
+
 @functools.lru_cache(maxsize=64)
-def _test_fn(task: Any, names: tuple[str, ...]) -> Callable[..., Any]:
+def _test_fn(task: Task, names: tuple[str, ...]) -> Callable[..., jax.Array]:
     def one(outputs: jax.Array, labels: jax.Array) -> jax.Array:
         mask = jnp.ones(labels.shape, bool)
         return jnp.stack([metrics.metric(task, name)(outputs, labels, mask) for name in names])
@@ -330,7 +341,9 @@ def _result(trial: Trial, phases: list[dict[str, Any]], data_sha256: str, execut
     last = phases[-1]
     of_target = last["val_loss"].get(trial.target)
     ends = [of_target[-1]] if of_target else [curve[-1] for curve in last["val_loss"].values()]
-    diverged = next(({"phase": i, "step": p["diverged_at"]} for i, p in enumerate(phases) if p["diverged_at"] >= 0), None)
+    diverged = next(
+        ({"phase": i, "step": p["diverged_at"]} for i, p in enumerate(phases) if p["diverged_at"] >= 0), None
+    )
     total = {name: math.fsum(p[name] for p in phases) for name in ("examples", "flops", "seconds")}
     return {
         "format": FORMAT,
@@ -361,5 +374,3 @@ def clean(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [clean(v) for v in value]
     return value
-
-

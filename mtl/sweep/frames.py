@@ -79,7 +79,7 @@ def _rows(workdir: Workdir, head: dict[str, Any], what: str) -> Iterator[dict[st
         outputs = arrays["outputs"]
         names = ["output"] if outputs.shape[1] == 1 else [f"output_{i}" for i in range(outputs.shape[1])]
         for row, label, output in zip(arrays["rows"], arrays["labels"], outputs, strict=True):
-            yield head | {"row": int(row), "label": float(label)} | dict(zip(names, map(float, output), strict=True))
+            yield (head | {"row": int(row), "label": float(label)} | dict(zip(names, map(float, output), strict=True)))
 
 
 def _number(value: Any) -> float:

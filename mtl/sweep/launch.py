@@ -128,9 +128,7 @@ def launch(
     return summaries
 
 
-def _one(
-    base: Flat, name: str, entries: list[Changes], workdir: Workdir, pool: Pool, display: Display
-) -> Summary:
+def _one(base: Flat, name: str, entries: list[Changes], workdir: Workdir, pool: Pool, display: Display) -> Summary:
     pairs = source_trials(base, entries)
     tuning: dict[str, Any] | None = None
     if pairs:
@@ -138,7 +136,9 @@ def _one(
         rate, means = tuned_rate(pairs, workdir)
         tuning = {"source_lr": rate, "val_loss": {f"{r:g}": v for r, v in means.items()}}
         base = override(base, {"source_lr": rate})
-        display.say(f"{name}: source_lr = {rate:g}, by mean source validation loss over {len(base['tune.seeds'])} seeds")
+        display.say(
+            f"{name}: source_lr = {rate:g}, by mean source validation loss over {len(base['tune.seeds'])} seeds"
+        )
         if rate in (min(means), max(means)) and len(means) > 1:
             display.say(f"{name}: warning: source_lr = {rate:g} lies at the edge of its grid; widen tune.source_lr")
     sweep = make_sweep(name, base, entries)
@@ -151,7 +151,12 @@ def _one(
 
 
 def _run(
-    trials: Sequence[Trial], workdir: Workdir, pool: Pool, display: Display, title: str, whole: Plan | None = None
+    trials: Sequence[Trial],
+    workdir: Workdir,
+    pool: Pool,
+    display: Display,
+    title: str,
+    whole: Plan | None = None,
 ) -> int:
     """Run the trials that have no result and return how many there were."""
     absent = missing(trials, workdir)

@@ -197,9 +197,7 @@ def check_split(trial: Trial) -> None:
 def _check_init(trial: Trial, shape: tuple[int, ...]) -> None:
     init = trial.config["init"]
     if init["path"]:
-        _checked_init(
-            init["path"], tuple(init["fresh"]), tuple(map(tuple, init["rename"])), trial.model(), shape
-        )
+        _checked_init(init["path"], tuple(init["fresh"]), tuple(map(tuple, init["rename"])), trial.model(), shape)
 
 
 @functools.lru_cache(maxsize=16)

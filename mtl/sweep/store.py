@@ -52,6 +52,7 @@ class Workdir:
     def __init__(self, path: str | Path) -> None:
         """Point at a directory; nothing is made or read yet."""
         self.path = Path(path)
+        self._done: dict[str, dict[str, Any]] = {}  # A result never changes once it is there.
 
     @property
     def study_file(self) -> Path:
@@ -109,8 +110,12 @@ class Workdir:
         Raises:
           StoreError: if the file is damaged.
         """
-        file = self.trial(digest) / "result.json"
-        return self._json(file) if file.is_file() else None
+        if digest not in self._done:
+            file = self.trial(digest) / "result.json"
+            if not file.is_file():
+                return None
+            self._done[digest] = self._json(file)
+        return self._done[digest]
 
     def write_result(
         self, digest: str, result: Mapping[str, Any], arrays: Mapping[str, np.ndarray] | None = None

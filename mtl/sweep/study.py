@@ -15,7 +15,14 @@ from mtl.sweep.plan import Plan, load_table
 from mtl.sweep.store import StoreError, Workdir, code_version
 
 #: Base fields that may differ between runs of one sweep: they do not decide any trial's numbers.
-_FREE_TO_CHANGE = ("report.question", "report.margin", "report.baseline", "report.notes", "tune.seeds", "tune.source_lr")
+_FREE_TO_CHANGE = (
+    "report.question",
+    "report.margin",
+    "report.baseline",
+    "report.notes",
+    "tune.seeds",
+    "tune.source_lr",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,4 +207,3 @@ def check_base(flat: Flat) -> None:
 def default_workdir(flat: Flat) -> Path:
     """Return ``runs/NAME``."""
     return Path("runs") / str(flat["name"])
-

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mtl.models import Model
+from mtl.params import combine
 from mtl.train import pack, phase
 from mtl.train.phase import Weights
 from mtl.train.program import Data, Lane, Program
@@ -118,7 +119,8 @@ def _run_group(
     moving, frozen = pack.start_fn(program)(stacked)
     # What moves is donated, so every leaf needs a buffer of its own (the best state begins as the first one).
     moving = jax.tree.map(np.array, moving)
-    advance, evaluate = pack.advance_fn(program, executor), pack.evaluate_fn(program, executor)
+    advance = pack.advance_fn(program, executor)
+    evaluate = pack.evaluate_fn(program.model, program.tasks, program.standardize, executor)
     lane_count, at, spent = jnp.int32(count), 0, 0.0
     # Compiling with empty bounds keeps it out of the seconds that a trial is charged.
     moving = advance(lane_count, lanes, moving, frozen, data, jnp.int32(0), jnp.int32(0))
@@ -138,8 +140,14 @@ def _run_group(
             on_steps((stop - at) * count)
             at = stop
         train.append(np.asarray(moving.loss_sum)[:count] / (end - since))
-        moving, found = evaluate(lane_count, lanes, moving, frozen, data)
-        val.append(np.asarray(found)[:count])
+        now = Weights(combine(moving.trainable, frozen), moving.state)
+        found = np.asarray(evaluate(lane_count, lanes.split, now, data))
+        val.append(found[:count])
+        del now
+        if program.select == "best":
+            moving = pack.note_fn(program)(moving, found)
+        else:  # All there is to note: the sum of losses begins anew.
+            moving = dataclasses.replace(moving, loss_sum=np.zeros(width, np.float32))
     finished = _unstack(phase.finish(program, moving, frozen), count)
     diverged = np.asarray(moving.diverged_at)
     return [

@@ -90,31 +90,36 @@ def advance_fn(program: Program, executor: Executor) -> Callable[..., Moving]:
 
     mapped = over_lanes(one, executor)
 
-    def run(
-        count: Array, lanes: Lane, moving: Moving, frozen: PyTree, data: Data, begin: Array, end: Array
-    ) -> Moving:
+    def run(count: Array, lanes: Lane, moving: Moving, frozen: PyTree, data: Data, begin: Array, end: Array) -> Moving:
         return mapped(count, moving, (lanes, moving, frozen), data, begin, end)
 
     return jax.jit(run, donate_argnums=2)
 
 
 @functools.lru_cache(maxsize=256)
-def evaluate_fn(program: Program, executor: Executor) -> Callable[..., tuple[Moving, Array]]:
-    """Return the compiled ``evaluate(count, lanes, moving, frozen, data) -> (moving, losses [lanes, tasks])``."""
+def evaluate_fn(
+    model: Model, tasks: tuple[str, ...], standardize: bool, executor: Executor
+) -> Callable[..., Float[Array, "lanes tasks"]]:
+    """Return the compiled ``evaluate(count, splits, weights, data) -> losses [lanes, tasks]`` of a pack.
 
-    def one(args: tuple[Lane, Moving, PyTree], data: Data) -> tuple[Moving, Array]:
-        lane, moving, frozen = args
-        return phase.evaluate(program, lane, moving, frozen, data)
+    It does not depend on what trains, so all phases of the same tasks share it.
+    """
+
+    def one(args: tuple[Array, Weights], data: Data) -> Array:
+        return phase.evaluate(model, tasks, standardize, *args, data)
 
     mapped = over_lanes(one, executor)
 
-    def run(
-        count: Array, lanes: Lane, moving: Moving, frozen: PyTree, data: Data
-    ) -> tuple[Moving, Float[Array, "lanes tasks"]]:
-        out = (moving, jnp.zeros((lanes.seed.shape[0], len(program.tasks)), jnp.float32))
-        return mapped(count, out, (lanes, moving, frozen), data)
+    def run(count: Array, splits: Array, weights: Weights, data: Data) -> Float[Array, "lanes tasks"]:
+        return mapped(count, jnp.zeros((splits.shape[0], len(tasks)), jnp.float32), (splits, weights), data)
 
-    return jax.jit(run, donate_argnums=2)
+    return jax.jit(run)
+
+
+@functools.lru_cache(maxsize=256)
+def note_fn(program: Program) -> Callable[[Moving, Array], Moving]:
+    """Return the compiled ``note(moving, losses) -> moving`` of a pack; elementwise, so lanes run together."""
+    return jax.jit(jax.vmap(functools.partial(phase.note, program)), donate_argnums=0)
 
 
 @functools.lru_cache(maxsize=64)

@@ -1,4 +1,4 @@
-"""A phase, as four pure functions: start, advance, evaluate, finish."""
+"""A phase, as pure functions: start, advance, evaluate, note, finish."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from mtl import losses
 from mtl import params as paths
+from mtl.models import Model
 from mtl.tasks import Task
 from mtl.train import optimizer
 from mtl.train.program import Data, Lane, Program, inputs, pool_name
@@ -97,32 +98,45 @@ def advance(
 
 
 def evaluate(
-    program: Program, lane: Lane, moving: Moving, frozen: PyTree, data: Data
-) -> tuple[Moving, Float[Array, " tasks"]]:
-    """Return (the phase with its best state updated, validation loss of each of the phase's tasks).
+    model: Model, tasks: tuple[str, ...], standardize: bool, split: Array, weights: Weights, data: Data
+) -> Float[Array, " tasks"]:
+    """Return the validation loss of each of some tasks.
 
-    The validation loss is the plain log loss (or squared error) on present validation labels, without weights,
-    smoothing or focusing, so that it means the same in every regime; NaN for a task without validation labels.
+    It is the plain log loss (or squared error) on present validation labels, without weights, smoothing or focusing,
+    so that it means the same in every regime; NaN for a task without validation labels.
+
+    Args:
+      model: the model.
+      tasks: the phase's tasks.
+      standardize: whether inputs are standardised.
+      split: which of the stacked splits.
+      weights: all parameters and batch statistics.
+      data: the stacked data.
     """
-    own = data.of(lane.split)
-    pool = own.val_rows[pool_name(program.tasks)]
+    own = data.of(split)
+    pool = own.val_rows[pool_name(tasks)]
     rows, real = pool.rows, jnp.arange(pool.rows.shape[0]) < pool.count
-    outputs, _ = program.model.apply(
-        paths.combine(moving.trainable, frozen), moving.state, inputs(program, own, rows), tasks=program.tasks
+    outputs, _ = model.apply(weights.params, weights.state, inputs(standardize, own, rows), tasks=tasks)
+    return jnp.stack(
+        [validation_loss(model.task(t), outputs[t], own.labels[t][rows], own.val[t][rows] & real) for t in tasks]
     )
-    values = []
-    for task in program.specs:
-        mask = own.val[task.name][rows] & real
-        values.append(validation_loss(task, outputs[task.name], own.labels[task.name][rows], mask))
-    found = jnp.stack(values)
+
+
+def note(program: Program, moving: Moving, losses: Float[Array, " tasks"]) -> Moving:
+    """Return the phase with an evaluation taken note of: the best state so far is kept, if the phase selects it.
+
+    What decides is the target's loss, or in a phase without the target the mean over its tasks. A loss that is NaN
+    is never better, so a diverged state cannot be the best one.
+    """
     moving = dataclasses.replace(moving, loss_sum=jnp.float32(0))
-    if program.select == "best":
-        score = found[program.tasks.index(program.target)] if program.target in program.tasks else jnp.mean(found)
-        better = score < moving.best[0]  # NaN is never better: a diverged state cannot be the best one.
-        pick = lambda new, old: jnp.where(better, new, old)  # noqa: E731
-        now = (score, moving.trainable, moving.state)
-        moving = dataclasses.replace(moving, best=jax.tree.map(pick, now, moving.best))
-    return moving, found
+    if program.select == "last":
+        return moving
+    seen = program.target in program.tasks
+    score = losses[program.tasks.index(program.target)] if seen else jnp.mean(losses)
+    better = score < moving.best[0]
+    now = (score, moving.trainable, moving.state)
+    best = jax.tree.map(lambda new, old: jnp.where(better, new, old), now, moving.best)
+    return dataclasses.replace(moving, best=best)
 
 
 def validation_loss(task: Task, outputs: Array, labels: Array, mask: Array) -> Float[Array, ""]:

@@ -190,9 +190,7 @@ def trainable_paths(params: PyTree, patterns: Sequence[str], tasks: Sequence[str
     """
     mine = tuple(f"heads/{name}/" for name in tasks)
     chosen = paths.flatten(paths.select(params, patterns))
-    found = tuple(
-        sorted(p for p, c in chosen.items() if c and (not p.startswith("heads/") or p.startswith(mine)))
-    )
+    found = tuple(sorted(p for p, c in chosen.items() if c and (not p.startswith("heads/") or p.startswith(mine))))
     if not found:
         raise ValueError(f"trainable = {tuple(patterns)}: leaves nothing to train for tasks {tuple(tasks)}")
     return found
@@ -204,7 +202,7 @@ def key_for(seed: Array, purpose: int, name: str = "") -> Array:
     return jax.random.fold_in(key, zlib.crc32(name.encode())) if name else key
 
 
-def inputs(program: Program, data: Data, rows: Array) -> Array:
-    """Return the inputs of some rows, standardised if the program says so."""
+def inputs(standardize: bool, data: Data, rows: Array) -> Array:
+    """Return the inputs of some rows, standardised with the split's statistics if asked."""
     x = jnp.take(data.x, rows, axis=0, mode="clip")
-    return (x - data.shift) * data.scale if program.standardize else x
+    return (x - data.shift) * data.scale if standardize else x

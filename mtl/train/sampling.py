@@ -23,7 +23,7 @@ class Batch:
       mask: per task, bool [rows]; true where the label is present and counts.
     """
 
-    x: Float[Array, "rows *shape"]
+    x: Float[Array, rows * shape]
     labels: dict[str, Array]
     mask: dict[str, Bool[Array, " rows"]]
 
@@ -117,4 +117,4 @@ def make_sampler(program: Program, lane: Lane, data: Data) -> Callable[[Array], 
 
 def _batch(program: Program, data: Data, rows: Array, mask: dict[str, Array]) -> Batch:
     labels = {t: jnp.take(data.labels[t], rows) for t in program.tasks}
-    return Batch(inputs(program, data, rows), labels, mask)
+    return Batch(inputs(program.standardize, data, rows), labels, mask)

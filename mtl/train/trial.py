@@ -115,7 +115,8 @@ def _stages(
 def shapes(model: Model, shape: tuple[int, ...]) -> Weights:
     """Return the shapes of a model's parameters and statistics, for inputs of that shape."""
     return jax.eval_shape(
-        lambda seed: Weights(*model.init(key_for(seed, INIT), jnp.zeros((1, *shape), jnp.float32))), jnp.uint32(0)
+        lambda seed: Weights(*model.init(key_for(seed, INIT), jnp.zeros((1, *shape), jnp.float32))),
+        jnp.uint32(0),
     )
 
 
@@ -182,7 +183,10 @@ def run(
         begin, losses = 0, []
         for end in boundaries(stage.steps, evaluations):
             moving = phase.advance(stage.program, lane, moving, frozen, data, jnp.int32(begin), jnp.int32(end))
-            moving, found = phase.evaluate(stage.program, lane, moving, frozen, data)
+            now = Weights(paths.combine(moving.trainable, frozen), moving.state)
+            program = stage.program
+            found = phase.evaluate(program.model, program.tasks, program.standardize, lane.split, now, data)
+            moving = phase.note(program, moving, found)
             losses.append(found)
             begin = end
         weights = phase.finish(stage.program, moving, frozen)

@@ -74,9 +74,7 @@ def test_pretraining_pays_at_rho_one_and_not_at_rho_zero():
         probe, scratch = [], []
         for start in range(1000, 1500, 50):
             few, test = slice(start, start + 50), slice(2000, 4000)
-            probe.append(
-                LogisticRegression(C=0.1).fit(features[few], target[few]).score(features[test], target[test])
-            )
+            probe.append(LogisticRegression(C=0.1).fit(features[few], target[few]).score(features[test], target[test]))
             scratch.append(LogisticRegression(C=0.1).fit(x[few], target[few]).score(x[test], target[test]))
         gains[rho] = np.mean(probe) - np.mean(scratch)
     assert gains[1.0] > 0.04

@@ -51,9 +51,7 @@ def test_roles_are_disjoint_counted_and_never_hold_a_missing_label(target, seed,
     pool = 400  # leaves rows for the sources that lack a label of has_loop
     size = min(size, pool)
     assume(1 <= np.floor(val_fraction * size + 0.5) < size)
-    s = split(
-        target=target, source=source, seed=seed, target_size=size, target_pool=pool, val_fraction=val_fraction
-    )
+    s = split(target=target, source=source, seed=seed, target_size=size, target_pool=pool, val_fraction=val_fraction)
     assert list(s.labels) == list(s.train) == list(s.val) == list(s.test) == [*source, target]
     train, val, test = s.train[target], s.val[target], s.test[target]
     source_train, source_val = any_of(s.train, source), any_of(s.val, source)
@@ -72,9 +70,7 @@ def test_roles_are_disjoint_counted_and_never_hold_a_missing_label(target, seed,
 
 
 @few
-@given(
-    target=targets, seed=seeds, one=st.integers(5, 400), two=st.integers(5, 400), fraction=st.floats(0.2, 0.8)
-)
+@given(target=targets, seed=seeds, one=st.integers(5, 400), two=st.integers(5, 400), fraction=st.floats(0.2, 0.8))
 def test_subsets_are_nested_in_both_roles_and_pools_do_not_move(target, seed, one, two, fraction):
     source = other_than(target)
     small, large = (
@@ -194,14 +190,9 @@ def test_shuffled_source_labels_keep_the_multiset_and_break_the_relation(seed):
     for name, chance in (("identity", 0.1), ("has_loop", 0.5)):
         pool = s.train[name] | s.val[name]
         before, after = DIGITS.labels[name], s.labels[name]
-        np.testing.assert_array_equal(
-            np.bincount(before[pool].astype(int)), np.bincount(after[pool].astype(int))
-        )
+        np.testing.assert_array_equal(np.bincount(before[pool].astype(int)), np.bincount(after[pool].astype(int)))
         np.testing.assert_array_equal(before[~pool], after[~pool])
-        assert (
-            abs((before[pool] == after[pool]).mean() - chance)
-            < 6 * (chance * (1 - chance) / 700) ** 0.5 + 0.02
-        )
+        assert abs((before[pool] == after[pool]).mean() - chance) < 6 * (chance * (1 - chance) / 700) ** 0.5 + 0.02
     pool = s.train["has_loop"] | s.val["has_loop"]
     match = np.isin(s.labels["identity"][pool], [0, 6, 8, 9]) == s.labels["has_loop"][pool]
     assert match.mean() < 0.7  # each task has a permutation of its own

@@ -37,9 +37,7 @@ def test_missing_labels_become_a_mask_and_a_harmless_zero():
 
 
 def test_class_ids_may_come_as_floats_with_nan_and_binary_labels_as_booleans_or_bytes():
-    np.testing.assert_array_equal(
-        table(digit=[2.0, NAN, -1.0, 0.0]).mask["digit"], [True, False, False, True]
-    )
+    np.testing.assert_array_equal(table(digit=[2.0, NAN, -1.0, 0.0]).mask["digit"], [True, False, False, True])
     np.testing.assert_array_equal(table(even=[True, False]).labels["even"], [1.0, 0.0])
     np.testing.assert_array_equal(table(digit=np.array([2, 0], np.uint8)).labels["digit"], [2, 0])
     np.testing.assert_array_equal(table(digit=[True, False]).labels["digit"], [1, 0])
@@ -178,9 +176,7 @@ def test_a_registered_source_loads_once_for_each_set_of_options(sources):
 
 
 def test_a_second_function_of_the_same_name_is_refused_and_a_reloaded_one_is_not(sources):
-    code = (
-        "def mine(rows=3):\n    return make_table('mine', [[VALUE]] * rows, [BINARY], {'even': [1] * rows})\n"
-    )
+    code = "def mine(rows=3):\n    return make_table('mine', [[VALUE]] * rows, [BINARY], {'even': [1] * rows})\n"
     defined = []
     for value in (1.0, 2.0):  # a config file that ran again after a constant in it had changed
         scope = {"make_table": make_table, "BINARY": BINARY, "VALUE": value, "__name__": "config"}
@@ -194,9 +190,7 @@ def test_a_second_function_of_the_same_name_is_refused_and_a_reloaded_one_is_not
     def other(rows: int = 3) -> Table:
         return load("digits")
 
-    with pytest.raises(
-        ValueError, match=r'data "mine" is registered already, by config.mine: give .*other another'
-    ):
+    with pytest.raises(ValueError, match=r'data "mine" is registered already, by config.mine: give .*other another'):
         register("mine")(other)
     register("closure")(make_source(1.0))
     with pytest.raises(ValueError, match="registered already"):

@@ -54,9 +54,7 @@ def nothing(**changes: Any) -> Cell:
     )
 
 
-def example(
-    names: dict[str, str] | None = None, sweep: str = "even_from_identity", holes: bool = True
-) -> Analysis:
+def example(names: dict[str, str] | None = None, sweep: str = "even_from_identity", holes: bool = True) -> Analysis:
     """The example; ``names`` renames regimes, ``holes`` says whether cells are missing or failed."""
     rng = np.random.default_rng(7)
     names = {regime: (names or {}).get(regime, regime) for regime in REGIMES}
@@ -69,8 +67,7 @@ def example(
     halves = np.linspace(0.022, 0.006, sizes)
     cells = {
         names[regime]: {
-            size: make_cell(float(means[g, s]), float(means[0, s]), float(halves[s]))
-            for s, size in enumerate(SIZES)
+            size: make_cell(float(means[g, s]), float(means[0, s]), float(halves[s])) for s, size in enumerate(SIZES)
         }
         for g, regime in enumerate(REGIMES)
     }
@@ -142,8 +139,7 @@ def example(
         ),
         warnings=(
             "gradual at n=10: all 20 trials failed.",
-            "linear_probe: the chosen learning rate lies at the edge of the grid in 9 of 20 replicates "
-            "at n=10.",
+            "linear_probe: the chosen learning rate lies at the edge of the grid in 9 of 20 replicates at n=10.",
         ),
         resamples=10_000,
     )

@@ -7,9 +7,7 @@ import numpy as np
 from mtl.report.analysis import Scores
 
 
-def scores_of(
-    values: np.ndarray, regimes: tuple[str, ...], sizes: tuple[float, ...] = (), **changes
-) -> Scores:
+def scores_of(values: np.ndarray, regimes: tuple[str, ...], sizes: tuple[float, ...] = (), **changes) -> Scores:
     g, s, r, _ = values.shape
     sizes = sizes or (10.0, 20.0, 50.0, 100.0, 200.0, 500.0)[:s]
     absent = np.isnan(values).all(axis=-1).sum(axis=-1)
@@ -51,8 +49,6 @@ def null_study(rng: np.random.Generator, groups: int, level: np.ndarray, replica
     sizes = len(level)
     image = rng.normal(0, 1, examples) + rng.normal(0, 0.5, (sizes, 1, examples))
     shared = rng.normal(0, 0.25, (sizes, replicates, 1)) + rng.normal(0, 0.5, (sizes, replicates, examples))
-    own = rng.normal(0, 0.18, (groups, 1, replicates, 1)) + rng.normal(
-        0, 0.18, (groups, sizes, replicates, 1)
-    )
+    own = rng.normal(0, 0.18, (groups, 1, replicates, 1)) + rng.normal(0, 0.18, (groups, sizes, replicates, 1))
     noise = rng.standard_normal((groups, sizes, replicates, examples), dtype=np.float32) * 0.7
     return (noise + own + (level[:, None, None] + image + shared) > 0).astype(np.float64)

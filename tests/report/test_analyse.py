@@ -58,9 +58,7 @@ def test_lower_is_better_gives_the_same_claims():
                 (mirror.gain, mirror.gain_low, mirror.gain_high, mirror.p_holm),
                 (cell.gain, cell.gain_low, cell.gain_high, cell.p_holm),
             )
-            np.testing.assert_allclose(
-                (-mirror.mean, -mirror.high, -mirror.low), (cell.mean, cell.low, cell.high)
-            )
+            np.testing.assert_allclose((-mirror.mean, -mirror.high, -mirror.low), (cell.mean, cell.low, cell.high))
 
 
 def test_the_order_of_regimes_replicates_and_images_does_not_matter():
@@ -79,9 +77,7 @@ def test_the_order_of_regimes_replicates_and_images_does_not_matter():
     for r in REGIMES:
         for n, cell in straight.cells[r].items():
             other = shuffled.cells[r][n]
-            np.testing.assert_allclose(
-                (other.mean, other.gain, other.p), (cell.mean, cell.gain, cell.p), rtol=1e-6
-            )
+            np.testing.assert_allclose((other.mean, other.gain, other.p), (cell.mean, cell.gain, cell.p), rtol=1e-6)
             assert other.low == pytest.approx(cell.low, abs=0.25 * (cell.high - cell.low))
 
 

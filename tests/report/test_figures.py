@@ -69,9 +69,7 @@ def test_metric_axes(analysis, metric):
     assert "labels" in axes.get_xlabel()
     words = " ".join(" ".join(texts(metric)).split())
     assert analysis.scores.question in words
-    assert analysis.scores.question not in " ".join(
-        " ".join(texts(metric_figure(analysis, titled=False))).split()
-    )
+    assert analysis.scores.question not in " ".join(" ".join(texts(metric_figure(analysis, titled=False))).split())
 
 
 def test_baseline_and_controls_stand_out(metric):
@@ -98,9 +96,7 @@ def test_labels_are_all_there_do_not_overlap_and_stay_inside(metric):
     extents = boxes(metric, set(REGIMES))
     assert set(extents) == set(REGIMES)
     assert not overlapping(extents)
-    assert all(
-        box.x1 <= metric.bbox.x1 and box.y0 >= 0 and box.y1 <= metric.bbox.y1 for box in extents.values()
-    )
+    assert all(box.x1 <= metric.bbox.x1 and box.y0 >= 0 and box.y1 <= metric.bbox.y1 for box in extents.values())
 
 
 def test_twenty_regimes_with_the_same_curve():
@@ -129,9 +125,7 @@ def test_gain_panels(analysis, gain):
         assert shaded.get_y() == -2.0
         assert shaded.get_height() == 4.0
         filled = [
-            line
-            for line in axes.get_lines()
-            if line.get_markerfacecolor() != "white" and line.get_marker() == "o"
+            line for line in axes.get_lines() if line.get_markerfacecolor() != "white" and line.get_marker() == "o"
         ]
         sure = [size for size in SIZES if analysis.cells[regime][size].claim in ("gain", "harm")]
         assert [x for line in filled for x in line.get_xdata()] == sure

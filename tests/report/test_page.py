@@ -154,9 +154,7 @@ def test_json_cannot_leave_its_element():
 
 
 def test_rows_with_other_keys_and_numpy_values():
-    data = trial_data(
-        [{"n": np.int64(10), "own": np.float32(0.5)}, {"own": [1, 2], "test": float("-inf")}], {}
-    )
+    data = trial_data([{"n": np.int64(10), "own": np.float32(0.5)}, {"own": [1, 2], "test": float("-inf")}], {})
     assert [column["key"] for column in data["columns"]] == ["n", "test", "own"]
     assert data["rows"] == [[10, None, 0.5], [None, "-Infinity", "[1, 2]"]]
 
@@ -204,7 +202,5 @@ def test_same_bytes(text):
 def test_script_parses(read, tmp_path):
     script = next(value for key, value in read.scripts.items() if key == "script")
     (tmp_path / "page.js").write_text(script, encoding="utf-8")
-    done = subprocess.run(
-        ["node", "--check", "page.js"], cwd=tmp_path, capture_output=True, check=False, timeout=30
-    )
+    done = subprocess.run(["node", "--check", "page.js"], cwd=tmp_path, capture_output=True, check=False, timeout=30)
     assert done.returncode == 0, done.stderr.decode()

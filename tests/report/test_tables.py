@@ -118,9 +118,7 @@ def test_gain_signs_follow_the_claims(analysis):
             cell = analysis.cells[row[0].text][size]
             if cell.claim:
                 assert shown.text.split()[0] == signs[cell.claim]
-                assert float(shown.text.split()[1].replace("−", "-")) == pytest.approx(
-                    100 * cell.gain, abs=0.051
-                )
+                assert float(shown.text.split()[1].replace("−", "-")) == pytest.approx(100 * cell.gain, abs=0.051)
                 seen.add(cell.claim)
     assert seen == set(signs)
 
@@ -262,9 +260,7 @@ def test_log_loss_and_small_studies():
     table = result_table(dataclasses.replace(analysis, scores=scores))
     assert table.rows[0][1].text == f"{analysis.cells['scratch'][10.0].mean:.3f}"
     assert "lower is better" in table.footnotes[0]
-    one = dataclasses.replace(
-        analysis, scores=dataclasses.replace(scores, regimes=("scratch",), sizes=(10.0,))
-    )
+    one = dataclasses.replace(analysis, scores=dataclasses.replace(scores, regimes=("scratch",), sizes=(10.0,)))
     for build in BUILDERS.values():
         for write in (to_markdown, to_latex, to_csv, to_json, to_html):
             assert isinstance(write(build(one)), str)

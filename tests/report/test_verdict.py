@@ -39,9 +39,7 @@ def test_a_gain_and_the_crossing_are_the_answer():
 
 
 def test_gains_at_many_sizes_are_grouped():
-    got = told(
-        [[0.6] * 4, [0.7, 0.7, 0.7, 0.6], [0.65, 0.65, 0.65, 0.6]], ["scratch", "linear_probe", "lp_ft"]
-    )
+    got = told([[0.6] * 4, [0.7, 0.7, 0.7, 0.6], [0.65, 0.65, 0.65, 0.6]], ["scratch", "linear_probe", "lp_ft"])
     assert got.verdict[0].startswith(
         "With 10 to 50 labels linear_probe and lp_ft beat scratch (most linear_probe with "
     )
@@ -146,15 +144,11 @@ def test_random_probe_speaks_of_the_probe_only(random, words):
 
 
 def test_a_control_without_an_effect_or_a_result():
-    got = told(
-        [[0.6], [0.6], [0.8]], ["scratch", "placebo", "finetune"], sizes=(10.0,), controls=("placebo",)
-    )
+    got = told([[0.6], [0.6], [0.8]], ["scratch", "placebo", "finetune"], sizes=(10.0,), controls=("placebo",))
     assert any(s.startswith("The control placebo is equivalent to scratch") for s in got.verdict)
     values = crossed(np.array([[0.6], [0.6], [0.8]]))
     values[1] = np.nan
-    gone = analyse(
-        scores_of(values, ("scratch", "placebo", "finetune"), controls=("placebo",)), resamples=100
-    )
+    gone = analyse(scores_of(values, ("scratch", "placebo", "finetune"), controls=("placebo",)), resamples=100)
     assert "The control placebo was not measured." in gone.verdict
     assert gone.verdict[0].startswith("With 10 labels finetune beats scratch")
 
@@ -168,10 +162,7 @@ def test_regimes_that_share_no_replicate():
 
 def test_phrases():
     assert phrases.with_labels((1.0,), (1.0, 2.0)) == "with 1 label"
-    assert (
-        phrases.with_labels((10.0, 20.0, 50.0, 0.5), (0.5, 10.0, 20.0, 50.0))
-        == "with 10 to 50 and 0.5 labels"
-    )
+    assert phrases.with_labels((10.0, 20.0, 50.0, 0.5), (0.5, 10.0, 20.0, 50.0)) == "with 10 to 50 and 0.5 labels"
     assert phrases.with_labels((10.0, 50.0), SIZES) == "with 10 and 50 labels"
     assert phrases.join(["a", "b", "c"], "or") == "a, b or c"
     scores = scores_of(np.zeros((1, 1, 1, 1)), ("scratch",))
