@@ -251,7 +251,8 @@ def _sweep(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
         enable_cache()
     display = Terminal()
     config_file = str(Path(arguments.config.partition(":")[0]).absolute())
-    summaries = launch(base, entries, workdir, jobs=jobs, config_file=config_file, display=display)
+    questions = {name: available[name].question for name in wanted}
+    summaries = launch(base, entries, workdir, jobs=jobs, config_file=config_file, display=display, questions=questions)
     failed = 0
     for summary in summaries:
         display.say(f"{summary.sweep.name}: {summary.ran:,} trials run, {summary.reused:,} re-used")

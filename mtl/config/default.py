@@ -6,9 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import ml_collections
-
-Config = ml_collections.ConfigDict
+from ml_collections import ConfigDict as Config
 
 
 class ConfigError(ValueError):

@@ -50,7 +50,7 @@ def load(spec: str) -> tuple[Config, ModuleType]:
 
 def _explain(error: Exception, path: Path) -> str:
     """Return one sentence for an exception in a config file, with the line it happened on."""
-    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if Path(f.filename) == path]
+    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if Path(f.filename) == path and f.lineno]
     where = f"{path}, line {lines[-1]}" if lines else str(path)
     if isinstance(error, SyntaxError):
         return f"{path}, line {error.lineno}: {error.msg}"

@@ -82,9 +82,11 @@ class Trial:
     @functools.cached_property
     def phases(self) -> tuple[Step, ...]:
         """The resolved phases."""
-        return tuple(
-            Step(**{k: tuple(v) if isinstance(v, list) else v for k, v in p.items()}) for p in self.config["phases"]
-        )
+        found = []
+        for phase in self.config["phases"]:
+            fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in phase.items()}
+            found.append(Step(**fields))
+        return tuple(found)
 
     @functools.cached_property
     def tasks(self) -> tuple[Task, ...]:

@@ -98,7 +98,9 @@ class Model:
         modes = (train,) * len(self.blocks) if isinstance(train, bool) else train
         features, state = self._features(params["backbone"], state, x, modes, rng)
         names = tuple(t.name for t in self.tasks) if tasks is None else tasks
-        outputs = {n: self._head(self.task(n)).apply({"params": params["heads"][n]}, features) for n in names}
+        outputs: dict[str, Any] = {
+            n: self._head(self.task(n)).apply({"params": params["heads"][n]}, features) for n in names
+        }
         return outputs, state
 
     def _head(self, task: Task) -> nn.Dense:

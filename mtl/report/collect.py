@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from mtl import metrics, regimes
@@ -43,7 +44,8 @@ def collect(workdir: Workdir, sweep: str) -> Scores:
     tuned = sorted({k for t in trials for k in t} - {ROW, COLUMN, REPLICATE, "hash"})
     cells: dict[tuple[Any, Any, Any], list[dict[str, Any]]] = {}
     for t in trials:
-        cells.setdefault(tuple(t.get(a, base[a]) for a in (ROW, COLUMN, REPLICATE)), []).append(t)  # type: ignore[arg-type]
+        row, column, replicate = (t.get(axis, base[axis]) for axis in (ROW, COLUMN, REPLICATE))
+        cells.setdefault((row, column, replicate), []).append(t)
     results = {t["hash"]: workdir.result(t["hash"]) for t in trials}
     done = [r for r in results.values() if r is not None]
     _refuse_mixtures(workdir, sweep, done)
@@ -145,7 +147,8 @@ def _scores(workdir: Workdir, digest: str, result: Mapping[str, Any], task: Task
         value = result["test"][task.metric]
         return np.asarray([np.nan if value is None else value], np.float64)
     arrays = workdir.arrays(digest)
-    return np.asarray(metrics.per_example(task, task.metric, arrays["outputs"], arrays["labels"]), np.float64)
+    outputs, labels = jnp.asarray(arrays["outputs"]), jnp.asarray(arrays["labels"])
+    return np.asarray(metrics.per_example(task, task.metric, outputs, labels), np.float64)
 
 
 def _mean_cost(costs: list[dict[str, Any]]) -> Cost:
@@ -181,8 +184,8 @@ def _notes(
         f"{data['val_fraction']:.0%}); the test set is {data['test_size']} fixed, stratified examples, used once."
     )
     notes.append(
-        "Every regime that uses the source sees the same number of training examples; scratch_matched spends as many on "
-        "the target alone."
+        "Every regime that uses the source sees the same number of training examples; scratch_matched spends as many "
+        "on the target alone."
     )
     for field in tuned:
         values = sorted({t[field] for t in trials if field in t}, key=_order)

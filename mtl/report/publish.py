@@ -84,7 +84,7 @@ def publish_figures(workdir: Workdir, analysis: Analysis) -> list[Path]:
 
 
 def learning_curves(workdir: Workdir, scores: Scores) -> Any | None:
-    """Return the figure of the target's validation loss over the last phase, at the middle target size.
+    """Return the figure of the target's validation loss, over all phases that see it, at the middle target size.
 
     Only the chosen trials are in it. Nothing if no trial has a curve.
     """
@@ -100,14 +100,16 @@ def learning_curves(workdir: Workdir, scores: Scores) -> Any | None:
             continue
         result = workdir.result(t["hash"])
         target = result["config"]["data"]["target"] if result else ""
-        if result is None or result["status"] != "done" or target not in result["phases"][-1]["val_loss"]:
+        loss = result["val_loss"] if result is not None and result["status"] == "done" else None
+        seen = [p for p in result["phases"] if target in p["val_loss"]] if result is not None else []
+        if loss is None or not seen:
             continue
-        last, loss = result["phases"][-1], result["val_loss"]
-        if loss is None:
-            continue
+        begins = [sum(p["steps"] for p in seen[:i]) for i in range(len(seen))]
+        at_steps = [begin + step for begin, p in zip(begins, seen, strict=True) for step in p["evaluated_at"]]
+        values = [v for p in seen for v in p["val_loss"][target]]
         held = chosen.setdefault(str(at[ROW]), {})
         if at[REPLICATE] not in held or loss < held[at[REPLICATE]][0] or not tuned:
-            held[at[REPLICATE]] = (loss, last["val_loss"][target], last["evaluated_at"])
+            held[at[REPLICATE]] = (loss, values, at_steps)
     if not chosen:
         return None
     curves, steps = {}, {}
@@ -119,11 +121,11 @@ def learning_curves(workdir: Workdir, scores: Scores) -> Any | None:
     return figures.curves_figure(
         curves,
         steps,
-        title=f"Validation loss in the last phase, n = {size:g}",
+        title=f"Validation loss of the target, n = {size:g}",
         ylabel="validation loss",
+        xlabel="steps that see the target's labels",
         baseline=scores.baseline,
         controls=scores.controls,
-        log=True,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -96,17 +97,38 @@ class Hyper:
         return zipit(*(p * longest if len(p) == 1 else p for p in lists))
 
 
-def sweeps_of(module: Any) -> dict[str, Callable[[], list[Changes]]]:
+@dataclasses.dataclass(frozen=True)
+class Defined:
+    """A sweep that a config file defines; calling it expands it.
+
+    Attributes:
+      question: what it asks: the first line of the function's docstring.
+      expand: the function.
+    """
+
+    question: str
+    expand: Callable[[], Iterable[Any]]
+
+    def __call__(self) -> list[Changes]:
+        """Return the changes of each trial.
+
+        Raises:
+          ConfigError: if the sweep is empty, names a trial twice, or yields what is no dictionary.
+        """
+        return _checked(self.expand())
+
+
+def sweeps_of(module: Any) -> dict[str, Defined]:
     """Return the sweeps that a config file defines, by name, in the order of the file.
 
     ``sweep_NAME()`` yields flat dictionaries of changes; ``get_hyper(hyper)`` becomes the sweep ``hyper``.
     """
-    found: dict[str, Callable[[], list[Changes]]] = {}
+    found: dict[str, Defined] = {}
     for name, fn in vars(module).items():
         if name.startswith("sweep_") and callable(fn) and getattr(fn, "__module__", None) == module.__name__:
-            found[name.removeprefix("sweep_")] = lambda fn=fn: _checked(fn())
+            found[name.removeprefix("sweep_")] = Defined((fn.__doc__ or "").strip().split("\n")[0], fn)
     if callable(getattr(module, "get_hyper", None)):
-        found["hyper"] = lambda: _checked(module.get_hyper(Hyper()))
+        found["hyper"] = Defined("", lambda: module.get_hyper(Hyper()))
     return found
 
 

@@ -11,7 +11,7 @@ from mtl.config import Flat, Trial, override
 from mtl.sweep.expand import Changes
 from mtl.sweep.plan import Plan, make_plan
 from mtl.sweep.store import Workdir
-from mtl.sweep.study import Sweep, make_sweep, missing, record, source_trials, tuned_rate
+from mtl.sweep.study import Sweep, make_sweep, missing, record, settle, source_trials, tuned_rate
 from mtl.sweep.workers import Pool, total_work
 
 
@@ -79,6 +79,7 @@ def preview(base: Flat, name: str, entries: list[Changes], workdir: Workdir) -> 
     Raises:
       ConfigError: for anything that cannot be.
     """
+    base, entries = settle(base, entries)
     pairs = source_trials(base, entries)
     tuned = base
     waiting = bool(pairs)
@@ -100,6 +101,7 @@ def launch(
     jobs: int,
     config_file: str | None,
     display: Display,
+    questions: Mapping[str, str] | None = None,
 ) -> list[Summary]:
     """Run sweeps of a study to the end; what has a result is not run again.
 
@@ -110,21 +112,23 @@ def launch(
       jobs: worker processes; 0 for none.
       config_file: the config file, for what it registers.
       display: where progress is shown.
+      questions: what each sweep asks, for its tables.
 
     Raises:
       ConfigError: for anything in the config that cannot be; before anything is compiled.
       StoreError: if the work directory cannot be used, or a worker dies.
     """
     # Everything is checked before the directory is touched: every trial's config, and one replicate's plan.
-    for name, entries in sweeps.items():
-        source_trials(base, entries)
-        members = make_sweep(name, base, entries).members
+    settled = {name: settle(base, entries, (questions or {}).get(name, "")) for name, entries in sweeps.items()}
+    for name, (own, entries) in settled.items():
+        source_trials(own, entries)
+        members = make_sweep(name, own, entries).members
         make_plan([m.trial for m in members if m.trial.seed == members[0].trial.seed])
     workdir.write_study(workdir.open(base["name"]))
     summaries = []
     with Pool(workdir, jobs, config_file) as pool:
-        for name, entries in sweeps.items():
-            summaries.append(_one(base, name, entries, workdir, pool, display))
+        for name, (own, entries) in settled.items():
+            summaries.append(_one(own, name, entries, workdir, pool, display))
     return summaries
 
 

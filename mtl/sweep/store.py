@@ -123,7 +123,8 @@ class Workdir:
         """Write a trial's arrays, then its result: the result is there only when everything is."""
         if arrays:
             buffer = io.BytesIO()
-            np.savez(buffer, **arrays)  # type: ignore[arg-type] — numpy's stub takes the names for its own options
+            named: dict[str, Any] = dict(arrays)
+            np.savez(buffer, **named)
             write_atomically(self.trial(digest) / "arrays.npz", buffer.getvalue())
         write_atomically(self.trial(digest) / "result.json", canonical(result).encode())
 

@@ -74,6 +74,38 @@ def make_sweep(name: str, base: Flat, entries: Sequence[Changes]) -> Sweep:
     return Sweep(base["name"], name, base, tuple(members))
 
 
+def settle(base: Flat, entries: Sequence[Changes], question: str = "") -> tuple[Flat, list[Changes]]:
+    """Return the base and the changes of a sweep, with what it says of its data moved into the base.
+
+    A field of ``data`` (but for the target size) that every entry changes to the same value is not an axis of the
+    sweep: it says what the sweep is about, and belongs to its base config.
+
+    Args:
+      base: the fields of the config.
+      entries: the sweep's changes.
+      question: what the sweep asks, unless the config says it.
+
+    Raises:
+      ConfigError: if the sweep changes another field of ``data`` between trials: validation chooses between what is
+        neither regime, size nor replicate, and must not choose the question.
+    """
+    about = {}
+    for key in entries[0]:
+        if key.startswith("data.") and key != "data.target_size":
+            values = {canonical(e[key]) if key in e else None for e in entries}
+            if len(values) == 1:
+                about[key] = entries[0][key]
+    if question and not base["report.question"]:
+        about["report.question"] = question
+    left = {k for e in entries for k in e} - about.keys()
+    for key in sorted(left):
+        if key.startswith("data.") and key != "data.target_size":
+            raise ConfigError(
+                f"the sweep changes {key} between trials: it is about one data set; write a sweep for each"
+            )
+    return override(base, about), [{k: v for k, v in e.items() if k not in about} for e in entries]
+
+
 def source_trials(base: Flat, entries: Sequence[Changes]) -> list[tuple[float, Trial]]:
     """Return the (rate, trial) pairs that tune a sweep's source rate, empty if it is not tuned.
 

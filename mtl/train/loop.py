@@ -141,13 +141,13 @@ def _run_group(
             at = stop
         train.append(np.asarray(moving.loss_sum)[:count] / (end - since))
         now = Weights(combine(moving.trainable, frozen), moving.state)
-        found = np.asarray(evaluate(lane_count, lanes.split, now, data))
-        val.append(found[:count])
+        found = evaluate(lane_count, lanes.split, now, data)
+        val.append(np.asarray(found)[:count])
         del now
         if program.select == "best":
             moving = pack.note_fn(program)(moving, found)
         else:  # All there is to note: the sum of losses begins anew.
-            moving = dataclasses.replace(moving, loss_sum=np.zeros(width, np.float32))
+            moving = dataclasses.replace(moving, loss_sum=jnp.zeros(width))
     finished = _unstack(phase.finish(program, moving, frozen), count)
     diverged = np.asarray(moving.diverged_at)
     return [
@@ -209,4 +209,4 @@ def _pad(a: Any, width: int) -> np.ndarray:
 def _unstack(tree: PyTree, count: int) -> list[Any]:
     """Return the first ``count`` entries along the leading axis, as trees of NumPy arrays."""
     host = jax.tree.map(np.asarray, tree)
-    return [jax.tree.map(lambda a: a[i].copy(), host) for i in range(count)]
+    return [jax.tree.map(lambda a, i=i: a[i].copy(), host) for i in range(count)]

@@ -181,11 +181,11 @@ def flops_per_step(program: Program, shape: tuple[int, ...]) -> float:
         jax.ShapeDtypeStruct((k,), jnp.int32),
         whole,
     )
-    batch = sampling.Batch(
-        jax.ShapeDtypeStruct((program.rows, *shape), jnp.float32),
-        {t.name: jax.ShapeDtypeStruct((program.rows,), jnp.dtype(t.label_dtype)) for t in program.specs},
-        {t.name: jax.ShapeDtypeStruct((program.rows,), jnp.bool_) for t in program.specs},
-    )
+    # Shapes stand in for arrays: nothing is computed.
+    examples: Any = jax.ShapeDtypeStruct((program.rows, *shape), jnp.float32)
+    labels: Any = {t.name: jax.ShapeDtypeStruct((program.rows,), jnp.dtype(t.label_dtype)) for t in program.specs}
+    masks: Any = {t.name: jax.ShapeDtypeStruct((program.rows,), jnp.bool_) for t in program.specs}
+    batch = sampling.Batch(examples, labels, masks)
     modes = program.modes(jax.tree.map(lambda x: x is not None, moving.trainable, is_leaf=lambda x: x is None))
     lowered = jax.jit(functools.partial(step.update, program, modes)).lower(
         lane, whole, moving.trainable, frozen, moving.state, moving.slots, batch

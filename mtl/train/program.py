@@ -16,6 +16,8 @@ from mtl.models import Model
 from mtl.tasks import Task
 
 PyTree = Any
+#: An array of JAX or NumPy, or its shape.
+Numbers = Any
 
 #: Purposes that randomness is drawn for: ``fold_in(key(seed), purpose, step)``.
 INIT, BATCH, DROPOUT = (zlib.crc32(p) for p in (b"init", b"batch", b"dropout"))
@@ -71,11 +73,11 @@ class Program:
     trainable: tuple[str, ...]
     optimizer: Optimizer
     batch: int
-    sampling: Literal["per_task", "proportional", "temperature"]
+    sampling: str
     temperature: float
     denominator: str
-    trunk_mode: Literal["eval", "train"]
-    select: Literal["last", "best"]
+    trunk_mode: str
+    select: str
     target: str
     standardize: bool = False
 
@@ -118,13 +120,13 @@ class Lane:
       split: which of the stacked splits this trial trains on.
     """
 
-    seed: Array
-    lr: Array
-    weight_decay: Array
-    weights: Array
-    steps: Array
-    offset: Array
-    split: Array
+    seed: Numbers
+    lr: Numbers
+    weight_decay: Numbers
+    weights: Numbers
+    steps: Numbers
+    offset: Numbers
+    split: Numbers
 
 
 @jax.tree_util.register_dataclass

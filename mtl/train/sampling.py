@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -24,8 +24,8 @@ class Batch:
     """
 
     x: Float[Array, rows * shape]
-    labels: dict[str, Array]
-    mask: dict[str, Bool[Array, " rows"]]
+    labels: Mapping[str, Array]
+    mask: Mapping[str, Bool[Array, " rows"]]
 
 
 def below(key: Array, size: int, count: Int[Array, "*size"]) -> Int[Array, " size"]:

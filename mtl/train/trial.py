@@ -87,11 +87,11 @@ def _stages(
             trainable=trainable,
             optimizer=rest["optimizer"],
             batch=step.batch,
-            sampling=step.sampling,  # type: ignore[arg-type] — checked when the config was
+            sampling=step.sampling,
             temperature=step.temperature,
             denominator=rest["denominator"],
-            trunk_mode=step.trunk_mode,  # type: ignore[arg-type]
-            select=step.select,  # type: ignore[arg-type]
+            trunk_mode=step.trunk_mode,
+            select=step.select,
             target=rest["target"],
             standardize=rest["standardize"],
         )
