@@ -191,4 +191,4 @@ def duration(section: str, flat: Mapping[str, Any]) -> tuple[str, float]:
         raise ConfigError(
             f"config.{section}: {what} set: set exactly one of total_steps, total_epochs, total_examples (0: not set)"
         )
-    return given[0].rsplit(".", 1)[-1], flat[given[0]]
+    return given[0].rsplit(".", 1)[-1], float(flat[given[0]])

@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array
 
-from mtl.train.program import Lane, Optimizer
+from mtl.train.program import Lane, Numbers, Optimizer
 
 PyTree = Any
 
 
-def rate(spec: Optimizer, lane: Lane, step: Array) -> Array:
+def rate(spec: Optimizer, lane: Lane, step: Array) -> Numbers:
     """Return the learning rate at a step: η · warm-up · schedule.
 
     Warm-up rises linearly over the first ``warmup`` share of the steps; ``cosine`` then falls to zero as

@@ -14,7 +14,7 @@ from mtl import params as paths
 from mtl.models import Model
 from mtl.tasks import Task
 from mtl.train import optimizer
-from mtl.train.program import Data, Lane, Program, inputs, pool_name
+from mtl.train.program import Data, Lane, Numbers, Program, inputs, pool_name
 from mtl.train.sampling import make_sampler
 from mtl.train.step import update
 
@@ -48,8 +48,8 @@ class Moving:
     state: PyTree
     slots: PyTree
     best: PyTree
-    loss_sum: Float[Array, "*lanes"]
-    diverged_at: Array
+    loss_sum: Numbers
+    diverged_at: Numbers
 
 
 def start(program: Program, weights: Weights) -> tuple[Moving, PyTree]:

@@ -16,7 +16,7 @@ from mtl.models import Model
 from mtl.tasks import Task
 
 PyTree = Any
-#: An array of JAX or NumPy, or its shape.
+#: An array of JAX or NumPy, or what JAX puts in its place in a pytree (a shape, a tracer, an axis).
 Numbers = Any
 
 #: Purposes that randomness is drawn for: ``fold_in(key(seed), purpose, step)``.
@@ -139,8 +139,8 @@ class Pool:
       count: how many there are, [D].
     """
 
-    rows: Array
-    count: Array
+    rows: Numbers
+    count: Numbers
 
 
 @jax.tree_util.register_dataclass
@@ -156,18 +156,18 @@ class Data:
       shift, scale: per split, what inputs are standardised with, [D, …]; only read if the program standardises.
     """
 
-    x: Array
-    labels: Mapping[str, Array]
-    train: Mapping[str, Array]
-    val: Mapping[str, Array]
-    train_rows: Mapping[str, Pool]
-    val_rows: Mapping[str, Pool]
-    shift: Array
-    scale: Array
+    x: Numbers
+    labels: Mapping[str, Numbers]
+    train: Mapping[str, Numbers]
+    val: Mapping[str, Numbers]
+    train_rows: Mapping[str, Any]
+    val_rows: Mapping[str, Any]
+    shift: Numbers
+    scale: Numbers
 
     def of(self, split: Array) -> Data:
         """Return the data of one split, without the leading axis."""
-        stacked = dataclasses.replace(self, x=None)  # type: ignore[arg-type]
+        stacked = dataclasses.replace(self, x=None)
         own = jax.tree.map(lambda a: jax.lax.dynamic_index_in_dim(a, split, 0, keepdims=False), stacked)
         return dataclasses.replace(own, x=self.x)
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Int
 
-from mtl.train.program import BATCH, Data, Lane, Program, inputs, key_for, pool_name
+from mtl.train.program import BATCH, Data, Lane, Numbers, Program, inputs, key_for, pool_name
 
 
 @jax.tree_util.register_dataclass
@@ -23,12 +23,12 @@ class Batch:
       mask: per task, bool [rows]; true where the label is present and counts.
     """
 
-    x: Float[Array, rows * shape]
-    labels: Mapping[str, Array]
-    mask: Mapping[str, Bool[Array, " rows"]]
+    x: Numbers
+    labels: Mapping[str, Numbers]
+    mask: Mapping[str, Numbers]
 
 
-def below(key: Array, size: int, count: Int[Array, "*size"]) -> Int[Array, " size"]:
+def below(key: Array, size: int, count: Numbers) -> Int[Array, " size"]:
     """Return ``size`` integers, uniform in [0, count).
 
     ⌊b · count / 2³²⌋ for 32 random bits b, by products of 16-bit halves; no integer's probability is off by more

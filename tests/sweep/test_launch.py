@@ -1,0 +1,189 @@
+"""A small study from config to results, and everything that must hold when it is run again."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, log_loss
+
+import mtl
+from mtl import data
+from mtl.config import ConfigError, flatten, load
+from mtl.report.publish import analyses_of, publish_page, publish_tables
+from mtl.sweep import Hyper, chain, product, sweep, sweeps_of, zipit
+from mtl.sweep.launch import Silent, launch, preview
+from mtl.sweep.store import StoreError, Workdir
+
+CONFIG = """
+from mtl.config import default
+from mtl.sweep import product, sweep
+
+def get_config():
+    c = default()
+    c.name = "small"
+    c.model.options = {"hidden": (8,)}
+    c.source.total_steps = 12
+    c.target.total_steps = 8
+    c.evaluations = 2
+    c.tune.source_lr = (1e-3, 1e-2)
+    c.tune.seeds = (0,)
+    return c
+
+def sweep_even():
+    '''Is it even?'''
+    return product(
+        sweep("regime", ("scratch", "linear_probe", "finetune", "multitask")),
+        sweep("data.target_size", (20, 50)), sweep("seed", range(2)), sweep("lr", (1e-3, 1e-2)),
+    )
+"""
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study")
+    (folder / "small.py").write_text(CONFIG)
+    config, module = load(str(folder / "small.py"))
+    base, entries = flatten(config), sweeps_of(module)["even"]()
+    workdir = Workdir(folder / "work")
+    (summary,) = launch(base, {"even": entries}, workdir, jobs=0, config_file=None, display=Silent())
+    return base, entries, workdir, summary, folder
+
+
+def copy_of(workdir, to):
+    shutil.copytree(workdir.path, to)
+    return Workdir(to)
+
+
+def model_bytes(workdir, digest):
+    return (workdir.trial(digest) / "model.safetensors").read_bytes()
+
+
+def test_every_trial_has_a_result_and_running_again_runs_nothing(study):
+    base, entries, workdir, summary, _ = study
+    assert (summary.ran, summary.reused, summary.failed) == (32, 0, {})
+    (again,) = launch(base, {"even": entries}, workdir, jobs=0, config_file=None, display=Silent())
+    assert (again.ran, again.reused) == (0, 32)
+
+
+def test_results_agree_with_scikit_learn(study):
+    workdir = study[2]
+    frame = mtl.results(workdir.path)
+    assert set(frame["status"]) == {"done"}
+    for digest, row in frame.set_index("hash").iloc[::7].iterrows():
+        arrays = workdir.arrays(digest)
+        p = 1 / (1 + np.exp(-arrays["outputs"][:, 0].astype(np.float64)))
+        assert row["test_accuracy"] == pytest.approx(accuracy_score(arrays["labels"], p > 0.5))
+        assert row["test_log_loss"] == pytest.approx(log_loss(arrays["labels"], p), rel=1e-4)
+    curves = mtl.results(workdir.path, "curves")
+    assert {"identity", "even"} == set(curves["task"])
+    assert len(mtl.results(workdir.path, "predictions")) == 32 * 500
+
+
+def test_a_loaded_trial_predicts_what_was_tested(study):
+    workdir, digest = study[2], study[3].sweep.members[-1].trial.hash
+    arrays = workdir.arrays(digest)
+    x = data.load("digits").x[arrays["rows"]]
+    p = mtl.load(workdir.trial(digest)).predict(x)
+    np.testing.assert_allclose(p, 1 / (1 + np.exp(-arrays["outputs"][:, 0])), atol=1e-6)
+    assert mtl.load(workdir.trial(digest)).predict(x, "identity").shape == (500, 10)
+
+
+def test_a_missing_trial_alone_is_run_again_with_the_same_bits(study, tmp_path):
+    base, entries, whole, summary, _ = study
+    workdir = copy_of(whole, tmp_path / "work")
+    digest = next(m.trial.hash for m in summary.sweep.members if m.changes["regime"] == "finetune")
+    before = model_bytes(workdir, digest)
+    shutil.rmtree(workdir.trial(digest))
+    shutil.rmtree(workdir.path / "prefixes")  # The shared source phase is trained anew, alone.
+    (again,) = launch(base, {"even": entries}, Workdir(workdir.path), jobs=0, config_file=None, display=Silent())
+    assert (again.ran, again.reused) == (1, 31)
+    assert model_bytes(workdir, digest) == before
+
+
+def test_a_grown_grid_runs_only_what_is_new(study, tmp_path):
+    base, entries, whole, _, _ = study
+    workdir = copy_of(whole, tmp_path / "work")
+    more = [*entries, *({**e, "seed": 2} for e in entries if e["seed"] == 0)]
+    (grown,) = launch(base, {"even": more}, workdir, jobs=0, config_file=None, display=Silent())
+    assert (grown.ran, grown.reused) == (16, 32)
+
+
+def test_worker_processes_give_the_same_bits(study, tmp_path):
+    base, entries, whole, summary, folder = study
+    few = [e for e in entries if e["lr"] == 1e-2]
+    workdir = Workdir(tmp_path / "work")
+    launch(base, {"even": few}, workdir, jobs=2, config_file=str(folder / "small.py"), display=Silent())
+    for member in summary.sweep.members:
+        if member.changes["lr"] == 1e-2:
+            assert model_bytes(workdir, member.trial.hash) == model_bytes(whole, member.trial.hash)
+
+
+def test_the_plan_counts_each_distinct_phase_once(study, tmp_path):
+    base, entries, *_ = study
+    plan = preview(base, "even", entries, Workdir(tmp_path / "none")).plan
+    # Source once a seed; scratch, probe and finetune a target phase each; multitask a joint phase (20 * 32 / 64).
+    assert plan.steps() == 2 * 12 + 3 * 8 * 8 + 8 * 10
+    assert plan.steps_unshared() == 8 * 8 + 2 * 8 * 20 + 8 * 10
+
+
+def test_the_chosen_rate_is_the_one_with_the_least_validation_loss(study):
+    workdir = study[2]
+    (analysis,) = analyses_of(workdir)
+    frame = mtl.results(workdir.path)
+    best = frame.loc[frame.groupby(["regime", "data.target_size", "seed"])["val_loss"].idxmin()]
+    scores = analysis.scores
+    for (regime, size), part in best.groupby(["regime", "data.target_size"]):
+        g, s = scores.regimes.index(regime), scores.sizes.index(float(size))
+        assert scores.values[g, s].mean(axis=1) == pytest.approx(part.sort_values("seed")["test_accuracy"].to_numpy())
+        assert analysis.cells[regime][float(size)].mean == pytest.approx(part["test_accuracy"].mean())
+    assert scores.question == "Is it even?" or study[0]["report.question"] == ""
+
+
+def test_missing_cells_and_mixed_versions(study, tmp_path):
+    base, entries, whole, summary, _ = study
+    workdir = copy_of(whole, tmp_path / "work")
+    shutil.rmtree(workdir.trial(summary.sweep.members[0].trial.hash))
+    (analysis,) = analyses_of(Workdir(workdir.path))
+    assert analysis.scores.missing.sum() == 1
+    file = workdir.trial(summary.sweep.members[1].trial.hash) / "result.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "code_version": "0+old"}))
+    with pytest.raises(StoreError, match="several versions of the code"):
+        analyses_of(Workdir(workdir.path))
+    with pytest.raises(StoreError, match="another version of the code"):
+        launch(base, {"even": entries}, Workdir(workdir.path), jobs=0, config_file=None, display=Silent())
+
+
+def test_page_and_tables_are_written(study, tmp_path):
+    workdir = copy_of(study[2], tmp_path / "work")
+    analyses = analyses_of(workdir)
+    assert len(publish_tables(workdir, analyses[0])) == 12
+    text = publish_page(workdir, analyses, "mtl report").read_text()
+    assert "http" not in text.replace("http://www.w3.org", "") and "linear_probe" in text
+
+
+def test_another_study_is_refused(study):
+    with pytest.raises(StoreError, match='belongs to the study "small"'):
+        study[2].open("other")
+
+
+def test_combinators():
+    a, b = sweep("a", [1, 2]), sweep("b", [3, 4])
+    assert len(product(a, b)) == 4
+    assert zipit(a, b) == [{"a": 1, "b": 3}, {"a": 2, "b": 4}]
+    assert chain(a, b) == [{"a": 1}, {"a": 2}, {"b": 3}, {"b": 4}]
+    for combine in (product, zipit):
+        with pytest.raises(ConfigError, match='"a" is changed by two parts'):
+            combine(a, a)
+
+
+def test_get_hyper():
+    hyper = Hyper()
+    found = hyper.product(
+        [
+            hyper.chainit([hyper.fixed("config.model", "S"), hyper.fixed("config.model", "B")]),
+            hyper.zipit([hyper.sweep("config.lr", [0.1, 0.2]), hyper.sweep("config.wd", [1, 2])]),
+        ]
+    )
+    assert len(found) == 4
+    assert found[0] == {"config.model": "S", "config.lr": 0.1, "config.wd": 1}
