@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import zlib
 from collections.abc import Mapping
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import flax.linen as nn
 import jax
@@ -16,6 +16,7 @@ from mtl.tasks import Task
 PyTree = Any
 
 
+@runtime_checkable
 class Backbone(Protocol):
     """What a user's own backbone must be: a Linen module that maps inputs to features [batch, features].
 

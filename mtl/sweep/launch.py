@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from mtl.config import Flat, Trial, override
 from mtl.sweep.expand import Changes
@@ -15,6 +15,7 @@ from mtl.sweep.study import Sweep, make_sweep, missing, record, settle, source_t
 from mtl.sweep.workers import Pool, total_work
 
 
+@runtime_checkable
 class Meter(Protocol):
     """What shows progress: told of work done, it knows the rest."""
 
@@ -23,6 +24,7 @@ class Meter(Protocol):
         ...
 
 
+@runtime_checkable
 class Display(Protocol):
     """Where launching speaks to people."""
 
