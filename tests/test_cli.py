@@ -131,6 +131,7 @@ def test_work_directories(config, tmp_path, capsys):
     line = refused(
         capsys, "run", f"--config={config}", f"--workdir={tmp_path / 'w2'}", f"--config.init.path={model}",
         "--config.data.source=low_identity",
+        "--config.data.source_size=300",
     )  # fmt: skip
     assert "heads/" in line and "model.safetensors" in line
     line = refused(capsys, "sweep", f"--config={config}", "--sweep=smal")

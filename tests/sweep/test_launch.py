@@ -159,7 +159,8 @@ def test_page_and_tables_are_written(study, tmp_path):
     analyses = analyses_of(workdir)
     assert len(publish_tables(workdir, analyses[0])) == 12
     text = publish_page(workdir, analyses, "mtl report").read_text()
-    assert "http" not in text.replace("http://www.w3.org", "") and "linear_probe" in text
+    assert "https://" not in text and "http://" not in text.replace("http://www.w3.org", "")
+    assert "linear_probe" in text
 
 
 def test_another_study_is_refused(study):
