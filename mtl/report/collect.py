@@ -184,8 +184,8 @@ def _notes(
         f"{data['val_fraction']:.0%}); the test set is {data['test_size']} fixed, stratified examples, used once."
     )
     notes.append(
-        "Every regime that uses the source sees the same number of training examples; scratch_matched spends as many "
-        "on the target alone."
+        "Every regime that uses the source sees the same number of training examples, to within a batch a phase; "
+        "scratch_matched spends as many on the target alone."
     )
     for field in tuned:
         values = sorted({t[field] for t in trials if field in t}, key=_order)
