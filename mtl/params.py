@@ -69,12 +69,13 @@ def select(tree: PyTree, patterns: Sequence[str]) -> PyTree:
       patterns: regular expressions; ``("heads/.*",)`` selects every head.
 
     Raises:
-      ValueError: for a pattern that matches no leaf, naming the paths there are.
+      ValueError: for a pattern that matches no leaf, naming the paths there are, or is no regular expression.
 
     >>> select({"backbone": {"w": 1}, "heads": {"even": 2}}, ["heads/.*"])
     {'backbone': {'w': False}, 'heads': {'even': True}}
     """
     paths = list(flatten(tree))
+    _check_patterns(patterns)
     for pattern in patterns:
         if not any(re.fullmatch(pattern, path) for path in paths):
             raise ValueError(f'pattern "{pattern}" matches no parameter; paths: {_some(paths)}')
@@ -131,6 +132,7 @@ def merge(init: PyTree, loaded: PyTree, fresh: Sequence[str] = (), rename: Seque
     ...
     ValueError: parameters do not fit: shape of head: loaded (3,), wanted (5,)
     """
+    _check_patterns([*fresh, *(pattern for pattern, _ in rename)])
     wanted = flatten(init)
     problems: list[str] = []
     found: dict[str, Any] = {}
@@ -199,6 +201,14 @@ def report(params: PyTree, trainable: PyTree) -> str:
     lines = ["  ".join(a(c, w) for a, c, w in zip(aligns, row, widths, strict=True)) for row in rows]
     total, moving = count(params), count(split(params, trainable)[0])
     return "\n".join([*lines, f"{moving} of {total} parameters train ({100 * moving / max(total, 1):.1f} %)"])
+
+
+def _check_patterns(patterns: Sequence[str]) -> None:
+    for pattern in patterns:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f'pattern "{pattern}" is not a regular expression: {error}') from None
 
 
 def _some(names: Sequence[str], most: int = 6) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Literal
 
 from mtl.tasks import suggest
 
@@ -34,7 +33,7 @@ class Phase:
     trainable: str = "all"
     fresh: tuple[str, ...] = ()
     lr: str | float = "lr"
-    budget: Literal["source", "target", "source+target"] = "target"
+    budget: str = "target"
     share: float = 1.0
     total_steps: int = 0
     total_epochs: float = 0.0

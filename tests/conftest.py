@@ -1,4 +1,4 @@
-"""JAX as the tests want it: two CPU devices, no silent rank promotion; and a compilation cache of the session's own."""
+"""JAX as the tests want it: two CPU devices, no silent rank promotion."""
 
 import os
 

@@ -36,7 +36,7 @@ def default() -> Config:
     c.data.source_size = 797  # Rows of the source pool, disjoint from the target's.
     c.data.source_val_size = 97  # Of these, source validation.
     c.data.shuffle_source_labels = False  # A control: source labels carry nothing.
-    c.data.normalize = "none"  # Or "standardize", fitted on the training rows of the first phase.
+    c.data.normalize = "none"  # Or "standardize", fitted on the rows with a training label of any task.
 
     c.model = Config()
     c.model.name = "mlp"  # A name in mtl.models.MODELS; a config file may register its own.

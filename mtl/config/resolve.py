@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -227,6 +228,7 @@ def _resolve_phase(phase: regimes.Phase, flat: Flat, blocks: tuple[str, ...]) ->
         )
     if not tasks:
         raise ConfigError(f'config.data.source = (): regime "{name}" has a source phase; name at least one source task')
+    _check_phase(phase, name)
     joint = target in tasks and len(tasks) > 1
     sampling = phase.sampling or flat["joint_sampling" if joint else "source_sampling"]
     batch = flat["batch_size"]
@@ -250,6 +252,30 @@ def _resolve_phase(phase: regimes.Phase, flat: Flat, blocks: tuple[str, ...]) ->
         trunk_mode=phase.trunk_mode or flat["trunk_mode"],
         select=phase.select or flat["select"],
     )
+
+
+#: What the words of a phase can be; empty ones stand for the config's.
+_WORDS = {
+    "budget": ("source", "target", "source+target"),
+    "sampling": ("", "per_task", "proportional", "temperature"),
+    "trunk_mode": ("", "eval", "train"),
+    "select": ("", "last", "best"),
+}
+
+
+def _check_phase(phase: regimes.Phase, name: str) -> None:
+    """Refuse words and numbers that a regime's phase cannot have; the config's own are checked by ``check``."""
+    for field, valid in _WORDS.items():
+        if (word := getattr(phase, field)) not in valid:
+            raise ConfigError(f'regime "{name}": {field} = "{word}": {suggest(str(word), filter(None, valid))}')
+    for field in ("lr", "share"):
+        value = getattr(phase, field)
+        if not isinstance(value, str) and not 0 < value < math.inf:
+            raise ConfigError(f'regime "{name}": {field} = {value}: must be a finite number above 0')
+    for field in ("total_steps", "total_epochs", "total_examples"):
+        value = getattr(phase, field)
+        if not 0 <= value < math.inf:
+            raise ConfigError(f'regime "{name}": {field} = {value}: must be a finite number, at least 0 (0: not set)')
 
 
 def _steps(phase: regimes.Phase, flat: Flat, rows: int) -> int:

@@ -68,8 +68,8 @@ class Model:
         off = (False,) * len(self.blocks)
         key = jax.random.fold_in(rng, zlib.crc32(b"backbone"))
         variables = dict(self.backbone.init(key, x, off))
-        features = self._features(variables.pop("params"), variables, x, off, None)[0]
-        params = self.backbone.init(key, x, off)["params"]
+        params = variables.pop("params", {})  # A backbone may have none: linear models, features computed before.
+        features = self._features(params, variables, x, off, None)[0]
         heads = {}
         for task in self.tasks:
             head_key = jax.random.fold_in(rng, zlib.crc32(f"heads/{task.name}".encode()))

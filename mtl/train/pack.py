@@ -144,7 +144,7 @@ def predict_fn(model: Model, task: str, standardize: bool, executor: Executor) -
 
     def one(args: tuple[Weights, Array, Array], x: Array) -> Array:
         weights, shift, scale = args
-        x = (x - shift) * scale if standardize else x
+        x = (x - shift[None]) * scale[None] if standardize else x
         return model.apply(weights.params, weights.state, x, tasks=(task,))[0][task]
 
     mapped = over_lanes(one, executor)

@@ -207,4 +207,4 @@ def key_for(seed: Array, purpose: int, name: str = "") -> Array:
 def inputs(standardize: bool, data: Data, rows: Array) -> Array:
     """Return the inputs of some rows, standardised with the split's statistics if asked."""
     x = jnp.take(data.x, rows, axis=0, mode="clip")
-    return (x - data.shift) * data.scale if standardize else x
+    return (x - data.shift[None]) * data.scale[None] if standardize else x

@@ -1,58 +1,155 @@
-"""Small programs and data for the tests of training."""
+"""A small table, and the programs, lanes and data that the tests of training share.
 
+All tests draw on few programs (one optimizer, one model, three tasks), since compiling them is what takes time.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from mtl.config import default, flatten, override, resolve
-from mtl.data import load, transfer_split
-from mtl.sweep.plan import val_rows_of
+from mtl.data import make_table, transfer_split
+from mtl.tasks import Task
 from mtl.train import loop
 from mtl.train.dataset import make_data
-from mtl.train.trial import freshen, stages_of
+from mtl.train.sampling import make_sampler
+from mtl.train.trial import freshen, make_lane, stages_of
 
+ROWS, INPUTS, VAL_ROWS = 240, 8, 30
+
+#: Heads are not zero, so that a head which decays by mistake is seen to move; the rate of decay and the bound of
+#: the gradient's norm are large enough to show in every step.
 BASE = override(
     flatten(default()),
-    {"model.options": {"hidden": (8, 6)}, "source.total_steps": 12, "target.total_steps": 9, "evaluations": 3},
+    {
+        "data.source": ("kind", "rare"),
+        "data.target": "goal",
+        "data.target_size": 40,
+        "data.target_pool": 80,
+        "data.test_size": 60,
+        "data.source_size": 90,
+        "data.source_val_size": 20,
+        "model.options": {"hidden": (6, 5)},
+        "model.head_init": "lecun_normal",
+        "batch_size": 8,
+        "source.total_steps": 12,
+        "target.total_steps": 12,
+        "evaluations": 3,
+        "lr": 0.02,
+        "source_lr": 0.02,
+        "optimizer.weight_decay": 0.1,
+        "optimizer.clip": 0.05,
+    },
 )
 
 
+@functools.cache
+def table():
+    """Three tasks over 240 rows: a class, a binary task with few labels, and a target that misses some labels.
+
+    The first input names the row, so that a test can tell which rows a batch holds (see ``rows_of``).
+    """
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(ROWS, INPUTS)).astype(np.float32)
+    x[:, 0] = np.arange(ROWS) / ROWS
+    score = x[:, 1] + 0.5 * x[:, 2] * x[:, 3]
+    rare = np.where(np.arange(ROWS) % 5 == 0, (score > 0.3).astype(float), np.nan)
+    goal = np.where(np.arange(ROWS) % 7 == 3, np.nan, (score > 0).astype(float))
+    tasks = (Task("kind", "multiclass", num_classes=3), Task("rare", "binary"), Task("goal", "binary"))
+    return make_table("toy", x, tasks, {"kind": np.digitize(score, (-0.5, 0.5)), "rare": rare, "goal": goal})
+
+
+def rows_of(x):
+    """Return the rows of the table that inputs come from."""
+    return np.rint(np.asarray(x)[..., 0] * ROWS).astype(int)
+
+
 def trial(**changes):
-    """A resolved trial on digits; keyword names use __ for the dot."""
-    flat = override(BASE, {k.replace("__", "."): v for k, v in changes.items()})
-    return resolve(flat, load(flat["data.name"], **flat["data.options"]).tasks)
+    """Return a resolved trial on the small table; in keywords, two underscores stand for a dot."""
+    return resolve(override(BASE, {k.replace("__", "."): v for k, v in changes.items()}), table().tasks)
 
 
-def data_of(trials, programs):
-    table = load(trials[0].config["data"]["name"], **trials[0].config["data"]["options"])
-    splits = []
-    for t in trials:
-        spec = {k: v for k, v in t.config["data"].items() if k not in ("name", "options", "normalize")}
-        spec["source"] = tuple(spec["source"])
-        splits.append(transfer_split(table, seed=t.seed, **spec))
-    return table, make_data(table, splits, programs, val_rows_of(trials[0]))
+def split_of(t):
+    """Return a trial's split of the small table."""
+    spec = {k: v for k, v in t.config["data"].items() if k not in ("name", "options", "normalize")}
+    return transfer_split(table(), seed=t.seed, **{**spec, "source": tuple(spec["source"])})
 
 
-def run_all(t, chunk_seconds=2.0, executor="map"):
-    """Run a trial's phases through the host's loop, alone; return each phase's outcome."""
-    table = load(t.config["data"]["name"], **t.config["data"]["options"])
-    stages = stages_of(t, tuple(table.x.shape[1:]))
-    _, data = data_of([t], [s.program for s in stages])
-    (initial,) = loop.initial_weights(t.model(), tuple(table.x.shape[1:]), [t.seed], executor)
+def stages(t):
+    """Return a trial's stages."""
+    return stages_of(t, (INPUTS,))
+
+
+def data_of(*trials, from_table=None):
+    """Return the stacked data of trials, with the pools of every regime: one structure, so fewer compilations.
+
+    Pools are padded to powers of two: up to 60 target labels, the largest of them to 128 rows.
+    """
+    regimes = ("multitask", "multitask_finetune", "finetune")
+    programs = [s.program for regime in regimes for s in stages(trial(regime=regime))]
+    return make_data(from_table or table(), [split_of(t) for t in trials], programs, VAL_ROWS)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _batches(program, lane, data, first):
+    return jax.vmap(make_sampler(program, lane, data.of(lane.split)))(first + jnp.arange(400))
+
+
+def batches(stage, data, seed=0):
+    """Return a stage's first 400 batches, stacked."""
+    # What trains does not decide what is drawn: phases that differ in nothing else share an executable.
+    program = dataclasses.replace(stage.program, trainable=(), select="last")
+    return jax.tree.map(np.asarray, _batches(program, lane_of(stage, seed), data, jnp.int32(0)))
+
+
+def initial_of(*trials):
+    """Return the trials' initial weights."""
+    return loop.initial_weights(trials[0].model(), (INPUTS,), [t.seed for t in trials], "map")
+
+
+def lane_of(stage, seed=0, split=0):
+    """Return one lane, without a leading axis."""
+    return jax.tree.map(lambda a: jnp.asarray(a[0]), make_lane([seed], [stage], [split]))
+
+
+def run_all(t, data=None, initial=None, **options):
+    """Run a trial's phases through the host's loop, alone; return (initial weights, stages, data, outcomes)."""
+    data = data_of(t) if data is None else data
+    initial = initial_of(t)[0] if initial is None else initial
     weights, outcomes = initial, []
-    for stage in stages:
-        (outcome,) = loop.run_phase(
-            [t.seed], [stage], [0], [freshen(weights, initial, stage.fresh)], data,
-            evaluations=t.config["evaluations"], executor=executor, chunk_seconds=chunk_seconds,
-        )  # fmt: skip
+    for stage in stages(t):
+        (outcome,) = run_phase([t], [stage], data, [freshen(weights, initial, stage.fresh)], **options)
         outcomes.append(outcome)
         weights = outcome.weights
-    return initial, stages, data, outcomes
+    return initial, stages(t), data, outcomes
+
+
+def run_phase(trials, phases, data, weights, splits=None, **options):
+    """Run one phase of each trial as a pack; the i-th trains on the i-th split if not told otherwise."""
+    options = {"evaluations": trials[0].config["evaluations"], "executor": "map"} | options
+    splits = list(range(len(trials))) if splits is None else splits
+    return loop.run_phase([t.seed for t in trials], phases, splits, weights, data, **options)
+
+
+def with_steps(stage, steps):
+    """Return a stage with another number of steps."""
+    return dataclasses.replace(stage, steps=steps)
 
 
 def same(a, b):
-    """Whether two trees hold the same bits."""
-    import jax
-
+    """Return whether two trees hold the same bits."""
     left, right = jax.tree.leaves(a), jax.tree.leaves(b)
     return len(left) == len(right) and all(
-        np.array_equal(np.asarray(x), np.asarray(y), equal_nan=True) for x, y in zip(left, right, strict=True)
+        np.asarray(x).tobytes() == np.asarray(y).tobytes() for x, y in zip(left, right, strict=True)
+    )
+
+
+def gap(a, b):
+    """Return the largest absolute difference between two trees' leaves."""
+    return max(
+        float(np.max(np.abs(np.asarray(x, np.float64) - np.asarray(y, np.float64))))
+        for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
     )
