@@ -15,7 +15,7 @@ REGIMES = ("scratch", "random_probe", *CONTENDERS, "scratch_matched")
 #: The controls ask whether a source can help that should not.
 CONTROL_REGIMES = ("scratch", "random_probe", "linear_probe", "finetune", "lp_ft", "multitask")
 SIZES = (10, 20, 50, 100, 200, 500)
-RATES = (3e-4, 1e-3, 3e-3, 1e-2)
+RATES = (1e-3, 3e-3, 1e-2, 3e-2)
 REPLICATES = range(20)
 ATTRIBUTES = ("even", "prime", "at_least_five", "has_loop")
 

@@ -265,19 +265,16 @@ def _sweep(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
 
 def _print_study(workdir: Any, sweeps: Sequence[str], width: int | None) -> None:
     """Print each sweep's tables and verdict, and the paths of what was written."""
-    from mtl.report.publish import analyses_of, publish_figures, publish_page, publish_tables
+    from mtl.report.publish import analyses_of, publish
 
     analyses = analyses_of(workdir, sweeps)
     for analysis in analyses:
         _print_analysis(analysis, "all", width)
-    for analysis in analyses:
-        publish_tables(workdir, analysis)
-        for path in publish_figures(workdir, analysis):
-            print(f"figure  {path}")
-    others = [name for name in workdir.study()["sweeps"] if name not in sweeps]
-    everything = [*analyses, *(analyses_of(workdir, others, partial=True) if others else [])]
+    *figures, page = publish(workdir, analyses, _command())
+    for path in figures:
+        print(f"figure  {path}")
     print(f"tables  {workdir.path / 'tables'}")
-    print(f"report  {publish_page(workdir, everything, _command())}")
+    print(f"report  {page}")
 
 
 def _print_analysis(analysis: Any, kind: str, width: int | None) -> None:

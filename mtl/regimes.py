@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from mtl.tasks import suggest
 
@@ -118,15 +119,94 @@ def register(name: str, regime: Regime) -> None:
     REGIMES[name] = regime
 
 
-def get(name: str) -> Regime:
+def get(name: str, own: Mapping[str, Any] | None = None) -> Regime:
     """Return the regime of that name.
+
+    Args:
+      name: its name.
+      own: regimes that a config writes itself, as ``plain`` returns them.
 
     Raises:
       ValueError: if there is none, naming the valid ones.
     """
+    own = own or {}
+    if name in own:
+        return read(own[name])
     if name not in REGIMES:
-        raise ValueError(f'regime = "{name}": {suggest(name, REGIMES)}')
+        raise ValueError(f'regime = "{name}": {suggest(name, [*REGIMES, *own])}')
     return REGIMES[name]
+
+
+def read(value: Any) -> Regime:
+    """Return the regime that a config writes as a tuple of phases.
+
+    Args:
+      value: a tuple of ``Phase`` or of dictionaries of its fields; a dictionary with ``phases``, ``summary`` and
+        ``control``; or a ``Regime``.
+
+    Raises:
+      ValueError: for anything else, naming what is wrong.
+
+    >>> read(({"trainable": "head", "fresh": ("head",)}, Phase())).phases[0].trainable
+    'head'
+    """
+    if isinstance(value, Regime):
+        return value
+    parts = {"phases": value} if isinstance(value, tuple | list) else value
+    if not isinstance(parts, Mapping):
+        raise ValueError(f"{value!r}: must be a tuple of phases")
+    for key in parts:
+        if key not in ("phases", "summary", "control"):
+            raise ValueError(f"{key} does not exist: {suggest(str(key), ('phases', 'summary', 'control'))}")
+    phases, summary, control = parts.get("phases", ()), parts.get("summary", ""), parts.get("control", False)
+    if not isinstance(phases, tuple | list) or not phases:
+        raise ValueError(f"phases = {phases!r}: must be a tuple of at least one phase")
+    if not isinstance(summary, str) or not isinstance(control, bool):
+        raise ValueError(f"summary = {summary!r}, control = {control!r}: must be a text, and True or False")
+    return Regime(tuple(_phase(i, p) for i, p in enumerate(phases)), summary, control)
+
+
+#: What the values of a phase's fields can be, where it is not the type of the default alone.
+_TYPES: dict[str, tuple[type, ...]] = {"tasks": (str, tuple), "lr": (str, float)}
+
+
+def _phase(number: int, value: Any) -> Phase:
+    fields = vars(value) if isinstance(value, Phase) else value
+    if not isinstance(fields, Mapping):
+        raise ValueError(f"phase {number}: {value!r}: must be a Phase, or a dictionary of its fields")
+    default = Phase()
+    changes: dict[str, Any] = {}
+    for key, given in fields.items():
+        if key not in vars(default):
+            raise ValueError(f"phase {number}: {key} does not exist: {suggest(str(key), vars(default))}")
+        types = _TYPES.get(key, (type(getattr(default, key)),))
+        field = tuple(given) if isinstance(given, list) else given
+        if float in types and isinstance(field, int) and not isinstance(field, bool):
+            field = float(field)
+        if not isinstance(field, types) or isinstance(field, bool):
+            raise ValueError(
+                f"phase {number}: {key} = {given!r}: must be of type {' or '.join(t.__name__ for t in types)}"
+            )
+        if isinstance(field, tuple) and not all(isinstance(item, str) for item in field):
+            raise ValueError(f"phase {number}: {key} = {given!r}: must hold texts only")
+        changes[key] = field
+    return Phase(**changes)
+
+
+def plain(value: Any) -> dict[str, Any]:
+    """Return a regime that a config writes as what JSON can hold: what differs from a default phase.
+
+    Raises:
+      ValueError: as ``read``, and for phases that a function makes.
+
+    >>> plain((Phase(trainable="head"), Phase()))
+    {'phases': [{'trainable': 'head'}, {}], 'summary': '', 'control': False}
+    """
+    regime, default = read(value), vars(Phase())
+    if callable(regime.phases):
+        raise ValueError("its phases are made by a function: register it with mtl.regimes.register instead")
+    phases = [{k: v for k, v in vars(p).items() if v != default[k]} for p in regime.phases]
+    return {"phases": phases, "summary": regime.summary, "control": regime.control}
 
 
 def trainable_patterns(trainable: str, tasks: tuple[str, ...], blocks: tuple[str, ...]) -> tuple[str, ...]:

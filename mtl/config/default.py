@@ -22,7 +22,8 @@ def default() -> Config:
     c = Config()
     c.name = ""  # The study's name: a work directory belongs to one study.
     c.seed = 0  # The replicate: source model, subset, split and initialisation all come from it.
-    c.regime = "finetune"  # A name in mtl.regimes.REGIMES; a config file may register its own.
+    c.regime = "finetune"  # A name in mtl.regimes.REGIMES or in regimes.
+    c.regimes = Config()  # The file's own: {"name": (Phase(…), Phase(…))}, see mtl.regimes.Phase.
 
     c.data = Config()
     c.data.name = "digits"  # A name in mtl.data.SOURCES; a config file may register its own.
@@ -86,7 +87,13 @@ def default() -> Config:
     c.report.baseline = "scratch"
     c.report.notes = ()  # Sentences that every table must carry.
     c.report.margin = 0.02  # Equivalence: within this of the baseline, in the metric's unit.
-    return c.lock()
+    c.lock()
+    for path in FREE:
+        section = c
+        for key in path.split("."):
+            section = section[key]
+        section.unlock()
+    return c
 
 
 def _duration() -> Config:
@@ -97,8 +104,8 @@ def _duration() -> Config:
     return c
 
 
-#: Sections whose keys are free: a data set's, a backbone's or a task's own options.
-FREE = ("data.options", "model.options", "loss.weights", "task_options")
+#: Sections whose keys are free: regimes by name, a data set's, a backbone's or a task's own options.
+FREE = ("regimes", "data.options", "model.options", "loss.weights", "task_options")
 
 _SAMPLINGS = ("per_task", "proportional", "temperature")
 

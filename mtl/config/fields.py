@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mtl.config.default import FREE, RANGES, Config, ConfigError, default
+from mtl.regimes import REGIMES, plain
 from mtl.tasks import suggest
 
 Flat = dict[str, Any]
@@ -19,6 +20,9 @@ Flat = dict[str, Any]
 
 def flatten(config: Config) -> Flat:
     """Return a config's fields, ``{"a.b": value}``; free sections are plain dictionaries.
+
+    Raises:
+      ConfigError: for a regime that is none.
 
     >>> flatten(default())["data.target_size"]
     100
@@ -34,7 +38,18 @@ def flatten(config: Config) -> Flat:
                 flat[path] = value.to_dict() if isinstance(value, Config) else value
 
     visit(config, "")
+    if flat.get("regimes"):
+        flat["regimes"] = {name: _regime(name, value) for name, value in flat["regimes"].items()}
     return flat
+
+
+def _regime(name: str, value: Any) -> dict[str, Any]:
+    if name in REGIMES:
+        raise ConfigError(f"config.regimes.{name}: there is a regime of that name already; choose another")
+    try:
+        return plain(value)
+    except ValueError as error:
+        raise ConfigError(f"config.regimes.{name}: {error}") from None
 
 
 #: The default's fields.
@@ -63,6 +78,8 @@ def override(flat: Flat, changes: Mapping[str, Any]) -> Flat:
         section = next((s for s in FREE if path.startswith(f"{s}.")), None)
         if section:
             new[section] = _set_inside(new[section], path.removeprefix(f"{section}.").split("."), value)
+            if section == "regimes":
+                new[section] = {name: _regime(name, each) for name, each in new[section].items()}
         elif path in flat:
             new[path] = coerce(path, value, flat[path])
         else:

@@ -128,7 +128,7 @@ def resolve(flat: Flat, available: Sequence[Task]) -> Trial:
     check(flat)
     tasks = _tasks(flat, available)
     try:
-        regime = regimes.get(flat["regime"])
+        regime = regimes.get(flat["regime"], flat["regimes"])
         blocks = _blocks(flat["model.name"], repr(flat["model.options"]), tasks, flat["model.head_init"], flat)
     except ValueError as error:
         raise ConfigError(f"config.{error}") from None

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import scipy.stats
 from jaxtyping import Float, Int
+from scipy import special
 
 # Draws are made in blocks, so that the weights of a large test set never lie in memory all at once.
 _BLOCK = 512
@@ -159,7 +159,7 @@ def two_way_interval(
     if spread == 0 or se == 0:
         return mean, mean
     tail = (1 + level) / 2
-    stretch = se / spread * float(scipy.stats.t.ppf(tail, df) / scipy.stats.norm.ppf(tail))
+    stretch = se / spread * float(special.stdtrit(df, tail) / special.ndtri(tail))
     return mean + stretch * (low - mean), mean + stretch * (high - mean)
 
 

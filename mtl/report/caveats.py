@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mtl.report import phrases
-from mtl.report.analysis import Analysis
+from mtl.report.analysis import Analysis, Scores
 
 FEW_REPLICATES = 5
 
@@ -48,25 +48,34 @@ def caveats(analysis: Analysis) -> tuple[str, ...]:
             found.append(
                 f"{r} {phrases.with_labels(few, scores.sizes)} rests on fewer than {FEW_REPLICATES} replicates."
             )
-    for g, r in enumerate(scores.regimes):
-        if len(scores.grid) < 2:
-            break
-        for end, value in (("lower", scores.grid[0]), ("upper", scores.grid[-1])):
-            parts = []
-            for s, n in enumerate(scores.sizes):
-                tuned = scores.chosen[g, s][~np.isnan(scores.chosen[g, s])]
-                count = int(np.isclose(tuned, value, rtol=1e-6, atol=0.0).sum())
-                if count and count >= len(tuned) / 2:
-                    parts.append(f"{count} of {len(tuned)} replicates {phrases.with_labels([n], scores.sizes)}")
-            if parts:
-                found.append(
-                    f"{r}: the tuned value lies at the {end} edge of its grid ({value:g}) in "
-                    f"{', '.join(parts)}; a wider grid may do better."
-                )
+    if len(scores.grid) > 1:
+        found += [_edge(scores, "lower", scores.grid[0]), _edge(scores, "upper", scores.grid[-1])]
     left_out = analysis.extra.get("draws_left_out", 0)
     if left_out:
         found.append(
             f"Up to {left_out} of {analysis.resamples} bootstrap draws were left out of an interval: they "
             "held none of its replicates."
         )
-    return tuple(found)
+    return tuple(filter(None, found))
+
+
+def _edge(scores: Scores, end: str, value: float) -> str:
+    """One sentence for all cells that chose an end of the grid, or nothing."""
+    parts = []
+    for g, r in enumerate(scores.regimes):
+        at: dict[float, tuple[int, int]] = {}
+        for s, n in enumerate(scores.sizes):
+            tuned = scores.chosen[g, s][~np.isnan(scores.chosen[g, s])]
+            count = int(np.isclose(tuned, value, rtol=1e-6, atol=0.0).sum())
+            if count and count >= len(tuned) / 2:
+                at[n] = (count, len(tuned))
+        if at:
+            least, of = min(at.values(), key=lambda c: c[0] / c[1])
+            often = f"{least} of {of}" if len(at) == 1 else f"at least {least} of {of}"
+            parts.append(f"{r} {phrases.with_labels(list(at), scores.sizes)} ({often} replicates)")
+    if not parts:
+        return ""
+    return (
+        f"The tuned value lies at the {end} edge of its grid ({value:g}) in half of the replicates or more: "
+        f"{'; '.join(parts)}. A wider grid may do better."
+    )

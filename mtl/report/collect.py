@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 
 from mtl import metrics, regimes
@@ -84,7 +85,8 @@ def collect(workdir: Workdir, sweep: str) -> Scores:
                     chosen[g, s, r] = best[tuned[0]]
     if values is None:
         raise StoreError(f"{workdir.path}: sweep {sweep} has no complete cell yet: run `mtl sweep` to the end")
-    known = {name: regimes.REGIMES.get(str(name)) for name in axes[ROW]}
+    own = base.get("regimes", {})
+    known = {name: regimes.get(str(name), own) if name in own else regimes.REGIMES.get(name) for name in axes[ROW]}
     return Scores(
         study=study["study"],
         sweep=sweep,
@@ -147,8 +149,12 @@ def _scores(workdir: Workdir, digest: str, result: Mapping[str, Any], task: Task
         value = result["test"][task.metric]
         return np.asarray([np.nan if value is None else value], np.float64)
     arrays = workdir.arrays(digest)
-    outputs, labels = jnp.asarray(arrays["outputs"]), jnp.asarray(arrays["labels"])
-    return np.asarray(metrics.per_example(task, task.metric, outputs, labels), np.float64)
+    return np.asarray(_per_example(task)(arrays["outputs"], arrays["labels"]), np.float64)
+
+
+@functools.lru_cache(maxsize=64)
+def _per_example(task: Task) -> Callable[..., jax.Array]:
+    return jax.jit(lambda outputs, labels: metrics.per_example(task, task.metric, outputs, labels))
 
 
 def _mean_cost(costs: list[dict[str, Any]]) -> Cost:

@@ -173,7 +173,7 @@ def curves_figure(
     Raises:
       ValueError: a curve has more than two axes, or another length than its steps.
     """
-    from scipy.stats import t as student
+    from scipy.special import stdtrit
 
     width, axes_height, wrap = 8.6, 3.8, 92
     above, below = title_points(title, wrap), 40.0
@@ -201,7 +201,7 @@ def curves_figure(
         mean = np.where(count > 0, safe.sum(axis=0) / np.maximum(count, 1), np.nan)
         spread = np.where(known, values - mean, 0.0)
         error = np.sqrt((spread**2).sum(axis=0) / np.maximum(count - 1, 1) / np.maximum(count, 1))
-        half = np.where(count > 1, student.ppf(0.975, np.maximum(count - 1, 1)) * error, np.nan)
+        half = np.where(count > 1, stdtrit(np.maximum(count - 1, 1), 0.975) * error, np.nan)
         look = looks[regime]
         low, high = mean - half, mean + half
         if log:  # a band that reaches zero has no place on a log axis

@@ -40,7 +40,7 @@ def value(x: float, scores: Scores, signed: bool = False) -> str:
     """A number in the unit of the table: one decimal for points, three otherwise."""
     digits = 1 if scores.unit == 100 else 3
     rounded = round(x * scores.unit, digits) + 0.0  # + 0.0 turns -0.0 into 0.0
-    return f"{rounded:{'+' if signed and rounded else ''}.{digits}f}"
+    return f"{rounded:{'+' if signed and rounded else ''}.{digits}f}".replace("-", "−")
 
 
 def amount(gain: float, low: float, high: float, scores: Scores) -> str:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
+import hashlib
+import json
 import os
 import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,6 +21,7 @@ import numpy as np
 
 import mtl
 from mtl.checkpoint import write_atomically
+from mtl.config import canonical
 from mtl.report.analyse import analyse
 from mtl.report.analysis import Analysis, Scores
 from mtl.report.collect import COLUMN, REPLICATE, ROW, collect
@@ -50,6 +55,61 @@ def analyses_of(workdir: Workdir, sweeps: Sequence[str] = (), partial: bool = Fa
     if not found and not partial:
         raise StoreError(reasons[0])
     return found
+
+
+def publish(workdir: Workdir, analyses: Sequence[Analysis], command: str) -> list[Path]:
+    """Write the tables and figures of some sweeps and the study's page, and return the figures and the page.
+
+    What was written before from the same results by the same code is left as it is.
+
+    Args:
+      workdir: the work directory.
+      analyses: of the sweeps.
+      command: what the page says made it.
+    """
+    file = workdir.path / "published.json"
+    stamps: dict[str, str] = {}
+    if file.is_file():
+        with contextlib.suppress(ValueError):  # Damaged: everything is written again.
+            stamps = dict(json.loads(file.read_bytes()))
+    study, paths = workdir.study(), []
+    digests = {name: _digest(workdir, entry) for name, entry in study["sweeps"].items()}
+    for analysis in analyses:
+        name = analysis.scores.sweep
+        drawn = [workdir.path / "figures" / f"{name}-{kind}.png" for kind in ("metric", "gain", "curves")]
+        if stamps.get(name) != digests[name] or not all(path.is_file() for path in drawn[:2]):
+            publish_tables(workdir, analysis)
+            drawn = publish_figures(workdir, analysis)
+            stamps[name] = digests[name]
+        paths += [path for path in drawn if path.is_file()]
+    page, whole = workdir.path / "report.html", canonical(digests)
+    if stamps.get("") != whole or not page.is_file():
+        known = [a.scores.sweep for a in analyses]
+        others = [name for name in study["sweeps"] if name not in known]
+        publish_page(workdir, [*analyses, *(analyses_of(workdir, others, partial=True) if others else [])], command)
+        stamps[""] = whole
+    write_atomically(file, canonical(stamps).encode())
+    return [*paths, page]
+
+
+@functools.lru_cache(maxsize=1)
+def _report_version() -> str:
+    """Return a digest of the code that draws and writes."""
+    digest = hashlib.sha256(metadata.version("matplotlib").encode())
+    for path in sorted(Path(__file__).parent.iterdir()):
+        if path.is_file():
+            digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _digest(workdir: Workdir, entry: Mapping[str, Any]) -> str:
+    """Return a digest of all that a sweep's tables and figures are made from."""
+    done = []
+    for t in entry["trials"]:
+        result = workdir.result(t["hash"])
+        state = workdir.failure(t["hash"]) if result is None else result["finished"]
+        done.append([t["hash"], state])
+    return hashlib.sha256(canonical([_report_version(), code_version(), entry, done]).encode()).hexdigest()
 
 
 def publish_tables(workdir: Workdir, analysis: Analysis) -> list[Path]:

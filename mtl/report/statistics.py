@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import scipy.stats
 from jaxtyping import Bool, Float, Int
+from scipy import special
 
 from mtl.report import bootstrap
 
@@ -97,7 +97,7 @@ def t_interval(x: Float[np.ndarray, " R"], level: float = 0.95) -> tuple[float, 
     x = x[~np.isnan(x)]
     if len(x) < 2:
         return (float(x[0]) if len(x) else float("nan")), float("nan"), float("nan")
-    half = scipy.stats.t.ppf((1 + level) / 2, len(x) - 1) * x.std(ddof=1) / np.sqrt(len(x))
+    half = special.stdtrit(len(x) - 1, (1 + level) / 2) * x.std(ddof=1) / np.sqrt(len(x))
     return float(x.mean()), float(x.mean() - half), float(x.mean() + half)
 
 
@@ -123,7 +123,7 @@ def p_value(gain: float, se: float, df: float, replicates: int) -> float:
         return float("nan")
     if se == 0:
         return 1.0 if gain == 0 else 2.0 ** (1 - replicates)
-    return float(2 * scipy.stats.t.sf(abs(gain) / se, df))
+    return float(2 * special.stdtr(df, -abs(gain) / se))
 
 
 def paired_t_test(first: Float[np.ndarray, " R"], second: Float[np.ndarray, " R"]) -> float:
@@ -200,7 +200,7 @@ def tost(gain: float, se: float, df: float, margin: float) -> float:
         return float("nan")
     if se == 0:
         return 0.0 if abs(gain) < margin else 1.0
-    return float(scipy.stats.t.sf((margin - abs(gain)) / se, df))
+    return float(special.stdtr(df, (abs(gain) - margin) / se))
 
 
 def best_set(
@@ -266,7 +266,7 @@ def best_set(
             spread = np.nanstd(draws[noisy, i], axis=1, keepdims=True)
             students = np.where(np.isnan(draws[noisy, i]), -np.inf, draws[noisy, i]) / np.where(spread > 0, spread, 1.0)
             nu = float(min(df[j, i] for j in noisy))
-            joint = students.max(axis=0) / np.sqrt(scipy.stats.chi2.ppf(uniform, nu) / nu)
+            joint = students.max(axis=0) / np.sqrt((2 * special.gammaincinv(nu / 2, uniform)) / nu)
             critical = np.quantile(joint[np.isfinite(joint)], level)
             inside[i] = max(gain[j, i] / se[j, i] for j in noisy) <= critical
     return inside

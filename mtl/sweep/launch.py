@@ -11,7 +11,7 @@ from mtl.config import Flat, Trial, override
 from mtl.sweep.expand import Changes
 from mtl.sweep.plan import Plan, make_plan
 from mtl.sweep.store import Workdir
-from mtl.sweep.study import Sweep, make_sweep, missing, record, settle, source_trials, tuned_rate
+from mtl.sweep.study import Sweep, make_sweep, missing, record, recorded, settle, source_trials, tuned_rate
 from mtl.sweep.workers import Pool, total_work
 
 
@@ -81,18 +81,13 @@ def preview(base: Flat, name: str, entries: list[Changes], workdir: Workdir) -> 
     Raises:
       ConfigError: for anything that cannot be.
     """
-    base, entries = settle(base, entries)
-    pairs = source_trials(base, entries)
-    tuned = base
-    waiting = bool(pairs)
-    if pairs and all(workdir.result(t.hash) is not None for _, t in pairs):
-        tuned, waiting = override(base, {"source_lr": tuned_rate(pairs, workdir)[0]}), False
-    sweep = make_sweep(name, tuned, entries)
-    trials = [m.trial for m in sweep.members]
+    prepared = _prepare(name, *settle(base, entries), workdir)
+    waiting = bool(prepared.pairs) and prepared.tuning is None
+    trials = [m.trial for m in prepared.sweep.members]
     absent = trials if waiting else missing(trials, workdir)
     hashes = [] if waiting else [t.hash for t in trials]
-    todo = sum(workdir.result(t.hash) is None for _, t in pairs)
-    return Preview(name, entries, hashes, todo, make_plan(trials), len(absent))
+    todo = sum(workdir.result(t.hash) is None for _, t in prepared.pairs)
+    return Preview(name, prepared.entries, hashes, todo, make_plan(trials), len(absent))
 
 
 def launch(
@@ -121,37 +116,68 @@ def launch(
       StoreError: if the work directory cannot be used, or a worker dies.
     """
     # Everything is checked before the directory is touched: every trial's config, and one replicate's plan.
-    settled = {name: settle(base, entries, (questions or {}).get(name, "")) for name, entries in sweeps.items()}
-    for name, (own, entries) in settled.items():
-        source_trials(own, entries)
-        members = make_sweep(name, own, entries).members
-        make_plan([m.trial for m in members if m.trial.seed == members[0].trial.seed])
+    prepared = [
+        _prepare(name, *settle(base, entries, (questions or {}).get(name, "")), workdir)
+        for name, entries in sweeps.items()
+    ]
     workdir.write_study(workdir.open(base["name"]))
-    summaries = []
     with Pool(workdir, jobs, config_file) as pool:
-        for name, (own, entries) in settled.items():
-            summaries.append(_one(own, name, entries, workdir, pool, display))
-    return summaries
+        return [_one(sweep, workdir, pool, display) for sweep in prepared]
 
 
-def _one(base: Flat, name: str, entries: list[Changes], workdir: Workdir, pool: Pool, display: Display) -> Summary:
+@dataclasses.dataclass(frozen=True)
+class _Prepared:
+    """A sweep that has been checked.
+
+    Attributes:
+      sweep: the expanded sweep; with the config's own source rate while it is still to be tuned.
+      entries: the changes of each trial.
+      pairs: the trials that tune the source's rate.
+      tuning: what they came to; nothing while they are still to be run, or if there are none.
+    """
+
+    sweep: Sweep
+    entries: list[Changes]
+    pairs: list[tuple[float, Trial]]
+    tuning: dict[str, Any] | None
+
+
+def _prepare(name: str, base: Flat, entries: list[Changes], workdir: Workdir) -> _Prepared:
     pairs = source_trials(base, entries)
-    tuning: dict[str, Any] | None = None
-    if pairs:
-        _run([t for _, t in pairs], workdir, pool, display, f"{name}: tuning the source's learning rate")
-        rate, means = tuned_rate(pairs, workdir)
-        tuning = {"source_lr": rate, "val_loss": {f"{r:g}": v for r, v in means.items()}}
-        base = override(base, {"source_lr": rate})
-        display.say(
-            f"{name}: source_lr = {rate:g}, by mean source validation loss over {len(base['tune.seeds'])} seeds"
-        )
-        if rate in (min(means), max(means)) and len(means) > 1:
-            display.say(f"{name}: warning: source_lr = {rate:g} lies at the edge of its grid; widen tune.source_lr")
+    tuning = None
+    if pairs and not missing([t for _, t in pairs], workdir):
+        base, tuning = _tuned(base, pairs, workdir)
     sweep = make_sweep(name, base, entries)
+    make_plan([m.trial for m in sweep.members if m.trial.seed == sweep.members[0].trial.seed])
+    return _Prepared(sweep, entries, pairs, tuning)
+
+
+def _tuned(base: Flat, pairs: list[tuple[float, Trial]], workdir: Workdir) -> tuple[Flat, dict[str, Any]]:
+    """Return (the base with the source's rate that was best, what the rates came to)."""
+    rate, means = tuned_rate(pairs, workdir)
+    tuning = {"source_lr": rate, "val_loss": {f"{r:g}": v for r, v in means.items()}}
+    return override(base, {"source_lr": rate}), tuning
+
+
+def _one(prepared: _Prepared, workdir: Workdir, pool: Pool, display: Display) -> Summary:
+    sweep, tuning, name = prepared.sweep, prepared.tuning, prepared.sweep.name
+    if prepared.pairs:
+        if tuning is None:
+            trials = [t for _, t in prepared.pairs]
+            _run(trials, workdir, pool, display, f"{name}: tuning the source's learning rate")
+            base, tuning = _tuned(sweep.base, prepared.pairs, workdir)
+            sweep = make_sweep(name, base, prepared.entries)
+        rate, rates = tuning["source_lr"], [r for r, _ in prepared.pairs]
+        seeds = len(sweep.base["tune.seeds"])
+        display.say(f"{name}: source_lr = {rate:g}, by mean source validation loss over {seeds} seeds")
+        if rate in (min(rates), max(rates)) and len(set(rates)) > 1:
+            display.say(f"{name}: warning: source_lr = {rate:g} lies at the edge of its grid; widen tune.source_lr")
     trials = [m.trial for m in sweep.members]
-    plan = make_plan(trials)
-    record(workdir, sweep, tuning, plan)
-    ran = _run(trials, workdir, pool, display, name, plan)
+    ran = 0
+    if missing(trials, workdir) or not recorded(workdir, sweep):
+        plan = make_plan(trials)
+        record(workdir, sweep, tuning, plan)
+        ran = _run(trials, workdir, pool, display, name, plan)
     failed = {t.hash: reason for t in trials if (reason := workdir.failure(t.hash)) is not None}
     return Summary(sweep, len(trials) - ran, ran, failed)
 

@@ -214,6 +214,15 @@ def record(workdir: Workdir, sweep: Sweep, tuning: dict[str, Any] | None, plan: 
     workdir.write_study(study)
 
 
+def recorded(workdir: Workdir, sweep: Sweep) -> bool:
+    """Return whether ``study.json`` holds a sweep as it is, so that there is nothing to write."""
+    known = workdir.open(sweep.study)["sweeps"].get(sweep.name)
+    if not known:
+        return False
+    listed = [{"hash": m.trial.hash, "changes": m.changes} for m in sweep.members]
+    return canonical([known["base"], known["trials"]]) == canonical([sweep.base, listed])
+
+
 def record_run(workdir: Workdir, base: Flat, trial: Trial) -> None:
     """Write a single run into ``study.json``.
 

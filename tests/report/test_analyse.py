@@ -161,9 +161,12 @@ def test_the_edge_of_the_grid_is_told():
     assert (got.cells["linear_probe"][10.0].at_edge, got.cells["linear_probe"][10.0].chosen) == (20, 0.1)
     assert (got.cells["finetune"][20.0].at_edge, got.cells["finetune"][20.0].chosen) == (4, 0.01)
     (told,) = got.warnings
-    assert told.startswith(
-        "linear_probe: the tuned value lies at the upper edge of its grid (0.1) in 15 of 20 replicates"
-    )
+    assert "at the upper edge of its grid (0.1)" in told
+    assert "linear_probe with 10 labels (15 of 20 replicates)" in told
+    assert "finetune" not in told
+    chosen[1, 1] = 0.1
+    (told,) = run(crossed(RATES), chosen=chosen, grid=(0.001, 0.01, 0.1)).warnings
+    assert "linear_probe with 10 and 20 labels (at least 15 of 20 replicates)" in told
     fixed = run(crossed(RATES), chosen=np.full((3, 4, 20), 0.01), grid=(0.01,))
     assert fixed.cells["scratch"][10.0].at_edge == 0
     assert fixed.warnings == ()

@@ -33,7 +33,7 @@ def test_a_gain_and_the_crossing_are_the_answer():
     cell = got.cells["linear_probe"][20.0]
     assert f"{100 * cell.gain:+.1f} points [{100 * cell.gain_low:.1f}, {100 * cell.gain_high:.1f}]" in first
     assert "Harm: " in got.verdict[1]
-    assert "with 100 labels linear_probe is worse than scratch (-" in got.verdict[1]
+    assert "with 100 labels linear_probe is worse than scratch (−" in got.verdict[1]
     assert any(s.startswith("Crossovers shown, with 95 % intervals: ") for s in got.verdict)
     assert got.verdict[-1].startswith("Claims are made at 5 % over the sweep's 8 comparisons with scratch")
 
@@ -48,7 +48,7 @@ def test_gains_at_many_sizes_are_grouped():
 
 def test_only_harm():
     got = told([[0.7, 0.7], [0.6, 0.7]], ["scratch", "finetune"], sizes=(10.0, 20.0))
-    assert got.verdict[0].startswith("Harm: with 10 labels finetune is worse than scratch (-")
+    assert got.verdict[0].startswith("Harm: with 10 labels finetune is worse than scratch (−")
     assert "no regime is shown to beat scratch at any size; best with 10 labels is scratch" in got.verdict[0]
     assert "beats" not in got.verdict[0]
 

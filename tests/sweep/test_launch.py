@@ -10,7 +10,7 @@ from sklearn.metrics import accuracy_score, log_loss
 import mtl
 from mtl import data
 from mtl.config import ConfigError, flatten, load
-from mtl.report.publish import analyses_of, publish_page, publish_tables
+from mtl.report.publish import analyses_of, publish, publish_page, publish_tables
 from mtl.sweep import Hyper, chain, product, sweep, sweeps_of, zipit
 from mtl.sweep.launch import Silent, launch, preview
 from mtl.sweep.store import StoreError, Workdir
@@ -161,6 +161,24 @@ def test_page_and_tables_are_written(study, tmp_path):
     text = publish_page(workdir, analyses, "mtl report").read_text()
     assert "https://" not in text and "http://" not in text.replace("http://www.w3.org", "")
     assert "linear_probe" in text
+
+
+def test_what_is_published_is_written_again_only_if_results_change(study, tmp_path):
+    workdir = copy_of(study[2], tmp_path / "copy")
+    first = publish(workdir, analyses_of(workdir), "test")
+    written = {path: path.stat().st_mtime_ns for path in first}
+    assert first == publish(workdir, analyses_of(workdir), "test")
+    assert written == {path: path.stat().st_mtime_ns for path in first}
+    page, figure = first[-1], first[0]
+    figure.unlink()
+    assert first == publish(workdir, analyses_of(workdir), "test")
+    assert figure.is_file() and page.stat().st_mtime_ns == written[page]
+    digest = workdir.study()["sweeps"]["even"]["trials"][0]["hash"]
+    shutil.rmtree(workdir.trial(digest))
+    changed = Workdir(workdir.path)
+    publish(changed, analyses_of(changed), "test")
+    assert page.stat().st_mtime_ns > written[page]
+    assert first[1].stat().st_mtime_ns > written[first[1]]
 
 
 def test_another_study_is_refused(study):

@@ -1,0 +1,372 @@
+"""What goes wrong in one pack stays there: it is written down and shown, runs again when mended, is never chosen."""
+
+import contextlib
+import json
+import shutil
+
+import flax.linen as nn
+import numpy as np
+import pytest
+
+import mtl
+from mtl import data, models
+from mtl.cli import main
+from mtl.config import ConfigError, default, flatten, override, resolve
+from mtl.data import make_table
+from mtl.report.publish import analyses_of
+from mtl.sweep import product, sweep
+from mtl.sweep.execute import execute
+from mtl.sweep.launch import Silent, launch
+from mtl.sweep.plan import load_table, make_plan
+from mtl.sweep.store import StoreError, Workdir
+from mtl.sweep.workers import total_work
+from mtl.tasks import Task
+
+CAUSE = {"error": None}  # What the fragile model raises where it is traced for training.
+
+
+class Fragile(nn.Module):
+    """A dense layer that cannot be trained while there is a cause, and can be evaluated.
+
+    What is compiled once is not traced again: a test whose trials have another tag has programs of its own.
+    """
+
+    always: bool = False
+    tag: int = 0
+
+    def blocks(self):
+        return ("dense",)
+
+    @nn.compact
+    def __call__(self, x, train):
+        if any(train) and self.always:
+            raise ValueError("always\nin two lines")
+        if any(train) and CAUSE["error"]:
+            raise CAUSE["error"]
+        return nn.relu(nn.Dense(4, name="dense")(x.reshape(x.shape[0], -1)))
+
+
+@pytest.fixture(autouse=True)
+def surroundings(monkeypatch):
+    """The model has a name; commands use no cache that outlives the test, and there is no cause at first."""
+    models.register("fragile")(Fragile)
+    monkeypatch.setenv("MTL_CACHE_DIR", "off")
+    monkeypatch.setitem(CAUSE, "error", None)
+    yield
+    models.MODELS.pop("fragile")
+
+
+BASE = override(
+    flatten(default()),
+    {
+        "name": "failures",
+        "source.total_steps": 4,
+        "target.total_steps": 4,
+        "evaluations": 2,
+        "optimizer.name": "sgd",
+        "data.target_size": 20,
+    },
+)
+FRAGILE = override(BASE, {"model.name": "fragile"})
+REGIMES = ("scratch", "random_probe", "linear_probe")
+ENTRIES = product(sweep("regime", REGIMES), sweep("data.target_size", (20, 50)), sweep("seed", range(2)))
+REASON = "RuntimeError: no such program"
+
+
+class Recorder(Silent):
+    """A display that keeps what its meters are told."""
+
+    def __init__(self):
+        self.begun, self.told = [], []
+
+    @contextlib.contextmanager
+    def meter(self, title, work, trials):
+        self.begun.append((work, trials))
+        yield lambda *event: self.told.append(event)
+
+    @property
+    def totals(self):
+        return tuple(float(total) for total in np.sum(self.told, axis=0))
+
+
+def run(workdir, base=FRAGILE, entries=ENTRIES, display=None):
+    (summary,) = launch(
+        base, {"some": entries}, Workdir(workdir), jobs=0, config_file=None, display=display or Silent()
+    )
+    return summary
+
+
+def by_regime(summary, regime):
+    return [m.trial.hash for m in summary.sweep.members if m.changes["regime"] == regime]
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory):
+    """A study in which whatever trains the backbone cannot be compiled."""
+    path = tmp_path_factory.mktemp("failures") / "work"
+    models.register("fragile")(Fragile)
+    CAUSE["error"] = RuntimeError("no such program\nthat XLA could compile")
+    display = Recorder()
+    summary = run(path, display=display)
+    CAUSE["error"] = None
+    return path, summary, display
+
+
+@pytest.fixture
+def copied(broken, tmp_path):
+    shutil.copytree(broken[0], tmp_path / "work")
+    return tmp_path / "work"
+
+
+def test_a_pack_that_cannot_run_fails_its_trials_and_the_others_finish(broken):
+    path, summary, _ = broken
+    workdir = Workdir(path)
+    assert (summary.ran, summary.reused) == (12, 0)
+    bad = {*by_regime(summary, "scratch"), *by_regime(summary, "linear_probe")}
+    assert summary.failed == dict.fromkeys(bad, REASON)
+    for member in summary.sweep.members:
+        digest = member.trial.hash
+        if digest in bad:
+            # A trial fails by its source phase as by its own.
+            assert workdir.result(digest) is None
+            assert workdir.failure(digest) == REASON
+            written = json.loads((workdir.trial(digest) / "failed.json").read_text())
+            assert written == {"format": 1, "config": member.trial.config, "error": REASON}
+            assert [p.name for p in workdir.trial(digest).iterdir()] == ["failed.json"]
+        else:
+            assert workdir.result(digest)["status"] == "done"
+            assert workdir.failure(digest) is None
+            assert not (workdir.trial(digest) / "failed.json").exists()
+
+
+def test_progress_is_told_of_every_trial_once(broken):
+    _, summary, display = broken
+    plan = make_plan([m.trial for m in summary.sweep.members])
+    assert display.begun == [(total_work(plan), 12)]
+    done = total_work(make_plan([m.trial for m in summary.sweep.members if m.changes["regime"] == "random_probe"]))
+    assert display.totals == (done, 4, 8)
+
+
+def test_status_counts_failures_and_says_why(broken, capsys):
+    assert main(["status", str(broken[0]), "--json"]) == 0
+    counts = json.loads(capsys.readouterr().out)["sweeps"]["some"]
+    assert {k: counts[k] for k in ("trials", "done", "diverged", "failed", "missing")} == {
+        "trials": 12, "done": 4, "diverged": 0, "failed": 8, "missing": 0
+    }  # fmt: skip
+    assert counts["reasons"] == {REASON: 8}
+    assert main(["status", str(broken[0])]) == 0
+    text = capsys.readouterr().out
+    assert "some: 4 done, 8 failed of 12 trials" in text
+    assert f"8 failed: {REASON}" in text
+
+
+def test_results_and_tables_mark_what_failed_and_what_is_missing(broken, copied, capsys):
+    frame = mtl.results(copied).set_index("hash")
+    assert (frame["status"] == "failed").sum() == 8
+    assert set(frame["error"].dropna()) == {REASON}
+    # A trial that nobody has run yet is missing, and has not failed.
+    summary = broken[1]
+    for digest in [m.trial.hash for m in summary.sweep.members if m.changes["regime"] == "linear_probe"][:2]:
+        shutil.rmtree(copied / "trials" / digest)
+    shutil.rmtree(copied / "trials" / by_regime(summary, "random_probe")[0])
+    assert mtl.results(copied)["status"].value_counts().to_dict() == {"failed": 6, "done": 3, "missing": 3}
+    assert main(["table", str(copied), "--kind=result", "--format=json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    texts = {row[0]["text"]: [cell["text"] for cell in row[1:]] for row in found["rows"]}
+    assert texts["scratch"] == ["failed", "failed"]
+    assert texts["linear_probe"] == ["—", "failed"]
+    probe = next(row for row in found["rows"] if row[0]["text"] == "random_probe")
+    assert [cell["note"] for cell in probe[1:]] == ["1/2", ""]
+    counts = {(r["regime"], r["n"]): (r["replicates"], r["missing"], r["failed"]) for r in found["records"]}
+    assert counts["scratch", 20] == (0, 2, 2)
+    assert counts["linear_probe", 20] == (0, 2, 0)
+    assert counts["random_probe", 20] == (1, 1, 0)
+    assert counts["random_probe", 50] == (2, 0, 0)
+    for name in ("console", "markdown", "latex", "html", "csv"):
+        assert main(["table", str(copied), "--kind=result", f"--format={name}"]) == 0
+        assert ("failed" in capsys.readouterr().out) or name == "csv"
+
+
+def test_running_again_runs_what_failed_and_nothing_else(broken, copied):
+    summary, workdir = broken[1], Workdir(copied)
+    kept = {d: (workdir.trial(d) / "result.json").read_bytes() for d in by_regime(summary, "random_probe")}
+    CAUSE["error"] = RuntimeError("another reason")
+    display = Recorder()
+    again = run(copied, display=display)
+    assert (again.ran, again.reused) == (8, 4)
+    assert set(again.failed.values()) == {"RuntimeError: another reason"}
+    assert display.totals == (0, 0, 8)
+    CAUSE["error"] = None
+    display = Recorder()
+    mended = run(copied, display=display)
+    assert (mended.ran, mended.reused, mended.failed) == (8, 4, {})
+    assert display.totals == (display.begun[0][0], 8, 0)
+    assert set(mtl.results(copied)["status"]) == {"done"}
+    assert all(Workdir(copied).failure(m.trial.hash) is None for m in mended.sweep.members)
+    assert {d: (workdir.trial(d) / "result.json").read_bytes() for d in kept} == kept
+    (analysis,) = analyses_of(Workdir(copied))
+    assert analysis.scores.missing.sum() == analysis.scores.failed.sum() == 0
+    final = run(copied)
+    assert (final.ran, final.reused) == (0, 12)
+
+
+CONFIG = """
+from mtl.config import default
+from mtl.sweep import product, sweep
+
+def get_config():
+    c = default()
+    c.name = "failures"
+    c.model.name = "fragile"
+    c.model.options = {"always": True}
+    c.source.total_steps = c.target.total_steps = 4
+    c.evaluations = 2
+    c.optimizer.name = "sgd"
+    c.data.target_size = 20
+    return c
+
+def sweep_some():
+    return product(sweep("regime", ("scratch", "random_probe")), sweep("seed", range(2)))
+"""
+
+
+def test_through_the_command_line_failures_give_exit_code_1_and_a_reason(tmp_path, capsys):
+    (tmp_path / "c.py").write_text(CONFIG)
+    command = [f"--config={tmp_path / 'c.py'}", f"--workdir={tmp_path / 'work'}"]
+    assert main(["sweep", *command, "--jobs=0"]) == 1
+    captured = capsys.readouterr()
+    assert "some: 4 trials run, 0 re-used" in captured.err
+    told = [line for line in captured.err.splitlines() if line.startswith("mtl: trial ")]
+    assert len(told) == 2
+    assert all(line.endswith("failed: ValueError: always") for line in told)
+    assert "failed" in captured.out
+    assert main(["run", *command, "--config.regime=scratch", "--quiet"]) == 1
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "mtl: the trial failed: ValueError: always\n")
+
+
+def test_an_option_of_a_model_that_cannot_be_trained_fails_its_trials_only(tmp_path):
+    tasks = load_table("digits", {}).tasks
+    good, bad = (
+        resolve(override(FRAGILE, {"regime": "scratch", "model.options": {"always": always, "tag": 1}}), tasks)
+        for always in (False, True)
+    )
+    workdir = Workdir(tmp_path / "work")
+    execute(make_plan([bad, good]), workdir)
+    assert workdir.result(good.hash)["status"] == "done"
+    assert workdir.failure(good.hash) is None
+    assert workdir.result(bad.hash) is None
+    assert workdir.failure(bad.hash) == "ValueError: always"
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_data_that_are_not_finite_are_refused_before_anything_is_run(tmp_path, monkeypatch, value):
+    x = np.zeros((100, 4), np.float32)
+    x[7, 2] = value
+    labels = {"even": np.arange(100) % 2, "identity": np.arange(100) % 10}
+    tasks = (Task("identity", "multiclass", num_classes=10), Task("even", "binary"))
+    name = f"holed_{value}"
+    monkeypatch.setitem(data.SOURCES, name, lambda: make_table("holed", x, tasks, labels))
+    work = tmp_path / "work"
+    with pytest.raises(ConfigError, match=rf"^config.data: .*{value} in row 7: inputs must be finite"):
+        run(work, override(BASE, {"data.name": name}))
+    assert not work.exists()
+
+
+# --- diverging ---
+
+MLP = override(BASE, {"model.options": {"hidden": (4,)}, "target.total_steps": 8})
+
+
+def trials(*changes, base=MLP):
+    return [resolve(override(base, c), load_table("digits", {}).tasks) for c in changes]
+
+
+@pytest.fixture(scope="module")
+def diverged(tmp_path_factory):
+    path = tmp_path_factory.mktemp("diverged") / "work"
+    entries = product(sweep("regime", ("scratch", "finetune")), sweep("seed", range(2)), sweep("lr", (1e-2, 1e25)))
+    return path, run(path, MLP, entries)
+
+
+def test_a_diverging_trial_has_a_result_that_says_where(diverged):
+    path, summary = diverged
+    workdir = Workdir(path)
+    assert (summary.ran, summary.failed) == (8, {})
+    for member in summary.sweep.members:
+        result = workdir.result(member.trial.hash)
+        if member.changes["lr"] == 1e-2:
+            assert (result["status"], result["diverged_at"]) == ("done", None)
+            assert np.isfinite(result["val_loss"])
+            continue
+        assert result["status"] == "diverged"
+        assert "test" not in result
+        assert result["diverged_at"]["phase"] == (1 if member.changes["regime"] == "finetune" else 0)
+        assert 1 <= result["diverged_at"]["step"] < 8  # The first loss is log 2, whatever the rate.
+
+
+def test_it_diverges_at_the_first_step_whose_loss_is_not_finite(diverged, tmp_path):
+    path, summary = diverged
+    member = next(m for m in summary.sweep.members if m.changes["lr"] == 1e25 and m.changes["regime"] == "scratch")
+    step = Workdir(path).result(member.trial.hash)["diverged_at"]["step"]
+    # Cut before that step, the trial ends well; cut after it, it has diverged there and stays so.
+    workdir = Workdir(tmp_path / "work")
+    cut = trials(*({**member.changes, "target.total_steps": n} for n in (step, step + 1)))
+    execute(make_plan(cut), workdir)
+    before, after = (workdir.result(t.hash) for t in cut)
+    assert (before["status"], before["diverged_at"]) == ("done", None)
+    assert (after["status"], after["diverged_at"]) == ("diverged", {"phase": 0, "step": step})
+
+
+def test_a_diverged_trial_is_done_and_is_not_run_again(diverged, tmp_path, capsys):
+    shutil.copytree(diverged[0], tmp_path / "work")
+    entries = [m.changes for m in diverged[1].sweep.members]
+    again = run(tmp_path / "work", MLP, entries)
+    assert (again.ran, again.reused, again.failed) == (0, 8, {})
+    assert main(["status", str(tmp_path / "work")]) == 0
+    assert "some: 4 done, 4 diverged of 8 trials" in capsys.readouterr().out
+    frame = mtl.results(tmp_path / "work")
+    assert frame.groupby("lr")["status"].unique().str[0].to_dict() == {1e-2: "done", 1e25: "diverged"}
+    assert frame.loc[frame["status"] == "diverged", "test_accuracy"].isna().all()
+
+
+def test_a_diverged_trial_is_never_chosen(diverged, tmp_path):
+    (analysis,) = analyses_of(Workdir(diverged[0]))
+    assert np.unique(analysis.scores.chosen).tolist() == [1e-2]
+    assert analysis.scores.missing.sum() == 0
+    # Not even where its last validation loss would be the least of all.
+    shutil.copytree(diverged[0], tmp_path / "work")
+    for file in (tmp_path / "work").glob("trials/*/result.json"):
+        result = json.loads(file.read_text())
+        if result["status"] == "diverged":
+            file.write_text(json.dumps(result | {"val_loss": 0.0}))
+    (analysis,) = analyses_of(Workdir(tmp_path / "work"))
+    assert np.unique(analysis.scores.chosen).tolist() == [1e-2]
+
+
+def test_a_cell_of_which_every_candidate_diverged_has_failed(diverged, tmp_path):
+    shutil.copytree(diverged[0], tmp_path / "work")
+    study = json.loads((tmp_path / "work" / "study.json").read_text())
+    kept = [
+        t
+        for t in study["sweeps"]["some"]["trials"]
+        if t["changes"]["lr"] == 1e25 or t["changes"]["regime"] == "scratch"
+    ]
+    study["sweeps"]["some"]["trials"] = kept
+    (tmp_path / "work" / "study.json").write_text(json.dumps(study))
+    (analysis,) = analyses_of(Workdir(tmp_path / "work"))
+    cells = {name: analysis.cells[name][20.0] for name in ("scratch", "finetune")}
+    assert (cells["scratch"].replicates, cells["scratch"].failed) == (2, 0)
+    assert (cells["finetune"].replicates, cells["finetune"].failed) == (0, 2)
+
+
+def test_a_rate_of_the_source_at_which_it_diverges_is_not_taken(tmp_path):
+    base = override(MLP, {"tune.source_lr": (1e-2, 1e25), "tune.seeds": (0, 1)})
+    entries = product(sweep("regime", ("finetune",)), sweep("seed", range(1)))
+    summary = run(tmp_path / "work", base, entries)
+    assert summary.sweep.base["source_lr"] == 1e-2
+    tuning = Workdir(tmp_path / "work").study()["sweeps"]["some"]["tuning"]
+    assert tuning["source_lr"] == 1e-2
+    with pytest.raises(StoreError, match=r"training diverged.* at every rate") as error:
+        run(tmp_path / "none", override(base, {"tune.source_lr": (1e25, 1e26)}), entries)
+    assert "lower config.tune.source_lr" in str(error.value)
