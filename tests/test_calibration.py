@@ -19,6 +19,7 @@ from mtl.sweep.plan import split_of, val_rows_of
 from mtl.sweep.store import Workdir
 from mtl.train import loop
 from mtl.train.dataset import make_data
+from mtl.train.executor import MAP
 from mtl.train.trial import stages_of
 
 pytestmark = pytest.mark.slow
@@ -61,14 +62,14 @@ def right(split_seeds, seeds):
             loop.initial_weights(model, shape, seeds, "map"),
             make_data(table, [split_of(t) for t in trials], [stage.program], val_rows_of(first)),
             evaluations=1,
-            executor="map",
+            executor=MAP,
         )
         assert all(o.diverged_at == -1 for o in outcomes)
         rows = np.flatnonzero(split_of(first).test[first.target])
         unscaled = np.zeros((len(seeds), *shape), np.float32)
         outputs = loop.predict(
             model, first.target, [o.weights for o in outcomes], unscaled, unscaled, table.x[rows],
-            standardize=False, executor="map",
+            standardize=False,
         )  # fmt: skip
         labels = jnp.asarray(table.labels[first.target][rows])
         score = jax.jit(jax.vmap(lambda o, t=task, y=labels: metrics.per_example(t, "accuracy", o, y)))

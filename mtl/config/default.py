@@ -43,10 +43,12 @@ def default() -> Config:
     c.model.name = "mlp"  # A name in mtl.models.MODELS; a config file may register its own.
     c.model.options = Config()  # Passed to the backbone.
     c.model.head_init = "zeros"  # Or "lecun_normal".
+    c.model.dtype = "float32"  # What the backbone computes in; or "bfloat16". Parameters stay in float32.
 
     c.lr = 1e-3  # The regime's own learning rate.
     c.source_lr = 1e-3  # That of source phases.
     c.batch_size = 32  # B rows, drawn with replacement.
+    c.accumulate = 1  # Micro-batches that a batch is split into, where it does not fit into memory.
     c.source = _duration()
     c.target = _duration()
     c.source_sampling = "proportional"  # How the tasks of a source phase mix.
@@ -122,6 +124,8 @@ RANGES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("lr", lambda v: math.isfinite(v) and v > 0, "a finite number above 0"),
     ("source_lr", lambda v: math.isfinite(v) and v > 0, "a finite number above 0"),
     ("batch_size", lambda v: v >= 1, "at least 1"),
+    ("accumulate", lambda v: v >= 1, "at least 1"),
+    ("model.dtype", lambda v: v in ("float32", "bfloat16"), '"float32" or "bfloat16"'),
     ("source_sampling", lambda v: v in _SAMPLINGS, '"per_task", "proportional" or "temperature"'),
     ("joint_sampling", lambda v: v in _SAMPLINGS, '"per_task", "proportional" or "temperature"'),
     ("temperature", lambda v: math.isfinite(v) and v > 0, "a finite number above 0"),

@@ -181,6 +181,10 @@ def check(flat: Flat) -> None:
     for path, accepts, right in RANGES:
         if not accepts(flat[path]):
             raise ConfigError(f"config.{path} = {flat[path]!r}: must be {right}")
+    if flat["batch_size"] % flat["accumulate"]:
+        raise ConfigError(
+            f"config.accumulate = {flat['accumulate']}: must divide batch_size = {flat['batch_size']} evenly"
+        )
     for section in ("source", "target"):
         duration(section, flat)
     for value in flat["tune.source_lr"]:

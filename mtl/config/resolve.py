@@ -97,12 +97,12 @@ class Trial:
     def model(self) -> Model:
         """Build the model; equal trials' models are equal, and the same object while they are remembered."""
         m = self.config["model"]
-        return _model(m["name"], canonical(m["options"]), self.tasks, m["head_init"])
+        return _model(m["name"], canonical(m["options"]), self.tasks, m["head_init"], m["dtype"])
 
 
 @functools.lru_cache(maxsize=64)
-def _model(name: str, options: str, tasks: tuple[Task, ...], head_init: str) -> Model:
-    return build(name, json.loads(options), tasks, head_init)
+def _model(name: str, options: str, tasks: tuple[Task, ...], head_init: str, dtype: str) -> Model:
+    return build(name, json.loads(options), tasks, head_init, dtype)
 
 
 def canonical(value: Any) -> str:
@@ -143,6 +143,7 @@ def resolve(flat: Flat, available: Sequence[Task]) -> Trial:
         "phases": [vars(p) for p in phases],
         "tasks": [vars(t) for t in tasks],
         "evaluations": flat["evaluations"],
+        "accumulate": flat["accumulate"],
         "save_model": flat["save_model"],
         **{section: {last: flat[path] for path, last in fields} for section, fields in _SECTIONS.items()},
         "denominator": flat["loss.denominator"],

@@ -42,7 +42,9 @@ def register(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return decorate
 
 
-def build(name: str, options: Mapping[str, Any], tasks: tuple[Task, ...], head_init: str = "zeros") -> Model:
+def build(
+    name: str, options: Mapping[str, Any], tasks: tuple[Task, ...], head_init: str = "zeros", dtype: str = "float32"
+) -> Model:
     """Return the model of that name with a head for each task.
 
     Raises:
@@ -60,4 +62,4 @@ def build(name: str, options: Mapping[str, Any], tasks: tuple[Task, ...], head_i
     if head_init not in ("zeros", "lecun_normal"):
         raise ValueError(f'model.head_init = "{head_init}": {suggest(head_init, ("zeros", "lecun_normal"))}')
     hashable = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
-    return Model(MODELS[name](**hashable), tasks, head_init)  # type: ignore[arg-type]
+    return Model(MODELS[name](**hashable), tasks, head_init, dtype)  # type: ignore[arg-type]

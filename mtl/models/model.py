@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mtl.tasks import Task
@@ -44,11 +45,14 @@ class Model:
       backbone: a Linen module, see ``Backbone``.
       tasks: the tasks that have a head.
       head_init: ``zeros`` or ``lecun_normal`` for the heads' kernels; biases begin at zero.
+      dtype: what the backbone computes in, ``float32`` or ``bfloat16``. Parameters, their gradients, batch statistics
+        and heads stay in float32 (mixed precision, Micikevicius et al. 2018, arXiv:1710.03740).
     """
 
     backbone: Any
     tasks: tuple[Task, ...]
     head_init: Literal["zeros", "lecun_normal"] = "zeros"
+    dtype: Literal["float32", "bfloat16"] = "float32"
 
     @property
     def blocks(self) -> tuple[str, ...]:
@@ -98,11 +102,21 @@ class Model:
         """
         modes = (train,) * len(self.blocks) if isinstance(train, bool) else train
         features, state = self._features(params["backbone"], state, x, modes, rng)
+        return self.heads(params, features, tasks), state
+
+    def features(self, params: PyTree, state: PyTree, x: Float[Array, batch * shape]) -> Float[Array, "batch features"]:
+        """Return the backbone's features in eval mode: what ``heads`` takes."""
+        return self._features(params["backbone"], state, x, (False,) * len(self.blocks), None)[0]
+
+    def heads(
+        self, params: PyTree, features: Float[Array, "batch features"], tasks: tuple[str, ...] | None = None
+    ) -> dict[str, Float[Array, "batch outputs"]]:
+        """Return {task: outputs} of the heads alone."""
         names = tuple(t.name for t in self.tasks) if tasks is None else tasks
-        outputs: dict[str, Any] = {
-            n: self._head(self.task(n)).apply({"params": params["heads"][n]}, features) for n in names
-        }
-        return outputs, state
+        outputs: dict[str, Any] = {}
+        for n in names:
+            outputs[n] = self._head(self.task(n)).apply({"params": params["heads"][n]}, features)
+        return outputs
 
     def _head(self, task: Task) -> nn.Dense:
         init = nn.initializers.zeros if self.head_init == "zeros" else nn.initializers.lecun_normal()
@@ -112,7 +126,12 @@ class Model:
         self, params: PyTree, state: PyTree, x: Array, train: tuple[bool, ...], rng: Array | None
     ) -> tuple[Array, PyTree]:
         rngs = None if rng is None else {"dropout": rng}
+        if self.dtype == "bfloat16":
+            params, x = jax.tree.map(lambda a: a.astype(jnp.bfloat16), (params, x))
         if not (state and any(train)):
-            return self.backbone.apply({"params": params, **state}, x, train, rngs=rngs), state
-        features, new = self.backbone.apply({"params": params, **state}, x, train, rngs=rngs, mutable=list(state))
-        return features, dict(new)
+            features = self.backbone.apply({"params": params, **state}, x, train, rngs=rngs)
+        else:
+            features, new = self.backbone.apply({"params": params, **state}, x, train, rngs=rngs, mutable=list(state))
+            state = dict(new)
+        # Heads and losses in full precision: they are a small part of the work and where rounding shows.
+        return features.astype(jnp.float32) if self.dtype == "bfloat16" else features, state

@@ -21,8 +21,10 @@ from mtl.params import merge
 from mtl.sweep.plan import Node, Plan, split_key, split_of, table_of, val_rows_of
 from mtl.sweep.store import FORMAT, Workdir, code_version, now
 from mtl.tasks import METRICS, Task
-from mtl.train import loop, pack
+from mtl.train import loop
 from mtl.train.dataset import make_data, statistics
+from mtl.train.executor import Executor, executor_for
+from mtl.train.flops import flops_per_step, flops_to_cache
 from mtl.train.phase import Weights
 from mtl.train.program import Program
 from mtl.train.trial import freshen
@@ -53,17 +55,27 @@ def _work_per_step(program: Program) -> int:
     return program.rows * (3 if any(p.startswith("backbone/") for p in program.trainable) else 1)
 
 
-def execute(plan: Plan, workdir: Workdir, *, reverse: bool = False, progress: Progress = lambda *_: None) -> None:
+def execute(
+    plan: Plan,
+    workdir: Workdir,
+    *,
+    executor: Executor | None = None,
+    reverse: bool = False,
+    progress: Progress = lambda *_: None,
+    say: Callable[[str], None] = lambda text: None,
+) -> None:
     """Train every phase of a plan that is not there yet, and write every trial's result.
 
     Args:
       plan: the trials that are missing.
       workdir: where results and shared phases are kept.
+      executor: how packs run; by default what suits the backend.
       reverse: take programs in reverse order, so that two processes with a common cache do not compile the same
         program at the same time.
       progress: told of work done after every chunk.
+      say: told what a user should know.
     """
-    executor = pack.executor_for(jax.default_backend())
+    executor = executor or executor_for(jax.default_backend(), jax.local_device_count())
     done: dict[str, Done] = {}
     failed: dict[str, str] = {}
     for key in plan.nodes:
@@ -85,7 +97,7 @@ def execute(plan: Plan, workdir: Workdir, *, reverse: bool = False, progress: Pr
                 waiting.pop(key)
             break
         try:
-            outcomes = _train(nodes, done, executor, progress)
+            outcomes = _train(nodes, plan, done, workdir, executor, progress, say)
         except (RuntimeError, ValueError, FloatingPointError, MemoryError) as error:
             # XLA reports what it cannot compile or allocate as RuntimeError: the other packs can still run.
             message = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
@@ -144,13 +156,21 @@ def _next_pack(waiting: dict[str, Node], done: dict[str, Done], reverse: bool) -
     return best[1] if best is not None else []
 
 
-def _train(nodes: list[Node], done: dict[str, Done], executor: pack.Executor, progress: Progress) -> dict[str, Done]:
+def _train(
+    nodes: list[Node],
+    plan: Plan,
+    done: dict[str, Done],
+    workdir: Workdir,
+    executor: Executor,
+    progress: Progress,
+    say: Callable[[str], None],
+) -> dict[str, Done]:
     """Train a pack and return its outcomes by key."""
     first = nodes[0]
     table = table_of(first.trial)
     shape = tuple(table.x.shape[1:])
     program = first.stage.program
-    per_step = pack.flops_per_step(program, shape)
+    per_step = flops_per_step(program, shape)
     order: dict[str, int] = {}
     for node in nodes:
         order.setdefault(split_key(node.trial), len(order))
@@ -168,6 +188,13 @@ def _train(nodes: list[Node], done: dict[str, Done], executor: pack.Executor, pr
             begin.append(freshen(_loaded(node.trial, own), own, node.stage.fresh))
         else:
             begin.append(freshen(done[node.parent].weights, own, node.stage.fresh))
+    program_key = plan.program_key(first.key)
+    width = workdir.width(program_key, str(executor)) if executor.kind == "vmap" else None
+
+    def halved(width: int, needed: int, limit: int) -> None:
+        gib = 2**30
+        say(f"a pack {width} wide needs {needed / gib:.2f} GiB and there are {limit / gib:.2f}: halved to {width // 2}")
+
     outcomes = loop.run_phase(
         [n.trial.seed for n in nodes],
         [n.stage for n in nodes],
@@ -176,10 +203,15 @@ def _train(nodes: list[Node], done: dict[str, Done], executor: pack.Executor, pr
         arrays,
         evaluations=first.trial.config["evaluations"],
         executor=executor,
+        width=width,
         on_steps=lambda steps: progress(float(steps * _work_per_step(program)), 0, 0),
+        on_width=halved,
     )
+    if executor.kind == "vmap" and width is None:
+        workdir.keep_width(program_key, str(executor), outcomes[0].width)
     found = {}
     for node, outcome in zip(nodes, outcomes, strict=True):
+        rows = np.any(np.stack([splits[order[split_key(node.trial)]].train[t] for t in program.tasks]), axis=0)
         about = {
             "tasks": list(program.tasks),
             "lr": node.stage.lr,
@@ -189,20 +221,18 @@ def _train(nodes: list[Node], done: dict[str, Done], executor: pack.Executor, pr
             "val_loss": outcome.val_loss,
             "diverged_at": outcome.diverged_at,
             "examples": node.stage.steps * program.rows,
-            "flops": node.stage.steps * per_step,
+            "flops": node.stage.steps * per_step + flops_to_cache(program, shape, int(rows.sum())),
             "seconds": outcome.seconds,
             "source_only": node.source_only,
             "key": node.key,
-            "width": pack.width_for(len(nodes)),
+            "width": outcome.width,
         }
         found[node.key] = Done(outcome.weights, about)
     return found
 
 
 @functools.lru_cache(maxsize=8)
-def _initial(
-    model: Model, shape: tuple[int, ...], seeds: tuple[int, ...], executor: pack.Executor
-) -> dict[int, Weights]:
+def _initial(model: Model, shape: tuple[int, ...], seeds: tuple[int, ...], executor: Executor) -> dict[int, Weights]:
     return dict(zip(seeds, loop.initial_weights(model, shape, seeds, executor), strict=True))
 
 
@@ -247,7 +277,7 @@ def _conclude(
     plan: Plan,
     done: dict[str, Done],
     workdir: Workdir,
-    executor: pack.Executor,
+    executor: Executor,
     progress: Progress,
 ) -> None:
     """Test the trials that have ended, once, and write their results."""
@@ -276,14 +306,13 @@ def _conclude(
             np.stack(scale),
             table.x[rows],
             standardize=normalize == "standardize",
-            executor=executor,
         )
         labels = table.labels[target][rows]
         task = model.task(target)
         names = METRICS[task.kind]
         values = _tested(task, names, outputs, labels)
         for i, (digest, trial, chain) in enumerate(zip(members, trials, chains, strict=True)):
-            result = _result(trial, [d.about for d in chain], table.sha256, executor)
+            result = _result(trial, [d.about for d in chain], table.sha256, str(executor))
             if result["status"] == "done":
                 result["test"] = {n: float(v) for n, v in zip(names, values[i], strict=True)}
             normalization = {"shift": shift[i], "scale": scale[i]} if normalize == "standardize" else {}
@@ -297,12 +326,12 @@ def _write_untested(
     trials: Sequence[Trial],
     chains: Sequence[Sequence[Done]],
     workdir: Workdir,
-    executor: pack.Executor,
+    executor: Executor,
     progress: Progress,
 ) -> None:
     """Write the results of trials that never see the target's labels: the test set is not for them."""
     for trial, chain in zip(trials, chains, strict=True):
-        result = _result(trial, [d.about for d in chain], table_of(trial).sha256, executor)
+        result = _result(trial, [d.about for d in chain], table_of(trial).sha256, str(executor))
         _save_model(workdir, trial, chain[-1].weights, {})
         workdir.write_result(trial.hash, clean(result))
     progress(0.0, len(trials), 0)

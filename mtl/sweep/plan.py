@@ -73,6 +73,14 @@ class Plan:
         """Return the number of distinct training programs to compile."""
         return len({n.stage.program for n in self.nodes.values()})
 
+    def program_key(self, key: str) -> str:
+        """Return what identifies a phase's program in a work directory, whatever process looks."""
+        node = self.nodes[key]
+        c, p = node.trial.config, node.stage.program
+        static = [c["model"], c["tasks"], c["optimizer"], c["denominator"], c["accumulate"], p.tasks, p.trainable]
+        static += [p.batch, p.sampling, p.temperature, p.trunk_mode, p.select, p.standardize, p.cached]
+        return hashlib.sha256(canonical(static).encode()).hexdigest()[:16]
+
     def saved(self, key: str) -> bool:
         """Return whether a phase is kept on disk: a source phase, or one that several trials rest on."""
         return self.nodes[key].source_only or len(self.users[key]) > 1
@@ -234,6 +242,9 @@ def _address(trial: Trial, depth: int, data_sha256: str) -> str:
         "data_sha256": data_sha256,
         "code": code_version(),
         "init": [c["init"], _init_sha256(c["init"]["path"]) if c["init"]["path"] else ""],
-        **{k: c[k] for k in ("seed", "tasks", "evaluations", "model", "optimizer", "denominator", "format")},
+        **{
+            k: c[k]
+            for k in ("seed", "tasks", "evaluations", "accumulate", "model", "optimizer", "denominator", "format")
+        },
     }
     return hashlib.sha256(canonical(content).encode()).hexdigest()[:24]

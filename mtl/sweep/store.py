@@ -152,6 +152,22 @@ class Workdir:
         except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
             raise StoreError(f"{file} cannot be read: {error}") from None
 
+    def width(self, program: str, executor: str) -> int | None:
+        """Return the width that a program's packs have in this directory; nothing if it has not run yet.
+
+        Side by side, a lane's bits depend on how many there are: what is missing of a pack must run at its width.
+        """
+        file = self.path / "packs" / f"{program}.json"
+        if not file.is_file():
+            return None
+        return {str(k): int(v) for k, v in self._json(file)["widths"].items()}.get(executor)
+
+    def keep_width(self, program: str, executor: str, width: int) -> None:
+        """Write the width of a program's packs."""
+        file = self.path / "packs" / f"{program}.json"
+        known = self._json(file)["widths"] if file.is_file() else {}
+        write_atomically(file, canonical({"format": FORMAT, "widths": known | {executor: width}}).encode())
+
     @staticmethod
     def _json(file: Path) -> dict[str, Any]:
         try:

@@ -13,7 +13,7 @@ from mtl.config import Trial
 from mtl.models import Model
 from mtl.sweep.store import FORMAT
 from mtl.tasks import suggest
-from mtl.train import loop, pack
+from mtl.train import loop
 from mtl.train.phase import Weights
 
 
@@ -62,7 +62,6 @@ class Trained:
                 ones if self.scale is None else self.scale[None],
                 x,
                 standardize=self.shift is not None,
-                executor=pack.executor_for(jax.default_backend()),
             )[0]
         except (TypeError, ValueError) as error:
             raise ValueError(f"x of shape {x.shape} does not suit the model: {error}") from None

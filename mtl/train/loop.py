@@ -12,9 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from mtl.models import Model
-from mtl.params import combine
+from mtl.params import combine, path_of
+from mtl.train import executor as executors
 from mtl.train import pack, phase
-from mtl.train.phase import Weights
+from mtl.train.executor import LANES, OWN, WHOLE, Executor
+from mtl.train.phase import Moving, Weights
 from mtl.train.program import Data, Lane, Program
 from mtl.train.trial import Stage, boundaries, make_lane
 
@@ -35,6 +37,7 @@ class Outcome:
       val_loss: per task of the phase, [evaluations]; NaN where the task has no validation label.
       diverged_at: first step whose loss was not finite, or −1.
       seconds: its share of the pack's training time, compilation excluded.
+      width: the compiled width of its pack.
     """
 
     weights: Weights
@@ -43,17 +46,45 @@ class Outcome:
     val_loss: dict[str, list[float]]
     diverged_at: int
     seconds: float
+    width: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Snapshot:
+    """A pack in the middle of a phase: all that is needed to go on.
+
+    Attributes:
+      moving: what changes while a phase runs, {path: array}.
+      at: steps done.
+      train, val: losses at the evaluations so far, [lanes] and [lanes, tasks] each.
+      spent: seconds of training.
+    """
+
+    moving: dict[str, np.ndarray]
+    at: int
+    train: list[np.ndarray]
+    val: list[np.ndarray]
+    spent: float
 
 
 class Stopped(Exception):
     """Raised between chunks when the caller asked to stop."""
 
 
-def initial_weights(
-    model: Model, shape: tuple[int, ...], seeds: Sequence[int], executor: pack.Executor
-) -> list[Weights]:
+class Guard:
+    """What keeps a pack safe while it runs; this one does nothing."""
+
+    def restore(self) -> Snapshot | None:
+        """Return where the pack was when it was interrupted, if it was."""
+        return None
+
+    def boundary(self, take: Callable[[], Snapshot]) -> None:
+        """Keep a snapshot if one is due; called between chunks, and may raise ``Stopped``."""
+
+
+def initial_weights(model: Model, shape: tuple[int, ...], seeds: Sequence[int], executor: Executor) -> list[Weights]:
     """Return the initial weights of each seed (NumPy arrays)."""
-    width = pack.width_for(len(seeds))
+    width = executors.width_for(executor, len(seeds))
     fn = pack.init_fn(model, shape, executor)
     found: list[Weights] = []
     for begin in range(0, len(seeds), width):
@@ -71,8 +102,11 @@ def run_phase(
     data: Data,
     *,
     evaluations: int,
-    executor: pack.Executor,
+    executor: Executor,
+    width: int | None = None,
     on_steps: Callable[[int], None] = lambda steps: None,
+    on_width: Callable[[int, int, int], None] = lambda width, needed, limit: None,
+    guard_of: Callable[[slice], Guard] = lambda part: Guard(),
     chunk_seconds: float = CHUNK_SECONDS,
 ) -> list[Outcome]:
     """Run one phase of many lanes: all have the same program and the same number of steps.
@@ -84,21 +118,65 @@ def run_phase(
       data: the stacked data.
       evaluations: validations a phase.
       executor: how the pack is run.
+      width: the compiled width; by default what suits so many lanes, halved until it fits into memory.
       on_steps: called after every chunk with the lane-steps done in it; may raise to stop.
+      on_width: told (width that did not fit, bytes needed, bytes there are) before it is halved.
+      guard_of: the guard of the pack of these lanes.
       chunk_seconds: see above.
+
+    Raises:
+      ExecutorError: if even the least width does not fit into memory, or the mesh does not divide the batch.
     """
     program, steps = stages[0].program, stages[0].steps
     if any(s.program != program or s.steps != steps for s in stages):
         raise ValueError("a pack's lanes must share their program and their steps")
-    width = pack.width_for(len(seeds))
+    if program.batch % (executor.data * program.accumulate):
+        raise executors.ExecutorError(
+            f"config.batch_size = {program.batch}: must be a multiple of {executor.data} devices along data times "
+            f"accumulate = {program.accumulate}"
+        )
+    chosen = executors.width_for(executor, len(seeds)) if width is None else width
+    data = place(executor, data, WHOLE)
+    if width is None:
+        chosen = _fitting(program, chosen, make_lane(seeds, stages, splits), weights[0], data, executor, on_width)
     outcomes: list[Outcome] = []
-    for first in range(0, len(seeds), width):
-        part = slice(first, first + width)
+    for first in range(0, len(seeds), chosen):
+        part = slice(first, min(first + chosen, len(seeds)))
+        lanes = make_lane(seeds[part], stages[part], splits[part])
         outcomes += _run_group(
-            program, steps, width, make_lane(seeds[part], stages[part], splits[part]), list(weights[part]), data,
-            evaluations, executor, on_steps, chunk_seconds,
+            program, steps, chosen, lanes, weights[part], data, evaluations, executor, on_steps, guard_of(part),
+            chunk_seconds,
         )  # fmt: skip
     return outcomes
+
+
+def _fitting(
+    program: Program,
+    width: int,
+    lanes: Lane,
+    weights: Weights,
+    data: Data,
+    executor: Executor,
+    on_width: Callable[[int, int, int], None],
+) -> int:
+    """Return the largest width, halved from the one given, whose call fits into memory by XLA's own analysis."""
+    limit, least = executors.memory_limit(), executors.width_for(executor, 1)
+    while True:
+        lanes_, stacked = _stacked(lanes, width), _stacked(jax.tree.map(lambda a: np.asarray(a)[None], weights), width)
+        moving, frozen = jax.eval_shape(pack.start_fn(program, executor), stacked)
+        fixed = jax.eval_shape(pack.fix(program, executor), jnp.int32(1), lanes_.split, stacked, frozen, data)
+        at = jax.ShapeDtypeStruct((), jnp.int32)
+        needed = pack.advance_fn(program, executor).memory(at, lanes_, moving, fixed, data, at, at)
+        if needed <= limit:
+            return width
+        if width <= least:
+            raise executors.ExecutorError(
+                f"a phase of {len(program.tasks)} task(s) with batch_size = {program.batch} needs "
+                f"{needed / 2**20:,.0f} MiB of memory, and there are {limit / 2**20:,.0f} MiB: lower batch_size, "
+                "or set accumulate"
+            )
+        on_width(width, needed, limit)
+        width = max(least, width // 2)
 
 
 def _run_group(
@@ -106,50 +184,77 @@ def _run_group(
     steps: int,
     width: int,
     lanes: Lane,
-    weights: list[Weights],
+    weights: Sequence[Weights],
     data: Data,
     evaluations: int,
-    executor: pack.Executor,
+    executor: Executor,
     on_steps: Callable[[int], None],
+    guard: Guard,
     chunk_seconds: float,
 ) -> list[Outcome]:
     count = len(weights)
-    lanes = jax.tree.map(lambda a: _pad(a, width), lanes)
-    stacked = jax.tree.map(lambda *leaves: _pad(np.stack(leaves), width), *weights)
-    moving, frozen = pack.start_fn(program)(stacked)
+    lanes = place(executor, _stacked(lanes, width), LANES)
+    whole = jax.tree.map(lambda *leaves: _pad(np.stack(leaves), width), *weights)
+    moving, frozen = pack.start_fn(program, executor)(whole)
+    kept = guard.restore()
+    if kept is not None:
+        moving = _filled(moving, kept.moving)
     # What moves is donated, so every leaf needs a buffer of its own (the best state begins as the first one).
-    moving = jax.tree.map(np.array, moving)
+    lies = Moving(LANES, OWN, LANES, LANES, OWN, OWN)
+    moving = place(executor, jax.tree.map(np.array, moving), lies)
+    frozen, stacked = place(executor, (frozen, whole), LANES)
+    lane_count = place(executor, np.int32(count), WHOLE)
+    fixed = pack.fix_fn(program, executor)(lane_count, lanes.split, stacked, frozen, data)
     advance = pack.advance_fn(program, executor)
     evaluate = pack.evaluate_fn(program.model, program.tasks, program.standardize, executor)
-    lane_count, at, spent = jnp.int32(count), 0, 0.0
+
+    def forward(moving: Moving, begin: int, end: int) -> Moving:
+        bounds = (place(executor, np.int32(b), WHOLE) for b in (begin, end))
+        moving = advance(lane_count, lanes, moving, fixed, data, *bounds)
+        jax.block_until_ready(moving)
+        return moving
+
     # Compiling with empty bounds keeps it out of the seconds that a trial is charged.
-    moving = advance(lane_count, lanes, moving, frozen, data, jnp.int32(0), jnp.int32(0))
-    jax.block_until_ready(moving)
-    ends, chunk = boundaries(steps, evaluations), 8
-    train, val = [], []
-    for end in ends:
-        since = at
+    moving = forward(moving, 0, 0)
+    ends, chunk, at, spent, since = boundaries(steps, evaluations), 8, 0, 0.0, 0
+    train: list[np.ndarray] = []
+    val: list[np.ndarray] = []
+    if kept is not None:
+        at, spent, train, val = kept.at, kept.spent, list(kept.train), list(kept.val)
+        on_steps(at * count)
+
+    def take() -> Snapshot:
+        return Snapshot({path_of(p): a for p, a in _leaves(moving)}, at, train, val, spent)
+
+    for end in ends[len(train) :]:
+        since = ends[len(train) - 1] if train else 0
         while at < end:
             stop = min(end, at + chunk)
             begun = time.perf_counter()
-            moving = advance(lane_count, lanes, moving, frozen, data, jnp.int32(at), jnp.int32(stop))
-            jax.block_until_ready(moving)
+            moving = forward(moving, at, stop)
             took = time.perf_counter() - begun
             spent += took
             chunk = max(1, min(8 * chunk, int((stop - at) * chunk_seconds / max(took, 1e-6))))
             on_steps((stop - at) * count)
             at = stop
-        train.append(np.asarray(moving.loss_sum)[:count] / (end - since))
-        now = Weights(combine(moving.trainable, frozen), moving.state)
-        found = evaluate(lane_count, lanes.split, now, data)
-        val.append(np.asarray(found)[:count])
-        del now
+            if at < end:
+                guard.boundary(take)
+        merged = moving if executor.data == 1 else pack.merge_fn(executor)(moving)
+        train.append(fetch(merged.loss_sum)[:count] / (end - since))
+        now = Weights(combine(merged.trainable, frozen), merged.state)
+        found = evaluate(lane_count, lanes.split, place(executor, now, LANES), data)
+        val.append(fetch(found)[:count])
+        del now, merged
         if program.select == "best":
-            moving = pack.note_fn(program)(moving, found)
+            moving = pack.note_fn(program, executor)(moving, found)
         else:  # All there is to note: the sum of losses begins anew.
-            moving = dataclasses.replace(moving, loss_sum=jnp.zeros(width))
-    finished = _unstack(phase.finish(program, moving, frozen), count)
-    diverged = np.asarray(moving.diverged_at)
+            zeros = np.zeros(moving.loss_sum.shape, np.float32)
+            moving = dataclasses.replace(moving, loss_sum=place(executor, zeros, OWN))
+        moving = place(executor, moving, lies)
+        guard.boundary(take)
+    merged = moving if executor.data == 1 else pack.merge_fn(executor)(moving)
+    finished = _unstack(phase.finish(program, merged, frozen), count)
+    diverged = fetch(merged.diverged_at)
     return [
         Outcome(
             weights=w,
@@ -158,9 +263,59 @@ def _run_group(
             val_loss={name: [float(v[i, k]) for v in val] for k, name in enumerate(program.tasks)},
             diverged_at=int(diverged[i]),
             seconds=spent / count,
+            width=width,
         )
         for i, w in enumerate(finished)
     ]
+
+
+def _leaves(tree: PyTree) -> list[tuple[Any, np.ndarray]]:
+    return [(p, fetch(a)) for p, a in jax.tree_util.tree_leaves_with_path(tree)]
+
+
+def _filled(template: PyTree, found: dict[str, np.ndarray]) -> PyTree:
+    """Return a tree of the template's structure with the arrays found for its paths."""
+    return jax.tree_util.tree_map_with_path(lambda p, _: found[path_of(p)], template)
+
+
+def place(executor: Executor, tree: PyTree, lies: PyTree) -> PyTree:
+    """Return a tree's arrays on the executor's mesh; as they are where there is one device.
+
+    Every process of several has the same values, and puts its own devices' part of them there.
+
+    Args:
+      executor: how packs run.
+      tree: arrays of NumPy or JAX.
+      lies: how they lie on the mesh, a prefix of the tree.
+    """
+    if executor.devices == 1:
+        return tree
+
+    def put(spec: Any, part: PyTree) -> PyTree:
+        sharding = jax.sharding.NamedSharding(executor.mesh, spec)
+
+        def one(a: Any) -> jax.Array:
+            if isinstance(a, jax.Array) and a.sharding == sharding:
+                return a
+            host = fetch(a)
+            return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+        return jax.tree.map(one, part)
+
+    return jax.tree.map(put, lies, tree, is_leaf=lambda x: isinstance(x, jax.sharding.PartitionSpec))
+
+
+def fetch(a: Any) -> np.ndarray:
+    """Return an array on the host, from whatever processes have parts of it."""
+    if isinstance(a, jax.Array) and not (a.is_fully_addressable or a.is_fully_replicated):
+        from jax.experimental import multihost_utils
+
+        return np.asarray(multihost_utils.process_allgather(a, tiled=True))
+    return np.asarray(a)
+
+
+#: Predictions are made for at most so many inputs at a time.
+PREDICTION_ROWS = 1024
 
 
 def predict(
@@ -172,9 +327,8 @@ def predict(
     x: np.ndarray,
     *,
     standardize: bool,
-    executor: pack.Executor,
 ) -> np.ndarray:
-    """Return the outputs of a task's head for inputs x, one set of weights after the other.
+    """Return the outputs of a task's head for inputs x, one set of weights after the other, on one device.
 
     Args:
       model: the model.
@@ -183,20 +337,25 @@ def predict(
       shift, scale: what each lane's inputs are standardised with, [lanes, …].
       x: inputs [n, …].
       standardize: whether they are.
-      executor: how the lanes are run.
 
     Returns:
       Outputs [lanes, n, task outputs].
     """
-    width = pack.width_for(len(weights))
-    fn = pack.predict_fn(model, task, standardize, executor)
+    width = executors.width_for(executors.MAP, len(weights))
+    fn = pack.predict_fn(model, task, standardize)
+    blocks = [x[i : i + PREDICTION_ROWS] for i in range(0, len(x), PREDICTION_ROWS)] or [x]
     found = []
     for first in range(0, len(weights), width):
         part = slice(first, first + width)
         count = len(weights[part])
         stacked = jax.tree.map(lambda *leaves: _pad(np.stack(leaves), width), *weights[part])
-        out = fn(jnp.int32(count), stacked, _pad(shift[part], width), _pad(scale[part], width), jnp.asarray(x))
-        found.append(np.asarray(out)[:count])
+        shifts, scales = _pad(shift[part], width), _pad(scale[part], width)
+        outputs = []
+        for block in blocks:
+            rows = _pad(block, PREDICTION_ROWS) if len(blocks) > 1 else block
+            out = np.asarray(fn(jnp.int32(count), stacked, shifts, scales, jnp.asarray(rows)))
+            outputs.append(out[:count, : len(block)])
+        found.append(np.concatenate(outputs, axis=1))
     return np.concatenate(found)
 
 
@@ -208,5 +367,10 @@ def _pad(a: Any, width: int) -> np.ndarray:
 
 def _unstack(tree: PyTree, count: int) -> list[Any]:
     """Return the first ``count`` entries along the leading axis, as trees of NumPy arrays."""
-    host = jax.tree.map(np.asarray, tree)
+    host = jax.tree.map(fetch, tree)
     return [jax.tree.map(lambda a, i=i: a[i].copy(), host) for i in range(count)]
+
+
+def _stacked(tree: PyTree, width: int) -> PyTree:
+    """Return a tree of stacked arrays padded to a width."""
+    return jax.tree.map(lambda a: _pad(a, width), tree)

@@ -1,4 +1,4 @@
-"""A phase, as pure functions: start, advance, evaluate, note, finish."""
+"""A phase, as pure functions: start, fix, advance, evaluate, note, finish."""
 
 from __future__ import annotations
 
@@ -7,18 +7,21 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from mtl import losses
 from mtl import params as paths
 from mtl.models import Model
 from mtl.tasks import Task
 from mtl.train import optimizer
-from mtl.train.program import Data, Lane, Numbers, Program, inputs, pool_name
-from mtl.train.sampling import make_sampler
-from mtl.train.step import update
+from mtl.train.program import Data, Fixed, Lane, Numbers, Program, inputs, pool_name
+from mtl.train.sampling import Batch, Draw, gather, make_sampler
+from mtl.train.step import DATA_AXIS, update
 
 PyTree = Any
+
+#: Validation runs in blocks of at most so many rows, so that a large set takes no more memory than a batch.
+EVALUATION_ROWS = 512
 
 
 @jax.tree_util.register_dataclass
@@ -67,10 +70,47 @@ def start(program: Program, weights: Weights) -> tuple[Moving, PyTree]:
     return Moving(trainable, weights.state, slots, best, jnp.float32(0), jnp.int32(-1)), frozen
 
 
+def fix(program: Program, split: Array, weights: Weights, frozen: PyTree, data: Data) -> Fixed:
+    """Return what does not change while a phase runs; here a frozen trunk's features are computed, once.
+
+    They are computed in blocks of as many rows as a training batch has, so that a row's features do not depend on
+    how many others there are.
+
+    Args:
+      program: the phase.
+      split: which of the stacked splits.
+      weights: all parameters and batch statistics at the phase's start.
+      frozen: the parameters that do not move.
+      data: the stacked data.
+    """
+    if not program.cached:
+        return Fixed(frozen)
+    own = data.of(split)
+    pool, size = own.train_rows[pool_name(program.tasks)], program.rows
+    most = pool.rows.shape[0]
+
+    def features(rows: Array) -> Array:
+        return program.model.features(weights.params, weights.state, inputs(program.standardize, own, rows))
+
+    shape = jax.eval_shape(features, jnp.zeros((size,), jnp.int32))
+    blocks = -(-most // size)
+
+    def block(i: Array, held: Array) -> Array:
+        rows = jnp.take(pool.rows, i * size + jnp.arange(size), mode="clip")
+        return jax.lax.dynamic_update_slice_in_dim(held, features(rows), i * size, axis=0)
+
+    empty = jnp.zeros((blocks * size, *shape.shape[1:]), shape.dtype)
+    needed = (pool.count + size - 1) // size
+    found = jax.lax.fori_loop(0, needed, block, empty)
+    at = jnp.where(jnp.arange(most) < pool.count, pool.rows, data.x.shape[0])  # Padding is dropped, out of range.
+    place = jnp.zeros((data.x.shape[0],), jnp.int32).at[at].set(jnp.arange(most, dtype=jnp.int32), mode="drop")
+    return Fixed(frozen, found, place)
+
+
 def advance(
-    program: Program, lane: Lane, moving: Moving, frozen: PyTree, data: Data, begin: Array, end: Array
+    program: Program, lane: Lane, moving: Moving, fixed: Fixed, data: Data, begin: Array, end: Array, shards: int = 1
 ) -> Moving:
-    """Return the phase after the steps [begin, min(end, lane.steps)).
+    """Return the phase after the steps [begin, end).
 
     The loop's bounds are data: the same executable runs a whole phase or any chunk of it, so where it is cut cannot
     change a bit.
@@ -79,26 +119,36 @@ def advance(
       program: the phase.
       lane: the trial's numbers.
       moving: as ``start`` or an earlier call returned it.
-      frozen: as ``start`` returned it.
+      fixed: as ``fix`` returned it.
       data: the stacked data; the lane says which split is its own.
-      begin, end: steps, int32.
+      begin, end: steps, int32; at most the phase's.
+      shards: devices that each batch is spread over, see ``step.update``.
     """
     own = data.of(lane.split)
     sample = make_sampler(program, lane, own)
     modes = program.modes(jax.tree.map(lambda x: x is not None, moving.trainable, is_leaf=lambda x: x is None))
 
+    def fetch(draw: Draw) -> Batch:
+        return gather(program, own, fixed, draw)
+
     def body(step: Array, m: Moving) -> Moving:
         trainable, state, slots, value = update(
-            program, modes, lane, step, m.trainable, frozen, m.state, m.slots, sample(step)
+            program, modes, lane, step, m.trainable, fixed, m.state, m.slots, sample(step), fetch, shards
         )
         bad = jnp.where((m.diverged_at < 0) & ~jnp.isfinite(value), step, m.diverged_at)
         return Moving(trainable, state, slots, m.best, m.loss_sum + value, bad)
 
-    return jax.lax.fori_loop(begin, jnp.minimum(end, lane.steps), body, moving)
+    return jax.lax.fori_loop(begin, end, body, moving)
 
 
 def evaluate(
-    model: Model, tasks: tuple[str, ...], standardize: bool, split: Array, weights: Weights, data: Data
+    model: Model,
+    tasks: tuple[str, ...],
+    standardize: bool,
+    split: Array,
+    weights: Weights,
+    data: Data,
+    shards: int = 1,
 ) -> Float[Array, " tasks"]:
     """Return the validation loss of each of some tasks.
 
@@ -112,14 +162,28 @@ def evaluate(
       split: which of the stacked splits.
       weights: all parameters and batch statistics.
       data: the stacked data.
+      shards: devices that the rows are spread over, see ``step.update``.
     """
     own = data.of(split)
     pool = own.val_rows[pool_name(tasks)]
-    rows, real = pool.rows, jnp.arange(pool.rows.shape[0]) < pool.count
-    outputs, _ = model.apply(weights.params, weights.state, inputs(standardize, own, rows), tasks=tasks)
-    return jnp.stack(
-        [validation_loss(model.task(t), outputs[t], own.labels[t][rows], own.val[t][rows] & real) for t in tasks]
-    )
+    share = -(-pool.rows.shape[0] // shards)
+    size = min(share, EVALUATION_ROWS)
+    begin = jax.lax.axis_index(DATA_AXIS) * share if shards > 1 else 0
+
+    def block(first: Array) -> tuple[Array, Array]:
+        at = begin + first + jnp.arange(size)
+        rows, real = jnp.take(pool.rows, at, mode="clip"), (at < pool.count) & (first + jnp.arange(size) < share)
+        outputs, _ = model.apply(weights.params, weights.state, inputs(standardize, own, rows), tasks=tasks)
+        found = [validation_sum(model.task(t), outputs[t], own.labels[t][rows], own.val[t][rows] & real) for t in tasks]
+        return jnp.stack([f[0] for f in found]), jnp.stack([f[1] for f in found])
+
+    if size == share:
+        total, count = block(jnp.int32(0))
+    else:
+        total, count = (a.sum(axis=0) for a in jax.lax.map(block, jnp.arange(0, share, size)))
+    if shards > 1:
+        total, count = jax.lax.psum((total, count), DATA_AXIS)
+    return jnp.where(count > 0, total / jnp.maximum(count, 1), jnp.nan)
 
 
 def note(program: Program, moving: Moving, losses: Float[Array, " tasks"]) -> Moving:
@@ -139,11 +203,10 @@ def note(program: Program, moving: Moving, losses: Float[Array, " tasks"]) -> Mo
     return dataclasses.replace(moving, best=best)
 
 
-def validation_loss(task: Task, outputs: Array, labels: Array, mask: Array) -> Float[Array, ""]:
-    """Return a task's plain loss, averaged over the labels that are present; NaN if there are none."""
+def validation_sum(task: Task, outputs: Array, labels: Array, mask: Array) -> tuple[Float[Array, ""], Int[Array, ""]]:
+    """Return (the sum of a task's plain losses over the labels that are present, their number)."""
     plain = dataclasses.replace(task, weight=1.0, pos_weight=1.0, label_smoothing=0.0, focal_gamma=0.0)
-    total, count = losses.sum_and_count(losses.values(plain, outputs, labels, mask), mask)
-    return jnp.where(count > 0, total / jnp.maximum(count, 1), jnp.nan)
+    return losses.sum_and_count(losses.values(plain, outputs, labels, mask), mask)
 
 
 def finish(program: Program, moving: Moving, frozen: PyTree) -> Weights:

@@ -66,6 +66,8 @@ class Program:
       select: whether the ``last`` or the ``best`` state on validation goes on to the next phase.
       target: the task whose validation loss decides what is best, if the phase sees it.
       standardize: whether inputs are standardised with the split's statistics.
+      accumulate: micro-batches that a batch is split into; the update is that of the whole batch.
+      cached: whether the trunk is frozen and still, so that its features are computed once, at the phase's start.
     """
 
     model: Model
@@ -80,6 +82,8 @@ class Program:
     select: str
     target: str
     standardize: bool = False
+    accumulate: int = 1
+    cached: bool = False
 
     @property
     def rows(self) -> int:
@@ -103,6 +107,23 @@ class Program:
             self.trunk_mode == "train" or any(c for p, c in flat.items() if p.startswith(f"{block}/"))
             for block in self.model.blocks
         )
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Fixed:
+    """What does not change while a phase runs.
+
+    Attributes:
+      frozen: the parameters that do not move, ``None`` where they do.
+      features: the trunk's features of the rows that the phase draws from, [M, features]; ``()`` if the program does
+        not cache them.
+      place: for each row of the table, where its features are, int32 [N]; ``()`` likewise.
+    """
+
+    frozen: PyTree
+    features: PyTree = ()
+    place: PyTree = ()
 
 
 @jax.tree_util.register_dataclass

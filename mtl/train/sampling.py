@@ -9,7 +9,21 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from mtl.train.program import BATCH, Data, Lane, Numbers, Program, inputs, key_for, pool_name
+from mtl.train.program import BATCH, Data, Fixed, Lane, Numbers, Program, inputs, key_for, pool_name
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Draw:
+    """The rows of a batch, and which of their labels count.
+
+    Attributes:
+      rows: indices into the table, int32 [rows].
+      mask: per task, bool [rows]; true where the label is present and counts.
+    """
+
+    rows: Numbers
+    mask: Mapping[str, Numbers]
 
 
 @jax.tree_util.register_dataclass
@@ -18,7 +32,7 @@ class Batch:
     """Inputs with labels and masks, per task.
 
     Attributes:
-      x: [rows, …].
+      x: [rows, …]; where the program caches features, these.
       labels: per task, [rows].
       mask: per task, bool [rows]; true where the label is present and counts.
     """
@@ -52,8 +66,8 @@ def below(key: Array, size: int, count: Numbers) -> Int[Array, " size"]:
     return (high * n_high + (middle >> 16) + (carry >> 16)).astype(jnp.int32)
 
 
-def make_sampler(program: Program, lane: Lane, data: Data) -> Callable[[Array], Batch]:
-    """Return a function from a step's index in the phase to its batch.
+def make_sampler(program: Program, lane: Lane, data: Data) -> Callable[[Array], Draw]:
+    """Return a function from a step's index in the phase to the rows of its batch.
 
     How tasks mix (T_k: the rows with a present training label of task k, n_k of them):
 
@@ -79,15 +93,14 @@ def make_sampler(program: Program, lane: Lane, data: Data) -> Callable[[Array], 
         pools = [data.train_rows[t] for t in tasks]
         keys = [key_for(lane.seed, BATCH, t) for t in tasks]
 
-        def per_task(step: Array) -> Batch:
+        def per_task(step: Array) -> Draw:
             drawn = []
             for i, (pool, key) in enumerate(zip(pools, keys, strict=True)):
                 at = below(jax.random.fold_in(key, lane.offset[i] + step), size, pool.count)
                 drawn.append(jnp.take(pool.rows, at, mode="clip"))
             rows = jnp.concatenate(drawn)
             owner = jnp.repeat(jnp.arange(len(tasks)), size, total_repeat_length=len(tasks) * size)
-            mask = {t: owner == i for i, t in enumerate(tasks)}
-            return _batch(program, data, rows, mask)
+            return Draw(rows, {t: owner == i for i, t in enumerate(tasks)})
 
         return per_task
 
@@ -95,10 +108,10 @@ def make_sampler(program: Program, lane: Lane, data: Data) -> Callable[[Array], 
     if program.sampling == "proportional":
         anywhere = data.train_rows[pool_name(tasks)]
 
-        def proportional(step: Array) -> Batch:
+        def proportional(step: Array) -> Draw:
             at = below(jax.random.fold_in(key, lane.offset[0] + step), size, anywhere.count)
             rows = jnp.take(anywhere.rows, at, mode="clip")
-            return _batch(program, data, rows, {t: jnp.take(data.train[t], rows) for t in tasks})
+            return Draw(rows, {t: jnp.take(data.train[t], rows) for t in tasks})
 
         return proportional
 
@@ -106,15 +119,39 @@ def make_sampler(program: Program, lane: Lane, data: Data) -> Callable[[Array], 
     all_rows, counts = jnp.stack([p.rows for p in pools]), jnp.stack([p.count for p in pools])
     logits = jnp.log(counts.astype(jnp.float32)) / program.temperature
 
-    def temperature(step: Array) -> Batch:
+    def temperature(step: Array) -> Draw:
         which, where = jax.random.split(jax.random.fold_in(key, lane.offset[0] + step))
         owner = jax.random.categorical(which, logits, shape=(size,))
         rows = all_rows[owner, below(where, size, counts[owner])]
-        return _batch(program, data, rows, {t: owner == i for i, t in enumerate(tasks)})
+        return Draw(rows, {t: owner == i for i, t in enumerate(tasks)})
 
     return temperature
 
 
-def _batch(program: Program, data: Data, rows: Array, mask: dict[str, Array]) -> Batch:
-    labels = {t: jnp.take(data.labels[t], rows) for t in program.tasks}
-    return Batch(inputs(program.standardize, data, rows), labels, mask)
+def part(program: Program, draw: Draw, index: Array, parts: int) -> Draw:
+    """Return one of the equal parts of a batch, each of which holds as many rows of every task as the others.
+
+    Args:
+      program: the phase.
+      draw: the whole batch.
+      index: which part, from 0.
+      parts: how many there are; they divide ``program.batch``.
+    """
+    if parts == 1:
+        return draw
+    blocks = program.rows // program.batch
+
+    def of(a: Array) -> Array:
+        split = a.reshape(blocks, parts, program.batch // parts)
+        return jax.lax.dynamic_index_in_dim(split, index, axis=1, keepdims=False).reshape(-1)
+
+    return Draw(of(draw.rows), {t: of(m) for t, m in draw.mask.items()})
+
+
+def gather(program: Program, data: Data, fixed: Fixed, draw: Draw) -> Batch:
+    """Return the inputs (or their features, where the program caches them) and labels of a draw's rows."""
+    if program.cached:
+        x = jnp.take(fixed.features, jnp.take(fixed.place, draw.rows), axis=0, mode="clip")
+    else:
+        x = inputs(program.standardize, data, draw.rows)
+    return Batch(x, {t: jnp.take(data.labels[t], draw.rows) for t in program.tasks}, draw.mask)

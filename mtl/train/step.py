@@ -2,43 +2,71 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Bool, Float, Int
 
 from mtl import losses
 from mtl.params import combine
 from mtl.train import optimizer
-from mtl.train.program import DROPOUT, Lane, Program, key_for
-from mtl.train.sampling import Batch
+from mtl.train.program import DROPOUT, Fixed, Lane, Program, key_for
+from mtl.train.sampling import Batch, Draw, part
 
 PyTree = Any
+
+#: The mesh axis that a batch is spread over.
+DATA_AXIS = "data"
+
+
+def weigh(
+    program: Program, lane: Lane, mask: Mapping[str, Bool[Array, " rows"]]
+) -> tuple[dict[str, Int[Array, ""]], dict[str, Float[Array, ""]]]:
+    """Return (labels of each task in a batch, what each task's sum of losses is multiplied by)."""
+    counts = {t: jnp.sum(m, dtype=jnp.int32) for t, m in mask.items()}
+    weights = {name: lane.weights[i] for i, name in enumerate(program.tasks)}
+    rows = next(iter(mask.values())).shape[0]
+    return counts, losses.coefficients(counts, rows, program.denominator, weights)
 
 
 def loss(
     program: Program,
     modes: tuple[bool, ...],
-    lane: Lane,
+    coefficients: dict[str, Float[Array, ""]],
     trainable: PyTree,
-    frozen: PyTree,
+    fixed: Fixed,
     state: PyTree,
     batch: Batch,
     rng: Array,
 ) -> tuple[Float[Array, ""], PyTree]:
-    """Return (the batch's loss, new batch statistics).
+    """Return (Σ_j c_j · sum of task j over a part of the batch, new batch statistics).
 
     The trainable part is an argument of its own, so ``jax.grad`` of this never forms a gradient of a frozen leaf.
+
+    Args:
+      program: the phase.
+      modes: which blocks run in train mode.
+      coefficients: c_j, from the masks of the whole batch (``losses.coefficients``).
+      trainable, fixed: the two parts of the parameters.
+      state: batch statistics.
+      batch: the part.
+      rng: key for dropout.
     """
-    outputs, state = program.model.apply(
-        combine(trainable, frozen), state, batch.x, tasks=program.tasks, train=modes, rng=rng
-    )
-    values = {
-        t.name: losses.values(t, outputs[t.name], batch.labels[t.name], batch.mask[t.name]) for t in program.specs
-    }
-    weights = {name: lane.weights[i] for i, name in enumerate(program.tasks)}
-    return losses.reduce(values, batch.mask, program.denominator, weights), state
+    params = combine(trainable, fixed.frozen)
+    outputs: Mapping[str, Array]
+    if program.cached:
+        outputs = program.model.heads(params, batch.x, program.tasks)
+    else:
+        outputs, state = program.model.apply(params, state, batch.x, tasks=program.tasks, train=modes, rng=rng)
+    sums = []
+    for t in sorted(program.specs, key=lambda t: t.name):  # One order of summation, whatever that of the tasks.
+        mask = batch.mask[t.name]
+        total, _ = losses.sum_and_count(losses.values(t, outputs[t.name], batch.labels[t.name], mask), mask)
+        sums.append(coefficients[t.name] * total)
+    return sum(sums[1:], sums[0]), state
 
 
 def update(
@@ -47,28 +75,56 @@ def update(
     lane: Lane,
     step: Array,
     trainable: PyTree,
-    frozen: PyTree,
+    fixed: Fixed,
     state: PyTree,
     slots: PyTree,
-    batch: Batch,
+    draw: Draw,
+    fetch: Callable[[Draw], Batch],
+    shards: int = 1,
 ) -> tuple[PyTree, PyTree, PyTree, Float[Array, ""]]:
     """Return (trainable, batch statistics, optimizer state, loss) after one update on a batch.
+
+    The batch is split evenly over ``shards`` devices and ``program.accumulate`` micro-batches. Each task's
+    coefficient comes from the labels of the whole batch, which every device knows, so gradients add up exactly and
+    are all that devices exchange. With shards, the loss and the batch statistics are those of the device's own part.
 
     Args:
       program: the phase.
       modes: which blocks run in train mode.
       lane: the trial's numbers.
       step: the step's index in the phase.
-      trainable, frozen: the two parts of the parameters.
+      trainable: the parameters that move.
+      fixed: those that do not.
       state: batch statistics.
       slots: optimizer state.
-      batch: the batch.
+      draw: the rows of the whole batch.
+      fetch: inputs and labels of a part of it.
+      shards: devices on the mesh axis ``data``, under ``shard_map``; 1 for none.
     """
     rng = jax.random.fold_in(key_for(lane.seed, DROPOUT, "+".join(program.tasks)), lane.offset[0] + step)
-    (value, state), grads = jax.value_and_grad(loss, argnums=3, has_aux=True)(
-        program, modes, lane, trainable, frozen, state, batch, rng
-    )
+    counts, coefficients = weigh(program, lane, draw.mask)
+    parts = shards * program.accumulate
+    first = jax.lax.axis_index(DATA_AXIS) * program.accumulate if shards > 1 else 0
+    differentiate = jax.value_and_grad(loss, argnums=3, has_aux=True)
+
+    def of(index: Array | int, state: PyTree) -> tuple[tuple[Float[Array, ""], PyTree], PyTree]:
+        batch = fetch(part(program, draw, jnp.int32(first + index), parts))
+        key = rng if parts == 1 else jax.random.fold_in(rng, first + index)
+        return differentiate(program, modes, coefficients, trainable, fixed, state, batch, key)
+
+    (value, state), grads = of(0, state)
+    if program.accumulate > 1:
+
+        def add(index: Array, sums: tuple[Array, PyTree, PyTree]) -> tuple[Array, PyTree, PyTree]:
+            total, held, statistics = sums
+            (more, statistics), gradient = of(index, statistics)
+            return total + more, jax.tree.map(jnp.add, held, gradient), statistics
+
+        value, grads, state = jax.lax.fori_loop(1, program.accumulate, add, (value, grads, state))
+    if shards > 1:
+        flat, restore = ravel_pytree(grads)  # One vector: one exchange, whatever the number of leaves.
+        grads = restore(jax.lax.psum(flat, DATA_AXIS))
     always = program.sampling == "per_task" or len(program.tasks) == 1
-    active = {} if always else {t: jnp.any(m) for t, m in batch.mask.items()}
+    active = {} if always else {t: n > 0 for t, n in counts.items()}
     trainable, slots = optimizer.update(program.optimizer, lane, step, grads, slots, trainable, active)
     return trainable, state, slots, value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -64,8 +64,27 @@ def canonical_phases(trial: config.Trial) -> tuple[tuple[config.Step, ...], tupl
         ("denominator", c["denominator"]),
         ("target", trial.target),
         ("standardize", c["data"]["normalize"] == "standardize"),
+        ("accumulate", c["accumulate"]),
+        ("labels", _labels(c["data"])),
     )
     return trial.phases, rest
+
+
+def _labels(data: Mapping[str, Any]) -> tuple[int, int]:
+    """Return the most rows with a training label that (the source, the target) can have."""
+    n = data["target_size"]
+    return data["source_size"] - data["source_val_size"], n - round(data["val_fraction"] * n)
+
+
+def _cached(program: Program, steps: int, labels: tuple[int, int]) -> bool:
+    """Return whether a phase computes its trunk's features once: nothing random or moving is below its heads.
+
+    Nor may that be more work than a phase that draws fewer rows than there are: this goes by the config, so that it
+    is the same for a trial whatever is in its pack.
+    """
+    still = program.trunk_mode == "eval" and all(p.startswith("heads/") for p in program.trainable)
+    rows = (labels[0] if set(program.tasks) - {program.target} else 0) + labels[1] * (program.target in program.tasks)
+    return still and steps * program.rows >= rows
 
 
 def _stages(
@@ -73,6 +92,11 @@ def _stages(
 ) -> tuple[Stage, ...]:
     steps, rest = phases[0], dict(phases[1])
     params = shapes(model, shape).params
+    wide = [path for path, leaf in paths.flatten(params).items() if leaf.dtype == jnp.float64]
+    if model.dtype == "bfloat16" and wide:
+        raise config.ConfigError(
+            f'config.model.dtype = "bfloat16": parameter {wide[0]} is float64: use "float32", or make it float32'
+        )
     drawn: dict[str, int] = {}
     stages = []
     for step in steps:
@@ -94,7 +118,9 @@ def _stages(
             select=step.select,
             target=rest["target"],
             standardize=rest["standardize"],
+            accumulate=rest["accumulate"],
         )
+        program = dataclasses.replace(program, cached=_cached(program, step.steps, rest["labels"]))
         stages.append(
             Stage(
                 program=program,
@@ -180,9 +206,10 @@ def run(
     for stage, lane in zip(stages, lanes, strict=True):
         weights = freshen(weights, initial, stage.fresh)
         moving, frozen = phase.start(stage.program, weights)
+        fixed = phase.fix(stage.program, lane.split, weights, frozen, data)
         begin, losses = 0, []
         for end in boundaries(stage.steps, evaluations):
-            moving = phase.advance(stage.program, lane, moving, frozen, data, jnp.int32(begin), jnp.int32(end))
+            moving = phase.advance(stage.program, lane, moving, fixed, data, jnp.int32(begin), jnp.int32(end))
             now = Weights(paths.combine(moving.trainable, frozen), moving.state)
             program = stage.program
             found = phase.evaluate(program.model, program.tasks, program.standardize, lane.split, now, data)

@@ -13,9 +13,11 @@ import numpy as np
 from mtl.config import default, flatten, override, resolve
 from mtl.data import make_table, transfer_split
 from mtl.tasks import Task
-from mtl.train import loop
+from mtl.train import loop, step
 from mtl.train.dataset import make_data
-from mtl.train.sampling import make_sampler
+from mtl.train.executor import MAP
+from mtl.train.program import Fixed
+from mtl.train.sampling import Draw, gather, make_sampler
 from mtl.train.trial import freshen, make_lane, stages_of
 
 ROWS, INPUTS, VAL_ROWS = 240, 8, 30
@@ -95,19 +97,35 @@ def data_of(*trials, from_table=None):
 
 @functools.partial(jax.jit, static_argnums=0)
 def _batches(program, lane, data, first):
-    return jax.vmap(make_sampler(program, lane, data.of(lane.split)))(first + jnp.arange(400))
+    own = data.of(lane.split)
+    sample = make_sampler(program, lane, own)
+    return jax.vmap(lambda i: gather(program, own, Fixed({}), sample(i)))(first + jnp.arange(400))
 
 
 def batches(stage, data, seed=0):
     """Return a stage's first 400 batches, stacked."""
     # What trains does not decide what is drawn: phases that differ in nothing else share an executable.
-    program = dataclasses.replace(stage.program, trainable=(), select="last")
+    program = dataclasses.replace(stage.program, trainable=(), select="last", cached=False)
     return jax.tree.map(np.asarray, _batches(program, lane_of(stage, seed), data, jnp.int32(0)))
 
 
 def initial_of(*trials):
     """Return the trials' initial weights."""
-    return loop.initial_weights(trials[0].model(), (INPUTS,), [t.seed for t in trials], "map")
+    return loop.initial_weights(trials[0].model(), (INPUTS,), [t.seed for t in trials], MAP)
+
+
+def loss_on(program, modes, lane, trainable, frozen, state, batch, rng):
+    """Return (the loss of a batch, new batch statistics)."""
+    _, weighed = step.weigh(program, lane, batch.mask)
+    program = dataclasses.replace(program, cached=False)
+    return step.loss(program, modes, weighed, trainable, Fixed(frozen), state, batch, rng)
+
+
+def update_on(program, modes, lane, k, trainable, frozen, state, slots, batch):
+    """Return what one update on a batch comes to."""
+    draw = Draw(jnp.zeros(len(batch.x), jnp.int32), batch.mask)
+    program = dataclasses.replace(program, cached=False)
+    return step.update(program, modes, lane, k, trainable, Fixed(frozen), state, slots, draw, lambda _: batch)
 
 
 def lane_of(stage, seed=0, split=0):
@@ -129,7 +147,7 @@ def run_all(t, data=None, initial=None, **options):
 
 def run_phase(trials, phases, data, weights, splits=None, **options):
     """Run one phase of each trial as a pack; the i-th trains on the i-th split if not told otherwise."""
-    options = {"evaluations": trials[0].config["evaluations"], "executor": "map"} | options
+    options = {"evaluations": trials[0].config["evaluations"], "executor": MAP} | options
     splits = list(range(len(trials))) if splits is None else splits
     return loop.run_phase([t.seed for t in trials], phases, splits, weights, data, **options)
 

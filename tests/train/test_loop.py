@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mtl.train import loop, pack, phase
+from mtl.train import executor, loop, phase
+from mtl.train.executor import MAP, VMAP, Compiled, width_for
 from mtl.train.phase import Weights
 from mtl.train.trial import boundaries, freshen, make_lane, run
 from tests.train.build import data_of, gap, initial_of, run_all, run_phase, same, stages, trial, with_steps
@@ -100,7 +101,7 @@ def scratch(s):
     return trial(regime="scratch", seed=s, lr=RATES[s], data__target_size=(40, 20, 60, 50)[s % 4])
 
 
-def packed(lanes, broken=(), executor="map", steps=12):
+def packed(lanes, broken=(), how=MAP, steps=12):
     """Run lanes of ``scratch``, each with a seed, a rate and a target size of its own; ``broken`` begin from NaN."""
     trials = [scratch(s) for s in lanes]
     phases = [with_steps(stages(t)[0], steps) for t in trials]
@@ -108,7 +109,7 @@ def packed(lanes, broken=(), executor="map", steps=12):
     begin = [jax.tree.map(lambda a: a * np.nan, w) if s in broken else w for s, w in zip(lanes, begin, strict=True)]
     # Alone, a lane's data hold its own split; in a pack, those of ten lanes.
     data, splits = (data_of(*trials), [0]) if len(lanes) == 1 else (data_of(*map(scratch, range(10))), lanes)
-    found = run_phase(trials, phases, data, begin, splits, executor=executor)
+    found = run_phase(trials, phases, data, begin, splits, executor=how)
     return dict(zip(lanes, found, strict=True))
 
 
@@ -118,9 +119,9 @@ def equal(a, b):
 
 def test_a_lane_has_the_bits_of_the_trial_alone_at_any_width_and_beside_any_neighbour():
     alone = {s: packed([s])[s] for s in (0, 3)}
-    assert pack.width_for(1) == 2
+    assert width_for(MAP, 1) == 2
     for lanes, width, bad in (([3, 0, 1], 4, {1}), (list(range(10)), 16, {4})):
-        assert pack.width_for(len(lanes)) == width
+        assert width_for(MAP, len(lanes)) == width
         together = packed(lanes, broken=bad)
         assert equal(together[0], alone[0])
         assert equal(together[3], alone[3])
@@ -140,7 +141,7 @@ def test_a_diverged_lane_says_at_which_step():
 
 
 def test_vmap_agrees_with_map_after_a_step_from_one_state():
-    one, two = packed([3, 0, 2], steps=1), packed([3, 0, 2], steps=1, executor="vmap")
+    one, two = packed([3, 0, 2], steps=1), packed([3, 0, 2], steps=1, how=VMAP)
     for s in one:
         assert gap(one[s].weights, two[s].weights) < 1e-5
         np.testing.assert_allclose(one[s].train_loss, two[s].train_loss, rtol=1e-5)
@@ -150,8 +151,7 @@ def test_vmap_agrees_with_map_after_a_step_from_one_state():
 def test_packs_are_cut_at_the_largest_width(monkeypatch):
     """Ten lanes in packs of four and fewer: the same bits as in one of sixteen."""
     together = packed(list(range(10)))
-    width = pack.width_for
-    monkeypatch.setattr(pack, "width_for", lambda lanes: width(lanes, 4))
+    monkeypatch.setattr(executor, "width_for", lambda how, lanes: width_for(how, lanes, 4))
     apart = packed(list(range(10)))
     assert all(same(apart[s].weights, together[s].weights) for s in (0, 3, 9))
 
@@ -164,14 +164,13 @@ def test_lanes_of_different_programs_are_refused():
 
 def test_a_program_is_compiled_once_whatever_its_numbers():
     packed([0])
-    fn = pack.advance_fn(stages(trial(regime="scratch"))[0].program, "map")
-    compiled = fn._cache_size()
+    compiled = Compiled.compilations
     for n, lr, seed, steps in ((20, 0.1, 3, 5), (60, 0.3, 4, 17)):
         changes = {"data__target_size": n, "lr": lr, "seed": seed, "target__total_steps": steps}
         t = trial(regime="scratch", optimizer__weight_decay=0.01 * n, **changes)
         assert stages(t)[0].program == stages(trial(regime="scratch"))[0].program
         run_all(t)
-    assert fn._cache_size() == compiled
+    assert Compiled.compilations == compiled
 
 
 # Selecting the best state.
@@ -238,7 +237,7 @@ def test_predictions_are_the_models_outputs(finetuned):
     x = np.random.default_rng(0).normal(size=(5, 8)).astype(np.float32)
     shift, scale = np.ones((3, 8), np.float32), np.full((3, 8), 2, np.float32)
     weights = [outcomes[-1].weights, outcomes[0].weights, outcomes[-1].weights]
-    found = loop.predict(t.model(), "goal", weights, shift, scale, x, standardize=True, executor="map")
+    found = loop.predict(t.model(), "goal", weights, shift, scale, x, standardize=True)
     assert found.shape == (3, 5, 1)
     for out, w in zip(found, weights, strict=True):
         h = (x - 1) * 2

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mtl.train import phase, step
+from mtl.train import phase
 from mtl.train.phase import Weights
 from mtl.train.sampling import Batch
 from mtl.train.trial import shapes
-from tests.train.build import lane_of, stages, trial
+from tests.train.build import lane_of, loss_on, stages, trial
 
 
 @pytest.mark.parametrize("denominator", ["examples", "labels", "tasks"])
@@ -37,7 +37,7 @@ def test_gradient_equals_finite_differences(denominator):
         flat, rebuild = jax.flatten_util.ravel_pytree(moving.trainable)
 
         def loss(v):
-            return step.loss(stage.program, (True,), lane, rebuild(v), frozen, {}, batch, jax.random.key(0))[0]
+            return loss_on(stage.program, (True,), lane, rebuild(v), frozen, {}, batch, jax.random.key(0))[0]
 
         exact = jax.jit(jax.grad(loss))(flat)
         h = 1e-5 * jnp.eye(len(flat))

@@ -1,0 +1,243 @@
+"""How a pack runs: one lane after the other or side by side, on how many devices, and how many lanes fit."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+from jax.sharding import PartitionSpec
+from jaxtyping import Array
+
+from mtl.train.step import DATA_AXIS
+
+PyTree = Any
+
+TRIAL_AXIS = "trial"
+
+#: How an argument lies on the mesh: by lane, by lane with a second axis of devices along ``data``, whole on each.
+LANES = PartitionSpec(TRIAL_AXIS)
+OWN = PartitionSpec(TRIAL_AXIS, DATA_AXIS)
+WHOLE = PartitionSpec()
+
+
+class ExecutorError(ValueError):
+    """A way of running that this machine or this batch does not allow: one sentence."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Executor:
+    """How packs run. Results record it, and bits are promised for equal ones only.
+
+    Attributes:
+      kind: ``map``: one lane after the other inside one compiled loop, so that a lane's bits are those of the trial
+        alone; ``vmap``: side by side, which agrees to rounding.
+      trial: devices that a pack's lanes are spread over (``vmap`` only).
+      data: devices that each batch is spread over.
+    """
+
+    kind: Literal["map", "vmap"] = "map"
+    trial: int = 1
+    data: int = 1
+
+    def __str__(self) -> str:
+        """Return the name that results record."""
+        axes = [f"{name}:{size}" for name, size in ((TRIAL_AXIS, self.trial), (DATA_AXIS, self.data)) if size > 1]
+        return " ".join([self.kind, *axes])
+
+    @property
+    def devices(self) -> int:
+        """How many devices it takes."""
+        return self.trial * self.data
+
+    @property
+    def mesh(self) -> jax.sharding.Mesh:
+        """Return the mesh of its devices."""
+        return _mesh(self.trial, self.data)
+
+
+@functools.lru_cache(maxsize=8)
+def _mesh(trial: int, data: int) -> jax.sharding.Mesh:
+    auto = jax.sharding.AxisType.Auto
+    return jax.make_mesh(
+        (trial, data), (TRIAL_AXIS, DATA_AXIS), axis_types=(auto, auto), devices=jax.devices()[: trial * data]
+    )
+
+
+MAP, VMAP = Executor("map"), Executor("vmap")
+
+
+def executor_for(backend: str, devices: int = 1) -> Executor:
+    """Return how a backend runs packs if nothing else is asked for.
+
+    On a CPU ``map``: small programs are bound by dispatch and caches there, and it is also the faster of the two.
+    On accelerators ``vmap``, lanes spread over all devices.
+
+    >>> str(executor_for("cpu", 8)), str(executor_for("gpu", 8))
+    ('map', 'vmap trial:8')
+    """
+    return MAP if backend == "cpu" else Executor("vmap", trial=devices)
+
+
+def parse(text: str, backend: str, devices: int) -> Executor:
+    """Return the executor that ``--mesh=trial:2,data:4`` asks for.
+
+    Raises:
+      ExecutorError: for what is no mesh, or more devices than there are.
+
+    >>> str(parse("data:4", "cpu", 8)), str(parse("trial:2,data:4", "cpu", 8))
+    ('map data:4', 'vmap trial:2 data:4')
+    """
+    sizes = {TRIAL_AXIS: 1, DATA_AXIS: 1}
+    for item in text.split(","):
+        name, _, number = item.partition(":")
+        if name not in sizes or not number.isdigit() or int(number) < 1:
+            raise ExecutorError(f"--mesh={text}: must be like trial:2,data:4, with numbers of devices from 1")
+        sizes[name] = int(number)
+    trial, data = sizes[TRIAL_AXIS], sizes[DATA_AXIS]
+    if trial * data > devices:
+        raise ExecutorError(
+            f"--mesh={text}: asks for {trial * data} devices, and there {'is' if devices == 1 else 'are'} {devices}"
+        )
+    return Executor("map" if backend == "cpu" and trial == 1 else "vmap", trial, data)
+
+
+def width_for(executor: Executor, lanes: int, most: int = 256) -> int:
+    """Return the compiled width for so many lanes: a power of two times the devices they are spread over.
+
+    It is never less than 2: XLA would remove a loop over one lane and could fuse what is left differently, and a
+    trial alone would no longer have the bits of the same trial in a pack.
+
+    >>> [width_for(MAP, n) for n in (1, 3, 300)], width_for(Executor("vmap", trial=8), 3)
+    ([2, 4, 256], 8)
+    """
+    width = executor.trial if executor.trial > 1 else 2
+    while width < min(lanes, most):
+        width *= 2
+    return width
+
+
+def over_lanes(fn: Callable[..., PyTree], executor: Executor) -> Callable[..., PyTree]:
+    """Return ``fn`` over a leading axis of lanes of its first argument, of which the first ``count`` are run.
+
+    Args:
+      fn: ``fn(lane_args, *shared) -> result``, a pure function of pytrees.
+      executor: how.
+
+    Returns:
+      ``mapped(count, out, lane_args, *shared)``, where ``out`` is a stacked result to write into; lanes from
+      ``count`` on keep what ``out`` holds under ``map`` and hold unspecified values under ``vmap``.
+    """
+    if executor.kind == "vmap":
+
+        def together(count: Array, out: PyTree, args: PyTree, *shared: PyTree) -> PyTree:
+            del count, out
+            return jax.vmap(lambda one: fn(one, *shared))(args)
+
+        return together
+
+    def one_by_one(count: Array, out: PyTree, args: PyTree, *shared: PyTree) -> PyTree:
+        def body(i: Array, held: PyTree) -> PyTree:
+            one = jax.tree.map(lambda a: jax.lax.dynamic_index_in_dim(a, i, 0, keepdims=False), args)
+            result = fn(one, *shared)
+            return jax.tree.map(
+                lambda a, r: jax.lax.dynamic_update_index_in_dim(a, r.astype(a.dtype), i, 0), held, result
+            )
+
+        # The bound is data: one executable runs any number of lanes up to its width.
+        return jax.lax.fori_loop(0, count, body, out)
+
+    return one_by_one
+
+
+def memory_limit() -> int:
+    """Return the bytes that a pack may take on one device: what is free there, less a tenth.
+
+    ``MTL_MEMORY_LIMIT`` (bytes) lowers it. On a CPU the workers of a sweep share what is free.
+    """
+    stats = jax.devices()[0].memory_stats()
+    if stats and "bytes_limit" in stats:
+        free = stats["bytes_limit"] - stats.get("bytes_in_use", 0)
+    else:
+        free = _free_memory() // int(os.environ.get("MTL_WORKERS", "1"))
+    given = os.environ.get("MTL_MEMORY_LIMIT", "")
+    return min(int(given), free) if given else int(0.9 * free)
+
+
+def _free_memory() -> int:
+    """Return the bytes of memory that this machine, or the container it is in, has free."""
+    free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+    info = Path("/proc/meminfo")
+    if info.is_file():
+        found = dict(line.split(":", 1) for line in info.read_text().splitlines() if ":" in line)
+        free = int(found["MemAvailable"].split()[0]) * 1024
+    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+    if limit.is_file() and used.is_file() and limit.read_text().strip() != "max":
+        free = min(free, int(limit.read_text()) - int(used.read_text()))
+    return max(0, free)
+
+
+class Compiled:
+    """A function compiled once for each shape of its arguments, and asked how much memory it takes before it runs.
+
+    Attributes:
+      compilations: how many executables were made by all of these; guarded by a test.
+    """
+
+    compilations = 0
+
+    def __init__(
+        self,
+        fn: Callable[..., PyTree],
+        executor: Executor = MAP,
+        lies: tuple[PyTree, ...] = (),
+        result: PyTree = WHOLE,
+        donate: tuple[int, ...] = (),
+    ) -> None:
+        """Wrap a pure function of positional pytrees, spread over the executor's devices.
+
+        Args:
+          fn: the function.
+          executor: how it runs.
+          lies: how each argument lies on the mesh: ``LANES``, ``OWN`` or ``WHOLE``, or a tree of these.
+          result: how the result does.
+          donate: arguments whose memory the result may take.
+        """
+        options: dict[str, Any] = {}
+        if executor.devices > 1:
+            mesh = executor.mesh
+            fn = jax.shard_map(fn, mesh=mesh, in_specs=lies, out_specs=result, check_vma=False)
+
+            def named(specs: PyTree) -> PyTree:
+                return jax.tree.map(
+                    lambda s: jax.sharding.NamedSharding(mesh, s), specs, is_leaf=lambda s: isinstance(s, PartitionSpec)
+                )
+
+            options = {"in_shardings": named(lies), "out_shardings": named(result)}
+        self._jit = jax.jit(fn, donate_argnums=donate, **options)
+        self._made: dict[Any, Any] = {}
+
+    def executable(self, *args: PyTree) -> Any:
+        """Return the executable for arguments of these shapes (arrays, or shapes alone)."""
+        leaves, structure = jax.tree.flatten(args)
+        key = (structure, tuple((a.shape, a.dtype) for a in leaves))
+        if key not in self._made:
+            self._made[key] = self._jit.lower(*args).compile()
+            Compiled.compilations += 1
+        return self._made[key]
+
+    def memory(self, *args: PyTree) -> int:
+        """Return the bytes that a call with arguments of these shapes takes on a device."""
+        found = self.executable(*args).memory_analysis()
+        if found is None:
+            return 0
+        total = found.argument_size_in_bytes + found.output_size_in_bytes + found.temp_size_in_bytes
+        return int(total - found.alias_size_in_bytes)
+
+    def __call__(self, *args: PyTree) -> PyTree:
+        """Call it."""
+        return self.executable(*args)(*args)

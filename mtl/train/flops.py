@@ -1,0 +1,77 @@
+"""What a step costs, by XLA's own count."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from mtl.train import phase, sampling, step
+from mtl.train.phase import Weights
+from mtl.train.program import INIT, Fixed, Lane, Program, key_for
+
+
+@functools.lru_cache(maxsize=256)
+def flops_per_step(program: Program, shape: tuple[int, ...]) -> float:
+    """Return the floating-point operations of one step of a phase, by XLA's cost analysis of its update.
+
+    Counted before XLA's optimisations, on one update without the drawing of its batch; transcendental functions
+    count as one. Where features are cached, a step is that of the heads alone: see ``flops_to_cache``.
+
+    Args:
+      program: the phase.
+      shape: shape of one input.
+    """
+    program = dataclasses.replace(program, accumulate=1)  # The same arithmetic, and no loop to look into.
+    weights = _weights(program, shape)
+    moving, frozen = jax.eval_shape(lambda w: phase.start(program, w), weights)
+    k = len(program.tasks)
+    number, whole = _shape((), "float32"), _shape((), "int32")
+    lane = Lane(_shape((), "uint32"), number, number, _shape((k,), "float32"), whole, _shape((k,), "int32"), whole)
+    rows = program.rows
+    x = jax.eval_shape(lambda w: _features(program, w, shape), weights) if program.cached else _rows(program, shape)
+    labels: Any = {t.name: _shape((rows,), t.label_dtype) for t in program.specs}
+    masks: Any = {t.name: _shape((rows,), "bool") for t in program.specs}
+    batch = sampling.Batch(x, labels, masks)
+    modes = program.modes(jax.tree.map(lambda x: x is not None, moving.trainable, is_leaf=lambda x: x is None))
+
+    def update(lane: Lane, at: Any, moving: Any, frozen: Any, batch: sampling.Batch) -> Any:
+        draw = sampling.Draw(jnp.zeros((rows,), jnp.int32), batch.mask)
+        parts = (moving.trainable, Fixed(frozen), moving.state, moving.slots)
+        return step.update(program, modes, lane, at, *parts, draw, lambda _: batch)
+
+    return _count(update, lane, whole, moving, frozen, batch)
+
+
+@functools.lru_cache(maxsize=256)
+def flops_to_cache(program: Program, shape: tuple[int, ...], rows: int) -> float:
+    """Return the floating-point operations of computing the features of so many rows once; 0 if none are cached."""
+    if not program.cached:
+        return 0.0
+    blocks = -(-rows // program.rows)
+    return blocks * _count(lambda w: _features(program, w, shape), _weights(program, shape))
+
+
+def _features(program: Program, weights: Weights, shape: tuple[int, ...]) -> Any:
+    return program.model.features(weights.params, weights.state, jnp.zeros((program.rows, *shape), jnp.float32))
+
+
+def _rows(program: Program, shape: tuple[int, ...]) -> Any:
+    return _shape((program.rows, *shape), "float32")
+
+
+def _weights(program: Program, shape: tuple[int, ...]) -> Any:
+    return jax.eval_shape(
+        lambda s: Weights(*program.model.init(key_for(s, INIT), jnp.zeros((1, *shape)))), jnp.uint32(0)
+    )
+
+
+def _shape(shape: tuple[int, ...], dtype: str) -> Any:
+    return jax.ShapeDtypeStruct(shape, jnp.dtype(dtype))  # Shapes stand in for arrays: nothing is computed.
+
+
+def _count(fn: Any, *args: Any) -> float:
+    return float((jax.jit(fn).lower(*args).cost_analysis() or {}).get("flops", float("nan")))
