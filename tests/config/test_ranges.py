@@ -1,0 +1,169 @@
+"""Ranges: the last value that is right is taken, and the first that is wrong is refused in a sentence that says why."""
+
+import itertools
+import math
+
+import pytest
+
+from mtl import data
+from mtl.config import ConfigError, check, override, resolve
+from mtl.config.default import RANGES
+from mtl.config.fields import KNOWN
+
+TINY = math.ulp(0.0)
+HUGE = math.nextafter(math.inf, 0)
+BELOW_ONE = math.nextafter(1, 0)
+ABOVE_ONE = math.nextafter(1, 2)
+NOT_FINITE = [math.nan, math.inf, -math.inf]
+POSITIVE = ([TINY, 1.0, HUGE], [0.0, -0.0, -TINY, -HUGE, *NOT_FINITE], ["finite", "above 0"])
+NOT_NEGATIVE = ([0.0, -0.0, TINY, HUGE], [-TINY, -HUGE, *NOT_FINITE], ["finite", "at least 0"])
+SHARE = ([0.0, TINY, BELOW_ONE], [-TINY, 1.0, ABOVE_ONE, *NOT_FINITE], ["[0, 1)"])
+SAMPLING = ["per_task", "proportional", "temperature"]
+
+
+def count(least):
+    return [least, least + 1, 10**9], [least - 1, -1, -(10**9)], [f"at least {least}"]
+
+
+def words(*right):
+    return list(right), ["", "none_such", right[0].upper(), right[0] + " ", right[0][:-1]], [f'"{w}"' for w in right]
+
+
+#: (values that are right, values that are wrong, what the sentence must say)
+CASES = {
+    "seed": ([0, 2**32 - 1], [-1, 2**32], ["0", "4294967295"]),
+    "data.target_size": count(2),
+    "data.target_pool": count(2),
+    "data.val_fraction": ([TINY, 0.5, BELOW_ONE], [0.0, 1.0, -TINY, *NOT_FINITE], ["between 0 and 1"]),
+    "data.test_size": count(1),
+    "data.source_size": count(1),
+    "data.source_val_size": count(0),
+    "data.normalize": words("none", "standardize"),
+    "lr": POSITIVE,
+    "source_lr": POSITIVE,
+    "batch_size": count(1),
+    "accumulate": ([1, 2, 32], [0, -1, -32], ["at least 1"]),
+    "model.dtype": words("float32", "bfloat16"),
+    "source_sampling": words(*SAMPLING),
+    "joint_sampling": words(*SAMPLING),
+    "temperature": POSITIVE,
+    "trunk_mode": words("eval", "train"),
+    "select": words("last", "best"),
+    "evaluations": count(1),
+    "optimizer.name": words("adam", "sgd"),
+    "optimizer.momentum": SHARE,
+    "optimizer.b2": SHARE,
+    "optimizer.weight_decay": NOT_NEGATIVE,
+    "optimizer.schedule": words("constant", "cosine"),
+    "optimizer.warmup": ([0.0, TINY, 1.0], [-TINY, ABOVE_ONE, *NOT_FINITE], ["[0, 1]"]),
+    "optimizer.clip": NOT_NEGATIVE,
+    "loss.denominator": words("examples", "labels", "tasks"),
+    "report.margin": POSITIVE,
+}
+
+UNITS = ("total_steps", "total_epochs", "total_examples")
+DURATIONS = [f"{section}.{unit}" for section in ("source", "target") for unit in UNITS]
+BASE = override(KNOWN, {"source.total_steps": 1, "target.total_steps": 1})
+
+
+def refusal(changes):
+    with pytest.raises(ConfigError) as error:
+        check(override(BASE, changes))
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_every_range_has_a_case():
+    assert sorted(field for field, _, _ in RANGES) == sorted(CASES)
+    for good, bad, right in CASES.values():
+        assert good and bad and right
+    for field, (_, bad, _) in CASES.items():
+        if isinstance(KNOWN[field], float):
+            assert any(map(math.isnan, bad)) and math.inf in bad
+        if isinstance(KNOWN[field], (int, float)):
+            assert min(bad) < 0
+
+
+def test_every_number_of_the_config_has_a_range():
+    numbers = {k for k, v in KNOWN.items() if isinstance(v, (int, float)) and not isinstance(v, bool)}
+    assert numbers <= {*CASES, *DURATIONS}
+
+
+@pytest.mark.parametrize(("field", "value"), [(f, v) for f, (good, _, _) in CASES.items() for v in good])
+def test_the_last_values_that_are_right_are_taken(field, value):
+    check(override(BASE, {field: value}))
+
+
+@pytest.mark.parametrize(("field", "value"), [(f, v) for f, (_, bad, _) in CASES.items() for v in bad])
+def test_the_first_values_that_are_wrong_are_refused(field, value):
+    line = refusal({field: value})
+    assert line.startswith(f"config.{field} = {value!r}: must be ")
+    for part in CASES[field][2]:
+        assert part in line
+
+
+def test_ranges_hold_for_every_trial_of_a_sweep():
+    tasks = data.load("digits").tasks
+    for field, (_, bad, _) in CASES.items():
+        with pytest.raises(ConfigError, match=f"^config.{field} = "):
+            resolve(override(BASE, {field: bad[0]}), tasks)
+
+
+def test_a_head_can_begin_in_two_ways():
+    tasks = data.load("digits").tasks
+    for way in ("zeros", "lecun_normal"):
+        resolve(override(BASE, {"model.head_init": way}), tasks)
+    with pytest.raises(ConfigError, match=r'^config.model.head_init = "zero": did you mean "zeros"\?'):
+        resolve(override(BASE, {"model.head_init": "zero"}), tasks)
+
+
+# --- durations ---
+
+
+@pytest.mark.parametrize("section", ["source", "target"])
+def test_exactly_one_unit_of_a_duration_is_set(section):
+    names = [f"{section}.{unit}" for unit in UNITS]
+    nothing = dict.fromkeys(names, 0)
+    for name in names:
+        check(override(BASE, nothing | {name: 1}))
+    for some in [*itertools.combinations(names, 2), names]:
+        line = refusal(nothing | dict.fromkeys(some, 3))
+        assert all((f"{name} = 3" in line) == (name in some) for name in names)
+        assert "set exactly one of total_steps, total_epochs, total_examples" in line
+    line = refusal(nothing)
+    assert line.startswith(f"config.{section}: nothing set: set exactly one of ")
+
+
+@pytest.mark.parametrize("name", DURATIONS)
+def test_a_duration_is_finite_and_not_negative(name):
+    section, _, unit = name.partition(".")
+    nothing = dict.fromkeys((f"{section}.{u}" for u in UNITS), 0)
+    small = TINY if unit == "total_epochs" else 1
+    check(override(BASE, nothing | {name: small}))
+    for value in [-small, *(NOT_FINITE if unit == "total_epochs" else [])]:
+        for others in (nothing, {}):
+            line = refusal(others | {name: value})
+            assert line.startswith(f"config.{name} = {value}: must be a finite number, at least 0")
+
+
+# --- what depends on two fields ---
+
+
+def test_micro_batches_divide_the_batch():
+    for parts in (1, 2, 8):
+        check(override(BASE, {"batch_size": 8, "accumulate": parts}))
+    for parts in (3, 5, 16):
+        line = refusal({"batch_size": 8, "accumulate": parts})
+        assert line.startswith(f"config.accumulate = {parts}: must divide batch_size = 8")
+
+
+def test_nesterov_is_for_sgd():
+    check(override(BASE, {"optimizer.nesterov": True, "optimizer.name": "sgd"}))
+    assert "config.optimizer.nesterov = True" in refusal({"optimizer.nesterov": True})
+
+
+@pytest.mark.parametrize("value", [0.0, -1e-3, *NOT_FINITE, "1e-3", None])
+def test_candidates_of_the_sources_rate_are_rates(value):
+    check(override(BASE, {"tune.source_lr": (TINY, 1, HUGE)}))
+    line = refusal({"tune.source_lr": (1e-3, value)})
+    assert line.startswith(f"config.tune.source_lr holds {value!r}: must hold finite numbers above 0")

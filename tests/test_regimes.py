@@ -1,0 +1,159 @@
+"""Regimes: each is the phases that the design's table says, over the very parameters it says, at equal cost."""
+
+import pytest
+
+from mtl import params, regimes
+from mtl.train.trial import shapes
+from tests.train.build import INPUTS, stages, trial
+
+SOURCE, TARGET = ("kind", "rare"), ("goal",)
+BOTH = (*SOURCE, *TARGET)
+
+
+def dense(*layers):
+    return {f"backbone/dense_{i}/{leaf}" for i in layers for leaf in ("bias", "kernel")}
+
+
+def heads(*tasks):
+    return {f"heads/{t}/{leaf}" for t in tasks for leaf in ("bias", "kernel")}
+
+
+def table(blocks):
+    """Return {regime: ((tasks, parameters that move, parameters that start fresh, rate, share of examples), …)}.
+
+    Shares are of the source's budget (first number) and of the target's (second).
+    """
+    every, head = dense(*range(blocks)), heads(*TARGET)
+    source = (SOURCE, every | heads(*SOURCE), set(), "source_lr", (1, 0))
+    step = 1 / (blocks + 1)
+    unfreezing = [
+        (TARGET, head | dense(*range(blocks - k, blocks)), head if k == 0 else set(), "lr", (0, step))
+        for k in range(blocks + 1)
+    ]
+    return {
+        "scratch": ((TARGET, every | head, set(), "lr", (0, 1)),),
+        "random_probe": ((TARGET, head, head, "lr", (0, 1)),),
+        "linear_probe": (source, (TARGET, head, head, "lr", (0, 1))),
+        "finetune": (source, (TARGET, every | head, head, "lr", (0, 1))),
+        "lp_ft": (source, (TARGET, head, head, "lr", (0, 1 / 2)), (TARGET, every | head, set(), "lr", (0, 1 / 2))),
+        "gradual": (source, *unfreezing),
+        "multitask": ((BOTH, every | heads(*BOTH), set(), "lr", (1, 1)),),
+        "multitask_finetune": (
+            (BOTH, every | heads(*BOTH), set(), "source_lr", (1, 0)),
+            (TARGET, every | head, set(), "lr", (0, 1)),
+        ),
+        # Two more, that the table's text adds: the control at the largest budget, and what tunes the source's rate.
+        "scratch_matched": ((TARGET, every | head, set(), "lr", (1, 1)),),
+        "source": (source,),
+    }
+
+
+#: 1,200 and 960 examples: all shares of both, for 2 and 3 blocks, are whole numbers of batches of 8 and of 3 × 8.
+BUDGET = (1200, 960)
+RATES = {"lr": 0.03, "source_lr": 0.01}
+
+
+def expanded(regime, blocks, **changes):
+    names = {
+        "model.options": {"hidden": (5,) * blocks},
+        "source.total_steps": BUDGET[0] // 8,
+        "target.total_steps": BUDGET[1] // 8,
+        **RATES,
+    }
+    return trial(regime=regime, **(names | changes))
+
+
+def test_the_table_names_every_regime():
+    assert set(table(2)) == set(regimes.REGIMES)
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 3])
+@pytest.mark.parametrize("regime", list(table(2)))
+def test_a_regime_is_what_the_table_says(regime, blocks):
+    resolved = expanded(regime, blocks)
+    found = list(zip(stages(resolved), resolved.phases, strict=True))
+    expected = table(blocks)[regime]
+    assert len(found) == len(expected)
+    for (stage, phase), (tasks, moves, fresh, rate, shares) in zip(found, expected, strict=True):
+        assert stage.program.tasks == phase.tasks == tasks
+        assert set(stage.program.trainable) == moves
+        assert set(stage.fresh) == fresh
+        assert stage.lr == phase.lr == RATES[rate]
+        spent = stage.steps * stage.program.rows
+        assert spent == pytest.approx(shares[0] * BUDGET[0] + shares[1] * BUDGET[1], abs=1e-6)
+
+
+@pytest.mark.parametrize("blocks", [2, 3])
+def test_what_does_not_move_in_any_phase_is_what_no_phase_is_about(blocks):
+    model = expanded("finetune", blocks).model()
+    every = set(params.flatten(shapes(model, (INPUTS,)).params))
+    assert every == dense(*range(blocks)) | heads(*BOTH)
+    for regime, phases in table(blocks).items():
+        moved = set().union(*(set(s.program.trainable) for s in stages(expanded(regime, blocks))))
+        assert moved == set().union(*(p[1] for p in phases))
+        # No head of a task whose labels are not seen moves.
+        assert moved & heads(*BOTH) == heads(*{t for p in phases for t in p[0]})
+
+
+USES_SOURCE = ["linear_probe", "finetune", "lp_ft", "gradual", "multitask", "multitask_finetune"]
+
+
+def examples(resolved):
+    return sum(phase.steps * phase.rows for phase in resolved.phases)
+
+
+@pytest.mark.parametrize("blocks", [2, 3])
+@pytest.mark.parametrize(
+    "budget",
+    [
+        {},
+        {
+            "source.total_steps": 0,
+            "target.total_steps": 0,
+            "source.total_examples": 1200,
+            "target.total_examples": 960,
+        },
+        # 70 source rows and 32 training labels of the target (n = 40, a fifth of them validation).
+        {
+            "source.total_steps": 0,
+            "target.total_steps": 0,
+            "source.total_epochs": 1200 / 70,
+            "target.total_epochs": 30.0,
+        },
+    ],
+    ids=["steps", "examples", "epochs"],
+)
+@pytest.mark.parametrize("sampling", ["per_task", "proportional"])
+def test_all_regimes_that_use_the_source_see_the_same_number_of_examples(blocks, budget, sampling):
+    changes = {"joint_sampling": sampling} | budget
+    counts = {r: examples(expanded(r, blocks, **changes)) for r in [*USES_SOURCE, "scratch_matched"]}
+    assert set(counts.values()) == {sum(BUDGET)}
+    assert examples(expanded("scratch", blocks, **changes)) == BUDGET[1]
+    assert examples(expanded("random_probe", blocks, **changes)) == BUDGET[1]
+
+
+@pytest.mark.parametrize(("source", "target"), [(7, 5), (13, 1), (1, 1), (101, 3)])
+def test_where_budgets_do_not_divide_they_agree_to_a_batch_a_phase(source, target):
+    for regime in [*USES_SOURCE, "scratch_matched"]:
+        resolved = expanded(regime, 3, **{"source.total_steps": source, "target.total_steps": target})
+        assert all(phase.steps >= 1 for phase in resolved.phases)
+        assert abs(examples(resolved) - 8 * (source + target)) <= sum(phase.rows for phase in resolved.phases)
+
+
+def test_controls_are_what_a_verdict_must_not_recommend():
+    assert {name for name, r in regimes.REGIMES.items() if r.control} == {"random_probe", "scratch_matched", "source"}
+    assert all(r.summary and "\n" not in r.summary for r in regimes.REGIMES.values())
+
+
+@pytest.mark.parametrize("blocks", [2, 3])
+def test_no_regime_lets_the_targets_labels_into_a_source_phase(blocks):
+    for regime in USES_SOURCE:
+        for phase in expanded(regime, blocks).phases:
+            if phase.tasks == SOURCE:
+                assert not any("goal" in pattern for pattern in (*phase.trainable, *phase.fresh))
+
+
+@pytest.mark.parametrize("regime", ["linear_probe", "finetune", "lp_ft", "gradual"])
+def test_without_a_source_a_regime_with_a_source_phase_is_refused(regime):
+    with pytest.raises(ValueError, match=r"^config\.data\.source = \(\)"):
+        expanded(regime, 2, **{"data.source": ()})

@@ -1,0 +1,185 @@
+"""Lanes and batches spread over devices: the same numbers, and no exchange but the gradients'."""
+
+import dataclasses
+import re
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from mtl import params as paths
+from mtl.train import executor, pack, phase
+from mtl.train.executor import Executor, ExecutorError, parse, width_for
+from mtl.train.program import Fixed
+from tests.train.build import data_of, gap, initial_of, run_all, run_phase, same, stages, trial, with_steps
+
+DATA, TRIAL = Executor("map", data=2), Executor("vmap", trial=2)
+
+
+def collectives(program, how, data, initial, lane):
+    """Return the (operation, bytes) of every collective in the compiled step of a phase."""
+    moving, frozen = jax.eval_shape(pack.start_fn(program, how), jax.tree.map(lambda a: np.stack([a] * 2), initial))
+    whole = jax.ShapeDtypeStruct((), np.int32)
+    text = pack.advance_fn(program, how).executable(whole, lane, moving, Fixed(frozen), data, whole, whole).as_text()
+    found = []
+    for line in text.splitlines():
+        match = re.search(
+            r"= (\S+) (all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(?:-start)?\(", line
+        )
+        if match:
+            shape = re.fullmatch(r"\(?f32\[(\d*)\](?:\{.*\})?\)?", match[1])
+            found.append((match[2], 4 * int(shape[1] or 1) if shape else match[1]))
+    return found
+
+
+@pytest.mark.parametrize("regime", ["multitask", "finetune"])
+def test_two_devices_train_as_one(regime):
+    t = trial(regime=regime, optimizer__clip=0.0)
+    _, _, data, one = run_all(t)
+    two = run_all(t, data, executor=DATA)[3]
+    for a, b in zip(one, two, strict=True):
+        assert gap(a.weights, b.weights) < 1e-5
+        np.testing.assert_allclose(a.train_loss, b.train_loss, rtol=1e-4)
+        for task in a.val_loss:
+            np.testing.assert_allclose(a.val_loss[task], b.val_loss[task], rtol=1e-4)
+
+
+@pytest.mark.parametrize("denominator", ["examples", "labels", "tasks"])
+def test_devices_exchange_the_trainable_gradients_once_and_nothing_else(denominator):
+    t = trial(regime="gradual", source_sampling="proportional", loss__denominator=denominator)
+    data, (initial,) = data_of(t), initial_of(t)
+    for stage in stages(t)[:3]:
+        program = dataclasses.replace(stage.program, cached=False)
+        moving, _ = phase.start(program, initial)
+        lane = executor_lane(stage)
+        assert collectives(program, DATA, data, initial, lane) == [("all-reduce", 4 * paths.count(moving.trainable))]
+
+
+def executor_lane(stage):
+    from mtl.train.trial import make_lane
+
+    return make_lane([0, 1], [stage, stage], [0, 0])
+
+
+def test_trials_side_by_side_on_two_devices_exchange_nothing():
+    trials = [trial(regime="scratch", seed=s) for s in range(3)]
+    data, initial = data_of(*trials), initial_of(*trials)
+    phases = [with_steps(stages(t)[0], 1) for t in trials]
+    alone = run_phase(trials, phases, data, initial, evaluations=1)
+    apart = run_phase(trials, phases, data, initial, evaluations=1, executor=TRIAL)
+    for a, b in zip(alone, apart, strict=True):
+        assert gap(a.weights, b.weights) < 1e-5
+        assert b.width == 4
+    assert collectives(phases[0].program, TRIAL, data, initial[0], executor_lane(phases[0])) == []
+
+
+def test_a_lane_at_equal_width_has_the_same_bits_whatever_its_neighbours():
+    """What is missing of a pack runs again in padded lanes; and a neighbour that breaks leaves its bits alone."""
+    trials = [trial(regime="scratch", seed=s) for s in range(4)]
+    data, initial = data_of(*trials), initial_of(*trials)
+    phases = [stages(t)[0] for t in trials]
+    whole = run_phase(trials, phases, data, initial, executor=TRIAL)
+    broken = [dataclasses.replace(p, lr=1e30) if i == 1 else p for i, p in enumerate(phases)]
+    beside = run_phase(trials, broken, data, initial, executor=TRIAL)
+    assert beside[1].diverged_at == 1
+    again = run_phase(trials[2:3], phases[2:3], data, initial[2:3], splits=[2], executor=TRIAL, width=4)
+    assert same(again[0].weights, whole[2].weights)
+    for i in (0, 2, 3):
+        assert same(beside[i].weights, whole[i].weights)
+
+
+def test_micro_batches_add_up_to_the_batch():
+    for denominator in ("examples", "labels", "tasks"):
+        whole, parts = (
+            trial(regime="source", loss__denominator=denominator, accumulate=k, optimizer__clip=0.0) for k in (1, 4)
+        )
+        _, _, data, (one,) = run_all(whole)
+        (two,) = run_all(parts, data)[3]
+        assert gap(one.weights, two.weights) < 1e-5
+        np.testing.assert_allclose(one.train_loss, two.train_loss, rtol=1e-5)
+    both = run_all(trial(regime="source", accumulate=2, optimizer__clip=0.0), executor=DATA)[3]
+    single = run_all(trial(regime="source", optimizer__clip=0.0))[3]
+    assert gap(both[0].weights, single[0].weights) < 1e-5
+
+
+def test_widths_are_halved_until_they_fit(monkeypatch):
+    trials = [trial(regime="scratch", seed=s) for s in range(8)]
+    data, initial = data_of(*trials), initial_of(*trials)
+    phases = [with_steps(stages(t)[0], 2) for t in trials]
+    program, told = phases[0].program, []
+    free = run_phase(trials, phases, data, initial, evaluations=1, executor=executor.VMAP)
+    assert {o.width for o in free} == {8}
+
+    def needed(width):
+        moving, frozen = jax.eval_shape(
+            pack.start_fn(program, executor.VMAP), jax.tree.map(lambda a: np.stack([a] * width), initial[0])
+        )
+        whole = jax.ShapeDtypeStruct((), np.int32)
+        lanes = jax.tree.map(lambda a: np.repeat(a[:1], width, axis=0), executor_lane(phases[0]))
+        return pack.advance_fn(program, executor.VMAP).memory(whole, lanes, moving, Fixed(frozen), data, whole, whole)
+
+    assert needed(2) < needed(4) < needed(8)
+    monkeypatch.setenv("MTL_MEMORY_LIMIT", str(needed(4)))
+    found = run_phase(
+        trials, phases, data, initial, evaluations=1, executor=executor.VMAP, on_width=lambda *a: told.append(a)
+    )
+    assert {o.width for o in found} == {4}
+    assert told == [(8, needed(8), needed(4))]
+    assert all(gap(a.weights, b.weights) < 1e-5 for a, b in zip(free, found, strict=True))
+    monkeypatch.setenv("MTL_MEMORY_LIMIT", "1000")
+    with pytest.raises(ExecutorError, match=r"needs .* MiB of memory, and there are 0 MiB: lower batch_size"):
+        run_phase(trials, phases, data, initial, evaluations=1, executor=executor.VMAP)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("data:4", "asks for 4 devices, and there are 2"),
+        ("trial:0", "must be like trial:2,data:4"),
+        ("date:2", "must be like trial:2,data:4"),
+        ("data", "must be like trial:2,data:4"),
+        ("data:-1", "must be like trial:2,data:4"),
+    ],
+)
+def test_meshes_that_cannot_be(text, message):
+    with pytest.raises(ExecutorError, match=message):
+        parse(text, "cpu", 2)
+
+
+def test_a_mesh_that_does_not_divide_the_batch_is_refused():
+    t = trial(regime="scratch", batch_size=7)
+    with pytest.raises(ExecutorError, match=r"batch_size = 7: must be a multiple of 2 devices"):
+        run_all(t, executor=DATA)
+
+
+def test_widths():
+    assert [width_for(TRIAL, n) for n in (1, 3, 500)] == [2, 4, 256]
+    assert width_for(Executor("vmap", trial=8), 1) == 8
+
+
+EIGHT = """
+import jax, numpy as np
+from mtl.train.executor import MAP, Executor
+from tests.train.build import gap, run_all, trial
+assert jax.device_count() == 8
+t = trial(regime="multitask", batch_size=32, accumulate={accumulate}, target__total_steps=75, evaluations=2,
+          source__total_steps=225, optimizer__clip=0.0, lr=0.003)
+one, eight = (run_all(t, executor=e)[3][0] for e in (MAP, Executor("map", data=8)))
+both = run_all(t, executor=Executor("vmap", trial=2, data=4))[3][0]
+print(len(one.steps), one.steps[-1], gap(one.weights, eight.weights), gap(one.weights, both.weights))
+"""
+
+
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_eight_devices_against_one_after_a_hundred_steps(accumulate):
+    script = "import os\nos.environ['XLA_FLAGS'] = '--xla_force_host_platform_device_count=8'\n" + EIGHT
+    done = subprocess.run(
+        [sys.executable, "-c", script.format(accumulate=accumulate)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    _, steps, eight, both = done.stdout.split()
+    assert int(steps) == 100
+    assert float(eight) < 1e-6
+    assert float(both) < 1e-6
