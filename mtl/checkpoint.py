@@ -42,6 +42,21 @@ def save_tree(path: Path, tree: PyTree, about: Mapping[str, Any]) -> None:
     write_atomically(path, save(flat, metadata={"mtl": json.dumps(about, sort_keys=True)}))
 
 
+def load_about(path: Path) -> dict[str, Any]:
+    """Return the facts in a safetensors file's header; its arrays are not read.
+
+    Raises:
+      CheckpointError: if the file is missing, damaged, or not safetensors.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return dict(json.loads((file.metadata() or {}).get("mtl", "{}")))
+    except FileNotFoundError:
+        raise CheckpointError(f"there is no file {path}") from None
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
+        raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from None
+
+
 def load_tree(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return (tree of NumPy arrays, facts) of a safetensors file.
 
@@ -59,9 +74,15 @@ def load_tree(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def load_params(path: str | Path) -> dict[str, Any]:
-    """Return the parameters to begin from: of a ``.safetensors`` file, a trial's directory or an Orbax checkpoint.
+    """Return the parameters to begin from; as ``load_weights``, without batch statistics."""
+    return load_weights(path)[0]
 
-    A file of ours holds ``params/…`` and ``state/…``; any other safetensors file is taken as parameters as it is.
+
+def load_weights(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return (parameters, batch statistics) to begin from: of a ``.safetensors`` file, a trial or an Orbax checkpoint.
+
+    A file of ours holds ``params/…`` and ``state/…``; any other safetensors file is taken as parameters as it is, and
+    then there are no statistics.
 
     Raises:
       CheckpointError: if there is nothing there that can be read.
@@ -71,11 +92,14 @@ def load_params(path: str | Path) -> dict[str, Any]:
         path = path / "model.safetensors"
     if path.is_dir():
         return _load_orbax(path)
-    tree, _ = load_tree(path)
-    return tree.get("params", tree)
+    return _parts(load_tree(path)[0])
 
 
-def _load_orbax(path: Path) -> dict[str, Any]:
+def _parts(tree: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    return (tree["params"], tree.get("state", {})) if "params" in tree else (tree, {})
+
+
+def _load_orbax(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     import orbax.checkpoint as ocp  # slow to import, and seldom needed
 
     try:
@@ -84,8 +108,7 @@ def _load_orbax(path: Path) -> dict[str, Any]:
     except (ValueError, FileNotFoundError, KeyError, OSError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path} holds no model.safetensors and is no Orbax checkpoint: {first}") from None
-    tree = tree.get("params", tree)
-    return paths.unflatten({k: np.asarray(v) for k, v in paths.flatten(tree).items()})
+    return _parts(paths.unflatten({k: np.asarray(v) for k, v in paths.flatten(tree).items()}))
 
 
 def sha256_of(path: str | Path) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
+from mtl.start import add_options, begin
 from mtl.tasks import suggest
 
 _EPILOG = """\
@@ -21,7 +23,7 @@ examples:
   mtl run --config=configs/digits.py --config.regime=lp_ft --config.data.target_size=50
 
 Any field of the config can be changed: --config.optimizer.weight_decay=0.01. Exit codes: 0 done, 1 some trials
-failed, 2 the command or its input is wrong, 130 interrupted.
+failed, 2 the command or its input is wrong, 130 or 143 interrupted (run it again: it goes on where it was).
 """
 
 
@@ -65,8 +67,10 @@ def _is_ours(error: ValueError) -> bool:
     from mtl.checkpoint import CheckpointError
     from mtl.config import ConfigError
     from mtl.sweep.store import StoreError
+    from mtl.train.executor import ExecutorError
+    from mtl.train.processes import StartError
 
-    return isinstance(error, (UsageError, CheckpointError, ConfigError, StoreError))
+    return isinstance(error, (UsageError, CheckpointError, ConfigError, StoreError, ExecutorError, StartError))
 
 
 def _parser() -> _Parser:
@@ -89,6 +93,7 @@ def _parser() -> _Parser:
         if config:
             sub.add_argument("--config", required=True, metavar="FILE.py[:ARG]", help="the config file")
             sub.add_argument("--workdir", metavar="DIR", help="where results go (default: runs/NAME)")
+            add_options(sub)
         else:
             sub.add_argument("workdir", metavar="WORKDIR", help="the study's work directory")
         return sub
@@ -169,26 +174,30 @@ def _base(arguments: argparse.Namespace, overrides: dict[str, str]) -> tuple[Any
 
 
 def _run(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
+    executor = begin(arguments)
     import jax
 
     from mtl.config import resolve
     from mtl.display import Terminal
     from mtl.params import count, report
     from mtl.sweep.cache import enable_cache
-    from mtl.sweep.launch import Silent
+    from mtl.sweep.launch import Silent, absent_of
     from mtl.sweep.plan import load_table, make_plan, table_of
+    from mtl.sweep.snapshots import Interrupt
     from mtl.sweep.store import Workdir
-    from mtl.sweep.study import check_base, default_workdir, missing, record_run
+    from mtl.sweep.study import check_base, default_workdir, record_run
     from mtl.sweep.workers import Pool, total_work
+    from mtl.train.loop import Stopped
+    from mtl.train.processes import is_lead
     from mtl.train.trial import shapes
 
     base, _ = _base(arguments, overrides)
     check_base(base)
     trial = resolve(base, load_table(base["data.name"], base["data.options"]).tasks)
     plan = make_plan([trial])
-    workdir = Workdir(arguments.workdir or default_workdir(base))
-    display = Silent() if arguments.quiet else Terminal()
-    absent = missing([trial], workdir) if workdir.study_file.is_file() else [trial]
+    workdir = Workdir(arguments.workdir or default_workdir(base), writes=is_lead())
+    display = Silent() if arguments.quiet or not is_lead() else Terminal()
+    absent = absent_of([trial], workdir)
     record_run(workdir, base, trial)
     enable_cache()
     display.say(f"trial {trial.hash} in {workdir.trial(trial.hash)}")
@@ -202,11 +211,17 @@ def _run(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
         )
     if absent:
         with (
+            Interrupt().listening() as interrupt,
             display.meter(trial.config["regime"], total_work(plan), 1) as meter,
-            Pool(workdir, 0, None) as pool,
+            Pool(workdir, 0, None, executor, interrupt) as pool,
         ):
-            pool.run(plan, meter)
-    else:
+            try:
+                pool.run(plan, meter, display.say)
+            except Stopped:
+                return _stopped(interrupt.number)
+    if not is_lead():
+        return 0
+    if not absent:
         display.say("it is done already; its result is printed")
     reason = workdir.failure(trial.hash)
     if reason is not None:
@@ -220,15 +235,27 @@ def _run(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     return 0 if result.get("status") == "done" else 1
 
 
+def _stopped(number: int) -> int:
+    """Say that a run was interrupted and return its exit code."""
+    from mtl.display import error_line
+
+    number = number or signal.SIGTERM  # Another process of the run was told.
+    error_line("interrupted; what was done is kept, run the same command again for the rest")
+    return 128 + number
+
+
 def _sweep(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     from mtl.config import ConfigError, is_ours, load
     from mtl.display import Terminal, error_line
     from mtl.sweep import sweeps_of
     from mtl.sweep.cache import enable_cache
-    from mtl.sweep.launch import launch
+    from mtl.sweep.launch import Silent, launch
+    from mtl.sweep.snapshots import Interrupt
     from mtl.sweep.store import Workdir
     from mtl.sweep.study import check_base, default_workdir
     from mtl.sweep.workers import default_jobs
+    from mtl.train.loop import Stopped
+    from mtl.train.processes import is_lead
 
     if arguments.dry_run and not overrides:
         config, module = load(arguments.config)
@@ -244,15 +271,29 @@ def _sweep(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     workdir = Workdir(arguments.workdir or default_workdir(base))
     if arguments.dry_run:
         return _dry_run(base, entries, workdir, arguments.list)
-    jobs = default_jobs() if arguments.jobs is None else arguments.jobs
+    executor = begin(arguments)
+    jobs = 0 if executor is not None else default_jobs() if arguments.jobs is None else arguments.jobs
     if jobs < 0:
         raise UsageError(f"--jobs={jobs}: must be at least 0 (0: in this process)")
+    if executor is not None and arguments.jobs:
+        raise UsageError(f"--jobs={arguments.jobs}: worker processes and --mesh or --hosts exclude each other")
     if not jobs:
         enable_cache()
-    display = Terminal()
+    lead = executor is None or is_lead()
+    workdir = Workdir(workdir.path, writes=lead)
+    display = Terminal() if lead else Silent()
     config_file = str(Path(arguments.config.partition(":")[0]).absolute())
     questions = {name: available[name].question for name in wanted}
-    summaries = launch(base, entries, workdir, jobs=jobs, config_file=config_file, display=display, questions=questions)
+    with Interrupt().listening() as interrupt:
+        try:
+            summaries = launch(
+                base, entries, workdir, jobs=jobs, config_file=config_file, display=display, questions=questions,
+                executor=executor, interrupt=interrupt,
+            )  # fmt: skip
+        except Stopped:
+            return _stopped(interrupt.number)
+    if not lead:
+        return 0
     failed = 0
     for summary in summaries:
         display.say(f"{summary.sweep.name}: {summary.ran:,} trials run, {summary.reused:,} re-used")

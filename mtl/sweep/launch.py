@@ -10,9 +10,12 @@ from typing import Any, Protocol, runtime_checkable
 from mtl.config import Flat, Trial, override
 from mtl.sweep.expand import Changes
 from mtl.sweep.plan import Plan, make_plan
+from mtl.sweep.snapshots import Interrupt
 from mtl.sweep.store import Workdir
 from mtl.sweep.study import Sweep, make_sweep, missing, record, recorded, settle, source_trials, tuned_rate
 from mtl.sweep.workers import Pool, total_work
+from mtl.train.executor import Executor
+from mtl.train.processes import agree, any_of_us
 
 
 @runtime_checkable
@@ -99,6 +102,8 @@ def launch(
     config_file: str | None,
     display: Display,
     questions: Mapping[str, str] | None = None,
+    executor: Executor | None = None,
+    interrupt: Interrupt | None = None,
 ) -> list[Summary]:
     """Run sweeps of a study to the end; what has a result is not run again.
 
@@ -110,10 +115,13 @@ def launch(
       config_file: the config file, for what it registers.
       display: where progress is shown.
       questions: what each sweep asks, for its tables.
+      executor: how packs run in this process, if not as the backend suggests.
+      interrupt: told of signals.
 
     Raises:
       ConfigError: for anything in the config that cannot be; before anything is compiled.
       StoreError: if the work directory cannot be used, or a worker dies.
+      Stopped: if it was interrupted.
     """
     # Everything is checked before the directory is touched: every trial's config, and one replicate's plan.
     prepared = [
@@ -121,7 +129,7 @@ def launch(
         for name, entries in sweeps.items()
     ]
     workdir.write_study(workdir.open(base["name"]))
-    with Pool(workdir, jobs, config_file) as pool:
+    with Pool(workdir, jobs, config_file, executor, interrupt) as pool:
         return [_one(sweep, workdir, pool, display) for sweep in prepared]
 
 
@@ -145,7 +153,7 @@ class _Prepared:
 def _prepare(name: str, base: Flat, entries: list[Changes], workdir: Workdir) -> _Prepared:
     pairs = source_trials(base, entries)
     tuning = None
-    if pairs and not missing([t for _, t in pairs], workdir):
+    if pairs and agree(not missing([t for _, t in pairs], workdir)):
         base, tuning = _tuned(base, pairs, workdir)
     sweep = make_sweep(name, base, entries)
     make_plan([m.trial for m in sweep.members if m.trial.seed == sweep.members[0].trial.seed])
@@ -174,12 +182,19 @@ def _one(prepared: _Prepared, workdir: Workdir, pool: Pool, display: Display) ->
             display.say(f"{name}: warning: source_lr = {rate:g} lies at the edge of its grid; widen tune.source_lr")
     trials = [m.trial for m in sweep.members]
     ran = 0
-    if missing(trials, workdir) or not recorded(workdir, sweep):
+    if agree(bool(missing(trials, workdir)) or not recorded(workdir, sweep)):
         plan = make_plan(trials)
         record(workdir, sweep, tuning, plan)
         ran = _run(trials, workdir, pool, display, name, plan)
     failed = {t.hash: reason for t in trials if (reason := workdir.failure(t.hash)) is not None}
     return Summary(sweep, len(trials) - ran, ran, failed)
+
+
+def absent_of(trials: Sequence[Trial], workdir: Workdir) -> list[Trial]:
+    """Return the trials without a result; with several processes, those that the first one misses."""
+    hashes = set(agree([t.hash for t in missing(trials, workdir)]))
+    any_of_us(False)  # Nobody writes before all have looked.
+    return [t for t in trials if t.hash in hashes]
 
 
 def _run(
@@ -191,12 +206,12 @@ def _run(
     whole: Plan | None = None,
 ) -> int:
     """Run the trials that have no result and return how many there were."""
-    absent = missing(trials, workdir)
+    absent = absent_of(trials, workdir)
     if not absent:
         return 0
     plan = whole if whole is not None and len(absent) == len(trials) else make_plan(absent)
     with display.meter(title, total_work(plan), len(absent)) as meter:
-        pool.run(plan, meter)
+        pool.run(plan, meter, display.say)
     return len(absent)
 
 

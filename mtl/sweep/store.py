@@ -49,9 +49,14 @@ class Workdir:
     ``study.json`` says whose it is and lists the trials of each sweep; ``trials/HASH/result.json`` means done.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        """Point at a directory; nothing is made or read yet."""
-        self.path = Path(path)
+    def __init__(self, path: str | Path, writes: bool = True) -> None:
+        """Point at a directory; nothing is made or read yet.
+
+        Args:
+          path: where it is.
+          writes: whether this process writes there; of several that run together only one does.
+        """
+        self.path, self.writes = Path(path), writes
         self._done: dict[str, dict[str, Any]] = {}  # A result never changes once it is there.
 
     @property
@@ -94,7 +99,7 @@ class Workdir:
 
     def write_study(self, study: Mapping[str, Any]) -> None:
         """Write ``study.json``."""
-        write_atomically(self.study_file, (json.dumps(study, indent=1, sort_keys=True) + "\n").encode())
+        self._write(self.study_file, (json.dumps(study, indent=1, sort_keys=True) + "\n").encode())
 
     def trial(self, digest: str) -> Path:
         """Return a trial's directory."""
@@ -125,12 +130,12 @@ class Workdir:
             buffer = io.BytesIO()
             named: dict[str, Any] = dict(arrays)
             np.savez(buffer, **named)
-            write_atomically(self.trial(digest) / "arrays.npz", buffer.getvalue())
-        write_atomically(self.trial(digest) / "result.json", canonical(result).encode())
+            self._write(self.trial(digest) / "arrays.npz", buffer.getvalue())
+        self._write(self.trial(digest) / "result.json", canonical(result).encode())
 
     def write_failure(self, digest: str, failure: Mapping[str, Any]) -> None:
         """Write why a trial failed; it is not done, and runs again next time."""
-        write_atomically(self.trial(digest) / "failed.json", canonical(failure).encode())
+        self._write(self.trial(digest) / "failed.json", canonical(failure).encode())
 
     def failure(self, digest: str) -> str | None:
         """Return why a trial failed, if it did and has no result since."""
@@ -166,7 +171,11 @@ class Workdir:
         """Write the width of a program's packs."""
         file = self.path / "packs" / f"{program}.json"
         known = self._json(file)["widths"] if file.is_file() else {}
-        write_atomically(file, canonical({"format": FORMAT, "widths": known | {executor: width}}).encode())
+        self._write(file, canonical({"format": FORMAT, "widths": known | {executor: width}}).encode())
+
+    def _write(self, file: Path, content: bytes) -> None:
+        if self.writes:
+            write_atomically(file, content)
 
     @staticmethod
     def _json(file: Path) -> dict[str, Any]:

@@ -22,20 +22,36 @@ def main() -> int:
     from mtl.sweep.cache import enable_cache
     from mtl.sweep.execute import execute
     from mtl.sweep.plan import make_plan
+    from mtl.sweep.snapshots import Interrupt
     from mtl.sweep.store import Workdir, trial_of
+    from mtl.train.loop import Stopped
+
+    interrupt = Interrupt()
+    signal.signal(signal.SIGTERM, interrupt)
+
+    def tell(event: object) -> None:
+        try:
+            print(json.dumps(event), file=events, flush=True)
+        except BrokenPipeError:  # The parent is gone: keep what there is and end.
+            interrupt.number = signal.SIGTERM
 
     enable_cache()
     if setup["config_file"]:
         load(setup["config_file"])
     for line in sys.stdin.buffer:
         job = json.loads(line)
-        execute(
-            make_plan([trial_of(c) for c in job["trials"]]),
-            Workdir(job["workdir"]),
-            reverse=job["reverse"],
-            progress=lambda *event: print(json.dumps(event), file=events, flush=True),
-        )
-        print(json.dumps("end"), file=events, flush=True)
+        try:
+            execute(
+                make_plan([trial_of(c) for c in job["trials"]]),
+                Workdir(job["workdir"]),
+                reverse=job["reverse"],
+                interrupt=interrupt,
+                progress=lambda *event: tell(event),
+                say=tell,
+            )
+        except Stopped:
+            return 128 + interrupt.number
+        tell("end")
     return 0
 
 

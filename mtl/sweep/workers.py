@@ -9,12 +9,21 @@ import queue
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mtl.sweep.execute import Progress, execute, work_of
+from mtl.sweep.conclude import Progress
+from mtl.sweep.execute import execute, work_of
 from mtl.sweep.plan import Plan
+from mtl.sweep.snapshots import Interrupt
 from mtl.sweep.store import StoreError, Workdir
+from mtl.train.executor import Executor
+from mtl.train.loop import Stopped
+
+#: How long workers that are told to end may take to keep what they have.
+SECONDS_TO_KEEP = 10.0
 
 
 def shares(plan: Plan, jobs: int) -> list[list[str]]:
@@ -49,15 +58,25 @@ class Pool:
     Use as a context manager. Without jobs, everything runs in this process.
     """
 
-    def __init__(self, workdir: Workdir, jobs: int, config_file: str | None) -> None:
+    def __init__(
+        self,
+        workdir: Workdir,
+        jobs: int,
+        config_file: str | None,
+        executor: Executor | None = None,
+        interrupt: Interrupt | None = None,
+    ) -> None:
         """Prepare a pool; processes start with the first job.
 
         Args:
           workdir: where results go.
           jobs: worker processes; each is pinned to a core of its own where the system allows it. 0: none.
           config_file: the config file, executed in each worker for what it registers.
+          executor: how packs run in this process, if not as the backend suggests.
+          interrupt: told of signals.
         """
         self.workdir, self.jobs, self.config_file = workdir, jobs, config_file
+        self.executor, self.interrupt = executor, interrupt or Interrupt()
         self._events: queue.Queue[tuple[int, str | None]] = queue.Queue()
         self._workers: list[subprocess.Popen[bytes]] = []
 
@@ -66,29 +85,39 @@ class Pool:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End the workers, whatever they are doing."""
+        """End the workers; those at work keep what they have first."""
         for process in self._workers:
             if process.poll() is None:
                 process.terminate()
+            if process.stdin is not None:
+                with contextlib.suppress(BrokenPipeError):  # A worker that died has left its job unread.
+                    process.stdin.close()
+        deadline = time.monotonic() + SECONDS_TO_KEEP
         for process in self._workers:
-            process.wait()
-            for pipe in (process.stdin, process.stdout):
-                if pipe is not None:
-                    with contextlib.suppress(BrokenPipeError):  # A worker that died has left its job unread.
-                        pipe.close()
+            try:
+                process.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
 
-    def run(self, plan: Plan, progress: Progress = lambda *_: None) -> None:
+    def run(
+        self, plan: Plan, progress: Progress = lambda *_: None, say: Callable[[str], None] = lambda text: None
+    ) -> None:
         """Run a plan's trials to the end.
 
         Args:
           plan: what is missing.
           progress: told of work done.
+          say: told what a user should know.
 
         Raises:
           StoreError: if a worker dies, with the end of its log.
+          Stopped: if it was interrupted.
         """
         if not self.jobs:
-            execute(plan, self.workdir, progress=progress)
+            execute(plan, self.workdir, executor=self.executor, interrupt=self.interrupt, progress=progress, say=say)
             return
         parts = shares(plan, self.jobs)
         self._start()
@@ -102,12 +131,19 @@ class Pool:
             self._send(number, job)
             running.add(number)
         while running:
-            number, line = self._events.get()
+            if self.interrupt.number:
+                raise Stopped
+            try:
+                number, line = self._events.get(timeout=0.2)
+            except queue.Empty:
+                continue
             if line is None:
                 raise self._died(number)
             event = json.loads(line)
             if event == "end":
                 running.discard(number)
+            elif isinstance(event, str):
+                say(event)
             else:
                 progress(*event)
 
@@ -122,6 +158,7 @@ class Pool:
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=log,
+                    env=os.environ | {"MTL_WORKERS": str(self.jobs)},  # They share the memory there is.
                 )
             self._workers.append(process)
             threading.Thread(target=_follow, args=(number, process, self._events), daemon=True).start()

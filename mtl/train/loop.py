@@ -15,7 +15,7 @@ from mtl.models import Model
 from mtl.params import combine, path_of
 from mtl.train import executor as executors
 from mtl.train import pack, phase
-from mtl.train.executor import LANES, OWN, WHOLE, Executor
+from mtl.train.executor import LANES, WHOLE, Executor
 from mtl.train.phase import Moving, Weights
 from mtl.train.program import Data, Lane, Program
 from mtl.train.trial import Stage, boundaries, make_lane
@@ -58,6 +58,7 @@ class Snapshot:
       at: steps done.
       train, val: losses at the evaluations so far, [lanes] and [lanes, tasks] each.
       spent: seconds of training.
+      data: devices that each batch was spread over.
     """
 
     moving: dict[str, np.ndarray]
@@ -65,6 +66,7 @@ class Snapshot:
     train: list[np.ndarray]
     val: list[np.ndarray]
     spent: float
+    data: int
 
 
 class Stopped(Exception):
@@ -138,7 +140,9 @@ def run_phase(
     chosen = executors.width_for(executor, len(seeds)) if width is None else width
     data = place(executor, data, WHOLE)
     if width is None:
-        chosen = _fitting(program, chosen, make_lane(seeds, stages, splits), weights[0], data, executor, on_width)
+        chosen = _fitting(
+            program, chosen, make_lane(seeds[:1], stages[:1], splits[:1]), weights[0], data, executor, on_width
+        )
     outcomes: list[Outcome] = []
     for first in range(0, len(seeds), chosen):
         part = slice(first, min(first + chosen, len(seeds)))
@@ -198,9 +202,9 @@ def _run_group(
     moving, frozen = pack.start_fn(program, executor)(whole)
     kept = guard.restore()
     if kept is not None:
-        moving = _filled(moving, kept.moving)
+        moving = _filled(moving, kept, width, executor.data)
     # What moves is donated, so every leaf needs a buffer of its own (the best state begins as the first one).
-    lies = Moving(LANES, OWN, LANES, LANES, OWN, OWN)
+    lies = pack.lies(executor)
     moving = place(executor, jax.tree.map(np.array, moving), lies)
     frozen, stacked = place(executor, (frozen, whole), LANES)
     lane_count = place(executor, np.int32(count), WHOLE)
@@ -224,7 +228,7 @@ def _run_group(
         on_steps(at * count)
 
     def take() -> Snapshot:
-        return Snapshot({path_of(p): a for p, a in _leaves(moving)}, at, train, val, spent)
+        return Snapshot({path_of(p): a for p, a in _leaves(moving)}, at, train, val, spent, executor.data)
 
     for end in ends[len(train) :]:
         since = ends[len(train) - 1] if train else 0
@@ -249,7 +253,7 @@ def _run_group(
             moving = pack.note_fn(program, executor)(moving, found)
         else:  # All there is to note: the sum of losses begins anew.
             zeros = np.zeros(moving.loss_sum.shape, np.float32)
-            moving = dataclasses.replace(moving, loss_sum=place(executor, zeros, OWN))
+            moving = dataclasses.replace(moving, loss_sum=place(executor, zeros, lies.loss_sum))
         moving = place(executor, moving, lies)
         guard.boundary(take)
     merged = moving if executor.data == 1 else pack.merge_fn(executor)(moving)
@@ -273,9 +277,27 @@ def _leaves(tree: PyTree) -> list[tuple[Any, np.ndarray]]:
     return [(p, fetch(a)) for p, a in jax.tree_util.tree_leaves_with_path(tree)]
 
 
-def _filled(template: PyTree, found: dict[str, np.ndarray]) -> PyTree:
-    """Return a tree of the template's structure with the arrays found for its paths."""
-    return jax.tree_util.tree_map_with_path(lambda p, _: found[path_of(p)], template)
+def _filled(template: Moving, kept: Snapshot, width: int, data: int) -> Moving:
+    """Return a pack's state as it was kept, for as many devices as there are now."""
+
+    def fill(key_path: Any, _: Any) -> np.ndarray:
+        path = path_of(key_path)
+        array, name = _pad(kept.moving[path], width), path.split("/")[0]
+        if name not in pack.EACH or kept.data == data:
+            return array
+        # Each device had its own: averaged or added up as `pack.merge_fn` does, and dealt out anew.
+        if kept.data > 1 and name == "diverged_at":
+            array = np.where((array < 0).all(axis=1), -1, np.where(array < 0, array.max() + 1, array).min(axis=1))
+        elif kept.data > 1:
+            array = (array.sum(axis=1) if name == "loss_sum" else array.mean(axis=1)).astype(array.dtype)
+        if data > 1:
+            dealt = np.repeat(array[:, None], data, axis=1)
+            if name == "loss_sum":
+                dealt[:, 1:] = 0
+            array = dealt
+        return array
+
+    return jax.tree_util.tree_map_with_path(fill, template)
 
 
 def place(executor: Executor, tree: PyTree, lies: PyTree) -> PyTree:

@@ -36,14 +36,20 @@ def start_fn(program: Program, executor: Executor) -> Callable[[Weights], tuple[
 
 
 #: What each device of the ``data`` axis has of its own.
-_EACH = ("state", "loss_sum", "diverged_at")
+EACH = ("state", "loss_sum", "diverged_at")
 
 
 def _each(moving: Moving, change: Callable[[Array], Array], executor: Executor) -> Moving:
     """Return the state with what each device has of its own changed."""
     if executor.data == 1:
         return moving
-    return dataclasses.replace(moving, **{name: jax.tree.map(change, getattr(moving, name)) for name in _EACH})
+    return dataclasses.replace(moving, **{name: jax.tree.map(change, getattr(moving, name)) for name in EACH})
+
+
+def lies(executor: Executor) -> Moving:
+    """Return how a pack's state lies on the mesh."""
+    own = OWN if executor.data > 1 else LANES
+    return Moving(LANES, own, LANES, LANES, own, own)
 
 
 def _merged(moving: Moving, executor: Executor) -> Moving:
@@ -110,8 +116,8 @@ def advance_fn(program: Program, executor: Executor) -> Compiled:
         moving = mapped(count, moving, (lanes, moving, fixed), data, begin, end)
         return _each(moving, lambda a: a[:, None], executor)
 
-    split = Moving(LANES, OWN, LANES, LANES, OWN, OWN)
-    return Compiled(run, executor, (WHOLE, LANES, split, LANES, WHOLE, WHOLE, WHOLE), split, donate=(2,))
+    own = lies(executor)
+    return Compiled(run, executor, (WHOLE, LANES, own, LANES, WHOLE, WHOLE, WHOLE), own, donate=(2,))
 
 
 @functools.lru_cache(maxsize=256)

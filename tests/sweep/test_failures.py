@@ -131,6 +131,7 @@ def test_a_pack_that_cannot_run_fails_its_trials_and_the_others_finish(broken):
             assert workdir.result(digest) is None
             assert workdir.failure(digest) == REASON
             written = json.loads((workdir.trial(digest) / "failed.json").read_text())
+            assert "Traceback" in written.pop("traceback")
             assert written == {"format": 1, "config": member.trial.config, "error": REASON}
             assert [p.name for p in workdir.trial(digest).iterdir()] == ["failed.json"]
         else:

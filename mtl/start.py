@@ -1,0 +1,57 @@
+"""Options of the command line that say on what a run runs: devices, and other processes that run with it."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mtl.train.executor import Executor
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options to a command's parser."""
+    group = parser.add_argument_group("devices and hosts")
+    group.add_argument(
+        "--mesh",
+        metavar="trial:N,data:M",
+        help="spread a pack's trials over N devices and each batch over M (default: trials over all accelerators)",
+    )
+    group.add_argument(
+        "--hosts",
+        action="store_true",
+        help="one run in several processes that Slurm, MPI, Kubernetes or a TPU pod started; they share --workdir",
+    )
+    group.add_argument("--coordinator", metavar="HOST:PORT", default="", help="of process 0, if no launcher tells")
+    group.add_argument("--processes", type=int, metavar="N", default=0, help="with --coordinator: how many")
+    group.add_argument("--process", type=int, metavar="I", default=-1, help="with --coordinator: which one, from 0")
+    group.add_argument(
+        "--start-timeout", type=int, metavar="SECONDS", default=300, help="wait so long for the others (default: 300)"
+    )
+
+
+def begin(arguments: argparse.Namespace) -> Executor | None:
+    """Start what the options ask for and return how packs run; nothing if the default is to decide.
+
+    Raises:
+      StartError: if other processes do not start.
+      ExecutorError: for a mesh that cannot be.
+    """
+    several = arguments.hosts or arguments.coordinator
+    if not (several or arguments.mesh or arguments.processes or arguments.process >= 0):
+        return None  # Before JAX is imported: worker processes bring their own.
+    from mtl.train import executor, processes
+
+    if several or arguments.processes or arguments.process >= 0:
+        c, n, i = arguments.coordinator, arguments.processes, arguments.process
+        if not arguments.hosts and not (c and n >= 1 and 0 <= i < n):
+            raise processes.StartError(
+                f"--coordinator={c} --processes={n} --process={i}: must all be given, with 0 ≤ process < processes"
+            )
+        processes.start(c, n, i, arguments.start_timeout)
+    import jax
+
+    if arguments.mesh:
+        return executor.parse(arguments.mesh, jax.default_backend(), jax.device_count())
+    # Processes that train together share every trial: each batch goes over all of their devices.
+    return executor.Executor("map" if jax.default_backend() == "cpu" else "vmap", data=jax.device_count())

@@ -1,0 +1,178 @@
+"""What a trial came to: tested once, its model and its result written."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import platform
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mtl import metrics
+from mtl.checkpoint import save_tree
+from mtl.config import Trial
+from mtl.sweep.plan import Plan, split_of, table_of
+from mtl.sweep.store import FORMAT, Workdir, code_version, now
+from mtl.tasks import METRICS, Task
+from mtl.train import loop
+from mtl.train.dataset import statistics
+from mtl.train.executor import Executor
+from mtl.train.phase import Weights
+
+#: Called with (work done, see ``work_of``; trials done; trials failed) since the last call.
+Progress = Callable[[float, int, int], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Done:
+    """A phase that has been trained: its weights, and what is said of it in results.
+
+    Attributes:
+      weights: what the next phase begins from.
+      about: JSON-able facts: curves, cost, where it diverged.
+    """
+
+    weights: Weights
+    about: dict[str, Any]
+
+
+def conclude(
+    digests: Sequence[str],
+    plan: Plan,
+    done: dict[str, Done],
+    workdir: Workdir,
+    executor: Executor,
+    progress: Progress,
+) -> None:
+    """Test the trials that have ended, once, and write their results."""
+    groups: dict[Any, list[str]] = {}
+    for digest in digests:
+        trial = plan.trials[digest]
+        d = trial.config["data"]
+        tested = any(trial.target in p.tasks for p in trial.phases)
+        about = str([d["name"], d["options"], d["test_size"], tested])
+        signature = (trial.model(), trial.target, d["normalize"], about)
+        groups.setdefault(signature, []).append(digest)
+    for (model, target, normalize, _), members in groups.items():
+        trials = [plan.trials[d] for d in members]
+        chains = [[done[k] for k in plan.chains[d]] for d in members]
+        if not any(target in p.tasks for p in trials[0].phases):
+            _write_untested(trials, chains, workdir, executor, progress)
+            continue
+        table = table_of(trials[0])
+        rows = np.flatnonzero(split_of(trials[0]).test[target])
+        shift, scale = zip(*(statistics(table, split_of(t)) for t in trials), strict=True)
+        outputs = loop.predict(
+            model,
+            target,
+            [chain[-1].weights for chain in chains],
+            np.stack(shift),
+            np.stack(scale),
+            table.x[rows],
+            standardize=normalize == "standardize",
+        )
+        labels = table.labels[target][rows]
+        task = model.task(target)
+        names = METRICS[task.kind]
+        values = _tested(task, names, outputs, labels)
+        for i, (digest, trial, chain) in enumerate(zip(members, trials, chains, strict=True)):
+            result = _result(trial, [d.about for d in chain], table.sha256, str(executor))
+            if result["status"] == "done":
+                result["test"] = {n: float(v) for n, v in zip(names, values[i], strict=True)}
+            normalization = {"shift": shift[i], "scale": scale[i]} if normalize == "standardize" else {}
+            _save_model(workdir, trial, chain[-1].weights, normalization)
+            arrays = {"outputs": outputs[i], "rows": rows.astype(np.int32), "labels": labels}
+            workdir.write_result(digest, clean(result), arrays)
+        progress(0.0, len(members), 0)
+
+
+def _write_untested(
+    trials: Sequence[Trial],
+    chains: Sequence[Sequence[Done]],
+    workdir: Workdir,
+    executor: Executor,
+    progress: Progress,
+) -> None:
+    """Write the results of trials that never see the target's labels: the test set is not for them."""
+    for trial, chain in zip(trials, chains, strict=True):
+        result = _result(trial, [d.about for d in chain], table_of(trial).sha256, str(executor))
+        _save_model(workdir, trial, chain[-1].weights, {})
+        workdir.write_result(trial.hash, clean(result))
+    progress(0.0, len(trials), 0)
+
+
+def _save_model(workdir: Workdir, trial: Trial, weights: Weights, normalization: dict[str, np.ndarray]) -> None:
+    if trial.config["save_model"] and workdir.writes:
+        tree = {"params": weights.params, "state": weights.state}
+        tree |= {"normalization": normalization} if normalization else {}
+        about = {"format": FORMAT, "config": trial.config}
+        save_tree(workdir.trial(trial.hash) / "model.safetensors", tree, about)
+
+
+def _tested(task: Task, names: tuple[str, ...], outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return the metrics of outputs [trials, n, …], as [trials, metrics]."""
+    width = 64  # One executable, whatever the number of trials.
+    found = []
+    for first in range(0, len(outputs), width):
+        part = outputs[first : first + width]
+        padded = np.concatenate([part, np.repeat(part[-1:], width - len(part), axis=0)])
+        found.append(np.asarray(_test_fn(task, names)(padded, labels))[: len(part)])
+    return np.concatenate(found)
+
+
+@functools.lru_cache(maxsize=64)
+def _test_fn(task: Task, names: tuple[str, ...]) -> Callable[..., jax.Array]:
+    def one(outputs: jax.Array, labels: jax.Array) -> jax.Array:
+        mask = jnp.ones(labels.shape, bool)
+        return jnp.stack([metrics.metric(task, name)(outputs, labels, mask) for name in names])
+
+    return jax.jit(lambda outputs, labels: jax.lax.map(lambda o: one(o, labels), outputs))
+
+
+def _result(trial: Trial, phases: list[dict[str, Any]], data_sha256: str, executor: str) -> dict[str, Any]:
+    """Return what ``result.json`` says, but for the test."""
+    last = phases[-1]
+    of_target = last["val_loss"].get(trial.target)
+    curves = [of_target] if of_target else list(last["val_loss"].values())
+    scores = [math.fsum(at) / len(at) for at in zip(*curves, strict=True)]
+    finite = [score for score in scores if math.isfinite(score)]
+    # The loss of the state that was kept: the best one where the phase selects it (see ``phase.note``).
+    val_loss = min(finite) if trial.phases[-1].select == "best" and finite else scores[-1]
+    diverged = next(
+        ({"phase": i, "step": p["diverged_at"]} for i, p in enumerate(phases) if p["diverged_at"] >= 0), None
+    )
+    total = {name: math.fsum(p[name] for p in phases) for name in ("examples", "flops", "seconds")}
+    return {
+        "format": FORMAT,
+        "hash": trial.hash,
+        "config": trial.config,
+        "status": "diverged" if diverged else "done",
+        "diverged_at": diverged,
+        "val_loss": val_loss,
+        "phases": phases,
+        "cost": total | {"source_examples": math.fsum(p["examples"] for p in phases if p["source_only"])},
+        "data_sha256": data_sha256,
+        "code_version": code_version(),
+        "executor": executor,
+        "backend": jax.default_backend(),
+        "device": jax.devices()[0].device_kind,
+        "machine": platform.machine(),
+        "versions": {"jax": jax.__version__, "numpy": np.__version__, "python": platform.python_version()},
+        "finished": now(),
+    }
+
+
+def clean(value: Any) -> Any:
+    """Return a JSON value with null for numbers that are not finite, which JSON does not have."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {k: clean(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [clean(v) for v in value]
+    return value

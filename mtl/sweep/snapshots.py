@@ -1,0 +1,158 @@
+"""Packs that were interrupted: kept between chunks, and gone on with lane by lane."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import signal
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+
+import numpy as np
+
+from mtl.checkpoint import CheckpointError, load_about, load_tree, save_tree
+from mtl.params import flatten, unflatten
+from mtl.sweep.store import FORMAT, code_version
+from mtl.train.loop import Guard, Snapshot, Stopped
+from mtl.train.processes import any_of_us, is_lead
+
+#: Seconds between snapshots of a pack that nobody interrupts.
+EVERY_SECONDS = 60.0
+
+
+class Interrupt:
+    """Whether this process was asked to stop, by SIGINT or SIGTERM; the second signal ends it at once.
+
+    Attributes:
+      number: the signal, or 0.
+    """
+
+    def __init__(self) -> None:
+        """Nothing has been asked yet."""
+        self.number = 0
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Take note of a signal."""
+        if self.number:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        self.number = number
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[Interrupt]:
+        """Take signals while the context lasts."""
+        before = {n: signal.signal(n, self) for n in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield self
+        finally:
+            for n, handler in before.items():
+                signal.signal(n, handler)
+
+
+class Snapshots:
+    """The snapshots of a work directory, by phase: which file and lane has it, and how many steps it has done."""
+
+    def __init__(self, folder: Path, interrupt: Interrupt, say: Callable[[str], None]) -> None:
+        """Read what there is.
+
+        Args:
+          folder: where they are kept.
+          interrupt: whether to stop.
+          say: told of snapshots that cannot be used.
+        """
+        self.folder, self.interrupt = folder, interrupt
+        self._where: dict[str, tuple[Path, int, int]] = {}
+        for file in sorted(folder.glob("*.safetensors")) if folder.is_dir() else ():
+            try:
+                about = load_about(file)
+            except CheckpointError as error:
+                say(f"{error}; the phases in it begin anew")
+                continue
+            if about.get("format") == FORMAT and about.get("code") == code_version():
+                for lane, key in enumerate(about["keys"]):
+                    if int(about["at"]) >= self.at(key):
+                        self._where[key] = (file, lane, int(about["at"]))
+        any_of_us(False)  # Nobody writes before all have read.
+
+    def at(self, key: str) -> int:
+        """Return how many steps of a phase are done."""
+        return self._where[key][2] if key in self._where else 0
+
+    def guard(self, keys: Sequence[str]) -> Guard:
+        """Return the guard of a pack of these phases."""
+        return _Keeper(self, list(keys))
+
+    def load(self, keys: Sequence[str]) -> Snapshot | None:
+        """Return the state of a pack of phases that have all done as many steps; nothing if they have done none."""
+        if not all(key in self._where for key in keys):
+            return None
+        trees = {file: load_tree(file) for file in {self._where[key][0] for key in keys}}
+        moving: dict[str, list[np.ndarray]] = {}
+        train, val = [], []
+        for key in keys:
+            file, lane, _ = self._where[key]
+            tree, _ = trees[file]
+            for path, array in flatten(tree["moving"]).items():
+                moving.setdefault(path, []).append(array[lane])
+            train.append(tree["train"][:, lane])
+            val.append(tree["val"][:, lane])
+        first, (_, about) = self._where[keys[0]], trees[self._where[keys[0]][0]]
+        return Snapshot(
+            {path: np.stack(lanes) for path, lanes in moving.items()},
+            first[2],
+            list(np.stack(train, axis=1)),
+            list(np.stack(val, axis=1)),
+            float(about["seconds"]) * len(keys),
+            int(about["data"]),
+        )
+
+    def save(self, keys: Sequence[str], kept: Snapshot) -> None:
+        """Write the state of a pack."""
+        lanes = len(keys)
+        tasks = kept.val[0].shape[1] if kept.val else 0
+        tree = {
+            "moving": unflatten({path: array[:lanes] for path, array in kept.moving.items()}),
+            "train": np.asarray(kept.train, np.float32).reshape(len(kept.train), lanes),
+            "val": np.asarray(kept.val, np.float32).reshape(len(kept.val), lanes, tasks),
+        }
+        about = {"format": FORMAT, "code": code_version(), "keys": list(keys), "at": kept.at, "data": kept.data}
+        save_tree(self._file(keys), tree, about | {"seconds": kept.spent / lanes})
+
+    def discard(self, done: Collection[str]) -> None:
+        """Remove the files that hold nothing but phases that are done."""
+        for file in {file for file, _, _ in self._where.values()}:
+            held = {key for key, (f, _, _) in self._where.items() if f == file}
+            if held <= set(done):
+                if is_lead():
+                    file.unlink(missing_ok=True)
+                for key in held:
+                    del self._where[key]
+
+    def _file(self, keys: Sequence[str]) -> Path:
+        return self.folder / f"{hashlib.sha256(' '.join(keys).encode()).hexdigest()[:24]}.safetensors"
+
+
+class _Keeper(Guard):
+    """Keeps one pack: every minute, and when the process is asked to stop."""
+
+    def __init__(self, snapshots: Snapshots, keys: list[str]) -> None:
+        self.snapshots, self.keys, self.kept = snapshots, keys, time.monotonic()
+
+    def restore(self) -> Snapshot | None:
+        return self.snapshots.load(self.keys)
+
+    def boundary(self, take: Callable[[], Snapshot]) -> None:
+        stop = any_of_us(bool(self.snapshots.interrupt.number))
+        due = any_of_us(is_lead() and time.monotonic() - self.kept >= EVERY_SECONDS)
+        if not stop and not due:
+            return
+        state = take()  # On every process: parts of it may be on other hosts.
+        if is_lead():
+            self.snapshots.save(self.keys, state)
+            for lane, key in enumerate(self.keys):
+                self.snapshots._where[key] = (self.snapshots._file(self.keys), lane, state.at)
+        self.kept = time.monotonic()
+        if stop:
+            raise Stopped

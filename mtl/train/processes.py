@@ -1,0 +1,68 @@
+"""One run in several processes, one a host: starting together, and agreeing on what was seen or asked for."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import jax
+import numpy as np
+
+
+class StartError(ValueError):
+    """Processes that could not start together: one sentence."""
+
+
+def start(coordinator: str = "", processes: int = 0, process: int = -1, seconds: int = 300) -> None:
+    """Join the other processes of a run; call it before anything else of JAX.
+
+    Without arguments, what launchers tell is read (Slurm, Open MPI, mpi4py, Kubernetes, Cloud TPU).
+
+    Args:
+      coordinator: ``HOST:PORT`` of process 0.
+      processes: how many there are.
+      process: which one this is, from 0.
+      seconds: how long to wait for the others.
+
+    Raises:
+      StartError: if they do not all start in time, or nothing tells who they are.
+    """
+    given = {"coordinator_address": coordinator, "num_processes": processes, "process_id": process}
+    arguments: dict[str, Any] = given if coordinator else {}
+    if "cpu" in os.environ.get("JAX_PLATFORMS", ""):
+        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    try:
+        jax.distributed.initialize(initialization_timeout=seconds, **arguments)
+    except (RuntimeError, ValueError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        what = f"--coordinator={coordinator} --processes={processes} --process={process}" if coordinator else "--hosts"
+        raise StartError(f"{what}: the processes did not start together within {seconds} s: {first}") from None
+
+
+def is_lead() -> bool:
+    """Return whether this process is the one that writes."""
+    return jax.process_index() == 0
+
+
+def agree(value: Any) -> Any:
+    """Return what process 0 says, a JSON value, in every process; with one process, the value itself."""
+    if jax.process_count() == 1:
+        return value
+    from jax.experimental import multihost_utils
+
+    text = json.dumps(value).encode()
+    length = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
+    buffer = np.zeros(length, np.uint8)
+    if is_lead():
+        buffer[:] = np.frombuffer(text, np.uint8)
+    return json.loads(np.asarray(multihost_utils.broadcast_one_to_all(buffer)).tobytes())
+
+
+def any_of_us(flag: bool) -> bool:
+    """Return whether any process says so, in every process."""
+    if jax.process_count() == 1:
+        return flag
+    from jax.experimental import multihost_utils
+
+    return bool(np.asarray(multihost_utils.process_allgather(np.int32(flag))).any())
