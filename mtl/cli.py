@@ -209,16 +209,14 @@ def _run(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
             f"phase {number}: {' + '.join(phase.tasks)}, {phase.steps:,} steps of {phase.rows} examples, "
             f"lr {phase.lr:g}\n{report(params, program.chosen(params))}"
         )
-    if absent:
-        with (
-            Interrupt().listening() as interrupt,
-            display.meter(trial.config["regime"], total_work(plan), 1) as meter,
-            Pool(workdir, 0, None, executor, interrupt) as pool,
-        ):
-            try:
-                pool.run(plan, meter, display.say)
-            except Stopped:
-                return _stopped(interrupt.number)
+    with Interrupt().listening() as interrupt:
+        try:
+            if absent:
+                title, work = trial.config["regime"], total_work(plan)
+                with display.meter(title, work, 1) as meter, Pool(workdir, 0, None, executor, interrupt) as pool:
+                    pool.run(plan, meter, display.say)
+        except Stopped:
+            return _stopped(interrupt.number)
     if not is_lead():
         return 0
     if not absent:

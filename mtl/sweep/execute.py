@@ -86,7 +86,9 @@ def execute(
             outcomes = _train(nodes, plan, done, workdir, executor, snapshots, progress, say)
         except loop.Stopped:
             raise
-        except Exception as error:  # noqa: BLE001 — a user's model may raise anything, and the other packs can run
+        except Exception as error:
+            if jax.process_count() > 1:
+                raise  # The others wait for this process: they must all end.
             text = str(error).strip()
             message = f"{type(error).__name__}: {text.splitlines()[0] if text else ''}"
             failed |= {n.key: (message, traceback.format_exc()) for n in nodes}

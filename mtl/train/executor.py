@@ -159,7 +159,7 @@ def memory_limit() -> int:
 
     ``MTL_MEMORY_LIMIT`` (bytes) lowers it. On a CPU the workers of a sweep share what is free.
     """
-    stats = jax.devices()[0].memory_stats()
+    stats = jax.local_devices()[0].memory_stats()
     if stats and "bytes_limit" in stats:
         free = stats["bytes_limit"] - stats.get("bytes_in_use", 0)
     else:

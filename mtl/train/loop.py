@@ -17,6 +17,7 @@ from mtl.train import executor as executors
 from mtl.train import pack, phase
 from mtl.train.executor import LANES, WHOLE, Executor
 from mtl.train.phase import Moving, Weights
+from mtl.train.processes import agree
 from mtl.train.program import Data, Lane, Program
 from mtl.train.trial import Stage, boundaries, make_lane
 
@@ -164,7 +165,7 @@ def _fitting(
     on_width: Callable[[int, int, int], None],
 ) -> int:
     """Return the largest width, halved from the one given, whose call fits into memory by XLA's own analysis."""
-    limit, least = executors.memory_limit(), executors.width_for(executor, 1)
+    limit, least = agree(executors.memory_limit()), executors.width_for(executor, 1)
     while True:
         lanes_, stacked = _stacked(lanes, width), _stacked(jax.tree.map(lambda a: np.asarray(a)[None], weights), width)
         moving, frozen = jax.eval_shape(pack.start_fn(program, executor), stacked)
@@ -236,7 +237,7 @@ def _run_group(
             stop = min(end, at + chunk)
             begun = time.perf_counter()
             moving = forward(moving, at, stop)
-            took = time.perf_counter() - begun
+            took = agree(time.perf_counter() - begun)  # All processes must cut at the same steps.
             spent += took
             chunk = max(1, min(8 * chunk, int((stop - at) * chunk_seconds / max(took, 1e-6))))
             on_steps((stop - at) * count)

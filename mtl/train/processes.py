@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+import threading
 from typing import Any
 
 import jax
@@ -26,18 +28,33 @@ def start(coordinator: str = "", processes: int = 0, process: int = -1, seconds:
       seconds: how long to wait for the others.
 
     Raises:
-      StartError: if they do not all start in time, or nothing tells who they are.
+      StartError: if nothing tells who they are. If they do not all start in time, the process ends with a sentence
+        and exit code 2.
     """
     given = {"coordinator_address": coordinator, "num_processes": processes, "process_id": process}
     arguments: dict[str, Any] = given if coordinator else {}
     if "cpu" in os.environ.get("JAX_PLATFORMS", ""):
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    # JAX's own service takes SIGTERM for itself: this run agrees on when to stop between its chunks.
+    jax.config.update("jax_enable_preemption_service", False)
+    what = f"--coordinator={coordinator} --processes={processes} --process={process}" if coordinator else "--hosts"
+
+    def give_up() -> None:
+        print(f"mtl: {what}: not all processes had started within {seconds} s (--start-timeout)", file=sys.stderr)
+        sys.stderr.flush()
+        os._exit(2)
+
+    # JAX's own time-out ends the process with a stack trace; nothing is lost yet, so this one comes first.
+    watch = threading.Timer(seconds, give_up)
+    watch.daemon = True
+    watch.start()
     try:
-        jax.distributed.initialize(initialization_timeout=seconds, **arguments)
+        jax.distributed.initialize(initialization_timeout=seconds + 60, **arguments)
     except (RuntimeError, ValueError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        what = f"--coordinator={coordinator} --processes={processes} --process={process}" if coordinator else "--hosts"
-        raise StartError(f"{what}: the processes did not start together within {seconds} s: {first}") from None
+        raise StartError(f"{what}: the processes cannot start together: {first}") from None
+    finally:
+        watch.cancel()
 
 
 def is_lead() -> bool:

@@ -1,0 +1,198 @@
+"""A run that is interrupted keeps what it has, and goes on to the same bits."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from mtl.config import default, flatten, override, resolve
+from mtl.sweep.execute import execute
+from mtl.sweep.plan import load_table, make_plan
+from mtl.sweep.snapshots import Interrupt, Snapshots
+from mtl.sweep.store import Workdir
+from mtl.train import loop
+from mtl.train.loop import Stopped
+
+BASE = override(
+    flatten(default()),
+    {
+        "model.options": {"hidden": (6,)},
+        "source.total_steps": 30,
+        "target.total_steps": 24,
+        "evaluations": 2,
+        "optimizer.weight_decay": 0.1,
+        "select": "best",
+    },
+)
+
+
+def plan_of(*changes):
+    tasks = load_table("digits", {}).tasks
+    return make_plan([resolve(override(BASE, c), tasks) for c in changes])
+
+
+CHANGES = [{"regime": r, "seed": s} for r in ("lp_ft", "multitask") for s in range(3)]
+
+
+def bits(workdir, plan):
+    return {
+        digest: (
+            (workdir.trial(digest) / "model.safetensors").read_bytes(),
+            workdir.arrays(digest)["outputs"].tobytes(),
+        )
+        for digest in plan.trials
+    }
+
+
+def curves(workdir, plan):
+    return {d: [(p["val_loss"], p["train_loss"]) for p in workdir.result(d)["phases"]] for d in plan.trials}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    workdir, plan = Workdir(tmp_path_factory.mktemp("undisturbed")), plan_of(*CHANGES)
+    execute(plan, workdir)
+    return bits(workdir, plan), curves(workdir, plan)
+
+
+def test_interrupted_at_every_boundary_it_comes_to_the_same_bits(tmp_path, undisturbed, monkeypatch):
+    """The signal comes before each boundary in turn, each time in a run of its own that then goes on."""
+    monkeypatch.setattr(loop, "CHUNK_SECONDS", 0.0)
+    workdir, plan = Workdir(tmp_path), plan_of(*CHANGES)
+    stops = 0
+    while True:
+        interrupt = Interrupt()
+
+        def progress(work, done, failed, interrupt=interrupt):
+            interrupt.number = signal.SIGTERM
+
+        left = make_plan([t for t in plan.trials.values() if workdir.result(t.hash) is None])
+        if not left.trials:
+            break
+        try:
+            execute(left, workdir, interrupt=interrupt, progress=progress)
+        except Stopped:
+            stops += 1
+            assert list((tmp_path / "snapshots").iterdir())
+    assert stops >= 8
+    assert (bits(workdir, plan), curves(workdir, plan)) == undisturbed
+    assert not list((tmp_path / "snapshots").glob("*"))
+
+
+def test_a_damaged_snapshot_is_said_and_its_phase_begins_anew(tmp_path, undisturbed):
+    workdir, plan = Workdir(tmp_path), plan_of(*CHANGES)
+    interrupt, told = Interrupt(), []
+    interrupt.number = signal.SIGTERM
+    with pytest.raises(Stopped):
+        execute(plan, workdir, interrupt=interrupt)
+    (file,) = (tmp_path / "snapshots").iterdir()
+    file.write_bytes(file.read_bytes()[:100])
+    execute(plan, workdir, say=told.append)
+    assert len(told) == 1 and file.name in told[0] and "begin anew" in told[0]
+    assert (bits(workdir, plan), curves(workdir, plan)) == undisturbed
+
+
+def test_lanes_go_on_apart_from_the_pack_they_were_kept_with(tmp_path, undisturbed):
+    """Three lanes are kept together; one of them alone is gone on with, the others after it."""
+    workdir, plan = Workdir(tmp_path), plan_of(*CHANGES)
+    interrupt = Interrupt()
+    interrupt.number = signal.SIGTERM
+    with pytest.raises(Stopped):
+        execute(plan, workdir, interrupt=interrupt)
+    kept = Snapshots(tmp_path / "snapshots", Interrupt(), print)
+    assert sum(kept.at(key) > 0 for key in plan.nodes) == 3
+    digests = list(plan.trials)
+    execute(make_plan([plan.trials[digests[1]]]), workdir)
+    execute(make_plan([plan.trials[d] for i, d in enumerate(digests) if i != 1]), workdir)
+    assert (bits(workdir, plan), curves(workdir, plan)) == undisturbed
+
+
+CONFIG = """
+from mtl.config import default
+from mtl.sweep import product, sweep
+
+def get_config():
+    c = default()
+    c.name = "long"
+    c.regime = "scratch"
+    c.model.options = {"hidden": (128, 128)}
+    c.source.total_steps = 10
+    c.target.total_steps = 60000
+    c.evaluations = 2
+    return c
+
+def sweep_seeds():
+    return sweep("seed", range(2))
+"""
+
+
+def command(folder, *arguments):
+    (folder / "long.py").write_text(CONFIG)
+    words = [sys.executable, "-m", "mtl.cli", arguments[0], f"--config={folder / 'long.py'}", *arguments[1:]]
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XDG_CACHE_HOME": str(folder / "cache")}
+    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def until(condition, process, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("arguments", [("run",), ("sweep", "--jobs=2")], ids=["run", "workers"])
+def test_signals_save_within_ten_seconds_and_tell_by_the_exit_code(tmp_path, number, code, arguments):
+    process = command(tmp_path, *arguments, f"--workdir={tmp_path / 'work'}")
+    until((tmp_path / "work" / "study.json").is_file, process)
+    time.sleep(12 if arguments[0] == "sweep" else 6)  # Into training, past compilation.
+    begun = time.monotonic()
+    process.send_signal(number)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == code, err
+    assert time.monotonic() - begun < 10
+    assert "interrupted; what was done is kept" in err
+    kept = list((tmp_path / "work" / "snapshots").iterdir())
+    assert len(kept) == (2 if arguments[0] == "sweep" else 1)
+
+
+@pytest.mark.slow
+def test_two_processes_keep_together_on_a_signal_and_one_goes_on(tmp_path):
+    def start(i):
+        where = ["--coordinator=127.0.0.1:29531", "--processes=2", f"--process={i}"]
+        return command(tmp_path, "run", f"--workdir={tmp_path / 'work'}", "--config.target.total_steps=6000", *where)
+
+    both = [start(i) for i in range(2)]
+    until((tmp_path / "work" / "study.json").is_file, both[0])
+    time.sleep(12)
+    both[1].send_signal(signal.SIGTERM)  # One is told: both stop, at the same step.
+    for process in both:
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 143, err
+    (file,) = (tmp_path / "work" / "snapshots").iterdir()
+    alone = command(tmp_path, "run", f"--workdir={tmp_path / 'work'}", "--config.target.total_steps=6000", "--quiet")
+    out, err = alone.communicate(timeout=300)
+    assert alone.returncode == 0, err
+    assert not file.exists()
+    result = json.loads(out)
+    again = command(tmp_path, "run", f"--workdir={tmp_path / 'other'}", "--config.target.total_steps=6000", "--quiet")
+    out, err = again.communicate(timeout=300)
+    assert again.returncode == 0, err
+    # Thousands of steps apart, two orders of summation drift apart; what they learn does not.
+    np.testing.assert_allclose(result["test"]["accuracy"], json.loads(out)["test"]["accuracy"], atol=0.03)
+
+
+def test_processes_that_do_not_come_are_not_waited_for_forever(tmp_path):
+    where = ["--coordinator=127.0.0.1:29532", "--processes=2", "--process=0", "--start-timeout=2"]
+    process = command(tmp_path, "run", f"--workdir={tmp_path / 'work'}", *where)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert err.startswith("mtl: --coordinator=127.0.0.1:29532") and "within 2 s" in err and err.count("\n") == 1
+    assert not (tmp_path / "work").exists()
