@@ -7,21 +7,38 @@ import inspect
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
+from mtl.data.about import About
+from mtl.data.csv_file import csv_table
 from mtl.data.digits import digits_table
+from mtl.data.frames import arrays_table, frame_table
+from mtl.data.images import images_table
 from mtl.data.latent import latent_table
+from mtl.data.npz import npz_table
+from mtl.data.parquet import parquet_table
+from mtl.data.problems import DataError
 from mtl.data.splits import Split, transfer_split
+from mtl.data.summary import summary
 from mtl.data.table import Table, make_table
 from mtl.tasks import suggest
 
 __all__ = [
     "SOURCES",
+    "About",
+    "DataError",
     "Split",
     "Table",
+    "arrays_table",
+    "csv_table",
     "digits_table",
+    "frame_table",
+    "images_table",
     "latent_table",
     "load",
     "make_table",
+    "npz_table",
+    "parquet_table",
     "register",
+    "summary",
     "transfer_split",
 ]
 
@@ -83,7 +100,7 @@ def load(name: str, **options: Any) -> Table:
     >>> load("digit")
     Traceback (most recent call last):
     ...
-    ValueError: data "digit" does not exist: did you mean "digits"? Valid: digits, latent
+    ValueError: data "digit" does not exist: did you mean "digits"? Valid: ...
     """
     if name not in SOURCES:
         raise ValueError(f'data "{name}" does not exist: {suggest(name, SOURCES)}')
@@ -146,3 +163,7 @@ def _described(source: Callable[..., Table]) -> str:
 
 register("digits")(digits_table)
 register("latent")(latent_table)
+register("csv")(csv_table)
+register("parquet")(parquet_table)
+register("npz")(npz_table)
+register("images")(images_table)
