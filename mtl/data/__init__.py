@@ -13,6 +13,7 @@ from mtl.data.digits import digits_table
 from mtl.data.frames import arrays_table, frame_table
 from mtl.data.images import images_table
 from mtl.data.latent import latent_table
+from mtl.data.molecules import molecules_table, tox21_table, toxcast_table
 from mtl.data.npz import npz_table
 from mtl.data.parquet import parquet_table
 from mtl.data.problems import DataError
@@ -35,10 +36,13 @@ __all__ = [
     "latent_table",
     "load",
     "make_table",
+    "molecules_table",
     "npz_table",
     "parquet_table",
     "register",
     "summary",
+    "tox21_table",
+    "toxcast_table",
     "transfer_split",
 ]
 
@@ -167,3 +171,6 @@ register("csv")(csv_table)
 register("parquet")(parquet_table)
 register("npz")(npz_table)
 register("images")(images_table)
+register("molecules")(molecules_table)
+register("tox21")(tox21_table)
+register("toxcast")(toxcast_table)
