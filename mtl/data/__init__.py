@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
 from mtl.data.about import About
+from mtl.data.arff import arff_table
 from mtl.data.csv_file import csv_table
 from mtl.data.digits import digits_table
 from mtl.data.frames import arrays_table, frame_table
@@ -20,6 +21,7 @@ from mtl.data.problems import DataError
 from mtl.data.splits import Split, transfer_split
 from mtl.data.summary import summary
 from mtl.data.table import Table, make_table
+from mtl.data.yeast import yeast_table
 from mtl.tasks import suggest
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "DataError",
     "Split",
     "Table",
+    "arff_table",
     "arrays_table",
     "csv_table",
     "digits_table",
@@ -44,6 +47,7 @@ __all__ = [
     "tox21_table",
     "toxcast_table",
     "transfer_split",
+    "yeast_table",
 ]
 
 Source = TypeVar("Source", bound=Callable[..., Table])
@@ -174,3 +178,5 @@ register("images")(images_table)
 register("molecules")(molecules_table)
 register("tox21")(tox21_table)
 register("toxcast")(toxcast_table)
+register("arff")(arff_table)
+register("yeast")(yeast_table)

@@ -72,15 +72,15 @@ def choose(
     Roles(inputs=('a', 'b'), labels={'y': 'binary'}, groups='', texts=())
     """
     problems, columns = Problems(), list(names)
+    first: dict[str, int] = {}
     for position, name in enumerate(columns, 1):
-        if columns.index(name) + 1 != position:
-            first = columns.index(name) + 1
-            problems.add(f'column {position}: the name "{name}" is that of column {first} too: names must differ')
+        if first.setdefault(name, position) != position:
+            problems.add(f'column {position}: the name "{name}" is that of column {first[name]} too: names must differ')
         elif not name.strip():
             problems.add(f"column {position}: has no name: every column must have one")
 
     def matching(what: str, pattern: str) -> list[str]:
-        found = [pattern] if pattern in columns else fnmatch.filter(dict.fromkeys(columns), pattern)
+        found = [pattern] if pattern in first else fnmatch.filter(first, pattern)
         if not found:
             problems.add(f'{what} "{pattern}" is no column: {_near(pattern, columns)}')
         return found
@@ -198,10 +198,10 @@ def _inputs(
 def _declared(labels: Labels, columns: list[str]) -> list[tuple[str, str]]:
     if isinstance(labels, Mapping):
         return [(str(k), str(v or "")) for k, v in labels.items()]
-    pairs = []
+    pairs, there = [], set(columns)
     for entry in _list(labels):
         column, colon, kind = entry.rpartition(":")
-        whole = not colon or entry in columns  # a column's own name may hold a colon
+        whole = not colon or entry in there  # a column's own name may hold a colon
         pairs.append((entry, "") if whole else (column, kind.strip()))
     return pairs
 
