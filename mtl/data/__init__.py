@@ -14,6 +14,7 @@ from mtl.data.digits import digits_table
 from mtl.data.frames import arrays_table, frame_table
 from mtl.data.images import images_table
 from mtl.data.latent import latent_table
+from mtl.data.mnist import fashion_mnist_table, mnist_table, multi_mnist_table
 from mtl.data.molecules import molecules_table, tox21_table, toxcast_table
 from mtl.data.npz import npz_table
 from mtl.data.parquet import parquet_table
@@ -34,12 +35,15 @@ __all__ = [
     "arrays_table",
     "csv_table",
     "digits_table",
+    "fashion_mnist_table",
     "frame_table",
     "images_table",
     "latent_table",
     "load",
     "make_table",
+    "mnist_table",
     "molecules_table",
+    "multi_mnist_table",
     "npz_table",
     "parquet_table",
     "register",
@@ -180,3 +184,6 @@ register("tox21")(tox21_table)
 register("toxcast")(toxcast_table)
 register("arff")(arff_table)
 register("yeast")(yeast_table)
+register("mnist")(mnist_table)
+register("fashion_mnist")(fashion_mnist_table)
+register("multi_mnist")(multi_mnist_table)
