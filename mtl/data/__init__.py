@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from mtl.data.about import About
 from mtl.data.arff import arff_table
+from mtl.data.contact_sheet import contact_sheet
 from mtl.data.csv_file import csv_table
 from mtl.data.digits import digits_table
 from mtl.data.frames import arrays_table, frame_table
@@ -19,6 +20,7 @@ from mtl.data.molecules import molecules_table, tox21_table, toxcast_table
 from mtl.data.npz import npz_table
 from mtl.data.parquet import parquet_table
 from mtl.data.problems import DataError
+from mtl.data.road_scenes import road_scenes_table
 from mtl.data.splits import Split, transfer_split
 from mtl.data.summary import summary
 from mtl.data.table import Table, make_table
@@ -33,6 +35,7 @@ __all__ = [
     "Table",
     "arff_table",
     "arrays_table",
+    "contact_sheet",
     "csv_table",
     "digits_table",
     "fashion_mnist_table",
@@ -47,6 +50,7 @@ __all__ = [
     "npz_table",
     "parquet_table",
     "register",
+    "road_scenes_table",
     "summary",
     "tox21_table",
     "toxcast_table",
@@ -187,3 +191,4 @@ register("yeast")(yeast_table)
 register("mnist")(mnist_table)
 register("fashion_mnist")(fashion_mnist_table)
 register("multi_mnist")(multi_mnist_table)
+register("road_scenes")(road_scenes_table)
