@@ -19,6 +19,7 @@ from mtl.data.mnist import fashion_mnist_table, mnist_table, multi_mnist_table
 from mtl.data.molecules import molecules_table, tox21_table, toxcast_table
 from mtl.data.npz import npz_table
 from mtl.data.parquet import parquet_table
+from mtl.data.paths import stamp
 from mtl.data.problems import DataError
 from mtl.data.road_scenes import road_scenes_table
 from mtl.data.splits import Split, transfer_split
@@ -101,7 +102,7 @@ def register(name: str) -> Callable[[Source], Source]:
 
 
 def load(name: str, **options: Any) -> Table:
-    """Return the data registered under a name; the last 16 tables are kept.
+    """Return the data registered under a name; the last 16 tables are kept, as long as their files stay the same.
 
     Args:
       name: a key of ``SOURCES``.
@@ -141,11 +142,14 @@ def load(name: str, **options: Any) -> Table:
                 "a boolean, or a list of them"
             )
         frozen.append((option, value))
-    return _load(name, SOURCES[name], tuple(frozen))
+    return _load(name, SOURCES[name], tuple(frozen), stamp(full))
 
 
 @functools.lru_cache(maxsize=16)
-def _load(name: str, source: Callable[..., Table], options: tuple[tuple[str, Hashable], ...]) -> Table:
+def _load(
+    name: str, source: Callable[..., Table], options: tuple[tuple[str, Hashable], ...], stamp: tuple[Hashable, ...]
+) -> Table:
+    del stamp  # part of the key alone
     table = source(**dict(options))
     if not isinstance(table, Table):
         raise ValueError(

@@ -8,6 +8,7 @@ import io
 import os
 import pathlib
 import zlib
+from collections.abc import Hashable, Mapping
 
 from mtl.data.problems import DataError
 
@@ -53,6 +54,29 @@ def resolve(path: str, directory: str = "") -> pathlib.Path:
     if not exists:
         raise DataError(f'file "{path}": does not exist in "{start}"')
     return full
+
+
+def stamp(options: Mapping[str, object]) -> tuple[Hashable, ...]:
+    """Return what tells whether the files that some options name have changed: where they lie, size, time.
+
+    Args:
+      options: of a data set; ``path``, ``folder`` and ``xml`` name files, ``directory`` the data directory.
+
+    >>> stamp({"rows": 3, "path": ""}) == stamp({"rows": 4, "path": ""})
+    True
+    """
+    found: list[Hashable] = [os.environ.get(DATA_DIR, "")]
+    for option in ("path", "folder", "xml"):
+        value = options.get(option)
+        if value and isinstance(value, str):
+            try:
+                full = resolve(value, str(options.get("directory") or ""))
+                status = full.stat()
+            except (DataError, OSError):  # the data set itself will say so
+                found.append(value)
+            else:
+                found += [str(full), status.st_mtime_ns, status.st_size]
+    return tuple(found)
 
 
 def read(path: pathlib.Path, sha256: str = "", max_bytes: int = MAX_BYTES) -> bytes:

@@ -4,6 +4,7 @@ import csv
 import gzip
 import hashlib
 import io
+import pickle
 
 import numpy as np
 import pandas as pd
@@ -157,6 +158,29 @@ def test_paths_outside_the_data_directory(folder, tmp_path_factory):
     refused("must be the path of a file", path="")
     refused("cannot be looked up", path="x" * 5000)
     assert len(csv_table(str(other / "a.csv"), "y")) == 2  # an absolute path is meant
+
+
+def test_a_file_that_changes_is_read_again(folder, tmp_path_factory, monkeypatch):
+    write(folder, "a,y\n1,0\n2,1\n")
+    first = load("csv", path="a.csv", labels="y")
+    assert load("csv", path="a.csv", labels="y") is first
+    write(folder, "a,y\n1,0\n2,1\n3,1\n")
+    assert len(load("csv", path="a.csv", labels="y")) == 3
+    other = tmp_path_factory.mktemp("other")
+    write(other, "a,y\n7,0\n2,1\n")
+    monkeypatch.setenv("MTL_DATA_DIR", str(other))
+    assert load("csv", path="a.csv", labels="y").x[0, 0] == 7
+    (other / "a.csv").unlink()
+    with pytest.raises(DataError, match="does not exist"):
+        load("csv", path="a.csv", labels="y")
+
+
+def test_an_error_survives_the_way_out_of_a_worker_process(folder):
+    write(folder, "a,y\n" + "x,2\n" * 30)
+    with pytest.raises(DataError) as error:
+        csv_table("a.csv", "y:binary")
+    copy = pickle.loads(pickle.dumps(error.value))  # noqa: S301
+    assert (str(copy), copy.count, copy.sentences) == (str(error.value), 60, error.value.sentences)
 
 
 finite = st.floats(allow_nan=False, allow_infinity=False, width=32)
