@@ -209,7 +209,7 @@ def test_corruption_gives_a_data_error_or_a_table(folder, data, compress):
     write(folder, PETS, "c.csv.gz" if compress else "c.csv")
     path = folder / ("c.csv.gz" if compress else "c.csv")
     path.write_bytes(data.draw(damaged(path.read_bytes())))
-    said = refusal(lambda: csv_table(path.name, ["pet", "age"], ignore="id"))
+    said = refusal(lambda: csv_table(path.name, ["pet", "age"], ignore=["id", "healthy*"]))
     assert said is None or said.startswith(f'file "{path.name}"')
 
 
