@@ -70,6 +70,17 @@ def road_scenes_table(
     all four; at ρ = 0 no colour serves two. Outlines are the tasks' own at every ρ, and each object alone is as
     large and as well lit whatever ρ is.
 
+    What that does, at 32x32 pixels: a convolutional network (5x5, 5x5 and 3x3 filters, then the maximum and the
+    mean over the image) pretrained for 500 steps of 64 on the other three tasks, then a logistic regression on
+    its features from 50 labels, has a test AUROC of 0.64 and 0.80 on ``stop_sign`` at ρ = 0, 0.90 and 0.85 at
+    0.5, 0.97 and 0.92 at 1 (data seeds 0 and 1; the same network untrained: 0.59 to 0.76), and of 0.57 and 0.53,
+    0.53 and 0.67, 0.95 and 0.86 on ``car`` (untrained: 0.57 to 0.83). On ``pedestrian`` ρ = 1 gains 0.02 to
+    0.09, on ``traffic_light`` the untrained features stay better at every ρ. A perceptron on pixels
+    does worse than its untrained features at ρ = 0 and 1: it cannot find a colour wherever it is. (A test of
+    this module, marked slow, measures it for ``stop_sign``.)
+
+    An image takes about 0.2 ms of one core to draw at 64x64 pixels.
+
     Image i depends on the seed, the options and i alone: a table of more examples begins with the same images,
     and each draw has a stream of its own, so that changing one option moves nothing else.
 
@@ -86,13 +97,16 @@ def road_scenes_table(
       occlusion: share of images with a tree in front of the place of one of the objects.
       clutter: in [0, 1], how much stands along the horizon, and the probability of each decoy.
       missing: share of labels missing, at random, independently; nested: those missing at 0.5 are missing
-        at 0.9.
+        at 0.9. They are gone from tests too: ``mtl.data.missing`` hides labels and keeps the truth.
 
     Returns:
       A table of N images [N, size, size, 3] in [0, 1], multiples of 1/255.
 
     Raises:
       ValueError: for an option out of its range.
+
+    Source: drawn for this package; difficulty, relatedness and correlation are the usual knobs of generated
+    multi-task data (see ``mtl.data.latent``).
 
     >>> table = road_scenes_table(examples=8, size=32)
     >>> table.x.shape, [task.name for task in table.tasks]
