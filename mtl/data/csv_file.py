@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import io
 import itertools
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
@@ -200,12 +201,15 @@ def _records(text: str, delimiter: str, problems: Problems) -> Iterator[tuple[in
 
 def _numbers(name: str, cells: Sequence[str], lines: Sequence[int], problems: Problems, missing: Missing) -> np.ndarray:
     """Return the numbers of some cells: all at once where they are plain, one by one where they are not."""
-    if not missing.numbers and not missing.texts and "_" not in "".join(cells):
+    if "_" not in "".join(cells):
+        gone = missing.texts | {""}
         try:
-            values = np.array(list(map(float, cells)))
+            values = np.array([math.nan if cell in gone else float(cell) for cell in cells])
         except ValueError:
             pass
         else:
-            if (np.abs(values) <= np.finfo(np.float32).max).all():
+            if missing.numbers:
+                values[np.isin(values, list(missing.numbers))] = np.nan
+            if not (np.abs(values) > np.finfo(np.float32).max).any():
                 return values
     return read_input(name, np.array(cells, dtype=object), problems, lambda row: f"line {lines[row]}", missing)

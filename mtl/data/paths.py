@@ -36,7 +36,7 @@ def resolve(path: str, directory: str = "") -> pathlib.Path:
     >>> resolve("../secret.csv", ".")
     Traceback (most recent call last):
     ...
-    mtl.data.problems.DataError: file "../secret.csv": leaves the data directory "."
+    mtl.data.problems.DataError: file "../secret.csv": leaves the data directory ".": give directory=, or its whole path
     """
     if not path or "\0" in path:
         raise DataError(f'file "{path!r}": must be the path of a file')
@@ -50,7 +50,7 @@ def resolve(path: str, directory: str = "") -> pathlib.Path:
     except (OSError, RuntimeError) as error:  # a name too long, a loop of links
         raise DataError(f'file "{path}": cannot be looked up ({error})') from None
     if not inside:
-        raise DataError(f'file "{path}": leaves the data directory "{start}"')
+        raise DataError(f'file "{path}": leaves the data directory "{start}": give directory=, or its whole path')
     if not exists:
         raise DataError(f'file "{path}": does not exist in "{start}"')
     return full

@@ -80,6 +80,14 @@ def test_columns_by_pattern_groups_and_flags(folder):
     assert csv_table("a.csv", "t1", inputs="f1", ignore="g").x.shape == (5, 1)
 
 
+def test_markers_are_missing_in_inputs_too_and_only_where_declared(folder):
+    write(folder, "a,b,y\n1,?,0\n-1,2,1\n-1.0,nan,?\n 3 ,4,1\n")
+    table = csv_table("a.csv", "y", missing=["?", -1], missing_inputs="flag")
+    np.testing.assert_array_equal(table.x, [[1, 0, 0, 1], [0, 2, 1, 0], [0, 0, 1, 1], [3, 4, 0, 0]])
+    np.testing.assert_array_equal(table.mask["y"], [True, True, False, True])
+    refused('line 2, column "b": "?": must be a number', missing=["-1"])
+
+
 def test_everything_wrong_at_once(folder):
     write(folder, "a,b,y,z\n1,2,0,\n3,4\nx,5,2,\n6,7,1,,9\n8,1e39,1,\n")
     message = refused(
