@@ -7,7 +7,6 @@ import fnmatch
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-import pandas as pd
 
 from mtl.data.labels import ClassNames, Markers, Missing, class_names, read_input, read_label
 from mtl.data.problems import DataError, Problems
@@ -165,6 +164,8 @@ def build(
     x = inputs if isinstance(inputs, np.ndarray) else _inputs(inputs, missing_inputs, marks, problems, at)
     together = None
     if roles.groups:
+        import pandas as pd  # here: it takes 0.2 s to import, and not every study needs it
+
         codes, distinct = pd.factorize(cells[roles.groups])
         alone = np.array([*map(marks, distinct), True])[codes]  # a row without a group stands for itself
         together = np.where(alone, codes.max(initial=-1) + np.cumsum(alone), codes)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from mtl.data.columns import Labels, Roles, build, choose
 from mtl.data.labels import ClassNames, Markers, class_names
@@ -15,7 +15,7 @@ from mtl.data.table import Table
 
 
 def frame_table(
-    frame: pd.DataFrame,
+    frame: Any,
     labels: Labels,
     inputs: Sequence[str] | str = "*",
     ignore: Sequence[str] | str = (),
@@ -32,7 +32,7 @@ def frame_table(
     pandas' ``category`` keeps the order of its categories.
 
     Args:
-      frame: the data; columns are named by texts.
+      frame: the DataFrame; columns are named by texts.
       labels, inputs, ignore, groups, missing, missing_inputs, classes: as in ``csv_table``.
       name: of the table.
       about: what the data are.
@@ -40,11 +40,16 @@ def frame_table(
     Raises:
       DataError: for everything that is wrong, one sentence each with row and column.
 
+    >>> import pandas as pd
     >>> frame = pd.DataFrame({"a": [1.0, 2.0, 3.0], "y": [0, 1, -1]})
     >>> frame_table(frame, "y", missing=[-1]).mask["y"]
     array([ True,  True, False])
     """
+    import pandas as pd  # here: it takes 0.2 s to import, and not every study needs it
+
     where = f'data "{name}"'
+    if not isinstance(frame, pd.DataFrame):
+        raise DataError(f"{where}: a {type(frame).__name__}: must be a DataFrame")
     names = list(frame.columns)
     if not all(isinstance(n, str) for n in names):
         raise DataError(f"{where}: columns {names[:5]}: names must be texts")
@@ -149,7 +154,7 @@ def _kinds(kinds: Labels, tasks: list[str]) -> dict[str, str]:
     return choose([*tasks, "x "], kinds if kinds != "*" else tasks, inputs="x ").labels
 
 
-def _cells(column: pd.Series) -> np.ndarray:
+def _cells(column: Any) -> np.ndarray:
     """Return a column as numbers if that is what it holds, and as objects with None where missing."""
     if isinstance(column.dtype, np.dtype) and column.dtype.kind in "biuf":
         return column.to_numpy()

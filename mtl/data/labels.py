@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-import pandas as pd
 
 from mtl.data.problems import Problems
 from mtl.tasks import Task
@@ -55,7 +54,7 @@ def number(cell: object) -> float | None:
             return float(cell)
         except ValueError:
             return math.nan if not cell.strip() else None
-    if cell is None or cell is pd.NA or cell is pd.NaT:
+    if cell is None or type(cell).__name__ in ("NAType", "NaTType"):  # of pandas, which is not imported for this
         return math.nan
     try:
         return float(cell)  # type: ignore[arg-type]
@@ -140,6 +139,8 @@ def read_label(
     Returns:
       The label, or None if there are problems.
     """
+    import pandas as pd  # here: it takes 0.2 s to import, and not every study needs it
+
     before, missing = problems.count, missing or Missing()
     codes, distinct = pd.factorize(cells)  # −1 for NaN and None
     absent = np.array([missing(cell) for cell in distinct] + [True])  # the last is that of code −1

@@ -12,7 +12,6 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import pandas as pd
 
 from mtl.data.counter import Counter
 from mtl.data.splits import Split
@@ -113,6 +112,8 @@ def by_rank(
     """
     if not -1.0 <= skew <= 1.0:
         raise ValueError(f"skew = {skew}: must be from -1 to 1")
+    import pandas as pd  # here: it takes 0.2 s to import, and not every study needs it
+
     rates = _rates("rate", rate, mask, 1.0 / (1.0 + abs(skew)))
     left = {}
     for task, present in mask.items():

@@ -7,7 +7,6 @@ import zlib
 from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 
 from mtl.data.about import About
 from mtl.data.columns import Labels, Roles, build, choose
@@ -161,6 +160,8 @@ def _roles(names: list[str], labels: Labels, smiles: str, ignore: Sequence[str] 
 def _enough(cells: np.ndarray, min_labels: int, min_positives: int, missing: Markers | str) -> bool:
     if min_labels <= 1 and min_positives <= 0:
         return True
+    import pandas as pd  # here: it takes 0.2 s to import, and not every study needs it
+
     absent = Missing(missing)
     counts = {cell: int(n) for cell, n in pd.Series(cells).value_counts().items() if not absent(cell)}
     positive = sum(n for cell, n in counts.items() if cell in ("1", "1.0"))

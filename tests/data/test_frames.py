@@ -49,6 +49,8 @@ def test_a_frame_that_is_wrong():
         'data "frame", row 1, column "b": "inf": must be a number, finite in float32',
         'data "frame", row 1, column "c": "two": must be a number, finite in float32',
     ]
+    with pytest.raises(DataError, match="a dict: must be a DataFrame"):
+        frame_table({}, "dose")
     with pytest.raises(DataError, match="has no rows"):
         frame_table(frame().iloc[:0], "dose", inputs="a")
     with pytest.raises(DataError, match="names must be texts"):

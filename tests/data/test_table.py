@@ -2,6 +2,8 @@
 
 import hashlib
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -151,6 +153,11 @@ def test_sha256_is_the_one_of_the_bytes_as_documented():
     h.update(b"('mask/even', '|b1', (2,))" + b"\x01\x00")
     h.update(b"('x', '<f4', (2, 1))" + np.array([1, 2], "<f4").tobytes())
     assert t.sha256 == h.hexdigest()
+
+
+def test_importing_the_room_imports_no_pandas():
+    code = "import mtl.data, sys; sys.exit('pandas' in sys.modules or 'PIL' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_groups_are_part_of_the_sha256_and_class_names_are_not():
