@@ -7,22 +7,56 @@ import inspect
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
+from mtl.data.about import About
+from mtl.data.arff import arff_table
+from mtl.data.contact_sheet import contact_sheet
+from mtl.data.csv_file import csv_table
 from mtl.data.digits import digits_table
+from mtl.data.frames import arrays_table, frame_table
+from mtl.data.images import images_table
 from mtl.data.latent import latent_table
+from mtl.data.mnist import fashion_mnist_table, mnist_table, multi_mnist_table
+from mtl.data.molecules import molecules_table, tox21_table, toxcast_table
+from mtl.data.npz import npz_table
+from mtl.data.parquet import parquet_table
+from mtl.data.paths import stamp
+from mtl.data.problems import DataError
+from mtl.data.road_scenes import road_scenes_table
 from mtl.data.splits import Split, transfer_split
+from mtl.data.summary import summary
 from mtl.data.table import Table, make_table
+from mtl.data.yeast import yeast_table
 from mtl.tasks import suggest
 
 __all__ = [
     "SOURCES",
+    "About",
+    "DataError",
     "Split",
     "Table",
+    "arff_table",
+    "arrays_table",
+    "contact_sheet",
+    "csv_table",
     "digits_table",
+    "fashion_mnist_table",
+    "frame_table",
+    "images_table",
     "latent_table",
     "load",
     "make_table",
+    "mnist_table",
+    "molecules_table",
+    "multi_mnist_table",
+    "npz_table",
+    "parquet_table",
     "register",
+    "road_scenes_table",
+    "summary",
+    "tox21_table",
+    "toxcast_table",
     "transfer_split",
+    "yeast_table",
 ]
 
 Source = TypeVar("Source", bound=Callable[..., Table])
@@ -68,7 +102,7 @@ def register(name: str) -> Callable[[Source], Source]:
 
 
 def load(name: str, **options: Any) -> Table:
-    """Return the data registered under a name; the last 16 tables are kept.
+    """Return the data registered under a name; the last 16 tables are kept, as long as their files stay the same.
 
     Args:
       name: a key of ``SOURCES``.
@@ -83,7 +117,7 @@ def load(name: str, **options: Any) -> Table:
     >>> load("digit")
     Traceback (most recent call last):
     ...
-    ValueError: data "digit" does not exist: did you mean "digits"? Valid: digits, latent
+    ValueError: data "digit" does not exist: did you mean "digits"? Valid: ...
     """
     if name not in SOURCES:
         raise ValueError(f'data "{name}" does not exist: {suggest(name, SOURCES)}')
@@ -108,11 +142,14 @@ def load(name: str, **options: Any) -> Table:
                 "a boolean, or a list of them"
             )
         frozen.append((option, value))
-    return _load(name, SOURCES[name], tuple(frozen))
+    return _load(name, SOURCES[name], tuple(frozen), stamp(full))
 
 
 @functools.lru_cache(maxsize=16)
-def _load(name: str, source: Callable[..., Table], options: tuple[tuple[str, Hashable], ...]) -> Table:
+def _load(
+    name: str, source: Callable[..., Table], options: tuple[tuple[str, Hashable], ...], stamp: tuple[Hashable, ...]
+) -> Table:
+    del stamp  # part of the key alone
     table = source(**dict(options))
     if not isinstance(table, Table):
         raise ValueError(
@@ -146,3 +183,16 @@ def _described(source: Callable[..., Table]) -> str:
 
 register("digits")(digits_table)
 register("latent")(latent_table)
+register("csv")(csv_table)
+register("parquet")(parquet_table)
+register("npz")(npz_table)
+register("images")(images_table)
+register("molecules")(molecules_table)
+register("tox21")(tox21_table)
+register("toxcast")(toxcast_table)
+register("arff")(arff_table)
+register("yeast")(yeast_table)
+register("mnist")(mnist_table)
+register("fashion_mnist")(fashion_mnist_table)
+register("multi_mnist")(multi_mnist_table)
+register("road_scenes")(road_scenes_table)

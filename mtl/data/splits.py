@@ -8,6 +8,7 @@ import math
 
 import numpy as np
 
+from mtl.data.grouped import draw, others
 from mtl.data.table import Table, sha256_of
 from mtl.tasks import suggest
 
@@ -71,6 +72,10 @@ def transfer_split(
        first v = ⌊val_fraction · n + ½⌋ of one and the first n − v of the other: validation is charged to n,
        and subsets are nested in n in both roles.
 
+    If the table has groups, the rows of a group are never parted: test set, target training, target
+    validation, source training and source validation share no group. The sizes and the test set's shares
+    stay exact; of a group that has to be cut for that, the rest is used nowhere.
+
     The pools depend on the seed, the target and the sizes of test set and pools, never on ``target_size``;
     the target pool does not depend on the source tasks.
 
@@ -120,8 +125,10 @@ def transfer_split(
 
     strata = _strata(table, target)
     test = _test_rows(table, target, strata, test_size)
-    target_rows, source_rows = _pools(table, source, target, test, seed, target_pool, source_size)
-    train_rows, val_rows = _subset(strata, target_rows, seed, target_size - val_size, val_size, val_fraction)
+    target_rows, source_rows = _pools(table, source, target, test, seed, target_pool, source_size, source_val_size)
+    train_rows, val_rows = _subset(
+        strata, target_rows, seed, target_size - val_size, val_size, val_fraction, table.groups
+    )
     source_train_rows = source_rows[: len(source_rows) - source_val_size]
 
     labels, train, val, tested = {}, {}, {}, {}
@@ -213,6 +220,8 @@ def _test_rows(table: Table, target: str, strata: np.ndarray, test_size: int) ->
             "would be absent from the test set: must be larger, or the class must go"
         )
     rng = np.random.default_rng([_TEST, 0])
+    if table.groups is not None:
+        return np.sort(draw(rows, strata, shares, table.groups, rng))
     chosen = [rng.permutation(rows[strata[rows] == c])[:share] for c, share in enumerate(shares)]
     return np.sort(np.concatenate(chosen))
 
@@ -225,17 +234,21 @@ def _pools(
     seed: int,
     target_pool: int,
     source_size: int,
+    source_val_size: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows of the target pool and of the source pool, both in shuffled order."""
-    rest = np.random.default_rng([_POOLS, seed]).permutation(np.flatnonzero(~_mask(table, test)))
+    rng = np.random.default_rng([_POOLS, seed])
+    rest = rng.permutation(np.flatnonzero(~_mask(table, test)))
+    if table.groups is not None:
+        rest = others(rest, test, table.groups)
     labelled = rest[table.mask[target][rest]]
     if target_pool > len(labelled):
         raise ValueError(
             f'target_pool = {target_pool}: only {len(labelled)} rows with a label of "{target}" remain '
             f"beside the test set of {len(test)}: must be at most {len(labelled)}"
         )
-    target_rows = labelled[:target_pool]
-    rest = rest[~_mask(table, target_rows)[rest]]
+    target_rows = _first(table, labelled, target_pool, rng)
+    rest = rest[~_mask(table, target_rows)[rest]] if table.groups is None else others(rest, target_rows, table.groups)
     any_source = np.zeros(len(table), dtype=bool)
     for name in source:
         any_source |= table.mask[name]
@@ -246,11 +259,33 @@ def _pools(
             f"source_size = {source_size}: only {len(candidates)} rows with a label of {asked} remain "
             f"beside the test set and the target pool: must be at most {len(candidates)}"
         )
-    return target_rows, candidates[:source_size]
+    if table.groups is None:
+        return target_rows, candidates[:source_size]
+    val = _first(table, candidates, source_val_size, rng)
+    candidates, train_size = others(candidates, val, table.groups), source_size - source_val_size
+    if train_size > len(candidates):
+        raise ValueError(
+            f"source_size = {source_size}: {source_val_size} rows for validation leave {len(candidates)} of other "
+            f"groups for training: must be at most {len(candidates) + source_val_size}"
+        )
+    return target_rows, np.concatenate([_first(table, candidates, train_size, rng), val])
+
+
+def _first(table: Table, rows: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Return ``size`` of some shuffled rows: the first ones, or whole groups if there are groups."""
+    if table.groups is None:
+        return rows[:size]
+    return draw(rows, np.zeros(len(table), dtype=np.int64), np.array([size]), table.groups, rng)
 
 
 def _subset(
-    strata: np.ndarray, pool: np.ndarray, seed: int, train_size: int, val_size: int, val_fraction: float
+    strata: np.ndarray,
+    pool: np.ndarray,
+    seed: int,
+    train_size: int,
+    val_size: int,
+    val_fraction: float,
+    groups: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the training and the validation rows of a target of train_size + val_size labels."""
     rng = np.random.default_rng([_RESERVOIRS, seed])
@@ -259,6 +294,18 @@ def _subset(
     shares = _apportion(np.array([len(m) for m in members]), _val_count(len(pool), val_fraction))
     val = [m[:share] for m, share in zip(members, shares, strict=True)]
     train = [m[share:] for m, share in zip(members, shares, strict=True)]
+    if groups is not None:
+        wanted = np.zeros(int(strata.max()) + 1, dtype=np.int64)
+        wanted[classes] = shares
+        drawn = draw(pool, strata, wanted, groups, rng)
+        left = others(pool, drawn, groups)
+        val = [drawn[strata[drawn] == c] for c in classes]
+        train = [rng.permutation(left[strata[left] == c]) for c in classes]
+        if train_size > len(left):
+            raise ValueError(
+                f"target_size = {train_size + val_size}: of the target pool of {len(pool)} only {len(left)} rows "
+                f"share no group with its validation rows: must be at most {len(left) + val_size}"
+            )
     return (
         _stratified_prefix(train, train_size, np.random.default_rng([_TRAIN_ORDER, seed])),
         _stratified_prefix(val, val_size, np.random.default_rng([_VAL_ORDER, seed])),

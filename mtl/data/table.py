@@ -27,6 +27,9 @@ class Table:
       mask: ``{task: [N]}``, true where the label is present.
       sha256: of the names, kinds, shapes, dtypes and bytes of all of the above, tasks in sorted order.
       about: what the data are, their source and licence.
+      groups: [N] int64, equal for rows that no split may part (copies, one molecule, one person); None if
+        every row stands for itself.
+      classes: ``{task: names}``, what class id i is called, for tasks whose classes have names.
 
     >>> table = make_table("toy", np.eye(3), [Task("even", "binary")], {"even": [1, 0, float("nan")]})
     >>> len(table), table.labels["even"], table.mask["even"]
@@ -40,6 +43,8 @@ class Table:
     mask: dict[str, np.ndarray]
     sha256: str
     about: str = ""
+    groups: np.ndarray | None = None
+    classes: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
         """Return N, the number of examples."""
@@ -81,6 +86,8 @@ def make_table(
     tasks: Sequence[Task],
     labels: Mapping[str, npt.ArrayLike],
     about: str = "",
+    groups: npt.ArrayLike | None = None,
+    classes: Mapping[str, Sequence[str]] | None = None,
 ) -> Table:
     """Check data where they enter and turn missing labels into masks, once.
 
@@ -93,6 +100,8 @@ def make_table(
       tasks: what can be predicted; names differ.
       labels: ``{task: [N]}``, one entry for every task and none beside.
       about: what the data are, their source and licence.
+      groups: [N] integers, equal for rows that no split may part; part of the sha256, as it moves the splits.
+      classes: ``{task: names}``, one name for each class id, in order; no part of the sha256.
 
     Returns:
       The table; its arrays are read-only copies.
@@ -100,7 +109,8 @@ def make_table(
     Raises:
       ValueError: one sentence with the field, the value, the first row at fault and what would be right, for
         inputs that are empty, not finite or of rank below 2; tasks that repeat; labels that no task owns or
-        a task without labels; and labels of the wrong length, kind or range.
+        a task without labels; labels of the wrong length, kind or range; groups that are not N integers; and
+        class names of another number than the task's classes.
 
     >>> make_table("toy", np.eye(2), [Task("even", "binary")], {"even": [0, 2]})
     Traceback (most recent call last):
@@ -122,13 +132,18 @@ def make_table(
     values, mask = {}, {}
     for task in tasks:
         values[task.name], mask[task.name] = _labels(name, task, labels[task.name], len(inputs))
-    for array in (inputs, *values.values(), *mask.values()):
+    named = _classes(name, tasks, classes or {})
+    together = {} if groups is None else {"groups": _groups(name, groups, len(inputs))}
+    for array in (inputs, *values.values(), *mask.values(), *together.values()):
         array.setflags(write=False)
     digest = sha256_of(
         {"data": name, "kinds": sorted((t.name, t.kind, t.num_classes) for t in tasks)},
-        {"x": inputs} | {f"labels/{k}": v for k, v in values.items()} | {f"mask/{k}": v for k, v in mask.items()},
+        {"x": inputs}
+        | {f"labels/{k}": v for k, v in values.items()}
+        | {f"mask/{k}": v for k, v in mask.items()}
+        | together,
     )
-    return Table(name, inputs, tuple(tasks), values, mask, digest, about)
+    return Table(name, inputs, tuple(tasks), values, mask, digest, about, together.get("groups"), named)
 
 
 def sha256_of(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
@@ -200,6 +215,25 @@ def _labels(name: str, task: Task, given: npt.ArrayLike, length: int) -> tuple[n
     if not present.any():
         raise ValueError(f"{where}: none of its {length} labels is present: must have at least one")
     return labels, present
+
+
+def _groups(name: str, groups: npt.ArrayLike, length: int) -> np.ndarray:
+    given = np.asarray(groups)
+    if given.dtype.kind not in "biu" or given.shape != (length,):
+        raise ValueError(f'data "{name}", groups: {given.dtype} {given.shape}: must be integers ({length},), one a row')
+    return given.astype(np.int64)
+
+
+def _classes(name: str, tasks: Sequence[Task], classes: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+    count = {task.name: {"binary": 2, "multiclass": task.num_classes, "regression": 0}[task.kind] for task in tasks}
+    for key, names in classes.items():
+        if key not in count:
+            raise ValueError(f'data "{name}": classes of "{key}", which is no task: {suggest(key, count)}')
+        if len(names) != count[key] or len(set(names)) != len(names):
+            raise ValueError(
+                f'data "{name}", task "{key}": class names {tuple(names)}: must be {count[key]} different names'
+            )
+    return {key: tuple(names) for key, names in classes.items()}
 
 
 def _refuse(where: str, raw: np.ndarray, bad: np.ndarray, right: str) -> None:

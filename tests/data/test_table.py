@@ -2,6 +2,8 @@
 
 import hashlib
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -153,6 +155,35 @@ def test_sha256_is_the_one_of_the_bytes_as_documented():
     assert t.sha256 == h.hexdigest()
 
 
+def test_importing_the_room_imports_no_pandas():
+    code = "import mtl.data, sys; sys.exit('pandas' in sys.modules or 'PIL' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_groups_are_part_of_the_sha256_and_class_names_are_not():
+    def make(**options):
+        return make_table("toy", np.ones((3, 2)), [BINARY, CLASSES], {"even": [0, 1, 1], "digit": [0, 1, 2]}, **options)
+
+    plain = make()
+    assert plain.groups is None
+    assert plain.classes == {}
+    grouped = make(groups=[5, 5, 7], classes={"even": ("odd", "even")})
+    np.testing.assert_array_equal(grouped.groups, [5, 5, 7])
+    assert not grouped.groups.flags.writeable
+    assert grouped.classes == {"even": ("odd", "even")}
+    assert len({plain.sha256, grouped.sha256, make(groups=[5, 7, 7]).sha256}) == 3
+    assert make(classes={"digit": ("a", "b", "c")}).sha256 == plain.sha256
+    for options, sentence in (
+        ({"groups": [1, 2]}, 'data "toy", groups: int64 (2,): must be integers (3,)'),
+        ({"groups": [1.0, 2.0, 3.0]}, "groups: float64 (3,): must be integers (3,)"),
+        ({"classes": {"digit": ("a", "b")}}, "task \"digit\": class names ('a', 'b'): must be 3 different names"),
+        ({"classes": {"digit": ("a", "b", "a")}}, "must be 3 different names"),
+        ({"classes": {"digt": ("a", "b")}}, 'classes of "digt", which is no task: did you mean "digit"'),
+    ):
+        with pytest.raises(ValueError, match=re.escape(sentence)):
+            make(**options)
+
+
 @pytest.fixture
 def sources(monkeypatch):
     monkeypatch.setattr(mtl.data, "SOURCES", dict(mtl.data.SOURCES))
@@ -209,7 +240,7 @@ def test_load_refuses_what_does_not_exist(sources):
     for call, sentence in (
         (
             lambda: load("digit"),
-            'data "digit" does not exist: did you mean "digits"? Valid: digits, latent, needs',
+            'data "digit" does not exist: did you mean "digits"? Valid: ',
         ),
         (lambda: load("digits", image=True), 'no option "image": did you mean "images"? Valid: images'),
         (lambda: load("latent", rhoo=1.0), 'data "latent" has no option "rhoo": did you mean "rho"?'),

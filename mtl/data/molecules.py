@@ -1,0 +1,295 @@
+"""Molecules in CSV files, as MoleculeNet gives them: SMILES to features and groups, blanks to masks."""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from mtl.data.about import About
+from mtl.data.columns import Labels, Roles, build, choose
+from mtl.data.csv_file import read_columns
+from mtl.data.extras import needs
+from mtl.data.labels import Markers, Missing
+from mtl.data.paths import MAX_BYTES, read, resolve, text_of
+from mtl.data.problems import DataError, Problems, prefixed
+from mtl.data.table import Table
+
+_MOLNET = (
+    "Z. Wu et al. 2018, MoleculeNet: a benchmark for molecular machine learning, Chemical Science 9, 513-530, "
+    "doi:10.1039/C7SC02664A;"
+)
+_OBTAINED = "the repository deepchem/deepchem at commit fbe3b911, "
+_LICENCE = "none stated for the data; the repository's code is MIT."
+
+TOX21 = About(
+    "Tox21: 8,014 rows, 7,831 distinct SMILES, 12 toxicity assays, 17.3 % of labels missing.",
+    f"{_MOLNET} R. Huang et al. 2016, Tox21Challenge, Frontiers in Environmental Science 3, 85.",
+    _LICENCE,
+    f"{_OBTAINED}datasets/tox21.csv.gz.",
+    (("tox21.csv.gz", "48b34e4e59a2bae6f95734cd206c1869ab355f50a5e50bb7371a21f861d5e297"),),
+    "183 rows repeat another's SMILES: split by groups.",
+)
+
+TOXCAST = About(
+    "ToxCast: 8,615 rows, 617 assays, 71.1 % of labels missing.",
+    f"{_MOLNET} A. M. Richard et al. 2016, Chemical Research in Toxicology 29, 1225-1251.",
+    _LICENCE,
+    f"{_OBTAINED}examples/toxcast/processing/toxcast_data.csv.gz.",
+    (("toxcast_data.csv.gz", "56041515e0bb63c1787a26ecdbeb2bd7ae1f538681caa1b03f768853cf81b1a7"),),
+)
+
+
+def molecules_table(
+    path: str,
+    smiles: str = "smiles",
+    labels: Labels = "*",
+    ignore: Sequence[str] | str = (),
+    features: str = "ngrams",
+    bins: int = 1024,
+    length: int = 4,
+    groups: str = "smiles",
+    bad_molecules: str = "error",
+    min_labels: int = 1,
+    min_positives: int = 0,
+    missing: Markers | str = (),
+    directory: str = "",
+    sha256: str = "",
+    name: str = "",
+    about: str = "",
+    max_bytes: int = MAX_BYTES,
+) -> Table:
+    """Return the table of a CSV file with a column of SMILES and columns of labels, blanks missing.
+
+    Args:
+      path: of the file, inside the data directory.
+      smiles: the column of SMILES.
+      labels: as in ``csv_table``; ``*`` takes every column that is not SMILES or ignored.
+      ignore: columns that are neither.
+      features: ``ngrams`` (see ``ngrams``), or ``ecfp4``: RDKit's Morgan fingerprint of radius 2 (the extra
+        "chem"; D. Rogers and M. Hahn 2010, doi:10.1021/ci100050t).
+      bins: number of features.
+      length: the longest n-gram.
+      groups: which rows no split may part: ``smiles``, of the same SMILES text (without RDKit two spellings
+        of one molecule count as two); ``molecule``, of the same canonical SMILES; ``scaffold``, of the same
+        Bemis-Murcko scaffold, molecules without a ring being one group (G. W. Bemis and M. A. Murcko 1996,
+        doi:10.1021/jm9602928); ``none``. The middle two need RDKit.
+      bad_molecules: where RDKit is used, ``error`` or ``skip`` for a SMILES that it cannot read.
+      min_labels: tasks with fewer labels are left out.
+      min_positives: tasks with fewer labels that are 1 are left out.
+      missing, directory, sha256, name, about, max_bytes: as in ``csv_table``.
+
+    Returns:
+      The table; inputs [N, bins].
+
+    Raises:
+      DataError: for everything that is wrong, one sentence each with file, line and column.
+    """
+    for field, value, right in (
+        ("features", features, ("ngrams", "ecfp4")),
+        ("groups", groups, ("smiles", "molecule", "scaffold", "none")),
+        ("bad_molecules", bad_molecules, ("error", "skip")),
+    ):
+        if value not in right:
+            raise DataError(f'{field} = "{value}": must be one of {", ".join(right)}')
+    if bins < 1 or length < 1:
+        raise DataError(f"bins = {bins}, length = {length}: must be at least 1")
+    chemical = features == "ecfp4" or groups in ("molecule", "scaffold")
+    if chemical:
+        needs("rdkit", "chem", f'Molecules with features "{features}" and groups "{groups}"')
+    full = resolve(path, directory)
+    where = f'file "{full.name}"'
+    problems = Problems()
+    columns = read_columns(
+        text_of(read(full, sha256, max_bytes), full.name),
+        where,
+        lambda names: _roles(names, labels, smiles, ignore),
+        problems,
+        Missing(missing),
+    )
+    texts = [str(text).strip() for text in columns.cells[smiles]]
+    rows = np.arange(len(texts))
+    for row in [r for r, text in enumerate(texts) if not text]:
+        problems.add(f'{columns.at(row)}, column "{smiles}": is blank: must be a SMILES')
+    told = ""
+    if chemical:
+        read_by_rdkit, bad = parse(texts)
+        if bad_molecules == "error":
+            for row in bad if all(texts) else []:
+                problems.add(f'{columns.at(row)}, column "{smiles}": RDKit cannot read "{texts[row]}"')
+        elif bad:
+            told = f" {len(bad)} of {len(texts)} molecules skipped, whose SMILES RDKit cannot read."
+            rows = np.setdiff1d(rows, bad)
+        if problems.count:
+            raise prefixed(DataError(problems.sentences, problems.count), where)
+        molecules = [read_by_rdkit[r] for r in rows]
+        texts = [texts[r] for r in rows]
+    x = fingerprints(molecules, bins) if features == "ecfp4" else ngrams(texts, bins, length)
+    cells = {key: values[rows] for key, values in columns.cells.items()}
+    if groups != "none":
+        names = texts if groups == "smiles" else canonical(molecules, groups == "scaffold")
+        cells[_GROUPS] = np.array([f"={n}" for n in names], dtype=object)  # "" is a scaffold, not a missing one
+    kept = {k: v for k, v in columns.roles.labels.items() if _enough(cells[k], min_labels, min_positives, missing)}
+    if not kept:
+        problems.add(f"no task has min_labels = {min_labels} labels and min_positives = {min_positives} that are 1")
+    return build(
+        name or full.name.removesuffix(".gz").removesuffix(".csv"),
+        where,
+        dataclasses.replace(columns.roles, labels=kept, groups=_GROUPS if groups != "none" else ""),
+        x,
+        cells,
+        problems,
+        lambda row: columns.at(int(rows[row])),
+        missing,
+        about=f"{about}{told}".strip(),
+    )
+
+
+_GROUPS = "groups "  # the blank keeps it apart from a column of that name
+
+
+def _roles(names: list[str], labels: Labels, smiles: str, ignore: Sequence[str] | str) -> Roles:
+    ignored = {ignore} if isinstance(ignore, str) else set(ignore)
+    every = [n for n in names if n != smiles and n not in ignored]
+    chosen = choose(names, every if labels == "*" else labels, smiles, ignore)
+    return dataclasses.replace(chosen, inputs=(), texts=(smiles,))
+
+
+def _enough(cells: np.ndarray, min_labels: int, min_positives: int, missing: Markers | str) -> bool:
+    if min_labels <= 1 and min_positives <= 0:
+        return True
+    import pandas as pd  # here: it takes 0.2 s to import, and not every study needs it
+
+    absent = Missing(missing)
+    counts = {cell: int(n) for cell, n in pd.Series(cells).value_counts().items() if not absent(cell)}
+    positive = sum(n for cell, n in counts.items() if cell in ("1", "1.0"))
+    return sum(counts.values()) >= min_labels and positive >= min_positives
+
+
+def ngrams(texts: Sequence[str], bins: int = 1024, length: int = 4) -> np.ndarray:
+    """Return counts of the texts' n-grams, hashed: x_b = log(1 + number of n-grams g with crc32(g) mod B = b).
+
+    Args:
+      texts: N texts; n-grams are of their UTF-8 bytes.
+      bins: B.
+      length: n goes from 1 to this.
+
+    Returns:
+      [N, B] float32.
+
+    >>> x = ngrams(["CCO", "OCC"], bins=64, length=1)
+    >>> bool((x[0] == x[1]).all()), int((x[0] > 0).sum())
+    (True, 2)
+    """
+    counts = np.zeros((len(texts), bins), np.float32)
+    place: dict[bytes, int] = {}
+    for row, text in enumerate(texts):
+        data = text.encode()
+        found = []
+        for n in range(1, length + 1):
+            for start in range(len(data) - n + 1):
+                gram = data[start : start + n]
+                if gram not in place:
+                    place[gram] = zlib.crc32(gram) % bins
+                found.append(place[gram])
+        counts[row] = np.bincount(found, minlength=bins)
+    return np.log1p(counts)
+
+
+def parse(texts: Sequence[str]) -> tuple[list[object], list[int]]:
+    """Return (RDKit's molecule of each SMILES, None where it cannot be read; the rows of those)."""
+    from rdkit import Chem, rdBase
+
+    with rdBase.BlockLogs():
+        molecules = [Chem.MolFromSmiles(text) if text else None for text in texts]
+    return molecules, [row for row, molecule in enumerate(molecules) if molecule is None]
+
+
+def fingerprints(molecules: Sequence[object], bins: int = 1024) -> np.ndarray:
+    """Return ECFP4 fingerprints, [N, bins] float32 of 0 and 1."""
+    from rdkit.Chem import rdFingerprintGenerator
+
+    morgan = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=bins)
+    return np.stack([morgan.GetFingerprintAsNumPy(m) for m in molecules]).astype(np.float32)
+
+
+def canonical(molecules: Sequence[object], scaffold: bool = False) -> list[str]:
+    """Return each molecule's canonical SMILES, or that of its Bemis-Murcko scaffold."""
+    from rdkit import Chem
+    from rdkit.Chem.Scaffolds import MurckoScaffold
+
+    if scaffold:
+        return [MurckoScaffold.MurckoScaffoldSmiles(mol=m) for m in molecules]
+    return [Chem.MolToSmiles(m) for m in molecules]
+
+
+def tox21_table(
+    path: str = "tox21.csv.gz",
+    features: str = "ngrams",
+    bins: int = 1024,
+    groups: str = "smiles",
+    bad_molecules: str = "error",
+    directory: str = "",
+) -> Table:
+    """Return Tox21: 12 assays as binary tasks, 17.3 % of labels missing.
+
+    Args:
+      path: of DeepChem's ``tox21.csv.gz``, whose sha256 is checked.
+      features, bins, groups, bad_molecules, directory: as in ``molecules_table``. RDKit cannot read 8 of the
+        SMILES.
+
+    Raises:
+      DataError: for another file, or none; see ``TOX21`` for where it comes from.
+
+    Source: see ``TOX21``.
+    """
+    return molecules_table(
+        path,
+        ignore="mol_id",
+        features=features,
+        bins=bins,
+        groups=groups,
+        bad_molecules=bad_molecules,
+        directory=directory,
+        sha256=TOX21.sha256[0][1],
+        name="tox21",
+        about=str(TOX21),
+    )
+
+
+def toxcast_table(
+    path: str = "toxcast_data.csv.gz",
+    features: str = "ngrams",
+    bins: int = 1024,
+    groups: str = "smiles",
+    bad_molecules: str = "error",
+    min_labels: int = 500,
+    min_positives: int = 20,
+    directory: str = "",
+) -> Table:
+    """Return ToxCast: up to 617 assays as binary tasks, 71.1 % of labels missing.
+
+    Args:
+      path: of DeepChem's ``toxcast_data.csv.gz``, whose sha256 is checked.
+      features, bins, groups, bad_molecules, min_labels, min_positives, directory: as in ``molecules_table``.
+
+    Raises:
+      DataError: for another file, or none; see ``TOXCAST`` for where it comes from.
+
+    Source: see ``TOXCAST``.
+    """
+    return molecules_table(
+        path,
+        features=features,
+        bins=bins,
+        groups=groups,
+        bad_molecules=bad_molecules,
+        min_labels=min_labels,
+        min_positives=min_positives,
+        directory=directory,
+        sha256=TOXCAST.sha256[0][1],
+        name="toxcast",
+        about=str(TOXCAST),
+    )

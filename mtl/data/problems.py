@@ -1,0 +1,80 @@
+"""What is wrong with data from outside: collected, so that one error says all of it."""
+
+from __future__ import annotations
+
+#: Sentences that an error lists; the rest is a count.
+LISTED = 20
+
+
+class DataError(ValueError):
+    """Data from outside cannot be used: one sentence for each problem, with file, line and column.
+
+    Args:
+      sentences: the first problems.
+      count: how many there are; the number of sentences if not given.
+
+    >>> raise DataError(['file "a.csv", line 3: 2 cells: must be 4'])
+    Traceback (most recent call last):
+    ...
+    mtl.data.problems.DataError: file "a.csv", line 3: 2 cells: must be 4
+    """
+
+    def __init__(self, sentences: list[str] | str, count: int = 0) -> None:
+        """Join the sentences, one a line."""
+        self.sentences = [sentences] if isinstance(sentences, str) else list(sentences)
+        self.count = max(count, len(self.sentences))
+        shown = self.sentences[:LISTED]
+        more = self.count - len(shown)
+        super().__init__("\n".join([*shown, *([f"… and {more:,} more problems"] if more else [])]))
+
+    def __reduce__(self) -> tuple[type[DataError], tuple[list[str], int]]:
+        """Return how to pickle it: an exception's own way would call it with the message."""
+        return type(self), (self.sentences, self.count)
+
+
+class Problems:
+    """A collector of sentences that raises them together.
+
+    >>> problems = Problems()
+    >>> problems.add("one"), problems.add("two")
+    (None, None)
+    >>> problems.stop()
+    Traceback (most recent call last):
+    ...
+    mtl.data.problems.DataError: one
+    two
+    """
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self.sentences: list[str] = []
+        self.count = 0
+
+    def add(self, sentence: str) -> None:
+        """Note a problem; past ``LISTED`` of them only their number is kept."""
+        self.count += 1
+        if len(self.sentences) < LISTED:
+            self.sentences.append(sentence)
+
+    def more(self, count: int) -> None:
+        """Count problems that need no sentence of their own."""
+        self.count += count
+
+    @property
+    def full(self) -> bool:
+        """Whether further sentences would only be counted."""
+        return len(self.sentences) >= LISTED
+
+    def stop(self) -> None:
+        """Raise a ``DataError`` if there are problems."""
+        if self.count:
+            raise DataError(self.sentences, self.count)
+
+
+def prefixed(error: DataError, where: str) -> DataError:
+    """Return an error with ``where`` before each of its sentences.
+
+    >>> str(prefixed(DataError("line 3: empty"), 'file "a.csv"'))
+    'file "a.csv", line 3: empty'
+    """
+    return DataError([f"{where}, {s}" for s in error.sentences], error.count)
