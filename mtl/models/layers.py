@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import flax.linen as nn
 from jaxtyping import Array, Float
 
@@ -60,3 +62,23 @@ class DepthwiseConv(nn.Module):
         if self.use_bias:
             y = y + self.param("bias", nn.initializers.zeros, (x.shape[-1],))[None, None, None]
         return y
+
+
+def normalize(x: Float[Array, "b h w c"], kind: str, train: bool, name: str) -> Float[Array, "b h w c"]:
+    """Return normalised images, by a layer of the calling module.
+
+    Args:
+      x: images.
+      kind: ``batch`` (Ioffe & Szegedy 2015, arXiv:1502.03167; running averages with momentum 0.9) or ``group`` (Wu & He
+        2018, arXiv:1803.08494; 32 groups, or as many as divide both 32 and the channels).
+      train: whether batch statistics are those of the batch, and update the running ones.
+      name: of the layer.
+
+    Raises:
+      ValueError: for another kind.
+    """
+    if kind == "batch":
+        return nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, name=name)(x)
+    if kind == "group":
+        return nn.GroupNorm(num_groups=math.gcd(32, x.shape[-1]), epsilon=1e-5, name=name)(x)
+    raise ValueError(f'model.norm = "{kind}": must be batch or group')

@@ -127,7 +127,10 @@ def test_twins_run_under_vmap_and_in_a_loop(op):
         conv = ops.depthwise_conv if op == "depthwise" else ops.conv
         return conv(x, kernel, stride, implementation=implementation)
 
-    check(lambda x, k, implementation: jax.vmap(functools.partial(fn, implementation=implementation))(x, k), x, kernel)
+    def lanes(x, kernel, implementation):
+        return jax.vmap(functools.partial(fn, implementation=implementation))(x, kernel)
+
+    check(lanes, x, kernel)
 
     def loop(x, kernel, implementation):
         step = lambda total, pair: (total, fn(*pair, implementation))  # noqa: E731
