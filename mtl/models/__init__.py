@@ -11,14 +11,23 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from mtl.models.cnn import CNN
+from mtl.models.efficientnet_lite import EfficientNetLite
 from mtl.models.mlp import MLP
 from mtl.models.model import Backbone, Model
+from mtl.models.resnet import ResNet
+from mtl.models.vit import ViT
 from mtl.tasks import Task, suggest
 
-__all__ = ["CNN", "MLP", "MODELS", "Backbone", "Model", "build", "register"]
+__all__ = ["CNN", "MLP", "MODELS", "Backbone", "EfficientNetLite", "Model", "ResNet", "ViT", "build", "register"]
 
 #: Backbone factories by name.
-MODELS: dict[str, Callable[..., Any]] = {"mlp": MLP, "cnn": CNN}
+MODELS: dict[str, Callable[..., Any]] = {
+    "mlp": MLP,
+    "cnn": CNN,
+    "resnet": ResNet,
+    "vit": ViT,
+    "efficientnet_lite": EfficientNetLite,
+}
 
 
 def register(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -61,5 +70,10 @@ def build(
             raise ValueError(f"model.options.{option}: model {name} has no such option: {suggest(option, valid)}")
     if head_init not in ("zeros", "lecun_normal"):
         raise ValueError(f'model.head_init = "{head_init}": {suggest(head_init, ("zeros", "lecun_normal"))}')
-    hashable = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
+    hashable = {k: _hashable(v) for k, v in options.items()}
     return Model(MODELS[name](**hashable), tasks, head_init, dtype)  # type: ignore[arg-type]
+
+
+def _hashable(option: Any) -> Any:
+    """Return an option of a config file with tuples for lists, at any depth."""
+    return tuple(_hashable(v) for v in option) if isinstance(option, list | tuple) else option

@@ -7,6 +7,7 @@ from typing import Literal
 import flax.linen as nn
 from jaxtyping import Array, Float
 
+from mtl.models.layers import Conv
 from mtl.models.ops import max_pool
 
 
@@ -19,7 +20,7 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b h2 w2 d"]:
         """Return the block's output at half the resolution."""
-        x = nn.Conv(self.channels, (3, 3), use_bias=self.norm == "none", name="conv")(x)
+        x = Conv(self.channels, use_bias=self.norm == "none", name="conv")(x)
         if self.norm == "group":
             x = nn.GroupNorm(num_groups=min(8, self.channels), name="norm")(x)
         elif self.norm == "batch":

@@ -1,0 +1,84 @@
+"""Layers whose operations have twins (see ``mtl.models.ops``), with Flax's names, shapes and initial weights."""
+
+from __future__ import annotations
+
+import math
+
+import flax.linen as nn
+from jaxtyping import Array, Float
+
+from mtl.models import ops
+
+
+class Conv(nn.Module):
+    """Convolution with the parameters of ``nn.Conv``: ``kernel`` [k, k, c, d], LeCun-normal, and ``bias`` [d], zero.
+
+    Attributes:
+      features: d, channels out.
+      size: k, side of the kernel.
+      stride: both ways.
+      padding: ``SAME``, ``VALID`` or a number of zeros on each side, see ``ops.conv``.
+      use_bias: whether a bias is added.
+      kernel_init: initial kernel.
+      implementation: ``xla``, ``twin`` or the backend's, see ``mtl.models.ops``.
+    """
+
+    features: int
+    size: int = 3
+    stride: int = 1
+    padding: ops.Padding = "SAME"
+    use_bias: bool = True
+    kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
+    implementation: ops.Implementation | None = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 d"]:
+        """Return the convolution of images."""
+        kernel = self.param("kernel", self.kernel_init, (self.size, self.size, x.shape[-1], self.features))
+        y = ops.conv(x, kernel, self.stride, self.padding, self.implementation)
+        if self.use_bias:
+            y = y + self.param("bias", nn.initializers.zeros, (self.features,))[None, None, None]
+        return y
+
+
+class DepthwiseConv(nn.Module):
+    """Convolution of each channel by itself, as ``nn.Conv`` with as many groups as channels: ``kernel`` [k, k, 1, c].
+
+    Attributes: as ``Conv``'s.
+    """
+
+    size: int = 3
+    stride: int = 1
+    padding: ops.Padding = "SAME"
+    use_bias: bool = True
+    kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
+    implementation: ops.Implementation | None = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
+        """Return the convolution of images."""
+        kernel = self.param("kernel", self.kernel_init, (self.size, self.size, 1, x.shape[-1]))
+        y = ops.depthwise_conv(x, kernel, self.stride, self.padding, self.implementation)
+        if self.use_bias:
+            y = y + self.param("bias", nn.initializers.zeros, (x.shape[-1],))[None, None, None]
+        return y
+
+
+def normalize(x: Float[Array, "b h w c"], kind: str, train: bool, name: str) -> Float[Array, "b h w c"]:
+    """Return normalised images, by a layer of the calling module.
+
+    Args:
+      x: images.
+      kind: ``batch`` (Ioffe & Szegedy 2015, arXiv:1502.03167; running averages with momentum 0.9) or ``group`` (Wu & He
+        2018, arXiv:1803.08494; 32 groups, or as many as divide both 32 and the channels).
+      train: whether batch statistics are those of the batch, and update the running ones.
+      name: of the layer.
+
+    Raises:
+      ValueError: for another kind.
+    """
+    if kind == "batch":
+        return nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, name=name)(x)
+    if kind == "group":
+        return nn.GroupNorm(num_groups=math.gcd(32, x.shape[-1]), epsilon=1e-5, name=name)(x)
+    raise ValueError(f'model.norm = "{kind}": must be batch or group')

@@ -1,0 +1,99 @@
+"""Residual networks of basic blocks: ResNet-18 and ResNet-34."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from mtl.models.layers import Conv, normalize
+from mtl.models.ops import max_pool
+
+#: Blocks in each of the four stages, by depth.
+STAGES = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
+#: He-normal by fan-out, which keeps the variance of gradients (He et al. 2015, arXiv:1502.01852).
+_he = nn.initializers.variance_scaling(2.0, "fan_out", "truncated_normal")
+
+
+class Stem(nn.Module):
+    """First convolution: 3×3 for small images; 7×7 with stride 2 and 3×3 max-pooling with stride 2 for large ones."""
+
+    channels: int
+    kind: str
+    norm: str
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b h2 w2 d"]:
+        """Return the stem's output, at the same resolution or a quarter of it."""
+        size, stride = (3, 1) if self.kind == "small" else (7, 2)
+        x = Conv(self.channels, size, stride, size // 2, use_bias=False, kernel_init=_he, name="conv")(x)
+        x = nn.relu(normalize(x, self.norm, train, "norm"))
+        return x if self.kind == "small" else max_pool(x, 3, 2, 1)
+
+
+class Block(nn.Module):
+    """y = relu(shortcut(x) + norm(conv(relu(norm(conv x))))), where shapes change the shortcut is a 1×1 one."""
+
+    channels: int
+    stride: int
+    norm: str
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b h2 w2 d"]:
+        """Return the block's output, at 1/stride of the resolution."""
+        y = Conv(self.channels, 3, self.stride, 1, use_bias=False, kernel_init=_he, name="conv_0")(x)
+        y = nn.relu(normalize(y, self.norm, train, "norm_0"))
+        y = Conv(self.channels, 3, 1, 1, use_bias=False, kernel_init=_he, name="conv_1")(y)
+        y = normalize(y, self.norm, train, "norm_1")
+        if x.shape != y.shape:
+            x = Conv(self.channels, 1, self.stride, 0, use_bias=False, kernel_init=_he, name="shortcut_conv")(x)
+            x = normalize(x, self.norm, train, "shortcut_norm")
+        return nn.relu(x + y)
+
+
+class ResNet(nn.Module):
+    """A residual network (He et al. 2015, arXiv:1512.03385), up to its global average pooling.
+
+    Four stages of basic blocks with ``width``, 2·, 4· and 8·``width`` channels; each stage but the first halves the
+    resolution. Zeros pad both sides alike, as in PyTorch.
+
+    Attributes:
+      depth: 18 or 34.
+      width: channels of the stem and the first stage.
+      stem: ``small`` keeps the resolution (32×32 images); ``large`` quarters it (224×224).
+      norm: ``batch`` or ``group``.
+
+    >>> ResNet().blocks()[:3]
+    ('stem', 'block_0', 'block_1')
+    """
+
+    depth: int = 18
+    width: int = 64
+    stem: Literal["small", "large"] = "small"
+    norm: Literal["batch", "group"] = "batch"
+
+    def blocks(self) -> tuple[str, ...]:
+        """Return the names of the blocks in order of depth."""
+        return ("stem", *(f"block_{i}" for i in range(sum(STAGES.get(self.depth, ())))))
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"], train: tuple[bool, ...]) -> Float[Array, "b features"]:
+        """Return features; ``train[i]`` says whether block i uses and updates batch statistics.
+
+        Raises:
+          ValueError: for a depth, a stem or a normalisation that does not exist.
+        """
+        if self.depth not in STAGES:
+            raise ValueError(f"model.depth = {self.depth}: must be 18 or 34")
+        if self.stem not in ("small", "large"):
+            raise ValueError(f'model.stem = "{self.stem}": must be small or large')
+        modes = iter(train)
+        x = Stem(self.width, self.stem, self.norm, name="stem")(x, next(modes))
+        names = iter(self.blocks()[1:])
+        for stage, count in enumerate(STAGES[self.depth]):
+            for i in range(count):
+                stride = 2 if stage and not i else 1
+                x = Block(self.width << stage, stride, self.norm, name=next(names))(x, next(modes))
+        return jnp.mean(x, axis=(1, 2))

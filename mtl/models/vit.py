@@ -1,0 +1,131 @@
+"""Vision transformers."""
+
+from __future__ import annotations
+
+import functools
+from typing import Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from mtl.models.layers import Conv
+
+
+class Embed(nn.Module):
+    """Patches → tokens: a linear map of each patch, a class token before them if asked, learned positions added."""
+
+    patch: int
+    width: int
+    pool: str
+    dropout: float
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b t width"]:
+        """Return the tokens."""
+        x = Conv(self.width, self.patch, self.patch, "VALID", name="conv")(x)
+        x = x.reshape(x.shape[0], -1, self.width)
+        if self.pool == "cls":
+            token = self.param("cls", nn.initializers.zeros, (1, 1, self.width))
+            x = jnp.concatenate([jnp.broadcast_to(token, (x.shape[0], 1, self.width)).astype(x.dtype), x], axis=1)
+        x = x + self.param("position", nn.initializers.normal(0.02), (1, x.shape[1], self.width))
+        return nn.Dropout(self.dropout, deterministic=not train)(x)
+
+
+class Attention(nn.Module):
+    """softmax(Q Kᵀ / √d) V for each head, and a linear map of what the heads say side by side."""
+
+    heads: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b t width"]) -> Float[Array, "b t width"]:
+        """Return what the tokens gather from one another."""
+        b, t, width = x.shape
+        depth = width // self.heads
+        qkv = nn.Dense(3 * width, kernel_init=nn.initializers.xavier_uniform(), name="qkv")(x)
+        q, k, v = jnp.moveaxis(qkv.reshape(b, t, 3, self.heads, depth), (2, 3), (0, 2))  # [b, heads, t, depth]
+        weights = jax.nn.softmax((q * depth**-0.5) @ jnp.swapaxes(k, 2, 3))
+        y = jnp.swapaxes(weights @ v, 1, 2).reshape(b, t, width)
+        return nn.Dense(width, kernel_init=nn.initializers.xavier_uniform(), name="out")(y)
+
+
+class Block(nn.Module):
+    """x ← x + attention(norm x), x ← x + mlp(norm x)."""
+
+    heads: int
+    mlp_ratio: float
+    dropout: float
+    gelu: str
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b t width"], train: bool) -> Float[Array, "b t width"]:
+        """Return the tokens after the block."""
+        width = x.shape[-1]
+        drop = nn.Dropout(self.dropout, deterministic=not train)
+        dense = functools.partial(
+            nn.Dense, kernel_init=nn.initializers.xavier_uniform(), bias_init=nn.initializers.normal(1e-6)
+        )
+        y = Attention(self.heads, name="attention")(nn.LayerNorm(epsilon=1e-6, name="norm_0")(x))
+        x = x + drop(y)
+        y = dense(int(width * self.mlp_ratio), name="mlp_0")(nn.LayerNorm(epsilon=1e-6, name="norm_1")(x))
+        y = drop(jax.nn.gelu(y, approximate=self.gelu == "tanh"))
+        return x + drop(dense(width, name="mlp_1")(y))
+
+
+class ViT(nn.Module):
+    """A vision transformer (Dosovitskiy et al. 2020, arXiv:2010.11929), up to its last normalisation.
+
+    By default ViT-Ti (width 192, 12 blocks, 3 heads; Steiner et al. 2021, arXiv:2106.10270) on 4×4 patches, for
+    32×32 images. Ti/16, for 224×224, is ``patch=16``; S has width 384 and 6 heads, B width 768 and 12 heads.
+
+    Attributes:
+      patch: side of a patch; rows and columns that do not fill one are dropped.
+      width: of the tokens.
+      depth: number of blocks.
+      heads: of the attention; they divide the width.
+      mlp_ratio: hidden units of a block's MLP, over the width.
+      pool: ``cls``: the features are those of a class token; ``mean``: the mean of the patches' tokens.
+      dropout: after the embedding, the attention and both layers of the MLP.
+      gelu: ``exact``, or its ``tanh`` approximation (Hendrycks & Gimpel 2016, arXiv:1606.08415; within 5e-4).
+
+    >>> ViT(depth=2).blocks()
+    ('embed', 'block_0', 'block_1', 'norm')
+    """
+
+    patch: int = 4
+    width: int = 192
+    depth: int = 12
+    heads: int = 3
+    mlp_ratio: float = 4.0
+    pool: Literal["cls", "mean"] = "cls"
+    dropout: float = 0.0
+    gelu: Literal["exact", "tanh"] = "exact"
+
+    def blocks(self) -> tuple[str, ...]:
+        """Return the names of the blocks in order of depth."""
+        return ("embed", *(f"block_{i}" for i in range(self.depth)), "norm")
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"], train: tuple[bool, ...]) -> Float[Array, "b features"]:
+        """Return features; ``train[i]`` says whether block i drops activations.
+
+        Raises:
+          ValueError: for a pooling or a GELU that does not exist, heads that do not divide the width, or images
+            smaller than a patch.
+        """
+        if self.pool not in ("cls", "mean"):
+            raise ValueError(f'model.pool = "{self.pool}": must be cls or mean')
+        if self.gelu not in ("exact", "tanh"):
+            raise ValueError(f'model.gelu = "{self.gelu}": must be exact or tanh')
+        if self.width % self.heads:
+            raise ValueError(f"model.heads = {self.heads}: must divide model.width = {self.width}")
+        if min(x.shape[1:3]) < self.patch:
+            raise ValueError(f"model.patch = {self.patch}: larger than the images, {x.shape[1]}×{x.shape[2]}")
+        x = Embed(self.patch, self.width, self.pool, self.dropout, name="embed")(x, train[0])
+        for i in range(self.depth):
+            x = Block(self.heads, self.mlp_ratio, self.dropout, self.gelu, name=f"block_{i}")(x, train[i + 1])
+        # Normalisation is by token, so the class token alone may be normalised.
+        x = x[:, 0] if self.pool == "cls" else x
+        x = nn.LayerNorm(epsilon=1e-6, name="norm")(x)
+        return x if self.pool == "cls" else jnp.mean(x, axis=1)

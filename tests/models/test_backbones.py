@@ -1,0 +1,152 @@
+"""Backbones equal PyTorch's layers on tiny configurations, and have timm's numbers of parameters on real ones."""
+
+import functools
+import json
+import math
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mtl import params as paths
+from mtl.models import MODELS, Backbone, EfficientNetLite, ResNet, ViT, build, ops
+from mtl.tasks import Task
+from tests.golden.draw import CASES, draw
+
+GOLDEN = json.loads((pathlib.Path(__file__).parents[1] / "golden" / "backbones.json").read_text())
+EVEN = Task("even", "binary")
+
+
+def shapes(model, shape):
+    return jax.eval_shape(lambda k: model.init(k, jnp.zeros(shape), (False,) * len(model.blocks())), jax.random.key(0))
+
+
+def drawn(variables):
+    """Return the same tree with the numbers that PyTorch had."""
+    return {
+        kind: jax.tree_util.tree_map_with_path(lambda p, s: jnp.asarray(draw(paths.path_of(p), s.shape)), tree)
+        for kind, tree in variables.items()
+    }
+
+
+def count(variables):
+    return sum(math.prod(s.shape) for s in jax.tree.leaves(variables["params"]))
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """XLA's own operations compile several times faster than their twins, which are tested by themselves."""
+    monkeypatch.setattr(ops, "choose", lambda implementation=None: implementation or "xla")
+
+
+@pytest.mark.parametrize("implementation", ["xla", pytest.param("twin", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("case", CASES)
+def test_a_backbone_computes_what_pytorchs_layers_do(case, implementation, monkeypatch):
+    monkeypatch.setattr(ops, "choose", lambda _=None: implementation)
+    name, options, shape = CASES[case]
+    model = MODELS[name](**options)
+    variables = drawn(shapes(model, shape))
+    params, state = variables.pop("params"), variables
+    x = jnp.asarray(draw(f"{case}/x", shape))
+
+    def features(params, x, train):
+        modes = (train,) * len(model.blocks())
+        return model.apply({"params": params, **state}, x, modes, mutable=list(state))[0]
+
+    def loss(params, x):
+        y = features(params, x, True)
+        return jnp.sum(y * jnp.cos(jnp.arange(y.size, dtype=jnp.float32)).reshape(y.shape)), y
+
+    def agree(mine, mode, what):
+        expected = np.asarray(GOLDEN[f"{case}, {mode}"][what])
+        # Statistics of the few pixels that are left at the end amplify rounding, in both.
+        np.testing.assert_allclose(np.ravel(mine), expected, rtol=1e-3, atol=2e-4 * np.abs(expected).max())
+
+    assert count({"params": params}) == GOLDEN[f"{case}, eval"]["parameters"]
+    agree(jax.jit(features, static_argnums=2)(params, x, False)[:, :16], "eval", "features")
+    (_, y), (d_params, d_x) = jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))(params, x)
+    agree(y[:, :16], "train", "features")
+    agree(d_x[:, ::4, ::4, 0], "train", "gradient")
+    agree(math.sqrt(sum(float(jnp.sum(g**2)) for g in jax.tree.leaves(d_params))), "train", "norm")
+
+
+@pytest.mark.parametrize(
+    ("model", "shape", "parameters"),
+    [
+        (ResNet(stem="large"), (1, 224, 224, 3), 11_689_512),
+        (ResNet(34, stem="large"), (1, 224, 224, 3), 21_797_672),
+        (ViT(patch=16), (1, 224, 224, 3), 5_717_416),
+        (EfficientNetLite(), (1, 224, 224, 3), 4_652_008),
+    ],
+)
+def test_parameters_are_as_many_as_timms(model, shape, parameters):
+    """timm's resnet18, resnet34, vit_tiny_patch16_224 and efficientnet_lite0, with their 1000 classes."""
+    variables = shapes(model, shape)
+    features = jax.eval_shape(
+        lambda v: model.apply(v, jnp.zeros(shape), (False,) * len(model.blocks())), variables
+    ).shape[-1]
+    assert count(variables) + 1000 * (features + 1) == parameters
+
+
+def test_a_stem_for_small_images_has_a_smaller_kernel():
+    assert count(shapes(ResNet(), (1, 32, 32, 3))) == 11_689_512 - 1000 * 513 - (49 - 9) * 3 * 64
+
+
+@pytest.mark.parametrize("case", ["resnet small batch", "vit cls exact", "lite batch"])
+def test_blocks_are_all_of_a_backbone(case):
+    name, options, shape = CASES[case]
+    model = MODELS[name](**options)
+    assert isinstance(model, Backbone)
+    assert set(shapes(model, shape)["params"]) == set(model.blocks())
+    assert hash(build(name, options, (EVEN,))) == hash(build(name, dict(options), (EVEN,)))
+
+
+def test_lists_of_lists_in_options_are_tuples():
+    model = build("efficientnet_lite", {"stages": [[3, 1, 1, 8, 1], [3, 2, 6, 8, 2]]}, (EVEN,))
+    assert model.backbone.stages == ((3, 1, 1, 8, 1), (3, 2, 6, 8, 2))
+    assert model.blocks == ("backbone/stem", *(f"backbone/block_{i}" for i in range(3)), "backbone/top")
+
+
+def test_a_block_in_eval_mode_keeps_its_statistics():
+    model = build("resnet", {"width": 4}, (EVEN,))
+    x = jnp.asarray(draw("x", (2, 8, 8, 3)))
+    params, state = jax.jit(lambda k: model.init(k, x))(jax.random.key(0))
+    modes = tuple(name != "backbone/block_1" for name in model.blocks)
+    _, new = jax.jit(lambda p, s: model.apply(p, s, x, train=modes))(params, state)
+    for block in model.blocks:
+        name = block.removeprefix("backbone/")
+        old, now = (jax.tree.leaves(s["batch_stats"][name]) for s in (state, new))
+        assert all(np.array_equal(a, b) for a, b in zip(old, now, strict=True)) == (name == "block_1")
+
+
+def test_dropout_of_a_vit_follows_the_blocks_modes():
+    model = ViT(patch=4, width=8, depth=1, heads=2, dropout=0.5)
+    x = jnp.asarray(draw("x", (2, 8, 8, 3)))
+    variables = drawn(shapes(model, x.shape))
+
+    @functools.partial(jax.jit, static_argnums=1)
+    def run(seed, train):
+        return model.apply(variables, x, train, rngs={"dropout": jax.random.key(seed)})
+
+    off, on = (False, False, False), (False, True, False)
+    np.testing.assert_array_equal(run(0, off), run(1, off))
+    assert not np.array_equal(run(0, on), run(1, on))
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (ResNet(50), r"model\.depth = 50: must be 18 or 34"),
+        (ResNet(stem="tiny"), r'model\.stem = "tiny": must be small or large'),
+        (ResNet(norm="layer"), r'model\.norm = "layer": must be batch or group'),
+        (ViT(pool="max"), r'model\.pool = "max": must be cls or mean'),
+        (ViT(gelu="fast"), r'model\.gelu = "fast": must be exact or tanh'),
+        (ViT(heads=5), r"model\.heads = 5: must divide model\.width = 192"),
+        (ViT(patch=16), r"model\.patch = 16: larger than the images, 8×8"),
+    ],
+)
+def test_mistakes_are_explained(model, message):
+    with pytest.raises(ValueError, match=message):
+        shapes(model, (1, 8, 8, 3))

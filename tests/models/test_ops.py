@@ -1,0 +1,199 @@
+"""Twins of operations equal XLA's own, in value and in gradient, wherever they run."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mtl.models import layers, ops
+
+#: (height, width, channels in, channels out, kernel, stride, padding): every rule of ``ops.conv`` and its edges.
+CONVS = [
+    (8, 8, 16, 16, 3, 1, "SAME"),  # Winograd
+    (7, 5, 16, 20, 3, 1, "SAME"),  # idem, odd sizes
+    (7, 6, 20, 16, 3, 1, "VALID"),
+    (5, 6, 16, 16, 3, 1, 2),
+    (1, 1, 16, 16, 3, 1, "SAME"),
+    (9, 8, 1, 4, 3, 1, "SAME"),  # one input channel
+    (8, 7, 1, 4, 5, 1, 1),
+    (8, 8, 1, 4, 2, 1, "SAME"),  # an even kernel is padded unevenly
+    (9, 8, 3, 4, 3, 2, "SAME"),  # patches
+    (8, 8, 3, 4, 3, 2, 1),
+    (6, 7, 3, 4, 3, 1, "SAME"),
+    (7, 6, 1, 4, 3, 2, "SAME"),
+    (11, 9, 3, 4, 7, 2, 3),  # a stem for large images
+    (9, 7, 3, 4, 3, 3, 1),
+    (8, 7, 3, 4, 1, 2, "SAME"),  # 1×1, strided
+    (6, 6, 2, 3, 1, 1, "SAME"),  # 1×1: a matrix product
+    (8, 9, 3, 4, 4, 4, "VALID"),  # patches that do not overlap
+    (7, 7, 2, 3, 2, 3, "VALID"),  # gaps between windows
+]
+DEPTHWISE = [(8, 7, 5, 3, 1, "SAME"), (8, 7, 5, 3, 2, 1), (9, 9, 4, 5, 2, "SAME"), (6, 6, 3, 5, 1, 2)]
+POOLS = [
+    (8, 8, 3, 2, 2, "VALID"),
+    (7, 5, 3, 2, 2, "VALID"),
+    (9, 8, 2, 3, 2, 1),  # the stem of a ResNet for large images
+    (9, 8, 2, 3, 2, "SAME"),
+    (7, 7, 2, 3, 3, "VALID"),
+    (6, 6, 2, 3, 1, "SAME"),
+]
+
+
+def random(seed, *shape):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+
+
+def both(fn, *args, implementation):
+    """Return the value of ``fn`` and its gradients with a cotangent that singles out every output."""
+    y, vjp = jax.vjp(functools.partial(fn, implementation=implementation), *args)
+    return y, *vjp(jnp.cos(jnp.arange(y.size, dtype=jnp.float32)).reshape(y.shape).astype(y.dtype))
+
+
+def check(fn, *args, tolerance=1e-5):
+    run = {i: jax.jit(functools.partial(both, fn, implementation=i))(*args) for i in ("xla", "twin")}
+    for mine, xla in zip(run["twin"], run["xla"], strict=True):
+        assert mine.shape == xla.shape and mine.dtype == xla.dtype
+        mine, xla = np.asarray(mine, np.float64), np.asarray(xla, np.float64)
+        np.testing.assert_allclose(mine, xla, rtol=0, atol=tolerance * max(1e-3, np.abs(xla).max()))
+
+
+def conv_of(stride, padding, op=ops.conv):
+    return lambda x, kernel, implementation: op(x, kernel, stride, padding, implementation)
+
+
+@pytest.mark.parametrize(("h", "w", "c", "d", "k", "stride", "padding"), CONVS)
+def test_conv_equals_xlas(h, w, c, d, k, stride, padding):
+    check(conv_of(stride, padding), random(0, 2, h, w, c), random(1, k, k, c, d))
+
+
+@pytest.mark.parametrize(("h", "w", "c", "k", "stride", "padding"), DEPTHWISE)
+def test_depthwise_conv_equals_xlas(h, w, c, k, stride, padding):
+    check(conv_of(stride, padding, ops.depthwise_conv), random(0, 3, h, w, c), random(1, k, k, 1, c))
+
+
+@pytest.mark.parametrize("op", [ops.max_pool, ops.avg_pool])
+@pytest.mark.parametrize(("h", "w", "c", "size", "stride", "padding"), POOLS)
+def test_pools_equal_xlas_ties_included(op, h, w, c, size, stride, padding):
+    x = jnp.round(2 * random(0, 2, h, w, c))  # Few values, so many ties.
+    check(lambda x, implementation: op(x, size, stride, padding, implementation), x, tolerance=1e-6)
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    st.integers(1, 7), st.integers(1, 7), st.sampled_from([1, 2, 16]), st.sampled_from([1, 3, 16]),
+    st.integers(1, 4), st.integers(1, 3), st.sampled_from(["SAME", "VALID", 0, 1, 2]),
+)  # fmt: skip
+def test_any_conv_equals_xlas(h, w, c, d, k, stride, padding):
+    if padding in ("VALID", 0, 1):
+        h, w = h + k, w + k
+    elif padding == 2:
+        h, w = max(h, k - 3), max(w, k - 3)
+    check(conv_of(stride, padding), random(h, 1, h, w, c), random(w, k, k, c, d))
+
+
+@pytest.mark.parametrize(
+    "shape", [(6, 6, 16, 16, 3, 1, "SAME"), (6, 6, 1, 4, 3, 1, "SAME"), (6, 6, 3, 4, 3, 2, "SAME")]
+)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(jnp.bfloat16, 2e-2), (jnp.float16, 4e-3)])
+def test_small_types_are_computed_in_float32(shape, dtype, tolerance):
+    h, w, c, d, k, stride, padding = shape
+    args = random(0, 2, h, w, c).astype(dtype), random(1, k, k, c, d).astype(dtype)
+    check(conv_of(stride, padding), *args, tolerance=tolerance)
+
+
+CHANNELS = {
+    "winograd": (16, 16, 1),
+    "one channel": (1, 3, 1),
+    "patches": (3, 4, 2),
+    "depthwise": (3, 1, 2),
+    "pool": (2, 1, 1),
+}
+
+
+@pytest.mark.parametrize("op", CHANNELS)
+def test_twins_run_under_vmap_and_in_a_loop(op):
+    c, d, stride = CHANNELS[op]
+    x = random(0, 3, 2, 6, 5, c)
+    kernel = random(1, 3, 3, 3, *((1, c) if op == "depthwise" else (c, d)))
+
+    def fn(x, kernel, implementation):
+        if op == "pool":
+            return ops.max_pool(x, 2, implementation=implementation) * kernel.mean()
+        conv = ops.depthwise_conv if op == "depthwise" else ops.conv
+        return conv(x, kernel, stride, implementation=implementation)
+
+    def lanes(x, kernel, implementation):
+        return jax.vmap(functools.partial(fn, implementation=implementation))(x, kernel)
+
+    check(lanes, x, kernel)
+
+    def loop(x, kernel, implementation):
+        step = lambda total, pair: (total, fn(*pair, implementation))  # noqa: E731
+        return jax.lax.scan(step, 0, (x, kernel))[1]
+
+    check(loop, x, kernel)
+
+
+def test_a_step_of_a_loop_has_the_bits_of_any_other():
+    """And the same executable returns the same bits."""
+    x, kernel = random(0, 4, 12, 12, 16), random(1, 3, 3, 16, 16)
+
+    @jax.jit
+    def losses(x, kernel):
+        def step(_, i):
+            # i is always zero: XLA does not know, and must compute every step.
+            y, grads = jax.value_and_grad(lambda k: (ops.conv(x + i, k, implementation="twin") ** 2).sum())(kernel)
+            return None, (y, grads)
+
+        return jax.lax.scan(step, None, jnp.zeros(4))[1]
+
+    first, second = losses(x, kernel), losses(x, kernel)
+    for a, b in zip(first, second, strict=True):
+        np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(a, np.broadcast_to(a[:1], a.shape))
+
+
+def test_gradients_of_gradients():
+    x, kernel = random(0, 1, 4, 4, 16), random(1, 3, 3, 16, 16)
+
+    def curvature(x, kernel, implementation):
+        loss = lambda k: jnp.sum(jnp.tanh(ops.conv(x, k, implementation=implementation)))  # noqa: E731
+        return jax.grad(lambda k: jnp.sum(jax.grad(loss)(k) ** 2))(kernel)
+
+    ours, xla = (jax.jit(functools.partial(curvature, implementation=i))(x, kernel) for i in ("twin", "xla"))
+    np.testing.assert_allclose(ours, xla, rtol=1e-4, atol=1e-5 * float(jnp.abs(xla).max()))
+
+
+def test_layers_have_flaxs_parameters_and_values():
+    x, key = random(0, 2, 7, 6, 4), jax.random.key(3)
+    pairs = [
+        (layers.Conv(5, 3, 2), nn.Conv(5, (3, 3), (2, 2))),
+        (layers.Conv(5, use_bias=False), nn.Conv(5, (3, 3), use_bias=False)),
+        (layers.DepthwiseConv(5, padding="VALID"), nn.Conv(4, (5, 5), padding="VALID", feature_group_count=4)),
+    ]
+    for mine, flax in pairs:
+        params, theirs = mine.init(key, x), flax.init(key, x)
+        assert jax.tree.structure(params) == jax.tree.structure(theirs)
+        jax.tree.map(np.testing.assert_array_equal, params, theirs)
+        np.testing.assert_allclose(mine.apply(params, x), flax.apply(params, x), rtol=1e-5, atol=1e-5)
+
+
+def test_the_choice_of_implementation():
+    assert ops.choose() == ("twin" if jax.default_backend() == "cpu" else "xla")
+    x, kernel = random(0, 1, 4, 4, 16), random(1, 3, 3, 16, 16)
+    for i, convolves in (("xla", True), ("twin", False)):
+        assert ops.choose(i) == i
+        text = jax.jit(lambda x, k, i=i: ops.conv(x, k, implementation=i)).lower(x, kernel).as_text()
+        assert ("stablehlo.convolution" in text) == convolves
+    with pytest.raises(ValueError, match='implementation = "cudnn": must be xla or twin'):
+        ops.conv(x, kernel, implementation="cudnn")
+
+
+def test_an_unknown_padding_is_refused():
+    with pytest.raises(ValueError, match='padding = "FULL": must be SAME, VALID or a number'):
+        ops.conv(random(0, 1, 4, 4, 1), random(1, 3, 3, 1, 1), 1, "FULL")
