@@ -28,6 +28,8 @@ class Phase:
         together) or ``source_sampling``.
       trunk_mode: ``eval`` or ``train`` for blocks without trainable parameters; empty for the config's.
       select: ``last`` or ``best`` (on validation) goes on; empty for the config's.
+      solver: ``gradient`` (steps of the optimizer), or ``ridge``: the heads in closed form, see ``train.ridge``; then
+        ``trainable`` is ``head``, and there is neither a rate nor a duration.
     """
 
     tasks: str | tuple[str, ...] = "target"
@@ -42,6 +44,7 @@ class Phase:
     sampling: str = ""
     trunk_mode: str = ""
     select: str = ""
+    solver: str = "gradient"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +84,10 @@ REGIMES: dict[str, Regime] = {
     ),
     "linear_probe": Regime(
         (_SOURCE, Phase(trainable="head", fresh=("head",))), "source, then a fresh head on the frozen trunk"
+    ),
+    "ridge_probe": Regime(
+        (_SOURCE, Phase(trainable="head", fresh=("head",), solver="ridge")),
+        "source, then a ridge head in closed form on the frozen trunk",
     ),
     "finetune": Regime((_SOURCE, Phase(fresh=("head",))), "source, then everything on the target"),
     "lp_ft": Regime(

@@ -68,6 +68,10 @@ def default() -> Config:
     c.optimizer.warmup = 0.0  # Share of a phase's steps.
     c.optimizer.clip = 0.0  # Global norm of trainable gradients; 0 for none.
 
+    c.ridge = Config()  # Of phases with solver = "ridge".
+    c.ridge.penalties = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)  # λ to choose from, for standardised features.
+    c.ridge.choose = "leave_one_out"  # Or "validation".
+
     c.loss = Config()
     c.loss.denominator = "examples"  # Or "labels", "tasks".
     c.loss.weights = Config()  # Per task.
@@ -109,6 +113,11 @@ def _duration() -> Config:
 #: Sections whose keys are free: regimes by name, a data set's, a backbone's or a task's own options.
 FREE = ("regimes", "data.options", "model.options", "loss.weights", "task_options")
 
+
+def _penalties(value: Any) -> bool:
+    return bool(value) and all(isinstance(v, int | float) and math.isfinite(v) and v > 0 for v in value)
+
+
 _SAMPLINGS = ("per_task", "proportional", "temperature")
 
 #: (field, what it accepts, what would be right)
@@ -139,6 +148,8 @@ RANGES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("optimizer.schedule", lambda v: v in ("constant", "cosine"), '"constant" or "cosine"'),
     ("optimizer.warmup", lambda v: 0 <= v <= 1, "in [0, 1]"),
     ("optimizer.clip", lambda v: math.isfinite(v) and v >= 0, "a finite number, at least 0 (0: no clipping)"),
+    ("ridge.penalties", _penalties, "a tuple of finite numbers above 0, at least one"),
+    ("ridge.choose", lambda v: v in ("leave_one_out", "validation"), '"leave_one_out" or "validation"'),
     ("loss.denominator", lambda v: v in ("examples", "labels", "tasks"), '"examples", "labels" or "tasks"'),
     ("report.margin", lambda v: math.isfinite(v) and v > 0, "a finite number above 0"),
 )

@@ -31,6 +31,7 @@ class Step:
       steps: how many updates.
       batch: B.
       sampling, temperature, trunk_mode, select: see ``train.program.Program``.
+      solver: see ``regimes.Phase``.
     """
 
     tasks: tuple[str, ...]
@@ -43,6 +44,7 @@ class Step:
     temperature: float
     trunk_mode: str
     select: str
+    solver: str
 
     @property
     def rows(self) -> int:
@@ -157,7 +159,7 @@ def resolve(flat: Flat, available: Sequence[Task]) -> Trial:
 #: (path, last part) of the fields of each section that goes into the resolved config as it is.
 _SECTIONS = {
     section: [(path, path.removeprefix(f"{section}.")) for path in KNOWN if path.startswith(f"{section}.")]
-    for section in ("data", "model", "optimizer", "init")
+    for section in ("data", "model", "optimizer", "init", "ridge")
 }
 
 _known_blocks: dict[tuple[Any, ...], tuple[str, ...]] = {}
@@ -240,18 +242,23 @@ def _resolve_phase(phase: regimes.Phase, flat: Flat, blocks: tuple[str, ...]) ->
         trainable = regimes.trainable_patterns(phase.trainable, tasks, blocks)
     except ValueError as error:
         raise ConfigError(f'regime "{name}": {error}') from None
+    ridge = phase.solver == "ridge"
+    if ridge and (phase.trainable != "head" or (phase.trunk_mode or flat["trunk_mode"]) != "eval"):
+        raise ConfigError(f'regime "{name}": solver = "ridge": needs trainable = "head" and trunk_mode = "eval"')
     return Step(
         tasks=tasks,
         trainable=trainable,
         fresh=regimes.fresh_patterns(phase.fresh, target),
-        lr=float(rates[phase.lr] if isinstance(phase.lr, str) else phase.lr),
-        steps=_steps(phase, flat, batch * (len(tasks) if sampling == "per_task" else 1)),
+        # A closed form has no rate: one spelling, one hash.
+        lr=0.0 if ridge else float(rates[phase.lr] if isinstance(phase.lr, str) else phase.lr),
+        steps=1 if ridge else _steps(phase, flat, batch * (len(tasks) if sampling == "per_task" else 1)),
         batch=batch,
         # A phase of one task is the same under every way of mixing: one spelling, one hash.
         sampling=sampling if len(tasks) > 1 else "per_task",
         temperature=float(flat["temperature"]) if sampling == "temperature" and len(tasks) > 1 else 1.0,
         trunk_mode=phase.trunk_mode or flat["trunk_mode"],
-        select=phase.select or flat["select"],
+        select="last" if ridge else phase.select or flat["select"],
+        solver=phase.solver,
     )
 
 
@@ -261,6 +268,7 @@ _WORDS = {
     "sampling": ("", "per_task", "proportional", "temperature"),
     "trunk_mode": ("", "eval", "train"),
     "select": ("", "last", "best"),
+    "solver": ("gradient", "ridge"),
 }
 
 

@@ -21,7 +21,7 @@ from mtl.sweep.store import FORMAT, Workdir
 from mtl.train import loop
 from mtl.train.dataset import make_data
 from mtl.train.executor import Executor, executor_for
-from mtl.train.flops import flops_per_step, flops_to_cache
+from mtl.train.flops import flops_per_step, flops_to_cache, flops_to_solve
 from mtl.train.phase import Weights
 from mtl.train.processes import agree, any_of_us
 from mtl.train.program import Program
@@ -215,7 +215,9 @@ def _train(
         workdir.keep_width(program_key, str(executor), outcomes[0].width)
     found = {}
     for node, outcome in zip(nodes, outcomes, strict=True):
-        rows = np.any(np.stack([splits[order[split_key(node.trial)]].train[t] for t in program.tasks]), axis=0)
+        split = splits[order[split_key(node.trial)]]
+        rows = int(np.any(np.stack([split.train[t] for t in program.tasks]), axis=0).sum())
+        once = flops_to_cache(program, shape, rows) + flops_to_solve(program, shape, rows)
         about = {
             "tasks": list(program.tasks),
             "lr": node.stage.lr,
@@ -224,8 +226,8 @@ def _train(
             "train_loss": outcome.train_loss,
             "val_loss": outcome.val_loss,
             "diverged_at": outcome.diverged_at,
-            "examples": node.stage.steps * program.rows,
-            "flops": node.stage.steps * per_step + flops_to_cache(program, shape, int(rows.sum())),
+            "examples": rows if program.ridge else node.stage.steps * program.rows,
+            "flops": node.stage.steps * per_step + once,
             "seconds": outcome.seconds,
             "source_only": node.source_only,
             "key": node.key,

@@ -78,7 +78,7 @@ class Plan:
         node = self.nodes[key]
         c, p = node.trial.config, node.stage.program
         static = [c["model"], c["tasks"], c["optimizer"], c["denominator"], c["accumulate"], p.tasks, p.trainable]
-        static += [p.batch, p.sampling, p.temperature, p.trunk_mode, p.select, p.standardize, p.cached]
+        static += [p.batch, p.sampling, p.temperature, p.trunk_mode, p.select, p.standardize, p.cached, p.ridge]
         return hashlib.sha256(canonical(static).encode()).hexdigest()[:16]
 
     def saved(self, key: str) -> bool:

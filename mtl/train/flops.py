@@ -21,10 +21,14 @@ def flops_per_step(program: Program, shape: tuple[int, ...]) -> float:
     Counted before XLA's optimisations, on one update without the drawing of its batch; transcendental functions
     count as one. Where features are cached, a step is that of the heads alone: see ``flops_to_cache``.
 
+    A ridge phase counts as 0 here: see ``flops_to_solve``.
+
     Args:
       program: the phase.
       shape: shape of one input.
     """
+    if program.ridge:
+        return 0.0
     program = dataclasses.replace(program, accumulate=1)  # The same arithmetic, and no loop to look into.
     weights = _weights(program, shape)
     moving, frozen = jax.eval_shape(lambda w: phase.start(program, w), weights)
@@ -53,6 +57,23 @@ def flops_to_cache(program: Program, shape: tuple[int, ...], rows: int) -> float
         return 0.0
     blocks = -(-rows // program.rows)
     return blocks * _count(lambda w: _features(program, w, shape), _weights(program, shape))
+
+
+def flops_to_solve(program: Program, shape: tuple[int, ...], rows: int) -> float:
+    """Return the floating-point operations of finding a ridge phase's heads; 0 for a phase of gradient steps.
+
+    Of a task: 2nF² for the Gram matrix, 9F³ for its eigendecomposition (Golub & Van Loan 2013, §8.3), and 2nF² to
+    turn the features.
+
+    Args:
+      program: the phase.
+      shape: shape of one input.
+      rows: n.
+    """
+    if not program.ridge:
+        return 0.0
+    width = jax.eval_shape(lambda w: _features(program, w, shape), _weights(program, shape)).shape[-1]
+    return float(len(program.tasks) * (4 * rows * width**2 + 9 * width**3))
 
 
 def _features(program: Program, weights: Weights, shape: tuple[int, ...]) -> Any:

@@ -13,7 +13,7 @@ from mtl import losses
 from mtl import params as paths
 from mtl.models import Model
 from mtl.tasks import Task
-from mtl.train import optimizer
+from mtl.train import optimizer, ridge
 from mtl.train.program import Data, Fixed, Lane, Numbers, Program, inputs, pool_name
 from mtl.train.sampling import Batch, Draw, gather, make_sampler
 from mtl.train.step import DATA_AXIS, update
@@ -125,6 +125,8 @@ def advance(
       shards: devices that each batch is spread over, see ``step.update``.
     """
     own = data.of(lane.split)
+    if program.ridge:
+        return jax.lax.fori_loop(begin, end, lambda _, m: _solve(program, m, fixed, own), moving)
     sample = make_sampler(program, lane, own)
     modes = program.modes(jax.tree.map(lambda x: x is not None, moving.trainable, is_leaf=lambda x: x is None))
 
@@ -139,6 +141,30 @@ def advance(
         return Moving(trainable, state, slots, m.best, m.loss_sum + value, bad)
 
     return jax.lax.fori_loop(begin, end, body, moving)
+
+
+def _solve(program: Program, moving: Moving, fixed: Fixed, own: Data) -> Moving:
+    """Return the phase with its heads in closed form; the loss is their squared error, held out.
+
+    A class's target is ±1, so that the regression estimates E[±1 | x] = tanh(z/2) ≈ z/2: outputs are twice it.
+    """
+    params = paths.combine(moving.trainable, fixed.frozen)
+    heads, total = dict(moving.trainable["heads"]), jnp.float32(0)
+    later = own.val_rows[pool_name(program.tasks)]
+    for task in program.specs:
+        pool = own.train_rows[task.name]
+        x = jnp.take(fixed.features, jnp.take(fixed.place, pool.rows), axis=0, mode="clip")
+        y = ridge.codes(task, own.labels[task.name][pool.rows])
+        held_out = None
+        if program.ridge_choose == "validation":
+            there = own.val[task.name][later.rows] & (jnp.arange(later.rows.shape[0]) < later.count)
+            seen = program.model.features(params, moving.state, inputs(program.standardize, own, later.rows))
+            held_out = (seen, ridge.codes(task, own.labels[task.name][later.rows]), there)
+        found = ridge.fit(x, y, jnp.arange(pool.rows.shape[0]) < pool.count, program.ridge, held_out)
+        factor = 1.0 if task.kind == "regression" else 2.0
+        heads[task.name] = {"bias": factor * found.bias, "kernel": factor * found.kernel}
+        total = total + found.error
+    return dataclasses.replace(moving, trainable={**moving.trainable, "heads": heads}, loss_sum=total)
 
 
 def evaluate(

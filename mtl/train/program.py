@@ -68,6 +68,8 @@ class Program:
       standardize: whether inputs are standardised with the split's statistics.
       accumulate: micro-batches that a batch is split into; the update is that of the whole batch.
       cached: whether the trunk is frozen and still, so that its features are computed once, at the phase's start.
+      ridge: penalties to choose from, of a phase that finds its heads in closed form; ``()`` for gradient steps.
+      ridge_choose: how, ``leave_one_out`` or ``validation``.
     """
 
     model: Model
@@ -84,6 +86,8 @@ class Program:
     standardize: bool = False
     accumulate: int = 1
     cached: bool = False
+    ridge: tuple[float, ...] = ()
+    ridge_choose: str = "leave_one_out"
 
     @property
     def rows(self) -> int:

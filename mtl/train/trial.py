@@ -66,6 +66,8 @@ def canonical_phases(trial: config.Trial) -> tuple[tuple[config.Step, ...], tupl
         ("standardize", c["data"]["normalize"] == "standardize"),
         ("accumulate", c["accumulate"]),
         ("labels", _labels(c["data"])),
+        ("ridge", tuple(c["ridge"]["penalties"])),
+        ("ridge_choose", c["ridge"]["choose"]),
     )
     return trial.phases, rest
 
@@ -120,7 +122,10 @@ def _stages(
             standardize=rest["standardize"],
             accumulate=rest["accumulate"],
         )
-        program = dataclasses.replace(program, cached=_cached(program, step.steps, rest["labels"]))
+        if step.solver == "ridge":
+            program = dataclasses.replace(program, cached=True, ridge=rest["ridge"], ridge_choose=rest["ridge_choose"])
+        else:
+            program = dataclasses.replace(program, cached=_cached(program, step.steps, rest["labels"]))
         stages.append(
             Stage(
                 program=program,
