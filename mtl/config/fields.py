@@ -7,6 +7,7 @@ Sweeps resolve thousands of trials, so everything past the config file works on 
 from __future__ import annotations
 
 import ast
+import itertools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -185,7 +186,7 @@ def _words(text: str) -> tuple[str, ...]:
         text = text[1:-1]
         commas, _ = _outside(text)
     edges = [-1, *commas, len(text)]
-    parts = [text[a + 1 : b].strip() for a, b in zip(edges, edges[1:], strict=False)]
+    parts = [text[a + 1 : b].strip() for a, b in itertools.pairwise(edges)]
     return tuple(part for part in parts if part)
 
 
