@@ -141,6 +141,14 @@ def _refuse_mixtures(workdir: Workdir, sweep: str, done: list[dict[str, Any]]) -
                 f"{workdir.path}: the results of sweep {sweep} come from several {what} ({', '.join(found)}) and must "
                 "not be mixed in one table: run the sweep in a new --workdir"
             )
+    weights: dict[str, str] = {}
+    for result in done:
+        path, sha256 = result["config"]["init"]["path"], str(result.get("init_sha256", ""))
+        if weights.setdefault(path, sha256) != sha256:
+            raise StoreError(
+                f"{workdir.path}: the trials of sweep {sweep} began from several weights at config.init.path = {path} "
+                "and must not be mixed in one table: run the sweep in a new --workdir"
+            )
 
 
 def _scores(workdir: Workdir, digest: str, result: Mapping[str, Any], task: Task) -> np.ndarray:

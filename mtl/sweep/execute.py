@@ -18,7 +18,7 @@ from mtl.checkpoint import CheckpointError, load_params, load_tree, save_tree
 from mtl.config import Trial
 from mtl.models import Model
 from mtl.params import merge
-from mtl.sweep.plan import Node, Plan, split_key, split_of, table_of, val_rows_of
+from mtl.sweep.plan import Node, Plan, init_sha256, split_key, split_of, table_of, val_rows_of
 from mtl.sweep.store import FORMAT, Workdir, code_version, now
 from mtl.tasks import METRICS, Task
 from mtl.train import loop
@@ -384,6 +384,7 @@ def _result(trial: Trial, phases: list[dict[str, Any]], data_sha256: str, execut
         "phases": phases,
         "cost": total | {"source_examples": math.fsum(p["examples"] for p in phases if p["source_only"])},
         "data_sha256": data_sha256,
+        "init_sha256": init_sha256(trial),
         "code_version": code_version(),
         "executor": executor,
         "backend": jax.default_backend(),
