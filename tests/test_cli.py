@@ -139,6 +139,11 @@ def test_work_directories(config, tmp_path, capsys):
     assert "--jobs=-1" in refused(capsys, "sweep", f"--config={config}", "--jobs=-1")
 
 
+def test_a_sweep_is_not_named_all(config, capsys):
+    config.write_text(config.read_text().replace("sweep_small", "sweep_all"))
+    assert "sweep_all(): --sweep=all means every sweep" in refused(capsys, "sweep", f"--config={config}", "--dry-run")
+
+
 def test_a_foreign_sweep_file_expands_and_is_not_run(tmp_path, capsys):
     path = tmp_path / "foreign.py"
     path.write_text(
