@@ -188,7 +188,7 @@ def _run(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
         )
     if absent:
         with (
-            display.meter(trial.config["regime"], total_work(plan), 1) as meter,
+            display.meter(trial.config["regime"], total_work(plan, workdir), 1) as meter,
             Pool(workdir, 0, None) as pool,
         ):
             pool.run(plan, meter)

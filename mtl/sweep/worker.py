@@ -23,18 +23,18 @@ def main() -> int:
     from mtl.sweep.execute import execute
     from mtl.sweep.plan import make_plan
     from mtl.sweep.store import Workdir, trial_of
+    from mtl.sweep.workers import without_loading
+
+    def tell(*event: float) -> None:
+        print(json.dumps(event), file=events, flush=True)
 
     enable_cache()
     if setup["config_file"]:
         load(setup["config_file"])
     for line in sys.stdin.buffer:
         job = json.loads(line)
-        execute(
-            make_plan([trial_of(c) for c in job["trials"]]),
-            Workdir(job["workdir"]),
-            reverse=job["reverse"],
-            progress=lambda *event: print(json.dumps(event), file=events, flush=True),
-        )
+        plan, workdir = make_plan([trial_of(c) for c in job["trials"]]), Workdir(job["workdir"])
+        execute(plan, workdir, reverse=job["reverse"], progress=without_loading(plan, workdir, tell))
         print(json.dumps("end"), file=events, flush=True)
     return 0
 

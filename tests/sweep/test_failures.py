@@ -140,10 +140,11 @@ def test_a_pack_that_cannot_run_fails_its_trials_and_the_others_finish(broken):
 
 
 def test_progress_is_told_of_every_trial_once(broken):
-    _, summary, display = broken
-    plan = make_plan([m.trial for m in summary.sweep.members])
-    assert display.begun == [(total_work(plan), 12)]
-    done = total_work(make_plan([m.trial for m in summary.sweep.members if m.changes["regime"] == "random_probe"]))
+    path, summary, display = broken
+    plan, nowhere = make_plan([m.trial for m in summary.sweep.members]), Workdir(path / "nowhere")
+    assert display.begun == [(total_work(plan, nowhere), 12)]
+    probes = [m.trial for m in summary.sweep.members if m.changes["regime"] == "random_probe"]
+    done = total_work(make_plan(probes), nowhere)
     assert display.totals == (done, 4, 8)
 
 
