@@ -7,6 +7,8 @@ import time
 import pytest
 
 from mtl.cli import main
+from mtl.data import SOURCES
+from mtl.regimes import REGIMES
 
 GOOD = """
 from mtl.config import default
@@ -44,6 +46,16 @@ def get_config():
 def sweep_small():
     yield {"seed": 0}
 """
+
+
+@pytest.fixture(autouse=True)
+def registries():
+    """What a config file registers goes with its test: the names that there are stand in docstrings."""
+    known = [(registry, dict(registry)) for registry in (SOURCES, REGIMES)]
+    yield
+    for registry, before in known:
+        registry.clear()
+        registry.update(before)
 
 
 @pytest.fixture
