@@ -38,7 +38,7 @@ def save_tree(path: Path, tree: PyTree, about: Mapping[str, Any]) -> None:
       tree: nested dictionaries of arrays.
       about: JSON-able facts, kept in the file's header.
     """
-    flat = {k: np.ascontiguousarray(v) for k, v in paths.flatten(tree).items()}
+    flat = {k: np.asarray(v, order="C") for k, v in paths.flatten(tree).items()}  # `ascontiguousarray` has no scalars.
     write_atomically(path, save(flat, metadata={"mtl": json.dumps(about, sort_keys=True)}))
 
 
@@ -66,11 +66,21 @@ def load_tree(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
         with safe_open(path, framework="numpy") as file:
             about = json.loads((file.metadata() or {}).get("mtl", "{}"))
-            return paths.unflatten({key: file.get_tensor(key) for key in file.keys()}), about  # noqa: SIM118
+            if not isinstance(about, dict):
+                raise ValueError(f"its facts are {about!r}, not an object")
+            return paths.unflatten({key: _tensor(file, key) for key in file.keys()}), about  # noqa: SIM118
     except FileNotFoundError:
         raise CheckpointError(f"there is no file {path}") from None
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from None
+
+
+def _tensor(file: Any, key: str) -> np.ndarray:
+    try:
+        return file.get_tensor(key)
+    except (AttributeError, TypeError):  # As safetensors says it: module 'numpy' has no attribute 'float8_e4m3fn'.
+        kind = file.get_slice(key).get_dtype()
+        raise ValueError(f"{key} is of type {kind}, which NumPy does not have: convert it to float32") from None
 
 
 def load_params(path: str | Path) -> dict[str, Any]:
@@ -106,6 +116,11 @@ def _load_orbax(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         with ocp.StandardCheckpointer() as checkpointer:
             tree = checkpointer.restore(path.absolute())
     except (ValueError, FileNotFoundError, KeyError, OSError) as error:
+        # A directory that Orbax's CheckpointManager keeps holds a checkpoint a step and item: STEP/default.
+        inside = [file.parent for file in (*path.glob("*/_METADATA"), *path.glob("*/*/_METADATA"))]
+        if inside:
+            last = max(inside, key=lambda p: [(part.isdigit(), int(part) if part.isdigit() else 0) for part in p.parts])
+            raise CheckpointError(f"{path} is a directory of Orbax checkpoints: name one, as {last}") from None
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path} holds no model.safetensors and is no Orbax checkpoint: {first}") from None
     return _parts(paths.unflatten({k: np.asarray(v) for k, v in paths.flatten(tree).items()}))

@@ -83,13 +83,8 @@ def _parser() -> _Parser:
     commands = parser.add_subparsers(dest="command", metavar="command", parser_class=_Parser)
 
     def command(name: str, help: str, config: bool) -> argparse.ArgumentParser:
-        sub = commands.add_parser(
-            name,
-            help=help,
-            description=help,
-            epilog=_EPILOG,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
+        about: dict[str, Any] = {"epilog": _EPILOG, "formatter_class": argparse.RawDescriptionHelpFormatter}
+        sub = commands.add_parser(name, help=help, description=help, **about)
         if config:
             sub.add_argument("--config", required=True, metavar="FILE.py[:ARG]", help="the config file")
             sub.add_argument("--workdir", metavar="DIR", help="where results go (default: runs/NAME)")
@@ -113,7 +108,7 @@ def _parser() -> _Parser:
         "--format",
         default="console",
         choices=("console", "markdown", "latex", "csv", "json", "html"),
-        help="default: console",
+        help="default: console. Of several tables, json is one list, and csv one table whose first column says which",
     )
     table.add_argument(
         "--kind",
@@ -136,16 +131,7 @@ def _overrides(unknown: Sequence[str], takes_config: bool) -> dict[str, str]:
         argument = rest.pop(0)
         name, equals, text = argument.partition("=")
         if not takes_config or not name.startswith("--config."):
-            options = (
-                "--config",
-                "--workdir",
-                "--sweep",
-                "--jobs",
-                "--dry-run",
-                "--format",
-                "--kind",
-                "--json",
-            )
+            options = ("--config", "--workdir", "--sweep", "--jobs", "--dry-run", "--format", "--kind", "--json")
             hint = suggest(name, options) if name.startswith("-") else "see `mtl --help`"
             raise UsageError(f"unknown argument {argument}: {hint}")
         if not equals:
@@ -212,7 +198,7 @@ def _run(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     with Interrupt().listening() as interrupt:
         try:
             if absent:
-                title, work = trial.config["regime"], total_work(plan)
+                title, work = trial.config["regime"], total_work(plan, workdir)
                 with display.meter(title, work, 1) as meter, Pool(workdir, 0, None, executor, interrupt) as pool:
                     pool.run(plan, meter, display.say)
         except Stopped:
@@ -292,50 +278,37 @@ def _sweep(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
             return _stopped(interrupt.number)
     if not lead:
         return 0
-    failed = 0
     for summary in summaries:
         display.say(f"{summary.sweep.name}: {summary.ran:,} trials run, {summary.reused:,} re-used")
+    without = _print_study(workdir, wanted)
+    for sentence in without:
+        error_line(sentence)
+    for summary in summaries:  # Last, where they are seen.
         for digest, reason in list(summary.failed.items())[:3]:
             error_line(f"trial {digest} failed: {reason}")
-        failed += len(summary.failed)
-    _print_study(workdir, wanted, None)
-    return 1 if failed else 0
+    return 1 if without or any(summary.failed for summary in summaries) else 0
 
 
-def _print_study(workdir: Any, sweeps: Sequence[str], width: int | None) -> None:
-    """Print each sweep's tables and verdict, and the paths of what was written."""
+def _print_study(workdir: Any, sweeps: Sequence[str]) -> list[str]:
+    """Print each sweep's tables and verdict, and the paths of what was written; return why others have none."""
     from mtl.report.publish import analyses_of, publish
+    from mtl.report.show import print_analysis
+    from mtl.sweep.store import NoResultError
 
-    analyses = analyses_of(workdir, sweeps)
+    analyses, without = [], []
+    for name in sweeps:
+        try:
+            analyses += analyses_of(workdir, [name])
+        except NoResultError as error:  # All of its trials failed: the other sweeps have their tables all the same.
+            without.append(str(error))
     for analysis in analyses:
-        _print_analysis(analysis, "all", width)
-    *figures, page = publish(workdir, analyses, _command())
-    for path in figures:
-        print(f"figure  {path}")
-    print(f"tables  {workdir.path / 'tables'}")
-    print(f"report  {page}")
-
-
-def _print_analysis(analysis: Any, kind: str, width: int | None) -> None:
-    import shutil
-
-    from rich.console import Console
-
-    from mtl.report.tables import cost_table, gain_table, result_table, to_console
-
-    columns = width or shutil.get_terminal_size((120, 40)).columns
-    console = Console(width=columns, highlight=False)
-    makers = {"result": result_table, "gain": gain_table, "cost": cost_table}
-    for name, make in makers.items():
-        if kind in (name, "all"):
-            console.print(to_console(make(analysis), columns))
-            console.print()
-    if kind == "all":
-        for sentence in analysis.verdict:
-            console.print(sentence, markup=False)
-        for sentence in analysis.warnings:
-            console.print(f"warning: {sentence}", markup=False)
-        console.print()
+        print_analysis(analysis)
+    written = publish(workdir, analyses, _command())
+    for path in written:
+        if path.suffix == ".html":
+            print(f"tables  {workdir.path / 'tables'}")
+        print(f"{'report' if path.suffix == '.html' else 'figure'}  {path}")
+    return without
 
 
 def _command() -> str:
@@ -423,26 +396,16 @@ def _status(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
 
 
 def _table(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
-    from mtl.report import tables
     from mtl.report.publish import analyses_of
+    from mtl.report.show import FORMATS, print_analysis, tables_of
     from mtl.sweep.store import Workdir
 
     analyses = analyses_of(Workdir(arguments.workdir), [arguments.sweep] if arguments.sweep else [])
-    writers = {
-        "markdown": tables.to_markdown,
-        "latex": tables.to_latex,
-        "csv": tables.to_csv,
-        "json": tables.to_json,
-        "html": tables.to_html,
-    }
-    makers = {"result": tables.result_table, "gain": tables.gain_table, "cost": tables.cost_table}
-    for analysis in analyses:
-        if arguments.format == "console":
-            _print_analysis(analysis, arguments.kind, arguments.width)
-            continue
-        for kind, make in makers.items():
-            if arguments.kind in (kind, "all"):
-                print(writers[arguments.format](make(analysis)))
+    if arguments.format == "console":
+        for analysis in analyses:
+            print_analysis(analysis, arguments.kind, arguments.width)
+    else:
+        print(FORMATS[arguments.format](tables_of(analyses, arguments.kind)), end="")
     return 0
 
 
@@ -466,14 +429,7 @@ def _report(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     return 0
 
 
-_COMMANDS = {
-    "run": _run,
-    "sweep": _sweep,
-    "status": _status,
-    "table": _table,
-    "plot": _plot,
-    "report": _report,
-}
+_COMMANDS = {"run": _run, "sweep": _sweep, "status": _status, "table": _table, "plot": _plot, "report": _report}
 
 if __name__ == "__main__":
     sys.exit(main())

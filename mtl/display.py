@@ -23,7 +23,7 @@ class Terminal:
 
     def say(self, text: str) -> None:
         """Print a line."""
-        self.console.print(text, markup=False)
+        self.console.print(text, markup=False, emoji=False)
 
     @contextlib.contextmanager
     def meter(self, title: str, work: float, trials: int) -> Iterator[_Meter]:
@@ -35,7 +35,7 @@ class Terminal:
             self.say(f"{title}: done in {_clock(time.monotonic() - lines.begun)}")
             return
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),  # A study may be called "[1/2]".
             BarColumn(),
             TextColumn("{task.percentage:>3.0f} %  {task.fields[trials]}"),
             TimeElapsedColumn(),

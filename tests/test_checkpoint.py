@@ -4,6 +4,7 @@ import json
 import os
 import struct
 
+import flax.linen as nn
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
@@ -11,8 +12,8 @@ import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mtl import models, regimes
 from mtl import params as paths
-from mtl import regimes
 from mtl.checkpoint import CheckpointError, load_params, load_tree, save_tree, sha256_of, write_atomically
 from mtl.cli import main
 from mtl.config import ConfigError, default, flatten, override, resolve
@@ -59,6 +60,7 @@ def test_a_tree_is_read_back_bit_for_bit_by_us_and_by_safetensors(tmp_path, dtyp
     rng = np.random.default_rng(0)
     flat = {"a/b/c": rng.normal(size=(3, 4)), "a/d": rng.normal(size=5), "e": rng.normal(size=(2, 0))}
     flat = {k: v.astype(dtype) for k, v in flat.items()}
+    flat["a/s"] = np.asarray(1, dtype)  # A scalar stays one.
     flat["a/t"] = np.asfortranarray(flat["a/b/c"]).T[::2]  # Neither C-contiguous nor whole.
     save_tree(tmp_path / "t.safetensors", paths.unflatten(flat), {"n": 1, "of": ["a", None]})
     tree, about = load_tree(tmp_path / "t.safetensors")
@@ -131,17 +133,40 @@ def raw(header, body):
             },
             b"\0" * 8,
         ),
+        ({"w": {"dtype": "F8_E4M3", "shape": [1], "data_offsets": [0, 1]}}, b"\0"),
+        *(
+            ({"__metadata__": {"mtl": facts}, "w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}, b"\0" * 4)
+            for facts in ("[]", "1", "null", '"a"')
+        ),
         (
             {"__metadata__": {"mtl": "{"}, "w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}},
             b"\0" * 4,
         ),
     ],
-    ids=["short", "long", "gap", "dtype", "path through a leaf", "facts"],
+    ids=["short", "long", "gap", "dtype", "path through a leaf", "float8", "list", "number", "null", "text", "facts"],
 )
 def test_a_header_that_lies_is_refused(tmp_path, header, body):
     file = tmp_path / "lies.safetensors"
     file.write_bytes(raw(header, body))
     unreadable(file)
+
+
+def test_a_type_that_numpy_does_not_have_is_named(tmp_path):
+    (tmp_path / "f8.safetensors").write_bytes(
+        raw({"w": {"dtype": "F8_E4M3", "shape": [1], "data_offsets": [0, 1]}}, b"\0")
+    )
+    assert "w is of type F8_E4M3, which NumPy does not have" in unreadable(tmp_path / "f8.safetensors")
+
+
+def test_of_a_checkpoint_managers_directory_the_checkpoint_is_named(tmp_path):
+    with ocp.CheckpointManager(tmp_path / "run") as manager:
+        for step in (9, 10):
+            manager.save(step, args=ocp.args.StandardSave(paths.unflatten(weights())))
+        manager.wait_until_finished()
+    last = tmp_path / "run" / "10" / "default"
+    assert f"is a directory of Orbax checkpoints: name one, as {last}" in unreadable(tmp_path / "run")
+    assert f"is a directory of Orbax checkpoints: name one, as {last}" in unreadable(tmp_path / "run" / "10")
+    assert same_bits(paths.flatten(load_params(last))["heads/even/kernel"], weights()["heads/even/kernel"])
 
 
 def test_what_is_not_there_is_refused(tmp_path):
@@ -295,6 +320,28 @@ def test_everything_that_does_not_fit_comes_in_one_error_before_anything_is_run(
     make_plan([trial(init__path=str(path), init__fresh=("heads/.*", "(backbone|decoder)/.*"))])
     with pytest.raises(ConfigError, match=r'fresh pattern "decoder/\.\*" matches nothing$'):
         make_plan([trial(init__path=str(path), init__fresh=("heads/.*", "backbone/.*", "decoder/.*"))])
+
+
+class Scaled(nn.Module):
+    """A dense layer times a scalar parameter."""
+
+    def blocks(self):
+        return ("dense",)
+
+    @nn.compact
+    def __call__(self, x, train):
+        scale = self.param("scale", nn.initializers.ones, ())
+        return nn.relu(nn.Dense(4, name="dense")(x.reshape(x.shape[0], -1))) * scale
+
+
+def test_a_model_with_a_scalar_goes_on_from_a_source_phase_on_disk(tmp_path, monkeypatch):
+    monkeypatch.setitem(models.MODELS, "scaled", Scaled)
+    begun, probed = (
+        trial(regime=regime, model__name="scaled", model__options={}) for regime in ("finetune", "linear_probe")
+    )
+    trained(tmp_path, begun)
+    (found,) = trained(tmp_path, probed)
+    assert found["backbone/scale"].shape == ()
 
 
 @pytest.mark.parametrize("content", [b"", b"not weights", b"\x80\x04\x95"])

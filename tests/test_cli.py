@@ -7,6 +7,8 @@ import time
 import pytest
 
 from mtl.cli import main
+from mtl.data import SOURCES
+from mtl.regimes import REGIMES
 
 GOOD = """
 from mtl.config import default
@@ -44,6 +46,16 @@ def get_config():
 def sweep_small():
     yield {"seed": 0}
 """
+
+
+@pytest.fixture(autouse=True)
+def registries():
+    """What a config file registers goes with its test: the names that there are stand in docstrings."""
+    known = [(registry, dict(registry)) for registry in (SOURCES, REGIMES)]
+    yield
+    for registry, before in known:
+        registry.clear()
+        registry.update(before)
 
 
 @pytest.fixture
@@ -137,6 +149,11 @@ def test_work_directories(config, tmp_path, capsys):
     line = refused(capsys, "sweep", f"--config={config}", "--sweep=smal")
     assert '"small"' in line
     assert "--jobs=-1" in refused(capsys, "sweep", f"--config={config}", "--jobs=-1")
+
+
+def test_a_sweep_is_not_named_all(config, capsys):
+    config.write_text(config.read_text().replace("sweep_small", "sweep_all"))
+    assert "sweep_all(): --sweep=all means every sweep" in refused(capsys, "sweep", f"--config={config}", "--dry-run")
 
 
 def test_a_foreign_sweep_file_expands_and_is_not_run(tmp_path, capsys):

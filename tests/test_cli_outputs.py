@@ -166,8 +166,8 @@ def means(study):
 @pytest.mark.parametrize("kind", KINDS)
 def test_json(study, mtl_prints, kind, name):
     text = mtl_prints("table", study, "--format=json", f"--kind={kind}", f"--sweep={name}")
-    found = json.loads(text, parse_constant=pytest.fail)
-    assert found["name"] == kind
+    (found,) = json.loads(text, parse_constant=pytest.fail)
+    assert (found["name"], found["sweep"]) == (kind, name)
     assert len(found["records"]) == ROWS[kind, name]
     assert {len(row) for row in found["rows"]} == {len(found["header"])}
     if (kind, name) == ("result", "even"):
@@ -194,6 +194,33 @@ def test_csv(study, mtl_prints, kind, name):
         cost = frame.set_index("regime")
         assert cost.loc["scratch", ["examples", "source_examples"]].tolist() == [4 * 32, 0]
         assert cost.loc["linear_probe", ["examples", "source_examples"]].tolist() == [10 * 32, 6 * 32]
+
+
+def test_several_tables_are_one_json_document(study, mtl_prints):
+    found = json.loads(mtl_prints("table", study, "--format=json"), parse_constant=pytest.fail)
+    assert [(table["sweep"], table["name"]) for table in found] == [(s, k) for s in TRIALS for k in KINDS]
+    for table in found:
+        assert len(table["records"]) == ROWS[table["name"], table["sweep"]]
+        (alone,) = json.loads(
+            mtl_prints("table", study, "--format=json", f"--sweep={table['sweep']}", f"--kind={table['name']}")
+        )
+        assert alone == table
+
+
+def test_several_tables_are_one_csv_table(study, mtl_prints):
+    text = mtl_prints("table", study, "--format=csv")
+    lines = list(csv.reader(io.StringIO(text)))
+    assert lines[0][:4] == ["table", "study", "sweep", "metric"]
+    assert {len(line) for line in lines} == {len(lines[0])}
+    whole = pd.read_csv(io.StringIO(text))
+    assert whole.groupby(["table", "sweep"]).size().to_dict() == ROWS
+    # The lines of one kind are what it gives alone, but for columns that only the others have.
+    for kind in KINDS:
+        alone = pd.read_csv(io.StringIO(mtl_prints("table", study, "--format=csv", f"--kind={kind}")))
+        part = whole[whole["table"] == kind].reset_index(drop=True)
+        assert part.drop(columns=alone.columns).isna().all(axis=None)
+        pd.testing.assert_frame_equal(part[alone.columns], alone, check_dtype=False)
+        assert pd.to_numeric(alone["n"] if kind != "cost" else alone["flops"]).notna().all()
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "all"])

@@ -129,9 +129,18 @@ def test_a_run_that_breaks_off_is_not_said_to_be_done(clock, spoken):
 
 def test_text_is_shown_as_it_is(spoken):
     terminal, lines = spoken
-    for text in ("[bold]a[/bold] [1, 2]", "word " * 200 + "end"):
+    for text in ("[bold]a[/bold] [1, 2]", "word " * 200 + "end", "runs/a:key:b :smile:"):
         terminal.say(text)
         assert lines()[-1] == text
+
+
+def test_a_title_is_shown_as_it_is():
+    terminal = Terminal()
+    terminal.console = Console(file=io.StringIO(), force_terminal=True, width=100, color_system=None)
+    for title in ("even [bold] :key: [/]", "[red]"):
+        with terminal.meter(title, 1.0, 1):
+            pass
+        assert terminal.console.file.getvalue().count(title) >= 2  # The line before the bar, and the bar.
 
 
 def test_everything_goes_to_standard_error(capsys):

@@ -153,7 +153,14 @@ def test_no_regime_lets_the_targets_labels_into_a_source_phase(blocks):
                 assert not any("goal" in pattern for pattern in (*phase.trainable, *phase.fresh))
 
 
-@pytest.mark.parametrize("regime", ["linear_probe", "finetune", "lp_ft", "gradual"])
-def test_without_a_source_a_regime_with_a_source_phase_is_refused(regime):
-    with pytest.raises(ValueError, match=r"^config\.data\.source = \(\)"):
+@pytest.mark.parametrize("regime", USES_SOURCE)
+def test_without_a_source_a_regime_that_trains_on_it_is_refused(regime):
+    with pytest.raises(
+        ValueError, match=rf'^config\.data\.source = \(\): regime "{regime}" trains on the source; name'
+    ):
         expanded(regime, 2, **{"data.source": ()})
+
+
+def test_without_a_source_the_others_run():
+    for regime in ("scratch", "random_probe", "scratch_matched"):
+        assert all(phase.tasks == TARGET for phase in expanded(regime, 2, **{"data.source": ()}).phases)

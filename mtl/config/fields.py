@@ -7,10 +7,12 @@ Sweeps resolve thousands of trials, so everything past the config file works on 
 from __future__ import annotations
 
 import ast
+import itertools
 import math
 from collections.abc import Mapping
 from typing import Any
 
+from mtl.config.contents import check_contents
 from mtl.config.default import FREE, RANGES, Config, ConfigError, default
 from mtl.regimes import REGIMES, plain
 from mtl.tasks import suggest
@@ -39,8 +41,13 @@ def flatten(config: Config) -> Flat:
 
     visit(config, "")
     if flat.get("regimes"):
-        flat["regimes"] = {name: _regime(name, value) for name, value in flat["regimes"].items()}
+        flat["regimes"] = _regimes(flat["regimes"])
     return flat
+
+
+def _regimes(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the regimes that a config writes itself as what JSON can hold."""
+    return {name: _regime(name, value) for name, value in given.items()}
 
 
 def _regime(name: str, value: Any) -> dict[str, Any]:
@@ -79,9 +86,11 @@ def override(flat: Flat, changes: Mapping[str, Any]) -> Flat:
         if section:
             new[section] = _set_inside(new[section], path.removeprefix(f"{section}.").split("."), value)
             if section == "regimes":
-                new[section] = {name: _regime(name, each) for name, each in new[section].items()}
+                new[section] = _regimes(new[section])
         elif path in flat:
             new[path] = coerce(path, value, flat[path])
+            if path == "regimes":
+                new[path] = _regimes(new[path])
         else:
             raise ConfigError(unknown(path, flat))
     return new
@@ -95,14 +104,17 @@ def _set_inside(node: Any, keys: list[str], value: Any) -> dict[str, Any]:
 
 def unknown(path: str, known: Mapping[str, Any]) -> str:
     """Return the sentence for a field that does not exist."""
-    hint = suggest(path, known).split("Valid:")[0].strip()
-    if not hint:  # Perhaps the section was left out, or only it was given.
-        last = path.rsplit(".", 1)[-1]
+    inside = [k for k in known if k.startswith(f"{path}.")]
+    if inside:
+        return f"config.{path} is a section; its fields: {', '.join(inside)}"
+    sections = set() if "." in path else {k.partition(".")[0] for k in known}
+    hint = suggest(path, {*known, *sections}).split("Valid:")[0].strip()
+    if not hint:  # Perhaps the section was left out.
+        section, _, last = path.rpartition(".")
         near = [k for k in known if k.rsplit(".", 1)[-1] == last]
-        inside = [k for k in known if k.startswith(f"{path}.")]
-        if inside:
-            return f"config.{path} is a section; its fields: {', '.join(inside)}"
-        hint = f'did you mean "{near[0]}"?' if near else f"the fields are: {', '.join(sorted(known))}"
+        beside = [k for k in known if section and k.startswith(f"{section}.")]
+        names = beside or sorted({k.partition(".")[0] for k in known})
+        hint = f'did you mean "{near[0]}"?' if near else f"there are: {', '.join(names)}"
     return f"config.{path} does not exist; {hint}"
 
 
@@ -134,6 +146,8 @@ def parse(path: str, text: str, flat: Flat) -> Any:
 
     >>> parse("data.source", "even,prime", flatten(default()))
     ('even', 'prime')
+    >>> parse("init.fresh", "(heads|decoder)/.*, backbone/dense_[0-9]{1,2}/.*", flatten(default()))
+    ('(heads|decoder)/.*', 'backbone/dense_[0-9]{1,2}/.*')
     >>> parse("lr", "1e-4", flatten(default()))
     0.0001
     """
@@ -147,17 +161,52 @@ def parse(path: str, text: str, flat: Flat) -> Any:
         return words[text.lower()]
     try:
         value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # As of "{[]: 1}" or 1000 brackets.
         if isinstance(old, float) and text.lower() in ("nan", "inf", "-inf", "+inf"):
             return float(text)  # Read, so that the range check can say what would be right.
         if isinstance(old, tuple):
-            return tuple(part.strip() for part in text.strip("()").split(",") if part.strip())
+            return _words(text)
         if old is None:
             return text
         raise ConfigError(f"config.{path} = {text}: must be of type {type(old).__name__}, like {old!r}") from None
     if isinstance(old, tuple) and not isinstance(value, (tuple, list)):
         return (value,)
     return value
+
+
+def _words(text: str) -> tuple[str, ...]:
+    """Return the words of a text, which are separated by commas and may stand in a pair of brackets as a whole.
+
+    Words may be regular expressions: only a pair that closes at the very end is a pair around all of them, and a comma
+    inside of brackets is a part of its word.
+    """
+    text = text.strip()
+    commas, closes = _outside(text)
+    if closes == len(text) - 1 and text[:1] in ("(", "["):
+        text = text[1:-1]
+        commas, _ = _outside(text)
+    edges = [-1, *commas, len(text)]
+    parts = [text[a + 1 : b].strip() for a, b in itertools.pairwise(edges)]
+    return tuple(part for part in parts if part)
+
+
+def _outside(text: str) -> tuple[list[int], int]:
+    """Return (where the commas outside of all brackets are, where the first bracket closes or −1)."""
+    ends = {"(": ")", "[": "]", "{": "}"}
+    commas: list[int] = []
+    awaited: list[str] = []
+    closes, escaped = -1, False
+    for i, char in enumerate(text):
+        if escaped or char == "\\":
+            escaped = not escaped
+        elif awaited and char == awaited[-1]:
+            awaited.pop()
+            closes = i if closes < 0 and not awaited else closes
+        elif char in ends and awaited[-1:] != ["]"]:  # Brackets in a set of characters, [(], are characters.
+            awaited.append(ends[char])
+        elif char == "," and not awaited:
+            commas.append(i)
+    return commas, closes
 
 
 def check(flat: Flat) -> None:
@@ -187,9 +236,7 @@ def check(flat: Flat) -> None:
         )
     for section in ("source", "target"):
         duration(section, flat)
-    for value in flat["tune.source_lr"]:
-        if not isinstance(value, (int, float)) or not (math.isfinite(value) and value > 0):
-            raise ConfigError(f"config.tune.source_lr holds {value!r}: must hold finite numbers above 0")
+    check_contents(flat)
     if flat["optimizer.nesterov"] and flat["optimizer.name"] != "sgd":
         raise ConfigError('config.optimizer.nesterov = True: is for optimizer.name = "sgd"')
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
-import re
 import sys
 import traceback
 from pathlib import Path
 from types import ModuleType
 
-from mtl.config.default import Config, ConfigError, default
-from mtl.config.fields import flatten, unknown
+from mtl.config.default import FREE, Config, ConfigError, default
+from mtl.config.fields import KNOWN, coerce, unknown
+from mtl.tasks import suggest
 
 
 def load(spec: str) -> tuple[Config, ModuleType]:
@@ -54,14 +54,62 @@ def _explain(error: Exception, path: Path) -> str:
     where = f"{path}, line {lines[-1]}" if lines else str(path)
     if isinstance(error, SyntaxError):
         return f"{path}, line {error.lineno}: {error.msg}"
-    if isinstance(error, (AttributeError, KeyError)):
-        found = re.search(r"[Kk]ey '?\"?([\w.]+)'?\"?|\"([\w.]+)\" (?:cannot|does)", str(error))
-        source = path.read_text().splitlines()[lines[-1] - 1].strip() if lines else ""
-        target = re.match(r"\w+\.([\w.]+)\s*=[^=]", source)
-        if target and (found or "lock" in str(error)):
-            return f"{where}: {unknown(target.group(1), flatten(default()))}"
+    if (told := _about_a_key(error)) is not None:
+        return f"{where}: {told}"
     first = str(error).strip().splitlines()[0] if str(error).strip() else ""
     return f"{where}: {type(error).__name__}: {first}"
+
+
+def _about_a_key(error: Exception) -> str | None:
+    """Return the sentence for an error that a ConfigDict raised about one of its keys; nothing for any other.
+
+    However the line is written (an attribute, an item, ``update``, ``setattr``, ``+=``, reading), the ConfigDict's own
+    frame, where the error was raised, knows its key; where in the config it stands, the frames above it know.
+    """
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    inner = frames[-1].f_locals if frames else {}
+    node, key = inner.get("self"), inner.get("key", inner.get("attribute"))
+    if not isinstance(node, Config) or not isinstance(key, str):
+        return None
+    section = _path_of(node, [v for frame in frames for v in frame.f_locals.values()])
+    if section is None:  # Of another codebase.
+        return None if key in node else f"the config has no key {key}: {suggest(key, map(str, node.keys()))}"
+    path = f"{section}.{key}" if section else key
+    if any(path.startswith(f"{free}.") for free in FREE):
+        return None if key in node else f"config.{path} is read and was never set"
+    if key not in node:
+        return unknown(path, KNOWN)
+    if isinstance(error, TypeError) and "value" in inner:
+        if path not in KNOWN:
+            return unknown(path, KNOWN)  # A section.
+        try:
+            coerce(path, inner["value"], KNOWN[path])
+        except ConfigError as refused:
+            return str(refused)
+    return None
+
+
+def _path_of(node: Config, seen: list[object]) -> str | None:
+    """Return where a ConfigDict stands in a config of ours among the values ``seen``; nothing if in none."""
+    for root in seen:
+        if isinstance(root, Config) and is_ours(root) and (path := _search(root, node)) is not None:
+            return path
+    # Nobody holds the config it is a part of: a section is also known by its keys, if they are its alone.
+    base = default()
+    alike = [path for path, section in _sections(base) if set(section.keys()) == set(node.keys()) and len(node)]
+    return alike[0] if len(alike) == 1 else None
+
+
+def _search(root: Config, node: Config) -> str | None:
+    return next((path for path, section in [("", root), *_sections(root)] if section is node), None)
+
+
+def _sections(config: Config, prefix: str = "") -> list[tuple[str, Config]]:
+    found: list[tuple[str, Config]] = []
+    for key, value in config.items():
+        if isinstance(value, Config):
+            found += [(f"{prefix}{key}", value), *_sections(value, f"{prefix}{key}.")]
+    return found
 
 
 def is_ours(config: Config) -> bool:

@@ -229,8 +229,12 @@ def _resolve_phase(phase: regimes.Phase, flat: Flat, blocks: tuple[str, ...]) ->
             f'regime "{name}": tasks = {phase.tasks!r}: must be "source", "target", "source+target" '
             f"or a tuple of {', '.join((*source, target))}"
         )
+    if not source and phase.tasks in ("source", "source+target"):
+        raise ConfigError(
+            f'config.data.source = (): regime "{name}" trains on the source; name at least one source task'
+        )
     if not tasks:
-        raise ConfigError(f'config.data.source = (): regime "{name}" has a source phase; name at least one source task')
+        raise ConfigError(f'regime "{name}": tasks = (): a phase must name at least one task')
     _check_phase(phase, name)
     joint = target in tasks and len(tasks) > 1
     sampling = phase.sampling or flat["joint_sampling" if joint else "source_sampling"]

@@ -12,7 +12,7 @@ import numpy as np
 
 from mtl import metrics, regimes
 from mtl.report.analysis import Cost, Scores
-from mtl.sweep.store import StoreError, Workdir
+from mtl.sweep.store import NoResultError, StoreError, Workdir
 from mtl.tasks import LOWER_IS_BETTER, Task, suggest
 
 #: Axes of a table. Every other field that a sweep changes is tuned: validation chooses within each replicate.
@@ -33,7 +33,8 @@ def collect(workdir: Workdir, sweep: str) -> Scores:
       sweep: the sweep's name.
 
     Raises:
-      StoreError: if there is no such sweep, or no result at all, or results that must not be mixed.
+      StoreError: if there is no such sweep, or results that must not be mixed.
+      NoResultError: if no cell is complete.
     """
     study = workdir.study()
     if sweep not in study["sweeps"]:
@@ -52,7 +53,7 @@ def collect(workdir: Workdir, sweep: str) -> Scores:
     _refuse_mixtures(workdir, sweep, done)
     tested = [r for r in done if "test" in r]
     if not tested:
-        raise StoreError(f"{workdir.path}: sweep {sweep} has no finished trial yet: run `mtl sweep` to the end")
+        raise NoResultError(_nothing(workdir, sweep, results))
     task = next(Task(**t) for t in tested[0]["config"]["tasks"] if t["name"] == tested[0]["config"]["data"]["target"])
     shape = tuple(len(axes[a]) for a in (ROW, COLUMN, REPLICATE))
     missing, failed = np.zeros(shape[:2], int), np.zeros(shape[:2], int)
@@ -84,7 +85,7 @@ def collect(workdir: Workdir, sweep: str) -> Scores:
                 if len(tuned) == 1 and isinstance(best.get(tuned[0]), (int, float)):
                     chosen[g, s, r] = best[tuned[0]]
     if values is None:
-        raise StoreError(f"{workdir.path}: sweep {sweep} has no complete cell yet: run `mtl sweep` to the end")
+        raise NoResultError(_nothing(workdir, sweep, results))
     own = base.get("regimes", {})
     known = {name: regimes.get(str(name), own) if name in own else regimes.REGIMES.get(name) for name in axes[ROW]}
     return Scores(
@@ -107,6 +108,20 @@ def collect(workdir: Workdir, sweep: str) -> Scores:
         margin=float(base["report.margin"]),
         cost={str(row): _mean_cost(costs[row]) for row in axes[ROW]},
         controls=tuple(str(name) for name, regime in known.items() if regime is not None and regime.control),
+    )
+
+
+def _nothing(workdir: Workdir, sweep: str, results: Mapping[str, Mapping[str, Any] | None]) -> str:
+    """Return the sentence for a sweep without a complete cell: is it not done yet, or did its trials fail?"""
+    failed = [digest for digest, r in results.items() if r is None and workdir.failure(digest) is not None]
+    diverged = [r for r in results.values() if r is not None and r["status"] != "done"]
+    if sum(r is None for r in results.values()) > len(failed):
+        return f"{workdir.path}: sweep {sweep} has no complete cell yet: run `mtl sweep` to the end"
+    if not failed and not diverged:
+        return f"{workdir.path}: no trial of sweep {sweep} sees the target's labels: there is no table of it"
+    return (
+        f"{workdir.path}: there is no table of sweep {sweep}: of {len(results):,} trials {len(failed):,} failed and "
+        f"{len(diverged):,} diverged, and no cell is complete"
     )
 
 
@@ -140,6 +155,14 @@ def _refuse_mixtures(workdir: Workdir, sweep: str, done: list[dict[str, Any]]) -
             raise StoreError(
                 f"{workdir.path}: the results of sweep {sweep} come from several {what} ({', '.join(found)}) and must "
                 "not be mixed in one table: run the sweep in a new --workdir"
+            )
+    weights: dict[str, str] = {}
+    for result in done:
+        path, sha256 = result["config"]["init"]["path"], str(result.get("init_sha256", ""))
+        if weights.setdefault(path, sha256) != sha256:
+            raise StoreError(
+                f"{workdir.path}: the trials of sweep {sweep} began from several weights at config.init.path = {path} "
+                "and must not be mixed in one table: run the sweep in a new --workdir"
             )
 
 

@@ -108,7 +108,7 @@ _LATEX = {char: f"\\{char}" for char in "#$%&_{}"} | {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}",
     "−": "$-$", "—": "---", "–": "--", "×": r"$\times$", "±": r"$\pm$", "≈": r"$\approx$", "·": r"$\cdot$",
-    "†": r"\dag{}", "°": r"$^{\circ}$", "▲": r"$\uparrow$", "▼": r"$\downarrow$", "µ": r"$\mu$",
+    "†": r"\dag{}", "‡": r"\ddag{}", "°": r"$^{\circ}$", "▲": r"$\uparrow$", "▼": r"$\downarrow$", "µ": r"$\mu$",
     "…": r"\dots{}",
 }  # fmt: skip
 

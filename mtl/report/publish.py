@@ -60,7 +60,8 @@ def analyses_of(workdir: Workdir, sweeps: Sequence[str] = (), partial: bool = Fa
 def publish(workdir: Workdir, analyses: Sequence[Analysis], command: str) -> list[Path]:
     """Write the tables and figures of some sweeps and the study's page, and return the figures and the page.
 
-    What was written before from the same results by the same code is left as it is.
+    Where no sweep has a result there is no page, and nothing is returned. What was written before from the same
+    results by the same code is left as it is.
 
     Args:
       workdir: the work directory.
@@ -86,7 +87,10 @@ def publish(workdir: Workdir, analyses: Sequence[Analysis], command: str) -> lis
     if stamps.get("") != whole or not page.is_file():
         known = [a.scores.sweep for a in analyses]
         others = [name for name in study["sweeps"] if name not in known]
-        publish_page(workdir, [*analyses, *(analyses_of(workdir, others, partial=True) if others else [])], command)
+        every = [*analyses, *(analyses_of(workdir, others, partial=True) if others else [])]
+        if not every:
+            return []
+        publish_page(workdir, every, command)
         stamps[""] = whole
     write_atomically(file, canonical(stamps).encode())
     return [*paths, page]

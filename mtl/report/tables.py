@@ -40,6 +40,7 @@ __all__ = [
 
 NOT_WORSE = "†"
 CONTROL = "°"
+NO_GAIN = "‡"
 SIGNS = {"gain": "▲", "harm": "▼", "equivalent": "≈", "inconclusive": "·"}
 
 
@@ -177,6 +178,7 @@ def gain_table(analysis: Analysis) -> Table:
                     f"{SIGNS[cell.claim]} {text}" if cell.claim in SIGNS else text,
                     interval_text(cell.gain_low, cell.gain_high, scores.unit),
                     note=_coverage(cell),
+                    mark=NO_GAIN if math.isnan(cell.gain) else "",
                     kind=cell.claim,
                 )
             assert shown is not None
@@ -189,6 +191,11 @@ def gain_table(analysis: Analysis) -> Table:
         f"{SIGNS['equivalent']} equivalent: within ± {margin}. {SIGNS['inconclusive']} inconclusive.",
         *_shared_footnotes(analysis, regimes),
     ]
+    if any(cell.mark == NO_GAIN for row in rows for cell in row[1:]):
+        footnotes.append(
+            f"{NO_GAIN} no gain: there is a result, but none of {scores.baseline} in the same replicates to compare "
+            "with."
+        )
     points = gain_unit_text(scores.metric, scores.unit)
     return Table(
         name="gain",

@@ -16,7 +16,7 @@ import numpy as np
 from mtl import metrics
 from mtl.checkpoint import save_tree
 from mtl.config import Trial
-from mtl.sweep.plan import Plan, split_of, table_of
+from mtl.sweep.plan import Plan, init_sha256, split_of, table_of
 from mtl.sweep.store import FORMAT, Workdir, code_version, now
 from mtl.tasks import METRICS, Task
 from mtl.train import loop
@@ -157,6 +157,7 @@ def _result(trial: Trial, phases: list[dict[str, Any]], data_sha256: str, execut
         "phases": phases,
         "cost": total | {"source_examples": math.fsum(p["examples"] for p in phases if p["source_only"])},
         "data_sha256": data_sha256,
+        "init_sha256": init_sha256(trial),
         "code_version": code_version(),
         "executor": executor,
         "backend": jax.default_backend(),

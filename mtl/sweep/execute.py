@@ -67,8 +67,6 @@ def execute(
     snapshots = Snapshots(workdir.path / "snapshots", interrupt or Interrupt(), say)
     done = _there_already(plan, workdir)
     safe: set[str] = set()
-    for key in done:
-        progress(work_of(plan.nodes[key]), 0, 0)
     needed = {k for digest, chain in plan.chains.items() for k in chain[_resume_at(chain, done) :]}
     waiting = {k: n for k, n in plan.nodes.items() if k in needed and k not in done}
     uses = {k: sum(1 for chain in plan.chains.values() if k in chain) for k in plan.nodes}

@@ -122,6 +122,9 @@ def sweeps_of(module: Any) -> dict[str, Defined]:
     """Return the sweeps that a config file defines, by name, in the order of the file.
 
     ``sweep_NAME()`` yields flat dictionaries of changes; ``get_hyper(hyper)`` becomes the sweep ``hyper``.
+
+    Raises:
+      ConfigError: for a sweep named ``all``.
     """
     found: dict[str, Defined] = {}
     for name, fn in vars(module).items():
@@ -129,6 +132,8 @@ def sweeps_of(module: Any) -> dict[str, Defined]:
             found[name.removeprefix("sweep_")] = Defined((fn.__doc__ or "").strip().split("\n")[0], fn)
     if callable(getattr(module, "get_hyper", None)):
         found["hyper"] = Defined("", lambda: module.get_hyper(Hyper()))
+    if "all" in found:
+        raise ConfigError("sweep_all(): --sweep=all means every sweep: give this one another name")
     return found
 
 

@@ -210,7 +210,7 @@ def _run(
     if not absent:
         return 0
     plan = whole if whole is not None and len(absent) == len(trials) else make_plan(absent)
-    with display.meter(title, total_work(plan), len(absent)) as meter:
+    with display.meter(title, total_work(plan, workdir), len(absent)) as meter:
         pool.run(plan, meter, display.say)
     return len(absent)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -158,6 +159,7 @@ def make_plan(trials: Sequence[Trial]) -> Plan:
     plan = Plan({}, {}, {}, {})
     stages: dict[Any, tuple[Stage, ...]] = {}
     checked: set[Any] = set()
+    weights: dict[str, str] = {}
     for trial in trials:
         digest = trial.hash
         if digest in plan.trials:
@@ -173,10 +175,15 @@ def make_plan(trials: Sequence[Trial]) -> Plan:
         signature = (trial.model(), canonical_phases(trial), shape)
         if signature not in stages:
             stages[signature] = stages_of(trial, shape)
-        _check_init(trial, shape)
+        init = trial.config["init"]
+        if (begin := (canonical(init), trial.model(), shape)) not in checked:
+            checked.add(begin)
+            _check_init(trial, shape)
+            weights[init["path"]] = weights_sha256(init["path"])
+        _planned[digest] = weights[init["path"]]
         keys: list[str] = []
         for depth, stage in enumerate(stages[signature]):
-            key = _address(trial, depth, table.sha256)
+            key = _address(trial, depth, table.sha256, _planned[digest])
             keys.append(key)
             if key not in plan.nodes:
                 seen = {t for s in stages[signature][: depth + 1] for t in s.program.tasks}
@@ -202,33 +209,89 @@ def check_split(trial: Trial) -> None:
             raise ConfigError(f'config.select = "best": phase {number} has no validation label: use "last"')
 
 
+#: (name, inode, time of the last change, size) of a file, or of each file of a directory.
+Stamp = tuple[tuple[str, int, int, int], ...]
+
+
+def _stamp(path: str) -> Stamp:
+    """Return what changes when the weights at a path do, as they may while a process lives; cheap to look at."""
+    root, found = _weights_at(path), []
+    for file in sorted(root.rglob("*")) if root.is_dir() else [root]:
+        if file.is_file():
+            s = file.stat()
+            found.append((str(file), s.st_ino, s.st_mtime_ns, s.st_size))
+    return tuple(found)
+
+
+def _weights_at(path: str) -> Path:
+    """Return the file or directory that is loaded from a path: of a trial's directory, its model alone."""
+    model = Path(path) / "model.safetensors"
+    return model if model.is_file() else Path(path)
+
+
 def _check_init(trial: Trial, shape: tuple[int, ...]) -> None:
     init = trial.config["init"]
     if init["path"]:
-        _checked_init(init["path"], tuple(init["fresh"]), tuple(map(tuple, init["rename"])), trial.model(), shape)
+        rename = tuple(map(tuple, init["rename"]))
+        _checked_init(init["path"], _stamp(init["path"]), tuple(init["fresh"]), rename, trial.model(), shape)
 
 
 @functools.lru_cache(maxsize=16)
 def _checked_init(
-    path: str, fresh: tuple[str, ...], rename: tuple[tuple[str, str], ...], model: Any, shape: tuple[int, ...]
+    path: str,
+    stamp: Stamp,
+    fresh: tuple[str, ...],
+    rename: tuple[tuple[str, str], ...],
+    model: Any,
+    shape: tuple[int, ...],
 ) -> None:
     try:
         merge(shapes(model, shape).params, load_params(path), fresh, rename)
     except CheckpointError as error:
         raise ConfigError(f"config.init.path = {path}: {error}") from None
+    except re.error as error:
+        raise ConfigError(f"config.init.rename: {error} in a pattern or its replacement") from None
     except ValueError as error:
         raise ConfigError(f"config.init: {path}: {error}") from None
 
 
+def weights_sha256(path: str) -> str:
+    """Return the sha256 of the weights that are now at an ``init.path``; empty for the empty path.
+
+    Raises:
+      ConfigError: if there is nothing at that path.
+    """
+    return _sha256(path, _stamp(path)) if path else ""
+
+
 @functools.lru_cache(maxsize=16)
-def _init_sha256(path: str) -> str:
+def _sha256(path: str, stamp: Stamp) -> str:
     try:
-        return sha256_of(Path(path))
+        return sha256_of(_weights_at(path))
     except CheckpointError as error:
         raise ConfigError(f"config.init.path = {path}: {error}") from None
 
 
-def _address(trial: Trial, depth: int, data_sha256: str) -> str:
+_planned: dict[str, str] = {}  # The sha256 of the weights that each trial was planned with, by hash.
+
+
+def init_sha256(trial: Trial) -> str:
+    """Return the sha256 of the weights that a planned trial began from, for its result; empty if from none.
+
+    Raises:
+      ConfigError: if the weights were changed since: nobody knows which ones the trial began from.
+    """
+    path = trial.config["init"]["path"]
+    now = weights_sha256(path)
+    if now != _planned.get(trial.hash, now):
+        raise ConfigError(
+            f"config.init.path = {path}: the weights were changed while trials began from them: run again, and leave "
+            "them as they are until it is done"
+        )
+    return now
+
+
+def _address(trial: Trial, depth: int, data_sha256: str, weights: str) -> str:
     """Return the address of a trial's phase: the sha256 of everything that decides its outcome."""
     c = trial.config
     phases = c["phases"][: depth + 1]
@@ -241,7 +304,7 @@ def _address(trial: Trial, depth: int, data_sha256: str) -> str:
         "data": spec,
         "data_sha256": data_sha256,
         "code": code_version(),
-        "init": [c["init"], _init_sha256(c["init"]["path"]) if c["init"]["path"] else ""],
+        "init": [c["init"], weights],
         **{
             k: c[k]
             for k in ("seed", "tasks", "evaluations", "accumulate", "model", "optimizer", "denominator", "format")

@@ -25,6 +25,10 @@ class StoreError(ValueError):
     """A work directory that cannot be used as asked: one sentence that says why and what to do."""
 
 
+class NoResultError(StoreError):
+    """A sweep without one complete cell: there is no table of it."""
+
+
 @functools.lru_cache(maxsize=1)
 def code_version() -> str:
     """Return the version and a digest of the code that decides a trial's numbers."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mtl.config import ConfigError, Flat, Trial, canonical, check, override, resolve
 from mtl.config.fields import coerce
 from mtl.sweep.expand import Changes
-from mtl.sweep.plan import Plan, load_table
+from mtl.sweep.plan import Plan, load_table, weights_sha256
 from mtl.sweep.store import StoreError, Workdir, code_version
 
 #: Base fields that may differ between runs of one sweep: they do not decide any trial's numbers.
@@ -165,21 +165,39 @@ def missing(trials: Sequence[Trial], workdir: Workdir) -> list[Trial]:
     """Return the trials without a result.
 
     Raises:
-      StoreError: if there are results of another version of the code: they cannot be mixed.
+      StoreError: if there are results of another version of the code, which cannot be mixed; or of trials that began
+        from other weights than those which are now at the same ``init.path``.
     """
     absent, versions = [], set()
+    weights: dict[str, str] = {}
     for trial in trials:
         result = workdir.result(trial.hash)
         if result is None:
             absent.append(trial)
         else:
             versions.add(result["code_version"])
+            path = trial.config["init"]["path"]
+            if path not in weights:
+                weights[path] = weights_sha256(path)
+            _check_weights(trial, result, weights[path], workdir)
     if stale := sorted(versions - {code_version()}):
         raise StoreError(
             f"{workdir.path} holds results of another version of the code ({', '.join(stale)}; this is "
             f"{code_version()}), and they must not be mixed: choose another --workdir"
         )
     return absent
+
+
+def _check_weights(trial: Trial, result: Mapping[str, Any], now: str, workdir: Workdir) -> None:
+    """Refuse a result whose trial began from other weights than ``now``: its hash knows only their path."""
+    began = str(result.get("init_sha256", ""))
+    if began != now:
+        then = f"sha256 {began[:12]}" if began else "unknown"
+        raise StoreError(
+            f"{workdir.path}: trial {trial.hash} began from other weights than are now at config.init.path = "
+            f"{trial.config['init']['path']} ({then} then, sha256 {now[:12]} now): put those back, or choose another "
+            "--workdir"
+        )
 
 
 def record(workdir: Workdir, sweep: Sweep, tuning: dict[str, Any] | None, plan: Plan) -> None:

@@ -184,9 +184,23 @@ class Pool:
         return self.workdir.path / "logs" / f"worker-{number}.log"
 
 
-def total_work(plan: Plan) -> float:
-    """Return the work of a plan's distinct phases, in the unit that progress is told in."""
-    return sum(work_of(node) for node in plan.nodes.values())
+def on_disk(plan: Plan, workdir: Workdir) -> set[str]:
+    """Return the phases of a plan that are there from an earlier run, and are loaded."""
+    return {key for key in plan.nodes if plan.saved(key) and workdir.prefix(key).is_file()}
+
+
+def total_work(plan: Plan, workdir: Workdir) -> float:
+    """Return the work of the phases that are still to be trained, in the unit that progress is told in.
+
+    A phase that is on disk is no work, nor are those before it: counted as done at once, they would make the time
+    left look shorter than it is.
+    """
+    there = on_disk(plan, workdir)
+    needed: set[str] = set()
+    for chain in plan.chains.values():
+        begin = max((i + 1 for i, key in enumerate(chain) if key in there), default=0)
+        needed.update(chain[begin:])
+    return sum(work_of(plan.nodes[key]) for key in needed)
 
 
 def default_jobs() -> int:

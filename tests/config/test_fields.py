@@ -86,9 +86,12 @@ def test_a_typo_in_a_section_is_told_the_field():
         assert f'did you mean "{path}"?' in refusal(override, KNOWN, {wrong: KNOWN[path]})
 
 
-def test_a_section_is_no_field():
+def test_a_section_is_no_field_and_its_fields_are_named():
     for section in SECTIONS:
-        assert f"config.{section} " in refusal(override, KNOWN, {section: 1})
+        fields = [path for path in KNOWN if path.startswith(f"{section}.")]
+        for value in (1, parse(section, "1", KNOWN)):
+            line = refusal(override, KNOWN, {section: value})
+            assert line == f"config.{section} is a section; its fields: {', '.join(fields)}"
 
 
 def test_a_field_without_its_section_is_told_the_whole_path():
@@ -173,6 +176,35 @@ def test_words_with_commas_are_a_tuple(words):
 
 
 @pytest.mark.parametrize(
+    ("text", "patterns"),
+    [
+        (r"(heads|backbone/dense_0)/.*", None),
+        (r"backbone/(a|b)", None),
+        (r"backbone/dense_[0-9]{1,2}/.*", None),
+        (r"(a|b)/(c|d)", None),
+        (r"a\(,b", ("a\\(", "b")),
+        (r"[(]x,y", ("[(]x", "y")),
+        (r"(heads/.*)", ("heads/.*",)),
+        (r"(heads/.*, (a|b)/.*)", ("heads/.*", "(a|b)/.*")),
+        (r"[heads/.*, backbone/.*]", ("heads/.*", "backbone/.*")),
+        (r"(a|b)/x,(c|d)/x", ("(a|b)/x", "(c|d)/x")),
+        (r"a{1,2}, b,", ("a{1,2}", "b")),
+        (r"'a'", ("a",)),
+        (r"('a,b', 'c')", ("a,b", "c")),
+    ],
+)
+def test_patterns_come_through_the_command_line(text, patterns):
+    assert parse("init.fresh", text, KNOWN) == (patterns or (text,))
+
+
+@settings(deadline=None)
+@given(st.text(alphabet="()[]{},\\ab ", max_size=20))
+def test_no_text_of_brackets_breaks_the_reading_of_words(text):
+    words = parse("init.fresh", text, KNOWN)
+    assert isinstance(words, tuple)
+
+
+@pytest.mark.parametrize(
     ("path", "text", "value"),
     [
         ("data.shuffle_source_labels", "TRUE", True),
@@ -205,6 +237,11 @@ def test_texts_as_people_write_them(path, text, value):
         ("lr", "'1'"),
         ("lr", "1,2"),
         ("lr", "__import__('os').getcwd()"),
+        ("lr", "{[]: 1}"),
+        ("lr", "{{}}"),
+        ("lr", "(" * 300 + ")" * 300),
+        ("lr", "-" * 10_000 + "1"),
+        ("data.options", "{[]: 1}"),
         ("batch_size", "1.5"),
         ("batch_size", "1e3"),
         ("batch_size", "True"),

@@ -123,6 +123,23 @@ def test_gain_signs_follow_the_claims(analysis):
     assert seen == set(signs)
 
 
+def test_a_gain_that_has_no_baseline_to_compare_with_is_explained():
+    assert not any("‡" in note for note in gain_table(example()).footnotes)
+    without = example()  # The baseline failed at the second size.
+    for name, row in without.cells.items():
+        nan = dict.fromkeys(("gain", "gain_low", "gain_high", "p", "p_holm"), math.nan)
+        row[20.0] = dataclasses.replace(row[20.0], claim="", **nan)
+        if name == "scratch":
+            row[20.0] = dataclasses.replace(row[20.0], mean=math.nan, replicates=0, missing=20, failed=20)
+    table = gain_table(without)
+    assert {(row[2].text, row[2].mark, row[2].detail) for row in table.rows} == {("—", "‡", "")}
+    assert not any(cell.mark == "‡" for row in table.rows for cell in (*row[1:2], *row[3:]))
+    assert [note for note in table.footnotes if "‡" in note] == [
+        "‡ no gain: there is a result, but none of scratch in the same replicates to compare with."
+    ]
+    assert r"—\ddag{}".replace("—", "---") in to_latex(table)
+
+
 def test_costs_and_controls(analysis):
     table = cost_table(analysis)
     rows = {row[0].text: [cell.text for cell in row[1:]] for row in table.rows}

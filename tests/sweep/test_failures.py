@@ -141,10 +141,11 @@ def test_a_pack_that_cannot_run_fails_its_trials_and_the_others_finish(broken):
 
 
 def test_progress_is_told_of_every_trial_once(broken):
-    _, summary, display = broken
-    plan = make_plan([m.trial for m in summary.sweep.members])
-    assert display.begun == [(total_work(plan), 12)]
-    done = total_work(make_plan([m.trial for m in summary.sweep.members if m.changes["regime"] == "random_probe"]))
+    path, summary, display = broken
+    plan, nowhere = make_plan([m.trial for m in summary.sweep.members]), Workdir(path / "nowhere")
+    assert display.begun == [(total_work(plan, nowhere), 12)]
+    probes = [m.trial for m in summary.sweep.members if m.changes["regime"] == "random_probe"]
+    done = total_work(make_plan(probes), nowhere)
     assert display.totals == (done, 4, 8)
 
 
@@ -172,7 +173,7 @@ def test_results_and_tables_mark_what_failed_and_what_is_missing(broken, copied,
     shutil.rmtree(copied / "trials" / by_regime(summary, "random_probe")[0])
     assert mtl.results(copied)["status"].value_counts().to_dict() == {"failed": 6, "done": 3, "missing": 3}
     assert main(["table", str(copied), "--kind=result", "--format=json"]) == 0
-    found = json.loads(capsys.readouterr().out)
+    (found,) = json.loads(capsys.readouterr().out)
     texts = {row[0]["text"]: [cell["text"] for cell in row[1:]] for row in found["rows"]}
     assert texts["scratch"] == ["failed", "failed"]
     assert texts["linear_probe"] == ["—", "failed"]
@@ -244,6 +245,33 @@ def test_through_the_command_line_failures_give_exit_code_1_and_a_reason(tmp_pat
     assert main(["run", *command, "--config.regime=scratch", "--quiet"]) == 1
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "mtl: the trial failed: ValueError: always\n")
+
+
+def test_if_all_trials_of_a_sweep_fail_the_others_have_their_tables(tmp_path, capsys):
+    more = '\n\ndef sweep_bad():\n    return product(sweep("regime", ("scratch",)), sweep("seed", range(2)))\n'
+    (tmp_path / "c.py").write_text(CONFIG.replace("sweep_some", "sweep_good") + more)
+    work = tmp_path / "work"
+    command = ["sweep", f"--config={tmp_path / 'c.py'}", f"--workdir={work}", "--jobs=0"]
+    # Nothing but failures: no table, no page, and the reason is the last that is said.
+    assert main([*command, "--sweep=bad"]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    *_, why, reason, again = captured.err.splitlines()
+    assert why.endswith("there is no table of sweep bad: of 2 trials 2 failed and 0 diverged, and no cell is complete")
+    assert reason.endswith("failed: ValueError: always") and again.endswith("failed: ValueError: always")
+    assert "to the end" not in captured.err
+    assert not (work / "report.html").exists()
+    assert main(["table", str(work)]) == 2
+    assert "there is no table of sweep bad" in capsys.readouterr().err
+    # Beside a sweep that has results.
+    assert main([*command, "--sweep=all"]) == 1
+    captured = capsys.readouterr()
+    assert "random_probe" in captured.out
+    assert f"report  {work / 'report.html'}" in captured.out
+    assert "there is no table of sweep bad" in captured.err
+    assert (work / "report.html").is_file()
+    assert {p.name.split("-")[0] for p in (work / "figures").iterdir()} == {"good"}
+    assert {p.name.split("-")[0] for p in (work / "tables").iterdir()} == {"good"}
 
 
 def test_an_option_of_a_model_that_cannot_be_trained_fails_its_trials_only(tmp_path):

@@ -44,7 +44,7 @@ def test_the_leave_one_out_error_is_that_of_fits_without_each_row():
 
 
 def test_masked_rows_and_constant_features_take_no_part():
-    x, y, rng = problem()
+    x, y, _rng = problem()
     mask = np.arange(60) < 40
     junk = np.where(mask[:, None], x, np.nan).astype(np.float32)
     flat = np.concatenate([junk, np.where(mask[:, None], 5.0, 0)], axis=1).astype(np.float32)
@@ -56,7 +56,7 @@ def test_masked_rows_and_constant_features_take_no_part():
 
 
 def test_validation_chooses_by_its_own_error():
-    x, y, rng = problem()
+    x, y, _rng = problem()
     far = x[40:] + 5.0
     scaler = StandardScaler().fit(x[:40])
     errors = []
@@ -77,7 +77,7 @@ def test_codes():
 @pytest.mark.parametrize("choose", ["leave_one_out", "validation"])
 def test_a_ridge_phase_is_scikit_learns_ridge_on_the_frozen_features(choose):
     t = trial(regime="ridge_probe", ridge__choose=choose, optimizer__weight_decay=0.0)
-    initial, (source, head), data, (before, after) = run_all(t)
+    _initial, (_source, head), _data, (before, after) = run_all(t)
     assert (head.steps, head.lr, head.program.cached) == (1, 0.0, True)
     assert same(before.weights.params["backbone"], after.weights.params["backbone"])
     split = split_of(t)

@@ -1,0 +1,112 @@
+"""What the README shows is run as it stands there, as far as it can be without its minutes of training."""
+
+import re
+import runpy
+import shlex
+from pathlib import Path
+
+import pytest
+
+import mtl
+import mtl.data
+import mtl.models
+import mtl.regimes
+from mtl.cli import main
+from mtl.config import default, flatten, override, resolve
+from mtl.data import load
+from mtl.sweep.store import Workdir
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def snippets(language):
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def snippet(word):
+    """Return the one Python snippet that holds a word."""
+    (found,) = [text for text in snippets("python") if word in text]
+    return found
+
+
+COMMANDS = [
+    shlex.split(line, comments=True)
+    for text in snippets("sh")
+    for line in text.splitlines()
+    if line.startswith(("mtl ", "./"))
+]
+
+
+@pytest.fixture
+def config(tmp_path):
+    (tmp_path / "mine.py").write_text(snippet("def get_config"))
+    return tmp_path / "mine.py"
+
+
+def test_every_snippet_is_known_here():
+    assert len(snippets("python")) == 3
+    assert len(COMMANDS) == 7
+    assert all(text.count("\n") > 1 for text in snippets("python"))
+
+
+def test_the_config_expands(config, tmp_path, capsys):
+    assert main(["sweep", f"--config={config}", "--dry-run", f"--workdir={tmp_path / 'work'}"]) == 0
+    shown = capsys.readouterr().out
+    assert "sweep sizes: 240 trials, 240 to run" in shown
+    assert not (tmp_path / "work").exists()
+
+
+def test_its_study_can_be_read_and_its_models_predict(config, tmp_path, capsys):
+    work = tmp_path / "work"
+    changes = [f"--config.{field}=2" for field in ("source.total_steps", "target.total_steps", "evaluations")]
+    assert main(["run", f"--config={config}", f"--workdir={work}", "--quiet", *changes]) == 0
+    (trial,) = (work / "trials").iterdir()
+    code = snippet("mtl.results").replace("runs/digits/trials/0123456789abcdef", str(trial))
+    code = code.replace("runs/digits", str(work))
+    assert code.count(str(work)) == 2
+    (tmp_path / "read.py").write_text(code)
+    names = runpy.run_path(str(tmp_path / "read.py"), {"x": load("digits").x[:3]})
+    assert names["p"].shape == (3,)
+    assert names["trials"].empty  # A single run is in no sweep.
+
+
+def test_what_a_config_file_registers_is_there(tmp_path):
+    registries = (mtl.data.SOURCES, mtl.models.MODELS, mtl.regimes.REGIMES)
+    known = [dict(registry) for registry in registries]
+    try:
+        (tmp_path / "register.py").write_text(snippet("mtl.models.register"))
+        runpy.run_path(str(tmp_path / "register.py"))
+        added = [registry.keys() - before.keys() for registry, before in zip(registries, known, strict=True)]
+        assert added == [{"mine"}, {"mine"}, {"probe_then_top"}]
+        changes = {"regime": "probe_then_top", "source.total_steps": 1, "target.total_steps": 2}
+        trial = resolve(override(flatten(default()), changes), load("digits").tasks)
+        assert [len(phase.tasks) for phase in trial.phases] == [1, 1, 1]
+        assert trial.config["regime"] == "probe_then_top"
+    finally:
+        for registry, before in zip(registries, known, strict=True):
+            for name in registry.keys() - before.keys():
+                del registry[name]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_commands_are_there(command, config, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    name, *arguments = command
+    if name != "mtl":
+        assert (ROOT / name).is_file()
+        return
+    if "runs/digits" in arguments:  # Not there in a fresh clone: the command is understood, and says so.
+        arguments[arguments.index("runs/digits")] = str(tmp_path / "none")
+        assert main(arguments) == 2
+        assert "work directory" in capsys.readouterr().err
+        return
+    if arguments[0] == "sweep":
+        if "--sweep=all" in arguments:  # All six take 20 s to expand.
+            arguments = [a.replace("configs/digits.py", str(config)) for a in arguments]
+        assert main([*dict.fromkeys([*arguments, "--dry-run"]), f"--workdir={tmp_path / 'work'}"]) == 0
+        assert re.search(r"^sweep (even_from_identity: 4,320|sizes: 240) trials", capsys.readouterr().out)
+        return
+    changes = [f"--config.{section}.total_steps=2" for section in ("source", "target")]
+    assert main([*arguments, *changes, "--quiet", f"--workdir={tmp_path / 'work'}"]) == 0
+    assert len(list(Workdir(tmp_path / "work").path.glob("trials/*/result.json"))) == 1
