@@ -34,6 +34,8 @@ def table(blocks):
         "scratch": ((TARGET, every | head, set(), "lr", (0, 1)),),
         "random_probe": ((TARGET, head, head, "lr", (0, 1)),),
         "linear_probe": (source, (TARGET, head, head, "lr", (0, 1))),
+        # In closed form: no rate, one step on whatever labels there are.
+        "ridge_probe": (source, (TARGET, head, head, None, None)),
         "finetune": (source, (TARGET, every | head, head, "lr", (0, 1))),
         "lp_ft": (source, (TARGET, head, head, "lr", (0, 1 / 2)), (TARGET, every | head, set(), "lr", (0, 1 / 2))),
         "gradual": (source, *unfreezing),
@@ -78,6 +80,10 @@ def test_a_regime_is_what_the_table_says(regime, blocks):
         assert stage.program.tasks == phase.tasks == tasks
         assert set(stage.program.trainable) == moves
         assert set(stage.fresh) == fresh
+        if rate is None:
+            assert (stage.lr, stage.steps, phase.solver) == (0.0, 1, "ridge")
+            continue
+        assert phase.solver == "gradient"
         assert stage.lr == phase.lr == RATES[rate]
         spent = stage.steps * stage.program.rows
         assert spent == pytest.approx(shares[0] * BUDGET[0] + shares[1] * BUDGET[1], abs=1e-6)

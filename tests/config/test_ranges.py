@@ -57,6 +57,12 @@ CASES = {
     "optimizer.schedule": words("constant", "cosine"),
     "optimizer.warmup": ([0.0, TINY, 1.0], [-TINY, ABOVE_ONE, *NOT_FINITE], ["[0, 1]"]),
     "optimizer.clip": NOT_NEGATIVE,
+    "ridge.penalties": (
+        [(1.0,), (TINY, HUGE), (1, 2)],
+        [(), (0.0,), (-1.0,), (1.0, math.nan), (math.inf,), ("a",)],
+        ["finite", "above 0", "at least one"],
+    ),
+    "ridge.choose": words("leave_one_out", "validation"),
     "loss.denominator": words("examples", "labels", "tasks"),
     "report.margin": POSITIVE,
 }
