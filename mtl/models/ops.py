@@ -355,14 +355,15 @@ def _winograd(pads: _Pads, x: Array, kernel: Array) -> Array:
 
 
 def _winograd_bwd(pads: _Pads, kept: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
-    # Written out, because the transposes that JAX derives are two to three times slower on a CPU: 4 for 2 in all.
+    # Written out, because with the transposes that JAX derives forward and backward take 2 times as long at 64
+    # channels, 1.7 at 128, 1.4 at 256 and 1.3 at 512.
     x, kernel = kept
     h2, w2 = g.shape[1:3]
     (top, bottom), (left, right) = pads
     size, even = (2, 2), ((0, h2 % 2), (0, w2 % 2))
     taps = _taps(g, size, 2, even)
     products = _both_ways(_a_transposed, [taps[:2], taps[2:]])
-    # The tiles are computed again, not kept: four times the images in memory would save a tenth of the time.
+    # Written as computed again; within one compiled step XLA sees that they are the forward pass's, and keeps them.
     pairs = zip(_tiles(pads, x), products, strict=True)
     grads = _both_ways(_g_transposed, [[_products(v, m) for v, m in zip(*rows, strict=True)] for rows in pairs])
     d_kernel = jnp.stack([jnp.stack(row) for row in grads])
