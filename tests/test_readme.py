@@ -3,6 +3,7 @@
 import re
 import runpy
 import shlex
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -45,9 +46,23 @@ def config(tmp_path):
 
 
 def test_every_snippet_is_known_here():
-    assert len(snippets("python")) == 3
+    assert len(snippets("python")) == 4
     assert len(COMMANDS) == 7
     assert all(text.count("\n") > 1 for text in snippets("python"))
+
+
+def test_a_table_of_ones_own_is_read(tmp_path, monkeypatch):
+    rows = [f"{i},{i / 3:.2f},{i % 2 if i else '?'},{('cat', 'dog', 'owl', '?')[i % 4]}" for i in range(12)]
+    (tmp_path / "pets.csv").write_text("\n".join(["id,age,ill,breed", *rows]) + "\n")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "c.py").write_text(
+        f"from mtl.config import default\nc = default()\n{textwrap.dedent(snippet('pets.csv'))}"
+    )
+    config = runpy.run_path("c.py")["c"]
+    table = load(config.data.name, **config.data.options.to_dict())
+    assert [(t.name, t.kind) for t in table.tasks] == [("ill", "binary"), ("breed", "multiclass")]
+    assert [int(table.mask[name].sum()) for name in ("ill", "breed")] == [11, 9]
+    assert table.x.shape == (12, 1)
 
 
 def test_the_config_expands(config, tmp_path, capsys):

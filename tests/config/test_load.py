@@ -14,7 +14,7 @@ def refusal(tmp_path, line, before=""):
         load(str(file))
     told = str(error.value)
     assert "\n" not in told
-    assert len(told) - len(str(file)) < 300
+    assert len(told) - len(str(file)) < 400
     assert told.startswith(f"{file}, line ")
     return told.removeprefix(f"{file}, ")
 
