@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from mtl import data
-from mtl.checkpoint import CheckpointError, load_params, sha256_of
+from mtl.checkpoint import CheckpointError, load_weights, sha256_of
 from mtl.config import ConfigError, Trial, canonical
-from mtl.params import merge
+from mtl.params import flatten, merge
 from mtl.sweep.store import code_version
 from mtl.train.trial import Stage, canonical_phases, shapes, stages_of
 
@@ -246,7 +246,15 @@ def _checked_init(
     shape: tuple[int, ...],
 ) -> None:
     try:
-        merge(shapes(model, shape).params, load_params(path), fresh, rename)
+        wanted, (params, state) = shapes(model, shape), load_weights(path)
+        merge(wanted.params, params, fresh, rename)
+        if wanted.state and not state:
+            raise ValueError(
+                f"it holds no batch statistics, and the model has them ({', '.join(list(flatten(wanted.state))[:3])}, "
+                "…): a trunk without its own normalises by zeros and ones"
+            )
+        if wanted.state:
+            merge(wanted.state, state)
     except CheckpointError as error:
         raise ConfigError(f"config.init.path = {path}: {error}") from None
     except re.error as error:
