@@ -47,7 +47,7 @@ def config(tmp_path):
 
 def test_every_snippet_is_known_here():
     assert len(snippets("python")) == 4
-    assert len(COMMANDS) == 7
+    assert len(COMMANDS) == 9
     assert all(text.count("\n") > 1 for text in snippets("python"))
 
 
@@ -122,6 +122,10 @@ def test_commands_are_there(command, config, tmp_path, monkeypatch, capsys):
         assert main([*dict.fromkeys([*arguments, "--dry-run"]), f"--workdir={tmp_path / 'work'}"]) == 0
         assert re.search(r"^sweep (even_from_identity: 4,320|sizes: 240) trials", capsys.readouterr().out)
         return
+    if "--mesh=data:8" in arguments:  # Here there are two.
+        assert main([*arguments, f"--workdir={tmp_path / 'work'}"]) == 2
+        assert "asks for 8 devices" in capsys.readouterr().err
+        arguments[arguments.index("--mesh=data:8")] = "--mesh=data:2"
     changes = [f"--config.{section}.total_steps=2" for section in ("source", "target")]
     assert main([*arguments, *changes, "--quiet", f"--workdir={tmp_path / 'work'}"]) == 0
     assert len(list(Workdir(tmp_path / "work").path.glob("trials/*/result.json"))) == 1
