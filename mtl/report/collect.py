@@ -12,6 +12,7 @@ import numpy as np
 
 from mtl import metrics, regimes
 from mtl.report.analysis import Cost, Scores
+from mtl.report.spoilt import spoilt_notes
 from mtl.sweep.store import StoreError, Workdir
 from mtl.tasks import LOWER_IS_BETTER, Task, suggest
 
@@ -189,6 +190,7 @@ def _notes(
         f"n counts training and validation labels of {data['target']} ({1 - data['val_fraction']:.0%} and "
         f"{data['val_fraction']:.0%}); the test set is {data['test_size']} fixed, stratified examples, used once."
     )
+    notes += spoilt_notes(data)
     notes.append(
         "Every regime that uses the source sees the same number of training examples, to within a batch a phase; "
         "scratch_matched spends as many on the target alone."

@@ -18,6 +18,7 @@ import numpy as np
 from mtl import data
 from mtl.checkpoint import CheckpointError, load_params, sha256_of
 from mtl.config import ConfigError, Trial, canonical
+from mtl.data import spoil
 from mtl.params import merge
 from mtl.sweep.store import code_version
 from mtl.train.trial import Stage, canonical_phases, shapes, stages_of
@@ -120,7 +121,10 @@ def _split(name: str, options: str, spec: str, seed: int) -> data.Split:
 
     fields = json.loads(spec)
     fields["source"] = tuple(fields["source"])
-    return data.transfer_split(load_table(name, json.loads(options)), seed=seed, **fields)
+    spoiling = {k: fields.pop(k) for k in spoil.FIELDS if k in fields}
+    table = load_table(name, json.loads(options))
+    split = data.transfer_split(table, seed=seed, **fields)
+    return spoil.spoil(split, table, seed, **spoiling) if spoiling else split
 
 
 def split_of(trial: Trial) -> data.Split:
@@ -235,7 +239,7 @@ def _address(trial: Trial, depth: int, data_sha256: str) -> str:
     spec = dict(c["data"])
     # Standardisation is fitted on all training rows, the target's included, so there the subset does matter.
     if spec["normalize"] == "none" and not any(trial.target in p["tasks"] for p in phases):
-        spec = {k: v for k, v in spec.items() if k not in _TARGET_ONLY}
+        spec = {k: v for k, v in spoil.without(spec, trial.target).items() if k not in _TARGET_ONLY}
     content = {
         "phases": phases,
         "data": spec,
