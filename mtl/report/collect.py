@@ -108,6 +108,10 @@ def collect(workdir: Workdir, sweep: str) -> Scores:
         margin=float(base["report.margin"]),
         cost={str(row): _mean_cost(costs[row]) for row in axes[ROW]},
         controls=tuple(str(name) for name, regime in known.items() if regime is not None and regime.control),
+        data_notes=(
+            *spoilt_notes(tested[0]["config"]["data"]),
+            *(f"Warning: {said}" for said in entry.get("warnings", ())),
+        ),
     )
 
 
@@ -190,7 +194,6 @@ def _notes(
         f"n counts training and validation labels of {data['target']} ({1 - data['val_fraction']:.0%} and "
         f"{data['val_fraction']:.0%}); the test set is {data['test_size']} fixed, stratified examples, used once."
     )
-    notes += spoilt_notes(data)
     notes.append(
         "Every regime that uses the source sees the same number of training examples, to within a batch a phase; "
         "scratch_matched spends as many on the target alone."

@@ -18,7 +18,7 @@ import numpy as np
 from mtl import data
 from mtl.checkpoint import CheckpointError, load_params, sha256_of
 from mtl.config import ConfigError, Trial, canonical
-from mtl.data import spoil
+from mtl.data import duplicates, spoil
 from mtl.params import merge
 from mtl.sweep.store import code_version
 from mtl.train.trial import Stage, canonical_phases, shapes, stages_of
@@ -139,6 +139,27 @@ def split_of(trial: Trial) -> data.Split:
         return _split(d["name"], canonical(d["options"]), canonical(spec), trial.seed)
     except ValueError as error:
         raise ConfigError(f"config.data: {error}") from None
+
+
+def data_warnings(trials: Sequence[Trial]) -> list[str]:
+    """Return a sentence for each data set of which some trial tests on copies of what it learns from.
+
+    Args:
+      trials: of a sweep; each distinct split is looked at once.
+
+    Raises:
+      ConfigError: for sizes that a data set cannot give.
+    """
+    tables: dict[str, tuple[data.Table, list[data.Split]]] = {}
+    seen: set[str] = set()
+    for trial in trials:
+        key = split_key(trial)
+        if key not in seen:
+            seen.add(key)
+            spec = trial.config["data"]
+            _, splits = tables.setdefault(canonical([spec["name"], spec["options"]]), (table_of(trial), []))
+            splits.append(split_of(trial))
+    return [said for table, splits in tables.values() if (said := duplicates.warning(table, splits))]
 
 
 def split_key(trial: Trial) -> str:

@@ -182,8 +182,12 @@ def missing(trials: Sequence[Trial], workdir: Workdir) -> list[Trial]:
     return absent
 
 
-def record(workdir: Workdir, sweep: Sweep, tuning: dict[str, Any] | None, plan: Plan) -> None:
+def record(
+    workdir: Workdir, sweep: Sweep, tuning: dict[str, Any] | None, plan: Plan, warnings: Sequence[str] = ()
+) -> None:
     """Write a sweep into ``study.json``: its base config, each trial's hash and changes, and what its plan comes to.
+
+    Warnings about its data are written too, for the notes of its table.
 
     Raises:
       StoreError: if the sweep was made before from another base config.
@@ -203,6 +207,7 @@ def record(workdir: Workdir, sweep: Sweep, tuning: dict[str, Any] | None, plan: 
     study["sweeps"][sweep.name] = {
         "base": base,
         "tuning": tuning,
+        "warnings": list(warnings),
         "plan": {
             "programs": plan.programs(),
             "phases": len(plan.nodes),

@@ -5,14 +5,19 @@ import dataclasses
 import numpy as np
 import pytest
 
+from mtl import data
 from mtl.config import ConfigError, default, flatten, override, resolve
+from mtl.data import make_table
 from mtl.data.spoil import spoil
+from mtl.report.analyse import analyse
 from mtl.report.collect import collect
+from mtl.report.tables import result_table
 from mtl.sweep import product, sweep
 from mtl.sweep.launch import Silent, launch
 from mtl.sweep.plan import load_table, make_plan, split_of
 from mtl.sweep.store import Workdir
 from mtl.sweep.study import settle
+from mtl.tasks import Task
 from mtl.train.dataset import make_data
 from tests.train.build import BASE, VAL_ROWS, run_all, same, stages, table, trial
 from tests.train.build import split_of as plain_split
@@ -103,12 +108,36 @@ def test_a_sweep_is_about_one_rate():
     assert settled["data.hide_rates"] == {"kind": 0.5}
 
 
-def test_a_study_has_a_sweep_for_each_rate_and_says_so_in_its_table(tmp_path):
-    base = override(STUDY, {"name": "spoilt", "model.options": {"hidden": (8,)}, "evaluations": 1})
-    whole = product(sweep("regime", ("scratch",)), sweep("seed", (0,)))
+class Heard(Silent):
+    def __init__(self):
+        self.lines = []
+
+    def say(self, text):
+        self.lines.append(text)
+
+
+def test_what_is_hidden_and_what_is_copied_stands_under_the_table(tmp_path):
+    @data.register("copied")
+    def copied():
+        x = np.repeat(np.random.default_rng(0).normal(size=(100, 3)), 2, axis=0)
+        y = (x[:, 0] > 0) * 1.0
+        return make_table("copied", x, [Task("a", "binary"), Task("b", "binary")], {"a": y, "b": 1 - y})
+
+    sizes = {"data.test_size": 50, "data.target_pool": 50, "data.target_size": 40, "data.source_size": 50}
+    names = {"name": "twice", "data.name": "copied", "data.source": ("a",), "data.target": "b", "regime": "scratch"}
+    base = override(STUDY, {**names, **sizes, "data.source_val_size": 10, "evaluations": 1})
+    whole = sweep("seed", range(2))
     half = product(whole, sweep("data.hide", ("at_random",)), sweep("data.hide_rate", (0.5,)))
-    workdir = Workdir(tmp_path / "work")
-    done = launch(base, {"whole": whole, "half": half}, workdir, jobs=0, config_file=None, display=Silent())
-    assert [(s.ran, s.failed) for s in done] == [(1, {}), (1, {})]
-    said = [note for note in collect(workdir, "half").notes if "hidden at random: even 0.5, identity 0.5" in note]
-    assert len(said) == 1 and not any("hidden" in note for note in collect(workdir, "whole").notes)
+    workdir, heard = Workdir(tmp_path / "work"), Heard()
+    done = launch(base, {"whole": whole, "half": half}, workdir, jobs=0, config_file=None, display=heard)
+    data.SOURCES.pop("copied")
+    assert [(s.ran, s.failed) for s in done] == [(2, {}), (2, {})]
+
+    said = [line for line in heard.lines if line.startswith("whole: warning: in 2 of 2 splits, at most")]
+    assert len(said) == 1 and "of 50 test inputs of copied are copies of inputs that training" in said[0]
+    warned = f"Warning: {said[0].removeprefix('whole: warning: ')}"
+    scores = collect(workdir, "whole")
+    assert scores.data_notes == (warned,)
+    assert warned in result_table(analyse(scores, resamples=50)).footnotes
+    hidden, _ = collect(workdir, "half").data_notes
+    assert hidden.startswith("Training labels hidden at random: a 0.5, b 0.5; n counts labels before that, and val")
