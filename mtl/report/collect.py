@@ -13,6 +13,7 @@ import numpy as np
 from mtl import metrics, regimes
 from mtl.metrics.averages import PER_EXAMPLE
 from mtl.report.analysis import Cost, Scores
+from mtl.report.spoilt import spoilt_notes
 from mtl.sweep.store import NoResultError, StoreError, Workdir
 from mtl.tasks import LOWER_IS_BETTER, Task, suggest
 
@@ -107,6 +108,10 @@ def collect(workdir: Workdir, sweep: str) -> Scores:
         margin=float(base["report.margin"]),
         cost={str(row): _mean_cost(costs[row]) for row in axes[ROW]},
         controls=tuple(str(name) for name, regime in known.items() if regime is not None and regime.control),
+        data_notes=(
+            *spoilt_notes(tested[0]["config"]["data"]),
+            *(f"Warning: {said}" for said in entry.get("warnings", ())),
+        ),
     )
 
 
