@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import pathlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -89,13 +90,14 @@ def tfds_table(
     x: np.ndarray | None = None
     cells: dict[str, list[Any]] = {feature: [] for feature in chosen.cells}
     done, sources = 0, _sources(opened, split, where)
+    read = _reader(features, chosen.all, sources)
     whole = sum(len(source) for source in sources)
     total = min(examples or whole, whole)
     for source in sources:
         for begin in range(0, min(len(source), total - done), _BATCH):
             rows = range(begin, min(begin + _BATCH, len(source), begin + total - done))
             with _damage(where):
-                batch = [_flat(example) for example in source.__getitems__(rows)]
+                batch = read(source, rows)
             part = _inputs(batch, chosen.inputs, size, where)
             if x is None:
                 if 4 * total * int(np.prod(part.shape[1:], dtype=object)) > max_bytes:
@@ -240,6 +242,54 @@ def _sources(opened: Any, split: str, where: str) -> list[Any]:
             raise DataError(f'{where}: split "{part}": must be of {", ".join(there)}')
     with _damage(where):
         return [opened.as_data_source(split=part) for part in names]
+
+
+def _reader(
+    features: Mapping[str, Any], wanted: Sequence[str], sources: Sequence[Any]
+) -> Callable[[Any, range], list[dict[str, Any]]]:
+    """Return how to read a batch of examples: TFDS's own way, or where all is plain its records, twice as fast.
+
+    Plain are scalars, class labels and arrays of bytes that are no part of a dictionary or a sequence.
+    """
+    import tensorflow_datasets as tfds
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    takes: dict[str, Callable[[Any], Any]] = {}
+    for name in wanted:
+        feature = features[name]
+        kind, dtype = type(feature), np.dtype(feature.np_dtype)
+        stored = getattr(feature, "_encoding", None)  # compressed arrays are left to TFDS
+        if stored not in (tfds.features.Encoding.NONE, tfds.features.Encoding.BYTES):
+            continue
+        if kind in (tfds.features.Scalar, tfds.features.ClassLabel) and dtype.kind in "biuf":
+            takes[name] = functools.partial(_scalar, dtype=dtype)
+        elif kind is tfds.features.Tensor and dtype == np.uint8 and None not in feature.shape:
+            takes[name] = functools.partial(_bytes, shape=feature.shape)
+    records = all(type(getattr(s, "data_source", None)).__module__.startswith("array_record.") for s in sources)
+    if len(takes) < len(set(wanted)) or any("." in name for name in wanted) or not records:
+        return lambda source, rows: [_flat(example) for example in source.__getitems__(rows)]
+
+    def read(source: Any, rows: range) -> list[dict[str, Any]]:
+        found = []
+        for record in source.data_source.__getitems__(rows):
+            held = tf_example_pb2.Example.FromString(record).features.feature
+            found.append({name: take(held[name]) for name, take in takes.items()})
+        return found
+
+    return read
+
+
+def _scalar(held: Any, dtype: np.dtype) -> Any:
+    if held.bytes_list.value:
+        return np.frombuffer(held.bytes_list.value[0], dtype)[0]
+    (value,) = held.float_list.value or held.int64_list.value
+    return value
+
+
+def _bytes(held: Any, shape: tuple[int, ...]) -> np.ndarray:
+    if held.bytes_list.value:
+        return np.frombuffer(held.bytes_list.value[0], np.uint8).reshape(shape)
+    return np.array(held.int64_list.value, np.uint8).reshape(shape)
 
 
 def _inputs(batch: list[dict[str, Any]], names: Sequence[str], size: Sequence[int], where: str) -> np.ndarray:

@@ -259,3 +259,48 @@ def test_nothing_of_tensorflow_is_imported(prepared):
         "assert 'tensorflow' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "JAX_PLATFORMS": "cpu"})
+
+
+def test_records_read_as_they_are_give_what_tfds_decodes(tmp_path):
+    from array_record.python import array_record_module
+
+    f = tfds.features
+    features = f.FeaturesDict(
+        {
+            "image": f.Tensor(shape=(3, 2, 1), dtype=np.uint8, encoding="bytes"),
+            "plain": f.Tensor(shape=(3, 2, 1), dtype=np.uint8),
+            "packed": f.Tensor(shape=(3, 2, 1), dtype=np.uint8, encoding="zlib"),
+            "kind": f.ClassLabel(names=["a", "b", "c"]),
+            "flag": f.Scalar(dtype=np.bool_),
+            "dose": f.Scalar(dtype=np.float32),
+        }
+    )
+    folder = tmp_path / "made" / "1.0.0"
+    folder.mkdir(parents=True)
+    writer = array_record_module.ArrayRecordWriter(str(folder / "made-train.array_record-00000-of-00001"), "")
+    rng = np.random.default_rng(0)
+    for i in range(12):
+        image = rng.integers(0, 256, (3, 2, 1)).astype(np.uint8)
+        dose = np.float32(np.nan if i % 4 == 0 else i)
+        example = {"image": image, "plain": image, "packed": image, "kind": i % 4 - 1, "flag": i % 3 == 0, "dose": dose}
+        writer.write(features.serialize_example(example))
+    writer.close()
+    template = tfds.core.ShardedFileTemplate(
+        data_dir=folder, dataset_name="made", split="train", filetype_suffix="array_record"
+    )
+    split = tfds.core.SplitInfo(name="train", shard_lengths=[12], num_bytes=1, filename_template=template)
+    tfds.folder_dataset.write_metadata(
+        data_dir=folder, features=features, split_infos=[split], version="1.0.0", filename_template=template,
+        check_data=False, description="made",
+    )  # fmt: skip
+    decoded = list(tfds.builder_from_directory(folder).as_data_source(split="train"))
+    expected = np.stack([e["image"] for e in decoded]).astype(np.float32) * np.float32(1 / 255)
+    for inputs in ("image", "plain", "packed"):
+        table = data.tfds_table("made", ["kind", "flag", "dose:regression"], inputs, directory=str(tmp_path))
+        np.testing.assert_array_equal(table.x, expected)
+        np.testing.assert_array_equal(table.labels["flag"], [e["flag"] for e in decoded])
+        np.testing.assert_array_equal(table.mask["kind"], [e["kind"] >= 0 for e in decoded])
+        np.testing.assert_array_equal(table.labels["kind"], [max(0, e["kind"]) for e in decoded])
+        dose = np.array([e["dose"] for e in decoded])
+        np.testing.assert_array_equal(table.mask["dose"], ~np.isnan(dose))
+        np.testing.assert_array_equal(table.labels["dose"], np.nan_to_num(dose))
