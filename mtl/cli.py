@@ -66,11 +66,13 @@ def _is_ours(error: ValueError) -> bool:
     """Return whether an error is about input: any other is a bug, and shows its traceback."""
     from mtl.checkpoint import CheckpointError
     from mtl.config import ConfigError
+    from mtl.files import FileError
     from mtl.sweep.store import StoreError
     from mtl.train.executor import ExecutorError
     from mtl.train.processes import StartError
 
-    return isinstance(error, (UsageError, CheckpointError, ConfigError, StoreError, ExecutorError, StartError))
+    ours = (UsageError, CheckpointError, ConfigError, FileError, StoreError, ExecutorError, StartError)
+    return isinstance(error, ours)
 
 
 def _parser() -> _Parser:
@@ -392,6 +394,10 @@ def _status(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
         print(f"    {c['steps']:,} steps in {c['phases']:,} distinct phases ({c['steps_unshared']:,} without sharing)")
         for reason, n in c["reasons"].items():
             print(f"    {n} failed: {reason}")
+    if found["unverified"]:
+        print(f"  {found['unverified']:,} results were written before mtl kept digests: damage to them is not seen")
+    for sentence in found["damaged"]:
+        print(f"  {sentence}")
     return 0
 
 
@@ -400,7 +406,9 @@ def _table(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     from mtl.report.show import FORMATS, print_analysis, tables_of
     from mtl.sweep.store import Workdir
 
-    analyses = analyses_of(Workdir(arguments.workdir), [arguments.sweep] if arguments.sweep else [])
+    workdir = Workdir(arguments.workdir)
+    analyses = analyses_of(workdir, [arguments.sweep] if arguments.sweep else [])
+    _tell_damage(workdir)
     if arguments.format == "console":
         for analysis in analyses:
             print_analysis(analysis, arguments.kind, arguments.width)
@@ -414,7 +422,9 @@ def _plot(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     from mtl.sweep.store import Workdir
 
     workdir = Workdir(arguments.workdir)
-    for analysis in analyses_of(workdir, [arguments.sweep] if arguments.sweep else []):
+    analyses = analyses_of(workdir, [arguments.sweep] if arguments.sweep else [])
+    _tell_damage(workdir)
+    for analysis in analyses:
         for path in publish_figures(workdir, analysis):
             print(path)
     return 0
@@ -425,8 +435,18 @@ def _report(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     from mtl.sweep.store import Workdir
 
     workdir = Workdir(arguments.workdir)
-    print(publish_page(workdir, analyses_of(workdir), _command()))
+    analyses = analyses_of(workdir)
+    _tell_damage(workdir)
+    print(publish_page(workdir, analyses, _command()))
     return 0
+
+
+def _tell_damage(workdir: Any) -> None:
+    """Say which results were found damaged and are left out."""
+    from mtl.display import error_line
+
+    for sentence in workdir.news_of_damage():
+        error_line(sentence)
 
 
 _COMMANDS = {"run": _run, "sweep": _sweep, "status": _status, "table": _table, "plot": _plot, "report": _report}

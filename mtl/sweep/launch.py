@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from mtl.config import Flat, Trial, override
+from mtl.sweep.conclude import clean
 from mtl.sweep.expand import Changes
 from mtl.sweep.plan import Plan, make_plan
 from mtl.sweep.snapshots import Interrupt
@@ -163,7 +164,7 @@ def _prepare(name: str, base: Flat, entries: list[Changes], workdir: Workdir) ->
 def _tuned(base: Flat, pairs: list[tuple[float, Trial]], workdir: Workdir) -> tuple[Flat, dict[str, Any]]:
     """Return (the base with the source's rate that was best, what the rates came to)."""
     rate, means = tuned_rate(pairs, workdir)
-    tuning = {"source_lr": rate, "val_loss": {f"{r:g}": v for r, v in means.items()}}
+    tuning = {"source_lr": rate, "val_loss": clean({f"{r:g}": v for r, v in means.items()})}
     return override(base, {"source_lr": rate}), tuning
 
 
@@ -182,6 +183,8 @@ def _one(prepared: _Prepared, workdir: Workdir, pool: Pool, display: Display) ->
             display.say(f"{name}: warning: source_lr = {rate:g} lies at the edge of its grid; widen tune.source_lr")
     trials = [m.trial for m in sweep.members]
     ran = 0
+    for sentence in workdir.news_of_damage():
+        display.say(sentence)
     if agree(bool(missing(trials, workdir)) or not recorded(workdir, sweep)):
         plan = make_plan(trials)
         record(workdir, sweep, tuning, plan)
@@ -207,6 +210,8 @@ def _run(
 ) -> int:
     """Run the trials that have no result and return how many there were."""
     absent = absent_of(trials, workdir)
+    for sentence in workdir.news_of_damage():
+        display.say(sentence)
     if not absent:
         return 0
     plan = whole if whole is not None and len(absent) == len(trials) else make_plan(absent)
