@@ -70,11 +70,13 @@ class Snapshots:
             try:
                 about = load_about(file)
                 check(about, SNAPSHOT)
-            except DamagedError as error:
-                say(f"{file} {error}; the phases in it go on from an earlier snapshot, or begin anew")
-                continue
-            except CheckpointError as error:
-                say(f"{error}; the phases in it go on from an earlier snapshot, or begin anew")
+            except (CheckpointError, DamagedError) as error:
+                if not file.exists():  # Another worker has said so and removed it.
+                    continue
+                name = "" if str(file) in str(error) else f"{file} "
+                say(f"{name}{error}; the phases in it go on from an earlier snapshot, or begin anew")
+                if is_lead():
+                    file.unlink(missing_ok=True)
                 continue
             if about.get("format") == FORMAT and about["code"] == code_version():
                 for lane, key in enumerate(about["keys"]):
