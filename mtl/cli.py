@@ -170,6 +170,7 @@ def _run(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     from mtl.params import count, report
     from mtl.sweep.cache import enable_cache
     from mtl.sweep.launch import Silent, absent_of
+    from mtl.sweep.lease import Lease
     from mtl.sweep.plan import load_table, make_plan, table_of
     from mtl.sweep.snapshots import Interrupt
     from mtl.sweep.store import Workdir
@@ -181,12 +182,14 @@ def _run(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
 
     base, _ = _base(arguments, overrides)
     check_base(base)
+    workdir = Workdir(arguments.workdir or default_workdir(base), writes=is_lead())
+    if executor is None:
+        Lease(workdir.path).look()
     trial = resolve(base, load_table(base["data.name"], base["data.options"]).tasks)
     plan = make_plan([trial])
-    workdir = Workdir(arguments.workdir or default_workdir(base), writes=is_lead())
     display = Silent() if arguments.quiet or not is_lead() else Terminal()
-    absent = absent_of([trial], workdir)
-    record_run(workdir, base, trial)
+    absent_of([trial], workdir)  # Refuses what cannot be mixed, before the directory is touched.
+    workdir.open(base["name"])
     enable_cache()
     display.say(f"trial {trial.hash} in {workdir.trial(trial.hash)}")
     params = shapes(trial.model(), tuple(table_of(trial).x.shape[1:])).params
@@ -199,10 +202,15 @@ def _run(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
         )
     with Interrupt().listening() as interrupt:
         try:
-            if absent:
-                title, work = trial.config["regime"], total_work(plan, workdir)
-                with display.meter(title, work, 1) as meter, Pool(workdir, 0, None, executor, interrupt) as pool:
-                    pool.run(plan, meter, display.say)
+            with workdir.held(display.say, interrupt.ask):
+                absent = absent_of([trial], workdir)
+                record_run(workdir, base, trial)
+                for sentence in workdir.news_of_damage():
+                    display.say(sentence)
+                if absent:
+                    title, work = trial.config["regime"], total_work(plan, workdir)
+                    with display.meter(title, work, 1) as meter, Pool(workdir, 0, None, executor, interrupt) as pool:
+                        pool.run(plan, meter, display.say)
         except Stopped:
             return _stopped(interrupt.number)
     if not is_lead():
@@ -236,6 +244,7 @@ def _sweep(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     from mtl.sweep import sweeps_of
     from mtl.sweep.cache import enable_cache
     from mtl.sweep.launch import Silent, launch
+    from mtl.sweep.lease import Lease
     from mtl.sweep.snapshots import Interrupt
     from mtl.sweep.store import Workdir
     from mtl.sweep.study import check_base, default_workdir
@@ -258,6 +267,8 @@ def _sweep(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     if arguments.dry_run:
         return _dry_run(base, entries, workdir, arguments.list)
     executor = begin(arguments)
+    if executor is None:  # Of several processes one looks, later, for all of them.
+        Lease(workdir.path).look()
     jobs = 0 if executor is not None else default_jobs() if arguments.jobs is None else arguments.jobs
     if jobs < 0:
         raise UsageError(f"--jobs={jobs}: must be at least 0 (0: in this process)")

@@ -129,8 +129,10 @@ def launch(
         _prepare(name, *settle(base, entries, (questions or {}).get(name, "")), workdir)
         for name, entries in sweeps.items()
     ]
-    workdir.write_study(workdir.open(base["name"]))
-    with Pool(workdir, jobs, config_file, executor, interrupt) as pool:
+    workdir.open(base["name"])
+    interrupt = interrupt or Interrupt()
+    with workdir.held(display.say, interrupt.ask), Pool(workdir, jobs, config_file, executor, interrupt) as pool:
+        workdir.write_study(workdir.open(base["name"]))
         return [_one(sweep, workdir, pool, display) for sweep in prepared]
 
 

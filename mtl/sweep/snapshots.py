@@ -42,6 +42,10 @@ class Interrupt:
             signal.raise_signal(number)
         self.number = number
 
+    def ask(self) -> None:
+        """Ask the process to stop, as SIGTERM would."""
+        self.number = self.number or signal.SIGTERM
+
     @contextlib.contextmanager
     def listening(self) -> Iterator[Interrupt]:
         """Take signals while the context lasts."""

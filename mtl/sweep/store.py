@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import functools
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from mtl.files import (
     write_all,
 )
 from mtl.sweep import arrays
+from mtl.sweep.lease import Lease, held
 from mtl.sweep.schema import FAILURE, RESULT, STUDY, WIDTHS, check
 
 #: The format that is written. 1: without digests. 2: with them.
@@ -128,6 +130,24 @@ class Workdir:
         #: What was found damaged, one sentence each, by trial (or by file, if it is no trial's).
         self.damaged: dict[str, str] = {}
         self._told: set[str] = set()
+        #: What shows that nobody else writes here, while this process does.
+        self.lease: Lease | None = None
+
+    @contextlib.contextmanager
+    def held(self, say: Callable[[str], None], on_lost: Callable[[], None]) -> Iterator[None]:
+        """Keep every other process from writing here while the context lasts; see ``lease.held``.
+
+        Raises:
+          HeldError: if another process writes here.
+        """
+        with held(self.path, say, on_lost, self.writes) as self.lease:
+            lease = self.lease
+            try:
+                yield
+            finally:
+                self.lease = None
+                if lease is not None:
+                    lease.check()
 
     def news_of_damage(self) -> list[str]:
         """Return the sentences of ``damaged`` that have not been returned yet."""
@@ -347,6 +367,8 @@ class Workdir:
 
     def _write(self, contents: Sequence[tuple[Path, bytes]]) -> None:
         if self.writes:
+            if self.lease is not None:
+                self.lease.check()
             write_all(contents)
 
     @staticmethod

@@ -150,7 +150,7 @@ class Pool:
     def _start(self) -> None:
         cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
         pinned = len(cores) >= self.jobs
-        self._log(0).parent.mkdir(parents=True, exist_ok=True)
+        self.workdir.inside("logs").mkdir(parents=True, exist_ok=True)
         for number in range(len(self._workers), self.jobs):
             with self._log(number).open("wb") as log:
                 process = subprocess.Popen(
@@ -161,6 +161,8 @@ class Pool:
                     env=os.environ | {"MTL_WORKERS": str(self.jobs)},  # They share the memory there is.
                 )
             self._workers.append(process)
+            if self.workdir.lease is not None:
+                self.workdir.lease.add_workers([process.pid])
             threading.Thread(target=_follow, args=(number, process, self._events), daemon=True).start()
             self._send(number, {"config_file": self.config_file, "core": cores[number] if pinned else None})
 
@@ -181,7 +183,7 @@ class Pool:
         )
 
     def _log(self, number: int) -> Path:
-        return self.workdir.path / "logs" / f"worker-{number}.log"
+        return self.workdir.inside("logs", f"worker-{number}.log")
 
 
 def on_disk(plan: Plan, workdir: Workdir) -> set[str]:
