@@ -96,10 +96,14 @@ def _parser() -> _Parser:
         return sub
 
     run = command("run", "Run one trial and print its result.", True)
+    run.add_argument("--retries", type=int, metavar="N", default=0, help="if it fails, run it again up to N times")
     run.add_argument("--quiet", action="store_true", help="print the result only")
     sweep = command("sweep", "Run a study's sweeps, or what is missing of them, and print the tables.", True)
     sweep.add_argument("--sweep", metavar="NAME[,NAME…]", help='which (default: the first; "all" for all)')
     sweep.add_argument("--jobs", type=int, metavar="N", help="worker processes (default: one a core; 0: none)")
+    sweep.add_argument(
+        "--retries", type=int, metavar="N", default=0, help="run trials that failed again, up to N times (default: 0)"
+    )
     sweep.add_argument("--dry-run", action="store_true", help="list trials, programs and steps; run nothing")
     sweep.add_argument("--list", action="store_true", help="with --dry-run: every trial, one a line")
     status = command("status", "Say how many trials are done, failed and missing.", False)
@@ -169,17 +173,18 @@ def _run(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     from mtl.display import Terminal
     from mtl.params import count, report
     from mtl.sweep.cache import enable_cache
-    from mtl.sweep.launch import Silent, absent_of
+    from mtl.sweep.launch import Silent, absent_of, run_missing
     from mtl.sweep.lease import Lease
     from mtl.sweep.plan import load_table, make_plan, table_of
     from mtl.sweep.snapshots import Interrupt
     from mtl.sweep.store import Workdir
     from mtl.sweep.study import check_base, default_workdir, record_run
-    from mtl.sweep.workers import Pool, total_work
+    from mtl.sweep.workers import Pool
     from mtl.train.loop import Stopped
     from mtl.train.processes import is_lead
     from mtl.train.trial import shapes
 
+    retries = _retries(arguments)
     base, _ = _base(arguments, overrides)
     check_base(base)
     workdir = Workdir(arguments.workdir or default_workdir(base), writes=is_lead())
@@ -205,12 +210,8 @@ def _run(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
             with workdir.held(display.say, interrupt.ask):
                 absent = absent_of([trial], workdir)
                 record_run(workdir, base, trial)
-                for sentence in workdir.news_of_damage():
-                    display.say(sentence)
-                if absent:
-                    title, work = trial.config["regime"], total_work(plan, workdir)
-                    with display.meter(title, work, 1) as meter, Pool(workdir, 0, None, executor, interrupt) as pool:
-                        pool.run(plan, meter, display.say)
+                with Pool(workdir, 0, None, executor, interrupt) as pool:
+                    run_missing([trial], workdir, pool, display, retries, trial.config["regime"], plan)
         except Stopped:
             return _stopped(interrupt.number)
     if not is_lead():
@@ -227,6 +228,12 @@ def _run(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     shown = {k: result.get(k) for k in ("hash", "status", "diverged_at", "val_loss", "test", "cost")}
     print(json.dumps({k: v for k, v in shown.items() if v is not None}, indent=1))
     return 0 if result.get("status") == "done" else 1
+
+
+def _retries(arguments: argparse.Namespace) -> int:
+    if arguments.retries < 0:
+        raise UsageError(f"--retries={arguments.retries}: must be at least 0")
+    return int(arguments.retries)
 
 
 def _stopped(number: int) -> int:
@@ -285,7 +292,7 @@ def _sweep(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
         try:
             summaries = launch(
                 base, entries, workdir, jobs=jobs, config_file=config_file, display=display, questions=questions,
-                executor=executor, interrupt=interrupt,
+                executor=executor, interrupt=interrupt, retries=_retries(arguments),
             )  # fmt: skip
         except Stopped:
             return _stopped(interrupt.number)

@@ -249,6 +249,7 @@ def get_config():
     c.name = "long"
     c.regime = "scratch"
     c.model.options = {"hidden": (64, 64)}
+    c.source.total_steps = 10
     c.target.total_steps = 400000
     return c
 """
@@ -260,6 +261,7 @@ def test_through_the_command_line_the_second_exits_within_five_seconds(tmp_path)
     command = [sys.executable, "-m", "mtl.cli", "run", f"--config={tmp_path / 'c.py'}", f"--workdir={tmp_path / 'w'}"]
     first = subprocess.Popen(command, stderr=subprocess.PIPE)
     while not (tmp_path / "w" / "study.json").exists():
+        assert first.poll() is None, first.communicate()
         time.sleep(0.1)
     begun = time.monotonic()
     second = subprocess.run(command, capture_output=True, text=True, check=False)
