@@ -68,6 +68,7 @@ def _is_ours(error: ValueError) -> bool:
     from mtl.checkpoint import CheckpointError
     from mtl.config import ConfigError
     from mtl.data import DataError
+    from mtl.files import FileError
     from mtl.sweep.store import StoreError
     from mtl.train.executor import ExecutorError
     from mtl.train.processes import StartError
@@ -78,6 +79,7 @@ def _is_ours(error: ValueError) -> bool:
         DataError,
         CheckpointError,
         ConfigError,
+        FileError,
         StoreError,
         ExecutorError,
         StartError,
@@ -106,10 +108,14 @@ def _parser() -> _Parser:
         return sub
 
     run = command("run", "Run one trial and print its result.", True)
+    run.add_argument("--retries", type=int, metavar="N", default=0, help="if it fails, run it again up to N times")
     run.add_argument("--quiet", action="store_true", help="print the result only")
     sweep = command("sweep", "Run a study's sweeps, or what is missing of them, and print the tables.", True)
     sweep.add_argument("--sweep", metavar="NAME[,NAME…]", help='which (default: the first; "all" for all)')
     sweep.add_argument("--jobs", type=int, metavar="N", help="worker processes (default: one a core; 0: none)")
+    sweep.add_argument(
+        "--retries", type=int, metavar="N", default=0, help="run trials that failed again, up to N times (default: 0)"
+    )
     sweep.add_argument("--dry-run", action="store_true", help="list trials, programs and steps; run nothing")
     sweep.add_argument("--list", action="store_true", help="with --dry-run: every trial, one a line")
     status = command("status", "Say how many trials are done, failed and missing.", False)
@@ -180,24 +186,28 @@ def _run(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     from mtl.display import Terminal
     from mtl.params import count, report
     from mtl.sweep.cache import enable_cache
-    from mtl.sweep.launch import Silent, absent_of
+    from mtl.sweep.launch import Silent, absent_of, run_missing
+    from mtl.sweep.lease import Lease
     from mtl.sweep.plan import load_table, make_plan, table_of
     from mtl.sweep.snapshots import Interrupt
     from mtl.sweep.store import Workdir
     from mtl.sweep.study import check_base, default_workdir, record_run
-    from mtl.sweep.workers import Pool, total_work
+    from mtl.sweep.workers import Pool
     from mtl.train.loop import Stopped
     from mtl.train.processes import is_lead
     from mtl.train.trial import shapes
 
+    retries = _retries(arguments)
     base, _ = _base(arguments, overrides)
     check_base(base)
+    workdir = Workdir(arguments.workdir or default_workdir(base), writes=is_lead())
+    if executor is None:
+        Lease(workdir.path).look()
     trial = resolve(base, load_table(base["data.name"], base["data.options"]).tasks)
     plan = make_plan([trial])
-    workdir = Workdir(arguments.workdir or default_workdir(base), writes=is_lead())
     display = Silent() if arguments.quiet or not is_lead() else Terminal()
-    absent = absent_of([trial], workdir)
-    record_run(workdir, base, trial)
+    absent_of([trial], workdir)  # Refuses what cannot be mixed, before the directory is touched.
+    workdir.open(base["name"])
     enable_cache()
     display.say(f"trial {trial.hash} in {workdir.trial(trial.hash)}")
     params = shapes(trial.model(), tuple(table_of(trial).x.shape[1:])).params
@@ -210,10 +220,11 @@ def _run(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
         )
     with Interrupt().listening() as interrupt:
         try:
-            if absent:
-                title, work = trial.config["regime"], total_work(plan, workdir)
-                with display.meter(title, work, 1) as meter, Pool(workdir, 0, None, executor, interrupt) as pool:
-                    pool.run(plan, meter, display.say)
+            with workdir.held(display.say, interrupt.ask):
+                absent = absent_of([trial], workdir)
+                record_run(workdir, base, trial)
+                with Pool(workdir, 0, None, executor, interrupt) as pool:
+                    run_missing([trial], workdir, pool, display, retries, trial.config["regime"], plan)
         except Stopped:
             return _stopped(interrupt.number)
     if not is_lead():
@@ -232,6 +243,12 @@ def _run(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     return 0 if result.get("status") == "done" else 1
 
 
+def _retries(arguments: argparse.Namespace) -> int:
+    if arguments.retries < 0:
+        raise UsageError(f"--retries={arguments.retries}: must be at least 0")
+    return int(arguments.retries)
+
+
 def _stopped(number: int) -> int:
     """Say that a run was interrupted and return its exit code."""
     from mtl.display import error_line
@@ -247,6 +264,7 @@ def _sweep(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     from mtl.sweep import sweeps_of
     from mtl.sweep.cache import enable_cache
     from mtl.sweep.launch import Silent, launch
+    from mtl.sweep.lease import Lease
     from mtl.sweep.snapshots import Interrupt
     from mtl.sweep.store import Workdir
     from mtl.sweep.study import check_base, default_workdir
@@ -269,6 +287,8 @@ def _sweep(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     if arguments.dry_run:
         return _dry_run(base, entries, workdir, arguments.list)
     executor = begin(arguments)
+    if executor is None:  # Of several processes one looks, later, for all of them.
+        Lease(workdir.path).look()
     jobs = 0 if executor is not None else default_jobs() if arguments.jobs is None else arguments.jobs
     if jobs < 0:
         raise UsageError(f"--jobs={jobs}: must be at least 0 (0: in this process)")
@@ -285,7 +305,7 @@ def _sweep(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
         try:
             summaries = launch(
                 base, entries, workdir, jobs=jobs, config_file=config_file, display=display, questions=questions,
-                executor=executor, interrupt=interrupt,
+                executor=executor, interrupt=interrupt, retries=_retries(arguments),
             )  # fmt: skip
         except Stopped:
             return _stopped(interrupt.number)
@@ -405,6 +425,10 @@ def _status(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
         print(f"    {c['steps']:,} steps in {c['phases']:,} distinct phases ({c['steps_unshared']:,} without sharing)")
         for reason, n in c["reasons"].items():
             print(f"    {n} failed: {reason}")
+    if found["unverified"]:
+        print(f"  {found['unverified']:,} results were written before mtl kept digests: damage to them is not seen")
+    for sentence in found["damaged"]:
+        print(f"  {sentence}")
     return 0
 
 
@@ -413,7 +437,9 @@ def _table(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     from mtl.report.show import FORMATS, print_analysis, tables_of
     from mtl.sweep.store import Workdir
 
-    analyses = analyses_of(Workdir(arguments.workdir), [arguments.sweep] if arguments.sweep else [])
+    workdir = Workdir(arguments.workdir)
+    analyses = analyses_of(workdir, [arguments.sweep] if arguments.sweep else [])
+    _tell_damage(workdir)
     if arguments.format == "console":
         for analysis in analyses:
             print_analysis(analysis, arguments.kind, arguments.width)
@@ -427,7 +453,9 @@ def _plot(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     from mtl.sweep.store import Workdir
 
     workdir = Workdir(arguments.workdir)
-    for analysis in analyses_of(workdir, [arguments.sweep] if arguments.sweep else []):
+    analyses = analyses_of(workdir, [arguments.sweep] if arguments.sweep else [])
+    _tell_damage(workdir)
+    for analysis in analyses:
         for path in publish_figures(workdir, analysis):
             print(path)
     return 0
@@ -438,8 +466,18 @@ def _report(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     from mtl.sweep.store import Workdir
 
     workdir = Workdir(arguments.workdir)
-    print(publish_page(workdir, analyses_of(workdir), _command()))
+    analyses = analyses_of(workdir)
+    _tell_damage(workdir)
+    print(publish_page(workdir, analyses, _command()))
     return 0
+
+
+def _tell_damage(workdir: Any) -> None:
+    """Say which results were found damaged and are left out."""
+    from mtl.display import error_line
+
+    for sentence in workdir.news_of_damage():
+        error_line(sentence)
 
 
 _COMMANDS = {

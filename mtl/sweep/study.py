@@ -162,7 +162,7 @@ def tuned_rate(pairs: Iterable[tuple[float, Trial]], workdir: Workdir) -> tuple[
 
 
 def missing(trials: Sequence[Trial], workdir: Workdir) -> list[Trial]:
-    """Return the trials without a result.
+    """Return the trials without a result, or whose files are damaged.
 
     Raises:
       StoreError: if there are results of another version of the code, which cannot be mixed; or of trials that began
@@ -171,7 +171,7 @@ def missing(trials: Sequence[Trial], workdir: Workdir) -> list[Trial]:
     absent, versions = [], set()
     weights: dict[str, str] = {}
     for trial in trials:
-        result = workdir.result(trial.hash)
+        result = workdir.result(trial.hash) if workdir.complete(trial.hash) else None
         if result is None:
             absent.append(trial)
         else:

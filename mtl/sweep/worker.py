@@ -19,11 +19,12 @@ def main() -> int:
     os.dup2(2, 1)
 
     from mtl.config import load
+    from mtl.files import FileError
     from mtl.sweep.cache import enable_cache
     from mtl.sweep.execute import execute
     from mtl.sweep.plan import make_plan
     from mtl.sweep.snapshots import Interrupt
-    from mtl.sweep.store import Workdir, trial_of
+    from mtl.sweep.store import StoreError, Workdir, trial_of
     from mtl.train.loop import Stopped
 
     interrupt = Interrupt()
@@ -51,6 +52,9 @@ def main() -> int:
             )
         except Stopped:
             return 128 + interrupt.number
+        except (FileError, StoreError) as error:  # A full disk, say: another worker would fare no better.
+            tell({"error": str(error)})
+            return 2
         tell("end")
     return 0
 
