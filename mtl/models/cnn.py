@@ -7,7 +7,7 @@ from typing import Literal
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from mtl.models.layers import Conv
+from mtl.models.layers import Conv, Dense
 from mtl.models.ops import max_pool
 
 
@@ -56,4 +56,4 @@ class CNN(nn.Module):
             raise ValueError(f'model.norm = "{self.norm}": must be group, batch or none')
         for i, channels in enumerate(self.channels):
             x = Block(channels, self.norm, name=f"block_{i}")(x, train[i])
-        return nn.relu(nn.Dense(self.features, name="dense")(x.reshape(x.shape[0], -1)))
+        return nn.relu(Dense(self.features, name="dense")(x.reshape(x.shape[0], -1)))

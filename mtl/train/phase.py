@@ -14,8 +14,9 @@ from mtl import params as paths
 from mtl.models import Model
 from mtl.tasks import Task
 from mtl.train import optimizer, ridge
+from mtl.train.joined import join, joins, part
 from mtl.train.program import Data, Fixed, Lane, Numbers, Program, inputs, pool_name
-from mtl.train.sampling import Batch, Draw, gather, make_sampler
+from mtl.train.sampling import make_gather, make_sampler
 from mtl.train.step import DATA_AXIS, update
 
 PyTree = Any
@@ -128,10 +129,12 @@ def advance(
     if program.ridge:
         return jax.lax.fori_loop(begin, end, lambda _, m: _solve(program, m, fixed, own), moving)
     sample = make_sampler(program, lane, own)
+    fetch = make_gather(program, own, fixed)
     modes = program.modes(jax.tree.map(lambda x: x is not None, moving.trainable, is_leaf=lambda x: x is None))
-
-    def fetch(draw: Draw) -> Batch:
-        return gather(program, own, fixed, draw)
+    whole, held = (moving.trainable, moving.slots), moving
+    if joins(program):
+        trainable, slots = join(program, *whole)
+        held = dataclasses.replace(moving, trainable=trainable, slots=slots)
 
     def body(step: Array, m: Moving) -> Moving:
         trainable, state, slots, value = update(
@@ -140,7 +143,11 @@ def advance(
         bad = jnp.where((m.diverged_at < 0) & ~jnp.isfinite(value), step, m.diverged_at)
         return Moving(trainable, state, slots, m.best, m.loss_sum + value, bad)
 
-    return jax.lax.fori_loop(begin, end, body, moving)
+    held = jax.lax.fori_loop(begin, end, body, held)
+    if joins(program):
+        trainable, slots = part(program, held.trainable, held.slots, whole)
+        held = dataclasses.replace(held, trainable=trainable, slots=slots)
+    return held
 
 
 def _solve(program: Program, moving: Moving, fixed: Fixed, own: Data) -> Moving:
