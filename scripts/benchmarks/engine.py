@@ -39,7 +39,7 @@ def _table(case: str, missing: float) -> Any:
     return sources.make_table(case, x, [*tasks, spare], {**named, "spare": (np.arange(len(x)) % 2).astype(np.float32)})
 
 
-def _trial(case: Case, name: str, regime: str, missing: float) -> Any:
+def _trial(case: Case, name: str, regime: str, missing: float, accumulate: int = 1) -> Any:
     trained = case.rows + _OTHERS
     # The tasks of a phase of several are the source's, which share their rows; a task alone is the target.
     source = tuple(f"task_{i}" for i in range(case.binary)) or ("spare",)
@@ -58,6 +58,7 @@ def _trial(case: Case, name: str, regime: str, missing: float) -> Any:
         "model.name": case.backbone,
         "model.options": case.options,
         "batch_size": case.batch,
+        "accumulate": accumulate,
         "source.total_steps": 1 << 20,
         "target.total_steps": 1 << 20,
         **target,
@@ -66,7 +67,9 @@ def _trial(case: Case, name: str, regime: str, missing: float) -> Any:
     return resolve(override(flatten(default()), changes), _table(name, missing).tasks)
 
 
-def make(case: str, regime: str = "", missing: float = 0.3, masks: bool = True, depthwise: str = "") -> Side:
+def make(
+    case: str, regime: str = "", missing: float = 0.3, masks: bool = True, depthwise: str = "", accumulate: int = 1
+) -> Side:
     """Return the engine's steps of a case; one unit is a step.
 
     Args:
@@ -85,7 +88,7 @@ def make(case: str, regime: str = "", missing: float = 0.3, masks: bool = True, 
     if not masks:
         _without_masks()
     c = CASES[case]
-    trial = _trial(c, case, regime or ("source" if c.binary else "scratch"), missing)
+    trial = _trial(c, case, regime or ("source" if c.binary else "scratch"), missing, accumulate)
     plan = make_plan([trial])
     stage = plan.nodes[plan.chains[trial.hash][-1]].stage
     program, table, split = stage.program, table_of(trial), split_of(trial)

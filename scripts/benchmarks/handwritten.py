@@ -6,6 +6,8 @@ operations; it can do nothing else.
 
 from __future__ import annotations
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -17,7 +19,7 @@ from mtl.models import ops
 
 def _mlp(case: Case, key: jax.Array) -> tuple[dict, object]:
     sizes = (*case.shape, *case.options["hidden"])
-    pairs = list(zip(sizes[:-1], sizes[1:], strict=True))
+    pairs = list(itertools.pairwise(sizes))
     keys = jax.random.split(key, len(pairs))
     scale = jax.nn.initializers.lecun_normal()
     params = {f"w{i}": scale(k, pair) for i, (k, pair) in enumerate(zip(keys, pairs, strict=True))}
