@@ -21,6 +21,7 @@ from mtl.regimes import Phase, Regime
 from mtl.sweep.execute import execute
 from mtl.sweep.plan import load_table, make_plan
 from mtl.sweep.store import Workdir
+from tests.sweep.test_failures import trials
 
 SHAPES = {
     "backbone/dense_0/bias": (4,),
@@ -359,3 +360,37 @@ def test_through_the_command_line_a_bad_file_is_one_sentence(tmp_path, capsys, c
     assert line.startswith("mtl: config.init.path = ") and line.count("\n") == 1
     assert str(bad) in line
     assert not work.exists()
+
+
+CNN = {
+    "model.name": "cnn",
+    "data.options": {"images": True},
+    "model.options": {"channels": (4,), "features": 8, "norm": "batch"},
+}
+
+
+def test_the_batch_statistics_of_a_checkpoint_are_loaded_with_its_parameters(tmp_path):
+    (source,) = trials(CNN | {"regime": "source"})
+    workdir = Workdir(tmp_path / "work")
+    execute(make_plan([source]), workdir)
+    (probe,) = trials(CNN | {"regime": "random_probe", "init.path": str(workdir.trial(source.hash))})
+    execute(make_plan([probe]), workdir)
+    before, after = (safetensors.numpy.load_file(workdir.trial(t.hash) / "model.safetensors") for t in (source, probe))
+    assert any(path.startswith("state/") for path in before)
+    for path, value in before.items():
+        if path.startswith(("params/backbone/", "state/")):
+            np.testing.assert_array_equal(after[path], value, err_msg=path)
+
+
+def test_a_trunk_without_its_batch_statistics_is_refused(tmp_path):
+    (source,) = trials(CNN | {"regime": "source"})
+    workdir = Workdir(tmp_path / "work")
+    execute(make_plan([source]), workdir)
+    whole = safetensors.numpy.load_file(workdir.trial(source.hash) / "model.safetensors")
+    bare, other = tmp_path / "bare.safetensors", tmp_path / "other.safetensors"
+    safetensors.numpy.save_file({k: v for k, v in whole.items() if k.startswith("params/")}, bare)
+    safetensors.numpy.save_file({k: v[:1] if k.startswith("state/") else v for k, v in whole.items()}, other)
+    for file, message in ((bare, "holds no batch statistics"), (other, "shape of batch_stats/")):
+        (t,) = trials(CNN | {"regime": "random_probe", "init.path": str(file)})
+        with pytest.raises(ConfigError, match=message):
+            make_plan([t])

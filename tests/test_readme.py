@@ -3,6 +3,7 @@
 import re
 import runpy
 import shlex
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -45,9 +46,28 @@ def config(tmp_path):
 
 
 def test_every_snippet_is_known_here():
-    assert len(snippets("python")) == 3
-    assert len(COMMANDS) == 7
+    assert len(snippets("python")) == 4
+    assert len(COMMANDS) == 13
     assert all(text.count("\n") > 1 for text in snippets("python"))
+
+
+PETS = "\n".join(
+    ["id,age,ill,breed"]
+    + [f"{i},{i / 3:.2f},{i % 2 if i else '?'},{('cat', 'dog', 'owl', '?')[i % 4]}" for i in range(12)]
+)
+
+
+def test_a_table_of_ones_own_is_read(tmp_path, monkeypatch):
+    (tmp_path / "pets.csv").write_text(PETS)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "c.py").write_text(
+        f"from mtl.config import default\nc = default()\n{textwrap.dedent(snippet('pets.csv'))}"
+    )
+    config = runpy.run_path("c.py")["c"]
+    table = load(config.data.name, **config.data.options.to_dict())
+    assert [(t.name, t.kind) for t in table.tasks] == [("ill", "binary"), ("breed", "multiclass")]
+    assert [int(table.mask[name].sum()) for name in ("ill", "breed")] == [11, 9]
+    assert table.x.shape == (12, 1)
 
 
 def test_the_config_expands(config, tmp_path, capsys):
@@ -96,6 +116,14 @@ def test_commands_are_there(command, config, tmp_path, monkeypatch, capsys):
     if name != "mtl":
         assert (ROOT / name).is_file()
         return
+    if arguments[0] == "data":
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "pets.csv").write_text(PETS.replace("?", ""))
+        if "prepare" in arguments:
+            pytest.importorskip("array_record", reason='needs the extra: pip install "mtl[tfds]"')
+        assert main([a.replace("70000", "64") for a in arguments]) == 0, capsys.readouterr()
+        assert capsys.readouterr().out
+        return
     if "runs/digits" in arguments:  # Not there in a fresh clone: the command is understood, and says so.
         arguments[arguments.index("runs/digits")] = str(tmp_path / "none")
         assert main(arguments) == 2
@@ -107,6 +135,10 @@ def test_commands_are_there(command, config, tmp_path, monkeypatch, capsys):
         assert main([*dict.fromkeys([*arguments, "--dry-run"]), f"--workdir={tmp_path / 'work'}"]) == 0
         assert re.search(r"^sweep (even_from_identity: 4,320|sizes: 240) trials", capsys.readouterr().out)
         return
+    if "--mesh=data:8" in arguments:  # Here there are two.
+        assert main([*arguments, f"--workdir={tmp_path / 'work'}"]) == 2
+        assert "asks for 8 devices" in capsys.readouterr().err
+        arguments[arguments.index("--mesh=data:8")] = "--mesh=data:2"
     changes = [f"--config.{section}.total_steps=2" for section in ("source", "target")]
     assert main([*arguments, *changes, "--quiet", f"--workdir={tmp_path / 'work'}"]) == 0
     assert len(list(Workdir(tmp_path / "work").path.glob("trials/*/result.json"))) == 1

@@ -7,7 +7,7 @@ from typing import Literal
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from mtl.models.layers import Conv, Dense
+from mtl.models.layers import Conv, Dense, rematerialized
 from mtl.models.ops import max_pool
 
 
@@ -39,11 +39,13 @@ class CNN(nn.Module):
       channels: output channels of each block, in order of depth.
       features: width of the dense layer.
       norm: ``group``, ``batch`` or ``none``.
+      remat: whether the blocks' activations are computed again in the backward pass instead of kept.
     """
 
     channels: tuple[int, ...] = (16, 32)
     features: int = 64
     norm: Literal["group", "batch", "none"] = "group"
+    remat: bool = False
 
     def blocks(self) -> tuple[str, ...]:
         """Return the names of the blocks in order of depth."""
@@ -55,5 +57,5 @@ class CNN(nn.Module):
         if self.norm not in ("group", "batch", "none"):
             raise ValueError(f'model.norm = "{self.norm}": must be group, batch or none')
         for i, channels in enumerate(self.channels):
-            x = Block(channels, self.norm, name=f"block_{i}")(x, train[i])
+            x = rematerialized(Block, self.remat)(channels, self.norm, name=f"block_{i}")(x, train[i])
         return nn.relu(Dense(self.features, name="dense")(x.reshape(x.shape[0], -1)))

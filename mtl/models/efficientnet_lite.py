@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mtl.models.layers import Conv, DepthwiseConv, normalize
+from mtl.models.layers import Conv, DepthwiseConv, normalize, rematerialized
 
 #: Stages of Lite0: (kernel, stride, expansion, channels, blocks).
 LITE0 = (
@@ -75,6 +75,7 @@ class EfficientNetLite(nn.Module):
       stem_stride: its stride; 1 for small images.
       features: channels of the last 1×1 convolution.
       norm: ``batch`` or ``group``.
+      remat: whether the blocks' activations are computed again in the backward pass instead of kept.
 
     >>> EfficientNetLite().blocks()[-2:]
     ('block_15', 'top')
@@ -85,6 +86,7 @@ class EfficientNetLite(nn.Module):
     stem_stride: int = 2
     features: int = 1280
     norm: str = "batch"
+    remat: bool = False
 
     def blocks(self) -> tuple[str, ...]:
         """Return the names of the blocks in order of depth."""
@@ -97,7 +99,8 @@ class EfficientNetLite(nn.Module):
         x = ConvNorm(self.stem, 3, self.stem_stride, self.norm, name="stem")(x, next(modes))
         for size, stride, expansion, channels, count in self.stages:
             for i in range(count):
-                block = Bottleneck(channels, size, 1 if i else stride, expansion, self.norm, name=next(names))
+                cls, step = rematerialized(Bottleneck, self.remat), 1 if i else stride
+                block = cls(channels, size, step, expansion, self.norm, name=next(names))
                 x = block(x, next(modes))
         x = ConvNorm(self.features, 1, 1, self.norm, name=next(names))(x, next(modes))
         return jnp.mean(x, axis=(1, 2))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -107,3 +108,16 @@ def normalize(x: Float[Array, "b h w c"], kind: str, train: bool, name: str) -> 
     if kind == "group":
         return nn.GroupNorm(num_groups=math.gcd(32, x.shape[-1]), epsilon=1e-5, name=name)(x)
     raise ValueError(f'model.norm = "{kind}": must be batch or group')
+
+
+def rematerialized(block: Any, on: bool) -> Any:
+    """Return a block's class whose activations are computed again in the backward pass, where that is on.
+
+    Between blocks only their inputs are kept: memory for about one more forward pass (Chen et al. 2016,
+    arXiv:1604.06174). Parameters, values and gradients are the same.
+
+    Args:
+      block: a Linen module whose ``__call__`` takes (x, train).
+      on: whether it is.
+    """
+    return nn.remat(block, static_argnums=(2,)) if on else block

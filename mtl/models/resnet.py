@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mtl.models.layers import Conv, normalize
+from mtl.models.layers import Conv, normalize, rematerialized
 from mtl.models.ops import max_pool
 
 #: Blocks in each of the four stages, by depth.
@@ -64,6 +64,7 @@ class ResNet(nn.Module):
       width: channels of the stem and the first stage.
       stem: ``small`` keeps the resolution (32×32 images); ``large`` quarters it (224×224).
       norm: ``batch`` or ``group``.
+      remat: whether the blocks' activations are computed again in the backward pass instead of kept.
 
     >>> ResNet().blocks()[:3]
     ('stem', 'block_0', 'block_1')
@@ -73,6 +74,7 @@ class ResNet(nn.Module):
     width: int = 64
     stem: Literal["small", "large"] = "small"
     norm: Literal["batch", "group"] = "batch"
+    remat: bool = False
 
     def blocks(self) -> tuple[str, ...]:
         """Return the names of the blocks in order of depth."""
@@ -95,5 +97,6 @@ class ResNet(nn.Module):
         for stage, count in enumerate(STAGES[self.depth]):
             for i in range(count):
                 stride = 2 if stage and not i else 1
-                x = Block(self.width << stage, stride, self.norm, name=next(names))(x, next(modes))
+                block = rematerialized(Block, self.remat)(self.width << stage, stride, self.norm, name=next(names))
+                x = block(x, next(modes))
         return jnp.mean(x, axis=(1, 2))

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mtl.models.layers import Conv, Dense
+from mtl.models.layers import Conv, Dense, rematerialized
 
 
 class Embed(nn.Module):
@@ -88,6 +88,7 @@ class ViT(nn.Module):
       pool: ``cls``: the features are those of a class token; ``mean``: the mean of the patches' tokens.
       dropout: after the embedding, the attention and both layers of the MLP.
       gelu: ``exact``, or its ``tanh`` approximation (Hendrycks & Gimpel 2016, arXiv:1606.08415; within 5e-4).
+      remat: whether the blocks' activations are computed again in the backward pass instead of kept.
 
     >>> ViT(depth=2).blocks()
     ('embed', 'block_0', 'block_1', 'norm')
@@ -101,6 +102,7 @@ class ViT(nn.Module):
     pool: Literal["cls", "mean"] = "cls"
     dropout: float = 0.0
     gelu: Literal["exact", "tanh"] = "exact"
+    remat: bool = False
 
     def blocks(self) -> tuple[str, ...]:
         """Return the names of the blocks in order of depth."""
@@ -124,7 +126,8 @@ class ViT(nn.Module):
             raise ValueError(f"model.patch = {self.patch}: larger than the images, {x.shape[1]}×{x.shape[2]}")
         x = Embed(self.patch, self.width, self.pool, self.dropout, name="embed")(x, train[0])
         for i in range(self.depth):
-            x = Block(self.heads, self.mlp_ratio, self.dropout, self.gelu, name=f"block_{i}")(x, train[i + 1])
+            block = rematerialized(Block, self.remat)
+            x = block(self.heads, self.mlp_ratio, self.dropout, self.gelu, name=f"block_{i}")(x, train[i + 1])
         # Normalisation is by token, so the class token alone may be normalised.
         x = x[:, 0] if self.pool == "cls" else x
         x = nn.LayerNorm(epsilon=1e-6, name="norm")(x)

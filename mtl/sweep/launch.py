@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from mtl.config import Flat, Trial, override
 from mtl.sweep.expand import Changes
-from mtl.sweep.plan import Plan, make_plan
+from mtl.sweep.plan import Plan, data_warnings, make_plan
 from mtl.sweep.snapshots import Interrupt
 from mtl.sweep.store import Workdir
 from mtl.sweep.study import Sweep, make_sweep, missing, record, recorded, settle, source_trials, tuned_rate
@@ -184,7 +184,10 @@ def _one(prepared: _Prepared, workdir: Workdir, pool: Pool, display: Display) ->
     ran = 0
     if agree(bool(missing(trials, workdir)) or not recorded(workdir, sweep)):
         plan = make_plan(trials)
-        record(workdir, sweep, tuning, plan)
+        warnings = data_warnings(trials)
+        for said in warnings:
+            display.say(f"{name}: warning: {said}")
+        record(workdir, sweep, tuning, plan, warnings)
         ran = _run(trials, workdir, pool, display, name, plan)
     failed = {t.hash: reason for t in trials if (reason := workdir.failure(t.hash)) is not None}
     return Summary(sweep, len(trials) - ran, ran, failed)

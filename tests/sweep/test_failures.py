@@ -399,3 +399,27 @@ def test_a_rate_of_the_source_at_which_it_diverges_is_not_taken(tmp_path):
     with pytest.raises(StoreError, match=r"training diverged.* at every rate") as error:
         run(tmp_path / "none", override(base, {"tune.source_lr": (1e25, 1e26)}), entries)
     assert "lower config.tune.source_lr" in str(error.value)
+
+
+def test_what_is_best_on_validation_is_chosen_by_that_validation_loss(tmp_path):
+    changes = {"regime": "scratch", "select": "best", "lr": 0.3, "data.target_size": 50, "optimizer.name": "adam"}
+    (best,) = trials(changes | {"source.total_steps": 40, "target.total_steps": 60, "evaluations": 3})
+    workdir = Workdir(tmp_path / "work")
+    execute(make_plan([best]), workdir)
+    result = workdir.result(best.hash)
+    curve = result["phases"][0]["val_loss"]["even"]
+    assert min(curve) < curve[-1]
+    assert result["val_loss"] == min(curve)
+
+
+@pytest.mark.parametrize("error", [TypeError, AssertionError, KeyError, AttributeError])
+def test_whatever_a_users_model_raises_fails_its_own_trials_only(tmp_path, monkeypatch, error):
+    good, bad = (
+        resolve(override(FRAGILE, {"regime": r, "model.options": {"tag": 5}}), load_table("digits", {}).tasks)
+        for r in ("random_probe", "scratch")
+    )
+    monkeypatch.setitem(CAUSE, "error", error("no such program"))
+    workdir = Workdir(tmp_path / "work")
+    execute(make_plan([bad, good]), workdir)
+    assert workdir.result(good.hash)["status"] == "done"
+    assert workdir.failure(bad.hash).startswith(error.__name__)

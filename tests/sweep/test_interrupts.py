@@ -112,6 +112,22 @@ def test_lanes_go_on_apart_from_the_pack_they_were_kept_with(tmp_path, undisturb
     assert (bits(workdir, plan), curves(workdir, plan)) == undisturbed
 
 
+def test_packs_hold_no_more_weights_than_there_is_memory(tmp_path, undisturbed, monkeypatch):
+    """With room for the weights of two trials, packs are of two; the bits are the same."""
+    seen, run_phase = [], loop.run_phase
+
+    def counted(seeds, *rest, **options):
+        seen.append(len(seeds))
+        return run_phase(seeds, *rest, **options)
+
+    monkeypatch.setattr("mtl.sweep.execute.memory_limit", lambda: 0)
+    monkeypatch.setattr(loop, "run_phase", counted)
+    workdir, plan = Workdir(tmp_path), plan_of(*CHANGES)
+    execute(plan, workdir)
+    assert set(seen) <= {1, 2} and len(seen) >= 6
+    assert (bits(workdir, plan), curves(workdir, plan)) == undisturbed
+
+
 CONFIG = """
 from mtl.config import default
 from mtl.sweep import product, sweep

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import jax
 import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, log_loss
@@ -12,8 +13,12 @@ from mtl import data
 from mtl.config import ConfigError, flatten, load
 from mtl.report.publish import analyses_of, publish, publish_page, publish_tables
 from mtl.sweep import Hyper, chain, product, sweep, sweeps_of, zipit
+from mtl.sweep.cache import enable_cache
+from mtl.sweep.execute import execute
 from mtl.sweep.launch import Silent, launch, preview
+from mtl.sweep.plan import make_plan
 from mtl.sweep.store import StoreError, Workdir
+from mtl.train.executor import VMAP
 
 CONFIG = """
 from mtl.config import default
@@ -206,3 +211,79 @@ def test_get_hyper():
     )
     assert len(found) == 4
     assert found[0] == {"config.model": "S", "config.lr": 0.1, "config.wd": 1}
+
+
+def test_a_shared_phase_has_the_bits_of_the_same_phase_trained_for_one_trial_alone(study, tmp_path):
+    _, _, workdir, summary, _ = study
+    member = next(m for m in summary.sweep.members if m.changes["regime"] == "finetune")
+    alone = Workdir(tmp_path / "alone")
+    execute(make_plan([member.trial]), alone)
+    assert model_bytes(alone, member.trial.hash) == model_bytes(workdir, member.trial.hash)
+
+
+def test_a_half_written_shared_phase_is_trained_anew(study, tmp_path):
+    """A crash leaves the old name or none; a file that was cut by something else is not believed."""
+    _, _, whole, summary, _ = study
+    workdir = copy_of(whole, tmp_path / "copy")
+    member = next(m for m in summary.sweep.members if m.changes["regime"] == "finetune")
+    plan = make_plan([member.trial])
+    prefix = workdir.prefix(plan.chains[member.trial.hash][0])
+    content = prefix.read_bytes()
+    for broken in (content[: len(content) // 2], b""):
+        prefix.write_bytes(broken)
+        shutil.rmtree(workdir.trial(member.trial.hash))
+        execute(plan, Workdir(workdir.path))
+        assert model_bytes(workdir, member.trial.hash) == model_bytes(whole, member.trial.hash)
+        assert len(prefix.read_bytes()) > len(content) // 2
+
+
+def test_side_by_side_a_missing_trial_runs_again_at_the_width_it_had(study, tmp_path):
+    base, entries, _, _, _ = study
+    how = {"jobs": 0, "config_file": None, "display": Silent(), "executor": VMAP}
+    workdir = Workdir(tmp_path / "work")
+    (summary,) = launch(base, {"even": entries}, workdir, **how)
+    results = [workdir.result(m.trial.hash) for m in summary.sweep.members]
+    assert {r["executor"] for r in results} == {"vmap"}
+    widths = {p["width"] for r in results for p in r["phases"]}
+    assert widths > {2} and max(widths) <= 16
+    for member in (summary.sweep.members[0], summary.sweep.members[-1]):
+        before = model_bytes(workdir, member.trial.hash)
+        shutil.rmtree(workdir.trial(member.trial.hash))
+        shutil.rmtree(workdir.path / "prefixes", ignore_errors=True)
+        launch(base, {"even": entries}, Workdir(workdir.path), **how)
+        assert model_bytes(workdir, member.trial.hash) == before
+    # A table of two executors is refused.
+    shutil.rmtree(workdir.trial(summary.sweep.members[0].trial.hash))
+    launch(base, {"even": entries}, Workdir(workdir.path), jobs=0, config_file=None, display=Silent())
+    with pytest.raises(StoreError, match="several executors"):
+        analyses_of(Workdir(workdir.path))
+
+
+def test_the_compilation_cache_is_the_users_own(tmp_path, monkeypatch):
+    """It is machine code that is executed as it is: nobody else may write it, and no shared directory holds it."""
+    monkeypatch.delenv("MTL_CACHE_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    before = jax.config.jax_compilation_cache_dir
+    try:
+        path = enable_cache()
+        assert path == tmp_path / "mtl" / "xla"
+        assert path.stat().st_mode & 0o777 == 0o700
+        monkeypatch.setenv("MTL_CACHE_DIR", "off")
+        assert enable_cache() is None
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
+
+
+def test_a_table_of_auroc_has_intervals_over_test_examples_too(tmp_path):
+    (tmp_path / "small.py").write_text(CONFIG.replace("c.evaluations = 2", 'c.evaluations = 2\n    c.metric = "auroc"'))
+    config, module = load(str(tmp_path / "small.py"))
+    workdir = Workdir(tmp_path / "work")
+    entries = [e for e in sweeps_of(module)["even"]() if e["regime"] == "scratch" and e["data.target_size"] == 50]
+    launch(flatten(config), {"even": entries}, workdir, jobs=0, config_file=None, display=Silent())
+    (analysis,) = analyses_of(workdir)
+    assert analysis.extra["examples"] == 500
+    chosen = mtl.results(workdir.path).sort_values("val_loss").groupby("seed").head(1)
+    cell = analysis.cells["scratch"][50.0]
+    assert cell.mean == pytest.approx(chosen["test_auroc"].mean(), abs=1e-5)
+    assert 0 <= cell.low < cell.mean < cell.high <= 1
+    assert any("DeLong" in note for note in analysis.scores.notes)
