@@ -9,10 +9,12 @@ the tasks' names, and after them they are dealt out again; nothing outside of th
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from mtl.tasks import Task
@@ -22,6 +24,9 @@ PyTree = Any
 
 #: What the joined heads are called among a trainable part's heads.
 JOINED = "+"
+
+#: The slot that holds one number a group (see ``train.optimizer``).
+COUNT = "count"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,41 +81,62 @@ def joins(program: Program) -> bool:
 def join(program: Program, trainable: PyTree, slots: dict[str, PyTree]) -> tuple[PyTree, dict[str, PyTree]]:
     """Return a trainable part and its optimizer state with the phase's heads as one.
 
-    What is one number a head (the count of its updates) becomes one a column.
+    What is one number a head (the count of its updates) becomes one a column. Arrays may have leading axes, and be
+    NumPy's: the host joins the heads of a pack before it runs, since XLA takes seconds to compile all the slices.
     """
     tasks = ordered(program)
-    heads = [trainable["heads"][t.name] for t in tasks]
-    together = {"backbone": trainable["backbone"], "heads": {JOINED: jax.tree.map(_beside, *heads)}}
-    wide = [
-        jax.tree.map(lambda a, n=t.outputs: a if a.ndim else jnp.repeat(a, n), slots[f"heads/{t.name}"]) for t in tasks
-    ]
+    together = {
+        "backbone": trainable["backbone"],
+        "heads": {JOINED: _beside(trainable["heads"][t.name] for t in tasks)},
+    }
     rest = {name: state for name, state in slots.items() if not name.startswith("heads/")}
-    return together, {**rest, f"heads/{JOINED}": jax.tree.map(_beside, *wide)}
+    return together, {**rest, f"heads/{JOINED}": _beside(_wide(slots[f"heads/{t.name}"], t.outputs) for t in tasks)}
 
 
 def part(
-    program: Program, trainable: PyTree, slots: dict[str, PyTree], like: tuple[PyTree, dict[str, PyTree]]
+    program: Program, trainable: PyTree, slots: dict[str, PyTree] | None = None, others: PyTree = None
 ) -> tuple[PyTree, dict[str, PyTree]]:
     """Undo ``join``.
 
     Args:
       program: the phase.
-      trainable, slots: as ``join`` returned them, moved.
-      like: what ``join`` was given: heads of other tasks are taken from it, and shapes.
+      trainable, slots: as ``join`` returned them, moved; without slots none are returned.
+      others: what heads of other tasks are among the trainable parts, i.e. trees of ``None``.
     """
-    heads, states = dict(like[0]["heads"]), dict(like[1])
-    states |= {name: state for name, state in slots.items() if not name.startswith("heads/")}
+    heads = dict(others or {})
+    states = {name: state for name, state in (slots or {}).items() if not name.startswith("heads/")}
     begin = 0
     for task in ordered(program):
         one = slice(begin, begin + task.outputs)
         begin += task.outputs
         heads[task.name] = jax.tree.map(lambda a, o=one: a[..., o], trainable["heads"][JOINED])
-        name = f"heads/{task.name}"
-        states[name] = jax.tree.map(
-            lambda a, was, o=one: a[..., o] if was.ndim else a[o.start], slots[f"heads/{JOINED}"], like[1][name]
-        )
+        if slots is not None:
+            state = slots[f"heads/{JOINED}"]
+            states[f"heads/{task.name}"] = {
+                name: a[..., one.start] if name == COUNT else jax.tree.map(lambda a, o=one: a[..., o], a)
+                for name, a in state.items()
+            }
     return {"backbone": trainable["backbone"], "heads": heads}, states
 
 
-def _beside(*parts: Numbers) -> Array:
-    return jnp.concatenate(parts, axis=-1)
+def is_joined(trainable: PyTree) -> bool:
+    """Return whether a trainable part's heads are one."""
+    return JOINED in trainable["heads"]
+
+
+def _wide(state: dict[str, PyTree], width: int) -> dict[str, PyTree]:
+    def columns(a: Numbers) -> Numbers:
+        return np.repeat(a[..., None], width, axis=-1) if _host(a) else jnp.repeat(a[..., None], width, axis=-1)
+
+    return {name: columns(a) if name == COUNT else a for name, a in state.items()}
+
+
+def _beside(trees: Iterable[PyTree]) -> PyTree:
+    def concatenate(*parts: Numbers) -> Numbers:
+        return (np if all(map(_host, parts)) else jnp).concatenate(parts, axis=-1)
+
+    return jax.tree.map(concatenate, *trees)
+
+
+def _host(a: Numbers) -> bool:
+    return isinstance(a, np.ndarray)

@@ -14,7 +14,7 @@ from mtl import params as paths
 from mtl.models import Model
 from mtl.tasks import Task
 from mtl.train import optimizer, ridge
-from mtl.train.joined import join, joins, part
+from mtl.train.joined import is_joined, join, joins, part
 from mtl.train.program import Data, Fixed, Lane, Numbers, Program, inputs, pool_name
 from mtl.train.sampling import make_gather, make_sampler
 from mtl.train.step import DATA_AXIS, update
@@ -131,10 +131,8 @@ def advance(
     sample = make_sampler(program, lane, own)
     fetch = make_gather(program, own, fixed)
     modes = program.modes(jax.tree.map(lambda x: x is not None, moving.trainable, is_leaf=lambda x: x is None))
-    whole, held = (moving.trainable, moving.slots), moving
-    if joins(program):
-        trainable, slots = join(program, *whole)
-        held = dataclasses.replace(moving, trainable=trainable, slots=slots)
+    own_heads = not is_joined(moving.trainable) and joins(program)
+    held = joined(program, moving) if own_heads else moving
 
     def body(step: Array, m: Moving) -> Moving:
         trainable, state, slots, value = update(
@@ -144,10 +142,32 @@ def advance(
         return Moving(trainable, state, slots, m.best, m.loss_sum + value, bad)
 
     held = jax.lax.fori_loop(begin, end, body, held)
-    if joins(program):
-        trainable, slots = part(program, held.trainable, held.slots, whole)
-        held = dataclasses.replace(held, trainable=trainable, slots=slots)
-    return held
+    if not own_heads:
+        return held
+    trainable, slots = part(program, held.trainable, held.slots, _others(program, moving.trainable))
+    return dataclasses.replace(held, trainable=trainable, slots=slots, best=moving.best)
+
+
+def joined(program: Program, moving: Moving) -> Moving:
+    """Return a phase's state with its heads as one, if all of them move as a whole (see ``train.joined``)."""
+    if not joins(program) or program.ridge:
+        return moving
+    trainable, slots = join(program, moving.trainable, moving.slots)
+    best = moving.best
+    if best:
+        best = (best[0], join(program, best[1], moving.slots)[0], best[2])
+    return dataclasses.replace(moving, trainable=trainable, slots=slots, best=best)
+
+
+def parted(program: Program, trainable: PyTree, frozen: PyTree) -> PyTree:
+    """Return all parameters, from what moves (its heads joined or not) and what is frozen."""
+    if is_joined(trainable):
+        trainable, _ = part(program, trainable, others=_others(program, jax.tree.map(lambda _: None, frozen)))
+    return paths.combine(trainable, frozen)
+
+
+def _others(program: Program, tree: PyTree) -> PyTree:
+    return {t: head for t, head in tree["heads"].items() if t not in program.tasks}
 
 
 def _solve(program: Program, moving: Moving, fixed: Fixed, own: Data) -> Moving:
@@ -246,5 +266,5 @@ def finish(program: Program, moving: Moving, frozen: PyTree) -> Weights:
     """Return what goes on to the next phase: the last state, or the best on validation."""
     if program.select == "best":
         _, trainable, state = moving.best
-        return Weights(paths.combine(trainable, frozen), state)
-    return Weights(paths.combine(moving.trainable, frozen), moving.state)
+        return Weights(parted(program, trainable, frozen), state)
+    return Weights(parted(program, moving.trainable, frozen), moving.state)

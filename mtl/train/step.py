@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 from mtl import losses
 from mtl.params import combine
 from mtl.train import optimizer
-from mtl.train.joined import JOINED, columns, ordered
+from mtl.train.joined import JOINED, columns, is_joined, ordered
 from mtl.train.program import DROPOUT, Fixed, Lane, Program, key_for
 from mtl.train.sampling import Batch, Draw, part
 from mtl.train.threefry import fold_in
@@ -62,14 +62,14 @@ def loss(
       batch: the part.
       rng: key for dropout.
     """
-    if JOINED in trainable["heads"]:
+    if is_joined(trainable):
         params = {"backbone": combine(trainable["backbone"], fixed.frozen["backbone"])}
     else:
         params = combine(trainable, fixed.frozen)
     features = batch.x
     if not program.cached:
         features, state = program.model.trunk(params["backbone"], state, batch.x, train=modes, rng=rng)
-    if JOINED in trainable["heads"]:
+    if is_joined(trainable):
         outputs = program.model.head(trainable["heads"][JOINED], features)
     else:
         each = program.model.heads(params, features, program.tasks)
@@ -141,7 +141,7 @@ def update(
         grads = restore(jax.lax.psum(flat, DATA_AXIS))
     always = program.sampling == "per_task" or len(program.tasks) == 1
     active = {} if always else {t: n > 0 for t, n in counts.items()}
-    if active and JOINED in trainable["heads"]:
+    if active and is_joined(trainable):
         shown = jnp.stack([counts[t.name] for t in ordered(program)]) > 0
         wide = np.asarray([t.outputs for t in ordered(program)])
         active = {JOINED: jnp.repeat(shown, wide, total_repeat_length=int(wide.sum()))}

@@ -16,7 +16,7 @@ from mtl.config import default, flatten, override, resolve
 from mtl.models import ops
 from mtl.sweep.plan import make_plan, split_of, table_of, val_rows_of
 from mtl.tasks import Task
-from mtl.train import loop, pack, sampling
+from mtl.train import loop, pack, phase, sampling
 from mtl.train.dataset import make_data
 from mtl.train.executor import MAP
 from mtl.train.flops import flops_per_step
@@ -98,7 +98,7 @@ def make(
     whole = jax.tree.map(lambda a: np.stack([a, a]), freshen(first, first, stage.fresh))
     lanes = jax.tree.map(lambda a: np.repeat(a, 2, axis=0), make_lane([0], [stage], [0]))
     moving, frozen = pack.start_fn(program, MAP)(whole)
-    moving = jax.tree.map(np.array, moving)
+    moving = phase.joined(program, jax.tree.map(np.array, moving))
     fixed = pack.fix_fn(program, MAP)(jnp.int32(1), lanes.split, whole, frozen, arrays)
     advance = pack.advance_fn(program, MAP)
     held = [moving, 0]
@@ -147,8 +147,6 @@ def _everywhere(name: str, old: Any, new: Any) -> None:
 
 def _without_masks() -> None:
     """Tell the compiler that every label is present: it then drops the masks, and a plain mean is left."""
-    from mtl.train import phase
-
     own = sampling.make_sampler
 
     def make_sampler(*args: Any) -> Any:
