@@ -14,6 +14,7 @@ from mtl import params as paths
 from mtl.models import Model
 from mtl.tasks import Task
 from mtl.train import optimizer, ridge
+from mtl.train.blocks import blocks, trunk_of
 from mtl.train.joined import is_joined, join, joins, part
 from mtl.train.program import Data, Fixed, Lane, Numbers, Program, inputs, pool_name
 from mtl.train.sampling import make_gather, make_sampler
@@ -134,9 +135,23 @@ def advance(
     own_heads = not is_joined(moving.trainable) and joins(program)
     held = joined(program, moving) if own_heads else moving
 
+    trunk = trunk_of(moving.trainable, fixed.frozen)
+    cuts = blocks(program, modes, trunk, moving.state, tuple(own.x.shape[1:]), shards)
+
     def body(step: Array, m: Moving) -> Moving:
         trainable, state, slots, value = update(
-            program, modes, lane, step, m.trainable, fixed, m.state, m.slots, sample(step), fetch, shards
+            program,
+            modes,
+            lane,
+            step,
+            m.trainable,
+            fixed,
+            m.state,
+            m.slots,
+            sample(step),
+            fetch,
+            shards,
+            program.accumulate * cuts,
         )
         bad = jnp.where((m.diverged_at < 0) & ~jnp.isfinite(value), step, m.diverged_at)
         return Moving(trainable, state, slots, m.best, m.loss_sum + value, bad)

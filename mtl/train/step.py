@@ -96,10 +96,11 @@ def update(
     draw: Draw,
     fetch: Callable[[Draw], Batch],
     shards: int = 1,
+    pieces: int | None = None,
 ) -> tuple[PyTree, PyTree, PyTree, Float[Array, ""]]:
     """Return (trainable, batch statistics, optimizer state, loss) after one update on a batch.
 
-    The batch is split evenly over ``shards`` devices and ``program.accumulate`` micro-batches. Each task's
+    The batch is split evenly over ``shards`` devices and, on each, so many pieces, one after the other. Each task's
     coefficient comes from the labels of the whole batch, which every device knows, so gradients add up exactly and
     are all that devices exchange. With shards, the loss and the batch statistics are those of the device's own part.
 
@@ -115,11 +116,13 @@ def update(
       draw: the rows of the whole batch.
       fetch: inputs and labels of a part of it.
       shards: devices on the mesh axis ``data``, under ``shard_map``; 1 for none.
+      pieces: pieces of a device's part; by default ``program.accumulate`` micro-batches (see ``train.blocks``).
     """
+    pieces = program.accumulate if pieces is None else pieces
     rng = fold_in(key_for(lane.seed, DROPOUT, "+".join(program.tasks)), lane.offset[0] + step)
     counts, coefficients = weigh(program, lane, draw.mask)
-    parts = shards * program.accumulate
-    first = jax.lax.axis_index(DATA_AXIS) * program.accumulate if shards > 1 else 0
+    parts = shards * pieces
+    first = jax.lax.axis_index(DATA_AXIS) * pieces if shards > 1 else 0
     differentiate = jax.value_and_grad(loss, argnums=3, has_aux=True)
 
     def of(index: Array | int, state: PyTree) -> tuple[tuple[Float[Array, ""], PyTree], PyTree]:
@@ -127,15 +130,19 @@ def update(
         key = rng if parts == 1 else fold_in(rng, first + index)
         return differentiate(program, modes, coefficients, trainable, fixed, state, batch, key)
 
-    (value, state), grads = of(0, state)
-    if program.accumulate > 1:
+    if pieces == 1:
+        (value, state), grads = of(0, state)
+    else:
 
         def add(index: Array, sums: tuple[Array, PyTree, PyTree]) -> tuple[Array, PyTree, PyTree]:
             total, held, statistics = sums
             (more, statistics), gradient = of(index, statistics)
             return total + more, jax.tree.map(jnp.add, held, gradient), statistics
 
-        value, grads, state = jax.lax.fori_loop(1, program.accumulate, add, (value, grads, state))
+        # All of them in the loop, the first too: its code is compiled once.
+        shapes = jax.eval_shape(of, 0, state)
+        nothing = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), (shapes[0][0], shapes[1]))
+        value, grads, state = jax.lax.fori_loop(0, pieces, add, (*nothing, state))
     if shards > 1:
         flat, restore = ravel_pytree(grads)  # One vector: one exchange, whatever the number of leaves.
         grads = restore(jax.lax.psum(flat, DATA_AXIS))
