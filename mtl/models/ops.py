@@ -84,6 +84,26 @@ def conv(
     return _in_float32(twin, x, kernel)
 
 
+def dense(
+    x: Float[Array, "*rows c"], kernel: Float[Array, "c d"], implementation: Implementation | None = None
+) -> Float[Array, "*rows d"]:
+    """Return x · kernel, a matrix product whose kernel gets its gradient fast.
+
+    The gradient xᵀ · g contracts the rows of both, which XLA's CPU backend does by a slower path than a plain product:
+    with xᵀ written out first it takes 0.85 of the time at 32 rows and 128 × 128, 0.85 at 128 rows and 1,568 × 64, 0.78
+    at 4,160 rows and 768 × 192 (and 1.05 at 192 × 768).
+
+    Args:
+      x: rows, of any leading shape.
+      kernel: [c, d].
+      implementation: see the module.
+
+    >>> dense(jnp.ones((1, 2)), jnp.ones((2, 3)))
+    Array([[2., 2., 2.]], dtype=float32)
+    """
+    return x @ kernel if choose(implementation) == "xla" else _dense(x, kernel)
+
+
 def depthwise_conv(
     x: Float[Array, "b h w c"],
     kernel: Float[Array, "kh kw 1 c"],
@@ -260,6 +280,24 @@ def _sides(kernel: Array) -> tuple[int, int]:
 def _products(a: Array, b: Array) -> Array:
     """Return Σ over batch and pixels of a[…, c] · b[…, d], [c, d]: the gradient of a matrix product's kernel."""
     return lax.dot_general(a.reshape(-1, a.shape[-1]), b.reshape(-1, b.shape[-1]), (((0,), (0,)), ((), ())))
+
+
+# Matrix products.
+
+
+@jax.custom_vjp
+def _dense(x: Array, kernel: Array) -> Array:
+    return x @ kernel
+
+
+def _dense_bwd(kept: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
+    x, kernel = kept
+    # Behind the barrier XLA cannot fold the transposition back into the product.
+    turned = lax.optimization_barrier(x.reshape(-1, x.shape[-1]).T)
+    return lax.dot_general(g, kernel, (((g.ndim - 1,), (1,)), ((), ()))), turned @ g.reshape(-1, g.shape[-1])
+
+
+_dense.defvjp(lambda x, kernel: (x @ kernel, (x, kernel)), _dense_bwd)
 
 
 # Any convolution, as one matrix product.
