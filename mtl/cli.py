@@ -324,6 +324,7 @@ def _sweep(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
 
 def _print_study(workdir: Any, sweeps: Sequence[str]) -> list[str]:
     """Print each sweep's tables and verdict, and the paths of what was written; return why others have none."""
+    from mtl.readers import command
     from mtl.report.publish import analyses_of, publish
     from mtl.report.show import print_analysis
     from mtl.sweep.store import NoResultError
@@ -336,18 +337,12 @@ def _print_study(workdir: Any, sweeps: Sequence[str]) -> list[str]:
             without.append(str(error))
     for analysis in analyses:
         print_analysis(analysis)
-    written = publish(workdir, analyses, _command())
+    written = publish(workdir, analyses, command())
     for path in written:
         if path.suffix == ".html":
             print(f"tables  {workdir.path / 'tables'}")
         print(f"{'report' if path.suffix == '.html' else 'figure'}  {path}")
     return without
-
-
-def _command() -> str:
-    import shlex
-
-    return shlex.join(["mtl", *sys.argv[1:]])
 
 
 def _wanted(given: str | None, available: list[str]) -> list[str]:
@@ -410,83 +405,19 @@ def _paths(config: Any, prefix: str = "") -> list[str]:
     return found
 
 
-def _status(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
-    from mtl.sweep.frames import counts
-    from mtl.sweep.store import Workdir
+def _reader(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
+    from mtl import readers
 
-    found = counts(Workdir(arguments.workdir))
-    if arguments.json:
-        print(json.dumps(found, indent=1))
-        return 0
-    print(f"study {found['study']} in {arguments.workdir}")
-    for name, c in found["sweeps"].items():
-        parts = [f"{c[k]:,} {k}" for k in ("done", "diverged", "failed", "missing") if c[k] or k == "done"]
-        print(f"  {name}: {', '.join(parts)} of {c['trials']:,} trials")
-        print(f"    {c['steps']:,} steps in {c['phases']:,} distinct phases ({c['steps_unshared']:,} without sharing)")
-        for reason, n in c["reasons"].items():
-            print(f"    {n} failed: {reason}")
-    if found["unverified"]:
-        print(f"  {found['unverified']:,} results were written before mtl kept digests: damage to them is not seen")
-    for sentence in found["damaged"]:
-        print(f"  {sentence}")
-    return 0
-
-
-def _table(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
-    from mtl.report.publish import analyses_of
-    from mtl.report.show import FORMATS, print_analysis, tables_of
-    from mtl.sweep.store import Workdir
-
-    workdir = Workdir(arguments.workdir)
-    analyses = analyses_of(workdir, [arguments.sweep] if arguments.sweep else [])
-    _tell_damage(workdir)
-    if arguments.format == "console":
-        for analysis in analyses:
-            print_analysis(analysis, arguments.kind, arguments.width)
-    else:
-        print(FORMATS[arguments.format](tables_of(analyses, arguments.kind)), end="")
-    return 0
-
-
-def _plot(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
-    from mtl.report.publish import analyses_of, publish_figures
-    from mtl.sweep.store import Workdir
-
-    workdir = Workdir(arguments.workdir)
-    analyses = analyses_of(workdir, [arguments.sweep] if arguments.sweep else [])
-    _tell_damage(workdir)
-    for analysis in analyses:
-        for path in publish_figures(workdir, analysis):
-            print(path)
-    return 0
-
-
-def _report(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
-    from mtl.report.publish import analyses_of, publish_page
-    from mtl.sweep.store import Workdir
-
-    workdir = Workdir(arguments.workdir)
-    analyses = analyses_of(workdir)
-    _tell_damage(workdir)
-    print(publish_page(workdir, analyses, _command()))
-    return 0
-
-
-def _tell_damage(workdir: Any) -> None:
-    """Say which results were found damaged and are left out."""
-    from mtl.display import error_line
-
-    for sentence in workdir.news_of_damage():
-        error_line(sentence)
+    return readers.COMMANDS[arguments.command](arguments)
 
 
 _COMMANDS = {
     "run": _run,
     "sweep": _sweep,
-    "status": _status,
-    "table": _table,
-    "plot": _plot,
-    "report": _report,
+    "status": _reader,
+    "table": _reader,
+    "plot": _reader,
+    "report": _reader,
     "data": data_command,
 }
 

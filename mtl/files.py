@@ -109,7 +109,7 @@ def read(path: Path, most: int) -> bytes:
             size = os.fstat(file.fileno()).st_size
             if size > most:
                 raise FileError(f"{path} is {size:,} bytes long: at most {most:,} are read")
-            return file.read(most + 1)
+            return file.read(size)  # Not `most`: as much memory would be taken at once.
     except OSError as error:
         raise FileError(f"{path} cannot be read: {error.strerror or error}") from None
 

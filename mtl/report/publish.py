@@ -135,14 +135,18 @@ def publish_figures(workdir: Workdir, analysis: Analysis) -> list[Path]:
     from mtl.report import figures
 
     folder = workdir.inside("figures")
-    folder.mkdir(parents=True, exist_ok=True)
     drawn = {"metric": figures.metric_figure(analysis), "gain": figures.gain_figure(analysis)}
     curves = learning_curves(workdir, analysis.scores)
     if curves is not None:
         drawn["curves"] = curves
     found = []
     for kind, figure in drawn.items():
-        found += figures.save(figure, folder / f"{analysis.scores.sweep}-{kind}")
+        for ending in ("png", "svg"):
+            workdir.inside("figures", f"{analysis.scores.sweep}-{kind}.{ending}")
+        try:
+            found += figures.save(figure, folder / f"{analysis.scores.sweep}-{kind}")
+        except OSError as error:
+            raise FileError(f"figures in {folder} cannot be written: {error.strerror or error}") from None
     return [path for path in found if path.suffix == ".png"]
 
 

@@ -66,7 +66,7 @@ def execute(
     """
     executor = executor or executor_for(jax.default_backend(), jax.local_device_count())
     failed: dict[str, tuple[str, str]] = {}
-    snapshots = Snapshots(workdir.path / "snapshots", interrupt or Interrupt(), say)
+    snapshots = Snapshots(workdir.inside("snapshots"), interrupt or Interrupt(), say)
     done = _there_already(plan, workdir, say)
     safe: set[str] = set()
     needed = {k for digest, chain in plan.chains.items() for k in chain[_resume_at(chain, done) :]}

@@ -71,6 +71,9 @@ class Snapshots:
         self.folder, self.interrupt, self.say = folder, interrupt, say
         self._where: dict[str, tuple[Path, int, int]] = {}
         for file in sorted(folder.glob("*.safetensors")) if folder.is_dir() else ():
+            if file.is_symlink():
+                say(f"{file} is a link: it is not followed")
+                continue
             try:
                 about = load_about(file)
                 check(about, SNAPSHOT)
@@ -79,8 +82,8 @@ class Snapshots:
                     continue
                 name = "" if str(file) in str(error) else f"{file} "
                 say(f"{name}{error}; the phases in it go on from an earlier snapshot, or begin anew")
-                if is_lead():
-                    file.unlink(missing_ok=True)
+                if is_lead() and file.is_file():
+                    file.unlink()
                 continue
             if about.get("format") == FORMAT and about["code"] == code_version():
                 for lane, key in enumerate(about["keys"]):

@@ -7,7 +7,6 @@ import dataclasses
 import datetime
 import functools
 import hashlib
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,30 +15,12 @@ import numpy as np
 
 import mtl
 from mtl.config import Trial
-from mtl.files import (
-    DIGEST,
-    MAX_JSON_BYTES,
-    DamagedError,
-    FileError,
-    about_bytes,
-    parse,
-    read,
-    seal,
-    sha256_of_file,
-    unseal,
-    write_all,
-)
+from mtl.files import DamagedError, FileError, about_bytes, read, seal, sha256_of_file, write_all
 from mtl.sweep import arrays
+from mtl.sweep.documents import FORMAT, IDENTIFIER, StoreError, identifier, inside, load_document
 from mtl.sweep.lease import Lease, held
-from mtl.sweep.schema import FAILURE, RESULT, STUDY, WIDTHS, check
+from mtl.sweep.schema import FAILURE, RESULT, STUDY, WIDTHS
 
-#: The format that is written. 1: without digests. 2: with them.
-FORMAT = 2
-#: The formats of results that are read. Shared phases and snapshots of another format are trained anew.
-READS = (1, 2)
-
-_NAME = re.compile(r"(?!\.)[A-Za-z0-9_.-]{1,120}")
-_IDENTIFIER = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _WRITES_IT_ANEW = (
     "run `mtl sweep` with the same config and --workdir again, which writes it anew and trains nothing twice"
 )
@@ -56,10 +37,6 @@ _OURS = (
     "published.json",
     "lease",
 )
-
-
-class StoreError(ValueError):
-    """A work directory that cannot be used as asked: one sentence that says why and what to do."""
 
 
 class NoResultError(StoreError):
@@ -101,12 +78,6 @@ class NewResult:
     model: bytes | None = None
 
 
-def _identifier(text: str) -> str:
-    if not _IDENTIFIER.fullmatch(text):
-        raise StoreError(f"{text!r} names no trial, phase or program: names are of letters, digits, _ and - only")
-    return text
-
-
 def _is_ours(name: str) -> bool:
     return name in _OURS or (name.startswith(".") and name.endswith(".tmp"))
 
@@ -140,6 +111,7 @@ class Workdir:
         Raises:
           HeldError: if another process writes here.
         """
+        self.inside("lease")
         with held(self.path, say, on_lost, self.writes) as self.lease:
             lease = self.lease
             try:
@@ -166,13 +138,7 @@ class Workdir:
         Raises:
           StoreError: for a name that could lead out of it, or a symbolic link that does.
         """
-        path = self.path.joinpath(*parts)
-        for part in parts:
-            if not _NAME.fullmatch(part):
-                raise StoreError(f"{self.path}: {part!r} is no name of a file in a work directory")
-        if not path.resolve().is_relative_to(self.path.resolve()):
-            raise StoreError(f"{path} is a link that leads out of the work directory: it is not followed")
-        return path
+        return inside(self.path, *parts)
 
     def study(self) -> dict[str, Any]:
         """Return ``study.json``.
@@ -188,12 +154,12 @@ class Workdir:
                 raise StoreError(f"work directory {self.path} {what}, but it holds trials: {_WRITES_IT_ANEW}")
             raise StoreError(f"work directory {self.path} {what}: run `mtl sweep --workdir={self.path}` first")
         try:
-            study = self._json(self.study_file, STUDY)
+            study = load_document(self.study_file, STUDY)
         except DamagedError as error:
             raise StoreError(f"{error}; its trials' results are not lost: {_WRITES_IT_ANEW}") from None
         for name, entry in study["sweeps"].items():
             for text in (name, *(trial["hash"] for trial in entry["trials"])):
-                if not _IDENTIFIER.fullmatch(text):
+                if not IDENTIFIER.fullmatch(text):
                     raise StoreError(f"{self.study_file} names {text!r}: names are of letters, digits, _ and - only")
         return study
 
@@ -218,7 +184,7 @@ class Workdir:
                 self.damaged["study.json"] = f"{self.study_file} is lost: it is written anew, for what is run now"
             return new
         try:
-            study = self._json(self.study_file, STUDY)
+            study = load_document(self.study_file, STUDY)
         except DamagedError as error:
             self.damaged["study.json"] = f"{error}: it is written anew, for what is run now"
             return new
@@ -235,11 +201,11 @@ class Workdir:
 
     def trial(self, digest: str) -> Path:
         """Return a trial's directory."""
-        return self.inside("trials", _identifier(digest))
+        return self.inside("trials", identifier(digest))
 
     def prefix(self, key: str) -> Path:
         """Return the file of a phase that several trials share."""
-        return self.inside("prefixes", f"{_identifier(key)}.safetensors")
+        return self.inside("prefixes", f"{identifier(key)}.safetensors")
 
     def result(self, digest: str) -> dict[str, Any] | None:
         """Return a trial's result, or nothing if it is not done.
@@ -250,11 +216,11 @@ class Workdir:
           StoreError: if the file is of a version of mtl that is not read.
         """
         if digest not in self._done:
-            file = self.inside("trials", _identifier(digest), "result.json")
+            file = self.inside("trials", identifier(digest), "result.json")
             if not file.is_file():
                 return None
             try:
-                result = self._json(file, RESULT)
+                result = load_document(file, RESULT)
                 about = result.get("files", {}).get("arrays.npz")
                 if about is not None:
                     self._verify(self.inside("trials", digest, "arrays.npz"), about)
@@ -306,16 +272,16 @@ class Workdir:
 
     def write_failure(self, digest: str, failure: Mapping[str, Any]) -> None:
         """Write why a trial failed; it is not done, and runs again next time."""
-        file = self.inside("trials", _identifier(digest), "failed.json")
+        file = self.inside("trials", identifier(digest), "failed.json")
         self._write([(file, seal({**failure, "format": FORMAT}))])
 
     def failure(self, digest: str) -> str | None:
         """Return why a trial failed, if it did and has no result since."""
-        file = self.inside("trials", _identifier(digest), "failed.json")
+        file = self.inside("trials", identifier(digest), "failed.json")
         if not file.is_file() or self.result(digest) is not None:
             return None
         try:
-            return str(self._json(file, FAILURE)["error"])
+            return str(load_document(file, FAILURE)["error"])
         except DamagedError as error:
             return f"it failed, and why is lost: {error}"
 
@@ -325,7 +291,7 @@ class Workdir:
         Raises:
           StoreError: if the file is missing or damaged.
         """
-        file = self.inside("trials", _identifier(digest), "arrays.npz")
+        file = self.inside("trials", identifier(digest), "arrays.npz")
         about = (self.result(digest) or {}).get("files", {}).get("arrays.npz")
         try:
             content = read(file, arrays.MAX_BYTES)
@@ -341,16 +307,16 @@ class Workdir:
         Side by side, a lane's bits depend on how many there are: what is missing of a pack must run at its width. If
         the file that says so is lost or damaged, the results do.
         """
-        file = self.inside("packs", f"{_identifier(program)}.json")
+        file = self.inside("packs", f"{identifier(program)}.json")
         try:
-            widths = self._json(file, WIDTHS)["widths"] if file.is_file() else {}
+            widths = load_document(file, WIDTHS)["widths"] if file.is_file() else {}
         except DamagedError as error:
             self.damaged[file.name] = f"{error}: the width of its packs is taken from their results"
             widths = {}
         if executor in widths:
             return int(widths[executor])
         for trial in sorted((self.path / "trials").glob("*")):
-            result = self.result(trial.name) if _IDENTIFIER.fullmatch(trial.name) else None
+            result = self.result(trial.name) if IDENTIFIER.fullmatch(trial.name) else None
             for phase in result["phases"] if result is not None and result["executor"] == executor else ():
                 if phase.get("program") == program:
                     return int(phase["width"])
@@ -358,9 +324,9 @@ class Workdir:
 
     def keep_width(self, program: str, executor: str, width: int) -> None:
         """Write the width of a program's packs."""
-        file = self.inside("packs", f"{_identifier(program)}.json")
+        file = self.inside("packs", f"{identifier(program)}.json")
         try:
-            known = self._json(file, WIDTHS)["widths"] if file.is_file() else {}
+            known = load_document(file, WIDTHS)["widths"] if file.is_file() else {}
         except DamagedError:  # ``width`` has said so.
             known = {}
         self._write([(file, seal({"format": FORMAT, "widths": known | {executor: width}}))])
@@ -377,34 +343,6 @@ class Workdir:
             raise DamagedError(f"{file} is missing")
         if file.stat().st_size != about["bytes"] or sha256_of_file(file) != about["sha256"]:
             raise DamagedError(f"{file} is damaged: its sha256 is not the one in result.json")
-
-    @staticmethod
-    def _json(file: Path, schema: Any) -> dict[str, Any]:
-        """Return a JSON file of ours that is as a schema says.
-
-        Raises:
-          DamagedError: if its bytes are not those that were written.
-          StoreError: if another version of mtl wrote it.
-        """
-        data = read(file, MAX_JSON_BYTES)
-        try:
-            # Format 1 came before digests: its files are believed as they are. No single wrong bit makes one of a
-            # later format look like one.
-            found = parse(data)
-            if found.get("format") != 1 or DIGEST in found:
-                found = unseal(data)
-        except DamagedError as error:
-            raise DamagedError(f"{file} {error}") from None
-        if found.get("format") not in READS:
-            raise StoreError(
-                f"{file} is of format {found.get('format')}, and this version of mtl reads {min(READS)} to "
-                f"{max(READS)}: another version of mtl wrote it"
-            )
-        try:
-            check(found, schema)
-        except DamagedError as error:
-            raise DamagedError(f"{file} {error}") from None
-        return found
 
 
 def trial_of(config: Mapping[str, Any]) -> Trial:

@@ -11,7 +11,7 @@ import numpy as np
 from mtl.checkpoint import CheckpointError, load_tree
 from mtl.config import Trial
 from mtl.models import Model
-from mtl.sweep.store import READS
+from mtl.sweep.documents import READS, StoreError, inside
 from mtl.tasks import suggest
 from mtl.train import loop
 from mtl.train.phase import Weights
@@ -77,7 +77,10 @@ def load(trial: str | Path) -> Trained:
     Raises:
       CheckpointError: if there is no model there (``save_model = False`` keeps none), or it cannot be read.
     """
-    file = Path(trial) / "model.safetensors"
+    try:
+        file = inside(Path(trial), "model.safetensors")
+    except StoreError as error:
+        raise CheckpointError(str(error)) from None
     if not file.is_file():
         raise CheckpointError(f"{trial} holds no model.safetensors: is it a trial's directory, run with save_model?")
     try:

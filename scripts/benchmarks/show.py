@@ -68,8 +68,8 @@ def markdown(rows: Sequence[Row], run: Run) -> str:
             for r in rows
         ),
         "",
-        f"Medians over {run.rounds} interleaved rounds, with quartiles; each side in a process of its own that waits while "
-        f"the other runs. {about['processor']}, {about['cores']} cores; JAX {v['jax']}, PyTorch {v['torch']}, Python "
+        f"Medians over {run.rounds} interleaved rounds, with quartiles; each side in a process of its own that waits "
+        f"while the other runs. {about['processor']}, {about['cores']} cores; JAX {v['jax']}, PyTorch {v['torch']}, Python "
         f"{about['python']}. `scripts/bench` measures them again.",
     ]  # fmt: skip
     if run.peaks:
@@ -79,7 +79,8 @@ def markdown(rows: Sequence[Row], run: Run) -> str:
         ]
         lines.insert(
             -1,
-            f"In brackets: share of the machine's best matrix product, by the operations that ours counts ({'; '.join(each)}).",
+            "In brackets: share of the machine's best matrix product, by the operations that ours counts "
+            f"({'; '.join(each)}).",
         )
         lines.insert(-1, "")
     return "\n".join(lines) + "\n"
