@@ -68,9 +68,9 @@ def markdown(rows: Sequence[Row], run: Run) -> str:
             for r in rows
         ),
         "",
-        f"Medians over {run.rounds} interleaved rounds, with quartiles; each side in a process of its own that waits "
-        f"while the other runs. {about['processor']}, {about['cores']} cores; JAX {v['jax']}, PyTorch {v['torch']}, Python "
-        f"{about['python']}. `scripts/bench` measures them again.",
+        f"Medians over {run.rounds} interleaved rounds, with quartiles; each side in a process that waits "
+        f"while the other runs. {about['processor']}, {about['cores']} cores; JAX {v['jax']}, PyTorch {v['torch']}, "
+        f"Python {about['python']}. `scripts/bench` measures them again.",
     ]  # fmt: skip
     if run.peaks:
         each = [
