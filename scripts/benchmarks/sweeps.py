@@ -104,8 +104,8 @@ def shared_steps() -> dict[str, Any]:
 
     With R replicates, S sizes, L rates, source steps s and target steps t, in batches of 32 rows, every replicate
     trains one source phase and one of source and target together at the source's rate. The other phases are each
-    regime's own, one for each size, replicate and rate, except that a head is trained once for two regimes where they begin
-    with the same half budget, and joint phases of two tasks see 64 rows a step.
+    regime's own, one for each size, replicate and rate, except that a head is trained once for two regimes where they
+    begin with the same half budget, and joint phases of two tasks see 64 rows a step.
     """
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     sys.path.insert(0, str(ROOT))
