@@ -18,7 +18,7 @@ from mtl.sweep.plan import make_plan, split_of, table_of, val_rows_of
 from mtl.tasks import Task
 from mtl.train import loop, pack, phase, sampling
 from mtl.train.dataset import make_data
-from mtl.train.executor import MAP
+from mtl.train.executor import LANES, MAP, WHOLE, Executor
 from mtl.train.flops import flops_per_step
 from mtl.train.trial import freshen, make_lane
 
@@ -68,7 +68,13 @@ def _trial(case: Case, name: str, regime: str, missing: float, accumulate: int =
 
 
 def make(
-    case: str, regime: str = "", missing: float = 0.3, masks: bool = True, depthwise: str = "", accumulate: int = 1
+    case: str,
+    regime: str = "",
+    missing: float = 0.3,
+    masks: bool = True,
+    depthwise: str = "",
+    accumulate: int = 1,
+    devices: int = 1,
 ) -> Side:
     """Return the engine's steps of a case; one unit is a step.
 
@@ -78,7 +84,12 @@ def make(
       missing: share of the labels of binary tasks that are missing.
       masks: false for labels that the compiler knows to be all present, so that no trace of a mask is left.
       depthwise: an implementation of depthwise convolution other than the engine's own choice.
+      accumulate: micro-batches.
+      devices: that each batch is spread over, as ``--mesh=data:N`` does; on a CPU a device is a core.
     """
+    if devices > 1:
+        jax.config.update("jax_num_cpu_devices", devices)
+    how = Executor("map", data=devices)
     if depthwise:
         own = ops.depthwise_conv
         ops.depthwise_conv = lambda x, kernel, stride=1, padding="SAME", implementation=None: own(
@@ -97,23 +108,29 @@ def make(
     first = loop.initial_weights(program.model, shape, [0], MAP)[0]
     whole = jax.tree.map(lambda a: np.stack([a, a]), freshen(first, first, stage.fresh))
     lanes = jax.tree.map(lambda a: np.repeat(a, 2, axis=0), make_lane([0], [stage], [0]))
-    moving, frozen = pack.start_fn(program, MAP)(whole)
-    moving = phase.joined(program, jax.tree.map(np.array, moving))
-    fixed = pack.fix_fn(program, MAP)(jnp.int32(1), lanes.split, whole, frozen, arrays)
-    advance = pack.advance_fn(program, MAP)
+    moving, frozen = pack.start_fn(program, how)(whole)
+    moving = loop.place(how, phase.joined(program, jax.tree.map(np.array, moving)), pack.lies(how))
+    lanes, frozen, whole = loop.place(how, (lanes, frozen, whole), LANES)
+    arrays = loop.place(how, arrays, WHOLE)
+    number = functools.partial(_number, how)
+    fixed = pack.fix_fn(program, how)(number(1), lanes.split, whole, frozen, arrays)
+    advance = pack.advance_fn(program, how)
     held = [moving, 0]
-    args = (jnp.int32(1), lanes, moving, fixed, arrays, jnp.int32(0), jnp.int32(0))
-    cost = advance.executable(*args).cost_analysis() or {}
+    cost = advance.executable(number(1), lanes, moving, fixed, arrays, number(0), number(0)).cost_analysis() or {}
 
     def run(units: int) -> None:
         begin = int(held[1])
-        held[0] = advance(jnp.int32(1), lanes, held[0], fixed, arrays, jnp.int32(begin), jnp.int32(begin + units))
+        held[0] = advance(number(1), lanes, held[0], fixed, arrays, number(begin), number(begin + units))
         held[1] = begin + units
         jax.block_until_ready(held[0])
 
     about = {"flops": flops_per_step(program, shape), "bytes": float(cost.get("bytes accessed", 0.0))}
     about |= {"cached": program.cached, "batch": program.rows}
     return Side(run, about)
+
+
+def _number(how: Executor, n: int) -> Any:
+    return loop.place(how, np.int32(n), WHOLE)
 
 
 def make_features(case: str) -> Side:
