@@ -284,7 +284,8 @@ def remove_halves(workdir: Path) -> None:
         if folder.is_symlink() or folder.parent.is_symlink():
             continue
         for half in folder.glob(".*.tmp"):
-            half.unlink(missing_ok=True)
+            if half.is_symlink() or half.is_file():
+                half.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

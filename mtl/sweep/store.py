@@ -24,6 +24,8 @@ from mtl.sweep.schema import FAILURE, RESULT, STUDY, WIDTHS
 _WRITES_IT_ANEW = (
     "run `mtl sweep` with the same config and --workdir again, which writes it anew and trains nothing twice"
 )
+#: Models are read through at the start of a command up to so many bytes together.
+_MODEL_BYTES = 2**30
 #: What a work directory may hold that has lost its ``study.json``.
 _OURS = (
     "trials",
@@ -101,6 +103,8 @@ class Workdir:
         #: What was found damaged, one sentence each, by trial (or by file, if it is no trial's).
         self.damaged: dict[str, str] = {}
         self._told: set[str] = set()
+        self._complete: set[str] = set()
+        self._model_bytes_left = _MODEL_BYTES
         #: What shows that nobody else writes here, while this process does.
         self.lease: Lease | None = None
 
@@ -232,19 +236,27 @@ class Workdir:
         return self._done[digest]
 
     def complete(self, digest: str) -> bool:
-        """Return whether a trial is done and its model, unless somebody removed it, is as long as it was.
+        """Return whether a trial is done and its model, unless somebody removed it, is the one that was written.
 
-        Reading every model at the start of every run would take long: its sha256 is compared when it is loaded.
+        Of models beyond ``_MODEL_BYTES`` in one command only the lengths are compared here, since reading hundreds of
+        large ones would take minutes; ``mtl.load`` always compares the sha256.
         """
         result = self.result(digest)
         if result is None:
             return False
         model = self.inside("trials", digest, "model.safetensors")
         about = result.get("files", {}).get("model.safetensors")
-        if about is not None and model.is_file() and model.stat().st_size != about["bytes"]:
-            self.damaged[digest] = f"{model} is not as long as it was written: trial {digest} counts as not done"
+        if digest in self._complete or about is None or not model.is_file():
+            return True
+        self._model_bytes_left -= about["bytes"]
+        same = model.stat().st_size == about["bytes"]
+        if same and self._model_bytes_left >= 0:
+            same = sha256_of_file(model) == about["sha256"]
+        if not same:
+            self.damaged[digest] = f"{model} is damaged: trial {digest} counts as not done"
             del self._done[digest]
             return False
+        self._complete.add(digest)
         return True
 
     def write_results(self, results: Sequence[NewResult]) -> None:
@@ -261,6 +273,7 @@ class Workdir:
         self._write([*first, *last])
         for new in results:
             self._done.pop(new.digest, None)
+            self._complete.discard(new.digest)
             self.damaged.pop(new.digest, None)
             if self.writes:  # Why it failed before is no longer of interest.
                 self.inside("trials", new.digest, "failed.json").unlink(missing_ok=True)
