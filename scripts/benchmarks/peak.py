@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import torch
 
@@ -26,7 +24,6 @@ def make_copy(megabytes: int = 256) -> Side:
     """Return copies of memory far larger than any cache; one unit is a copy, read and written bytes count."""
     a = torch.from_numpy(np.zeros(megabytes << 18, np.float32)) + 1
     b = torch.empty_like(a)
-    time.sleep(0)
 
     def run(units: int) -> None:
         for _ in range(units):

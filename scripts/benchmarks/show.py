@@ -17,11 +17,8 @@ from benchmarks.rows import Row, Run
 def machine() -> dict[str, Any]:
     """Return what the figures were measured on."""
     info = Path("/proc/cpuinfo")
-    names = (
-        [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-        if info.is_file()
-        else []
-    )
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     versions = {}
     for name in ("jax", "jaxlib", "flax", "optax", "numpy", "torch"):
         try:
@@ -60,29 +57,22 @@ def markdown(rows: Sequence[Row], run: Run) -> str:
     """Return the README's table."""
     about = machine()
     v = about["versions"]
-    lines = [
-        "| what | threads | ratio | aimed at | ours | theirs |",
-        "|:--|--:|--:|--:|--:|--:|",
-        *(
-            f"| {r.title} | {r.threads or ''} | {_ratio(r)} | {_target(r)} | {r.ours} | {r.theirs} |"
-            for r in rows
-        ),
+    lines = ["| what | threads | ratio | aimed at | ours | theirs |", "|:--|--:|--:|--:|--:|--:|"]
+    lines += [f"| {r.title} | {r.threads or ''} | {_ratio(r)} | {_target(r)} | {r.ours} | {r.theirs} |" for r in rows]
+    lines += [
         "",
-        f"Medians over {run.rounds} interleaved rounds, with quartiles; each side in a process that waits "
-        f"while the other runs. {about['processor']}, {about['cores']} cores; JAX {v['jax']}, PyTorch {v['torch']}, "
-        f"Python {about['python']}. `scripts/bench` measures them again.",
-    ]  # fmt: skip
-    if run.peaks:
-        each = [
-            f"{n} thread{'s' if n > 1 else ''} {f / 1e9:.0f} GFLOP/s, {b / 1e9:.0f} GB/s"
-            for n, (f, b) in run.peaks.items()
+        f"Medians over {run.rounds} interleaved rounds, with quartiles; each side in a process of its own that",
+    ]
+    lines += ["waits while the other runs."]
+    for n, (flops, memory) in run.peaks.items():
+        threads = f"{n} thread{'s' if n > 1 else ''}"
+        lines += [
+            f"Best matrix product with {threads}: {flops / 1e9:.0f} GFLOP/s; copy of memory: {memory / 1e9:.0f} GB/s."
         ]
-        lines.insert(
-            -1,
-            "In brackets: share of the machine's best matrix product, by the operations that ours counts "
-            f"({'; '.join(each)}).",
-        )
-        lines.insert(-1, "")
+    if run.peaks:
+        lines += ["In brackets: share of that product's rate, by the operations of the definition (2 a multiply-add)."]
+    lines += [f"{about['processor']}, {about['cores']} cores; JAX {v['jax']}, PyTorch {v['torch']}, Python"]
+    lines += [f"{about['python']}. `scripts/bench` measures them again."]
     return "\n".join(lines) + "\n"
 
 

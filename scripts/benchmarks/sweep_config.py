@@ -26,6 +26,7 @@ def table():
 
 
 def get_config():
+    """Return the config."""
     c = default()
     c.name = "bench"
     c.data.name = "bench_sweep"

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,12 +101,9 @@ def quickstart() -> dict[str, float]:
 
 
 def shared_steps() -> dict[str, Any]:
-    """Return the steps of the digits study's first sweep: planned, by the closed form, and without sharing.
+    """Return steps of the digits study: planned, by the closed form, and without sharing.
 
-    With R replicates, S sizes, L rates, source steps s and target steps t, in batches of 32 rows, every replicate
-    trains one source phase and one of source and target together at the source's rate. The other phases are each
-    regime's own, one for each size, replicate and rate, except that a head is trained once for two regimes where they
-    begin with the same half budget, and joint phases of two tasks see 64 rows a step.
+    Its first sweep as it is; and of the regimes that begin with the source phase, which has 3.3 times the target's steps.
     """
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     sys.path.insert(0, str(ROOT))
@@ -115,33 +113,44 @@ def shared_steps() -> dict[str, Any]:
 
     config, module = load(str(ROOT / "configs" / "digits.py"))
     found: dict[str, Any] = {}
-    for name, source in (("as it is", 600), ("source 3.3 times the target", 990)):
+    begun = ("linear_probe", "finetune", "lp_ft", "gradual")
+    for name, regimes, source in (
+        ("as it is", module.REGIMES, 600),
+        ("transfer alone, source phase × 3.3", begun, 990),
+    ):
         flat = flatten(config) | {"source.total_steps": source}
-        plan = make_plan([m.trial for m in make_sweep("s", *settle(flat, module.sweep_even_from_identity())).members])
+        entries = module.grid("even", ("identity",), regimes)
+        plan = make_plan([m.trial for m in make_sweep("s", *settle(flat, entries)).members])
         found[name] = {
             "steps": plan.steps(),
-            "closed_form": closed_form(module, source, 300),
+            "closed_form": closed_form(module, regimes, source, 300),
             "unshared": plan.steps_unshared(),
         }
     return found
 
 
-def closed_form(module: Any, source: int, target: int) -> int:
-    """Return the steps that the sweep must take if every distinct phase is trained once."""
-    replicates, cells = len(module.REPLICATES), len(module.REPLICATES) * len(module.SIZES) * len(module.RATES)
-    blocks = 2  # Of the perceptron.
-    joint = round((source + target) / 2)  # Two tasks, 32 rows of each a step.
+def closed_form(module: Any, regimes: Sequence[str], source: int, target: int) -> int:
+    """Return the steps that a sweep must take if every distinct phase is trained once.
+
+    A phase that comes before the first with a regime's own rate does not depend on that rate: a source phase is one a
+    replicate, and a joint phase at the source's rate one for each replicate and size. All others are one for each
+    replicate, size and rate. A joint step of two tasks sees 32 rows of each, so budgets are halved in it.
+    """
+    replicates, sizes = len(module.REPLICATES), len(module.SIZES)
     own = {
         "scratch": target,
         "random_probe": target,
         "linear_probe": target,
         "finetune": target,
         "lp_ft": 2 * round(target / 2),
-        "gradual": (blocks + 1) * round(target / (blocks + 1)),
-        "multitask": joint,
+        "gradual": 3 * round(target / 3),  # The head, and the perceptron's two layers.
+        "multitask": round((source + target) / 2),
         "multitask_finetune": target,
         "scratch_matched": source + target,
     }
-    # Phases before the first that has the regime's own rate do not depend on it: one source phase a replicate, one
-    # joint phase at the source's rate for each replicate and size.
-    return replicates * source + replicates * len(module.SIZES) * round(source / 2) + cells * sum(own.values())
+    steps = replicates * sizes * len(module.RATES) * sum(own[r] for r in regimes)
+    if {"linear_probe", "finetune", "lp_ft", "gradual"} & set(regimes):
+        steps += replicates * source
+    if "multitask_finetune" in regimes:
+        steps += replicates * sizes * round(source / 2)
+    return steps

@@ -16,7 +16,7 @@ def main() -> None:
         os.sched_setaffinity(0, order["cores"])  # Before XLA and OpenMP count the cores they may use.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # Whatever libraries print is no answer.
-    if order["module"].startswith("pytorch"):
+    if order["module"].startswith(("pytorch", "peak")) and not order["module"].endswith("xla"):
         import torch
 
         torch.set_num_threads(len(order["cores"]))
