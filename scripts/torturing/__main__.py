@@ -25,21 +25,25 @@ from study import Study  # noqa: E402
 
 #: How often each fault is tried: (short, full).
 SIZES = {
-    "kills": (6, 200),
-    "operations": (23, 1),  # Every how manyth operation.
+    "kills": (3, 200),
+    "operations": (61, 1),  # Every how manyth operation.
     "signals": (2, 50),
     "disk": (2, 20),
-    "flips": (30, 500),
-    "files": (5, 10_000),  # No more than there are.
+    "flips": (12, 500),
+    "files": (2, 10_000),  # No more than there are.
     "writers": (1, 100),
     "leases": (5, 100),
     "workers": (0, 20),
-    "grids": (2, 50),
+    "grids": (1, 50),
     "diverging": (1, 50),
     "clocks": (1, 30),
     "mistakes": (10, 100),
     "hostile": (0, 2000),
 }
+
+
+#: The studies that there are, by what makes them differ.
+STUDIES: dict[tuple[object, ...], Study] = {}
 
 
 def main() -> int:
@@ -79,23 +83,26 @@ def run(name: str, arguments: argparse.Namespace, folder: Path) -> dict[str, obj
     begun = time.monotonic()
 
     def study(steps: int = 600, **environment: str) -> Study:
-        return Study(folder / name, steps, **environment)
+        key = (steps, *sorted(environment.items()))
+        if key not in STUDIES:
+            STUDIES[key] = Study(folder / name, steps, **environment)
+        return STUDIES[key]
 
     outcome = {
         "kills": lambda: deaths.kills(study(), times, rng),
         "operations": lambda: deaths.operations(study(SEEDS="1", REGIMES="finetune"), times),
-        "signals": lambda: deaths.signals(study(3000), times, rng),
+        "signals": lambda: deaths.signals(study(), times, rng),
         "disk": lambda: damage.full_disks(study(), times, rng),
         "flips": lambda: damage.flips(study(), times, max(2, times // 20), rng),
         "files": lambda: damage.strange_files(study(), times, rng),
         "writers": lambda: together.writers(study(), times, rng),
-        "leases": lambda: together.stale_leases(study(SEEDS="1", REGIMES="scratch"), times),
+        "leases": lambda: together.stale_leases(study(), times),
         "workers": lambda: deaths.workers(study(SEEDS="17", RATES="0.001,0.01"),
                                           times, 8, rng),
-        "grids": lambda: together.grids(study(100), times, rng),
-        "diverging": lambda: together.diverging(study(300, SEEDS="2", REGIMES="scratch"), times, rng),
+        "grids": lambda: together.grids(study(), times, rng),
+        "diverging": lambda: together.diverging(study(300, SEEDS="2", REGIMES="scratch", OPTIMIZER="sgd"), times, rng),
         "clocks": lambda: together.clocks(study(), times, rng),
-        "mistakes": lambda: strangers.mistakes(study(100, SEEDS="1", REGIMES="scratch"), times, rng),
+        "mistakes": lambda: strangers.mistakes(study(), times, rng),
         "hostile": lambda: strangers.hostile(times),
     }[name]()  # fmt: skip
     found = vars(outcome) | {"seconds": round(time.monotonic() - begun)}

@@ -29,6 +29,7 @@ def get_config():
     c.source.total_steps = 300
     c.target.total_steps = STEPS
     c.evaluations = 2
+    c.optimizer.name = os.environ.get("OPTIMIZER", "adam")
     return c
 
 def sweep_main():

