@@ -207,7 +207,7 @@ def test_of_several_takers_of_a_stale_lease_one_wins(tmp_path, broken):
         assert not overlaps
         # Who comes when the first has ended already takes it too: one after the other.
         assert len(codes) == races and all(0 in c and set(c) <= {0, 2} for c in codes)
-        assert files(tmp_path) == ["000020.json"]
+        assert len(files(tmp_path)) == 1
 
 
 def test_half_written_files_are_removed_by_who_holds_the_lease(tmp_path):
