@@ -28,7 +28,8 @@ def main() -> int:
     from mtl.train.loop import Stopped
 
     interrupt = Interrupt()
-    signal.signal(signal.SIGTERM, interrupt)
+    # Never at once, however often: a scheduler tells the whole group, and then the parent tells its workers.
+    signal.signal(signal.SIGTERM, lambda number, frame: interrupt.ask())
 
     def tell(event: object) -> None:
         try:
