@@ -1,4 +1,4 @@
-"""The command line: ``mtl run | sweep | status | table | plot | report``."""
+"""The command line: ``mtl run | sweep | status | table | plot | report | data``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
+from mtl.data_commands import DataCommandError, add_data_command, data_command
 from mtl.start import add_options, begin
 from mtl.tasks import suggest
 
@@ -66,12 +67,23 @@ def _is_ours(error: ValueError) -> bool:
     """Return whether an error is about input: any other is a bug, and shows its traceback."""
     from mtl.checkpoint import CheckpointError
     from mtl.config import ConfigError
+    from mtl.data import DataError
     from mtl.files import FileError
     from mtl.sweep.store import StoreError
     from mtl.train.executor import ExecutorError
     from mtl.train.processes import StartError
 
-    ours = (UsageError, CheckpointError, ConfigError, FileError, StoreError, ExecutorError, StartError)
+    ours = (
+        UsageError,
+        DataCommandError,
+        DataError,
+        CheckpointError,
+        ConfigError,
+        FileError,
+        StoreError,
+        ExecutorError,
+        StartError,
+    )
     return isinstance(error, ours)
 
 
@@ -126,6 +138,7 @@ def _parser() -> _Parser:
     plot = command("plot", "Draw a study's figures (PNG and SVG) and print their paths.", False)
     plot.add_argument("--sweep", metavar="NAME", help="which (default: all)")
     command("report", "Write the study's page, one self-contained HTML file, and print its path.", False)
+    add_data_command(commands)
     return parser
 
 
@@ -398,7 +411,15 @@ def _reader(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     return readers.COMMANDS[arguments.command](arguments)
 
 
-_COMMANDS = {"run": _run, "sweep": _sweep, "status": _reader, "table": _reader, "plot": _reader, "report": _reader}
+_COMMANDS = {
+    "run": _run,
+    "sweep": _sweep,
+    "status": _reader,
+    "table": _reader,
+    "plot": _reader,
+    "report": _reader,
+    "data": data_command,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

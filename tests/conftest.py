@@ -7,6 +7,7 @@ import hypothesis
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
+import pytest
 
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -17,3 +18,12 @@ collect_ignore_glob = ["golden/make_*.py"]
 # The machines are shared: how long an example takes says nothing.
 hypothesis.settings.register_profile("shared", deadline=None)
 hypothesis.settings.load_profile("shared")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item):
+    """With ``MTL_NO_SKIPS`` set, as in CI, a test of real data that is skipped has failed: something is missing."""
+    report = yield
+    if report.skipped and os.environ.get("MTL_NO_SKIPS") and "tests/data" in item.path.as_posix():
+        report.outcome, report.longrepr = "failed", f"skipped, and MTL_NO_SKIPS is set: {report.longrepr[-1]}"
+    return report

@@ -47,13 +47,18 @@ def config(tmp_path):
 
 def test_every_snippet_is_known_here():
     assert len(snippets("python")) == 4
-    assert len(COMMANDS) == 9
+    assert len(COMMANDS) == 13
     assert all(text.count("\n") > 1 for text in snippets("python"))
 
 
+PETS = "\n".join(
+    ["id,age,ill,breed"]
+    + [f"{i},{i / 3:.2f},{i % 2 if i else '?'},{('cat', 'dog', 'owl', '?')[i % 4]}" for i in range(12)]
+)
+
+
 def test_a_table_of_ones_own_is_read(tmp_path, monkeypatch):
-    rows = [f"{i},{i / 3:.2f},{i % 2 if i else '?'},{('cat', 'dog', 'owl', '?')[i % 4]}" for i in range(12)]
-    (tmp_path / "pets.csv").write_text("\n".join(["id,age,ill,breed", *rows]) + "\n")
+    (tmp_path / "pets.csv").write_text(PETS)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "c.py").write_text(
         f"from mtl.config import default\nc = default()\n{textwrap.dedent(snippet('pets.csv'))}"
@@ -110,6 +115,14 @@ def test_commands_are_there(command, config, tmp_path, monkeypatch, capsys):
     name, *arguments = command
     if name != "mtl":
         assert (ROOT / name).is_file()
+        return
+    if arguments[0] == "data":
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "pets.csv").write_text(PETS.replace("?", ""))
+        if "prepare" in arguments:
+            pytest.importorskip("array_record", reason='needs the extra: pip install "mtl[tfds]"')
+        assert main([a.replace("70000", "64") for a in arguments]) == 0, capsys.readouterr()
+        assert capsys.readouterr().out
         return
     if "runs/digits" in arguments:  # Not there in a fresh clone: the command is understood, and says so.
         arguments[arguments.index("runs/digits")] = str(tmp_path / "none")

@@ -8,6 +8,8 @@ from typing import Any
 
 from ml_collections import ConfigDict as Config
 
+from mtl.data.spoil import WAYS
+
 
 class ConfigError(ValueError):
     """A mistake in a config: one sentence that names the field, the value and what would be right."""
@@ -37,6 +39,16 @@ def default() -> Config:
     c.data.source_size = 797  # Rows of the source pool, disjoint from the target's.
     c.data.source_val_size = 97  # Of these, source validation.
     c.data.shuffle_source_labels = False  # A control: source labels carry nothing.
+    c.data.hide = (
+        ""  # Training labels hidden on purpose: a name in mtl.data.spoil.WAYS, where all of this is explained.
+    )
+    c.data.hide_rate = 0.0  # Of every task's labels, negatives ("positive_only") or examples ("one_task_each").
+    c.data.hide_rates = Config()  # Per task instead, one rate a class for "by_class"; other tasks keep their labels.
+    c.data.hide_skew = 0.0  # Of "by_rank": 1 hides high labels most, -1 low ones.
+    c.data.hide_in_validation = False  # Validation keeps the truth; or is hidden, skewed and made wrong like training.
+    c.data.label_noise = Config()  # Per task: the share of training labels made wrong.
+    c.data.label_noise_asymmetry = 0.0  # Of binary tasks: 1 makes positives wrong only, -1 negatives.
+    c.data.imbalance = Config()  # Per binary task: the share of positives among training labels.
     c.data.normalize = "none"  # Or "standardize", fitted on the rows with a training label of any task.
 
     c.model = Config()
@@ -110,8 +122,11 @@ def _duration() -> Config:
     return c
 
 
-#: Sections whose keys are free: regimes by name, a data set's, a backbone's or a task's own options.
-FREE = ("regimes", "data.options", "model.options", "loss.weights", "task_options")
+#: Sections whose keys are free: regimes by name, numbers per task, a data set's, a backbone's or a task's own options.
+FREE = (
+    *("regimes", "data.options", "data.hide_rates", "data.label_noise", "data.imbalance"),
+    *("model.options", "loss.weights", "task_options"),
+)
 
 
 def _penalties(value: Any) -> bool:
@@ -129,6 +144,10 @@ RANGES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("data.test_size", lambda v: v >= 1, "at least 1"),
     ("data.source_size", lambda v: v >= 1, "at least 1"),
     ("data.source_val_size", lambda v: v >= 0, "at least 0"),
+    ("data.hide", lambda v: v in ("", *WAYS), f"one of {', '.join(WAYS)}, or empty"),
+    ("data.hide_rate", lambda v: 0 <= v <= 1, "in [0, 1]"),
+    ("data.hide_skew", lambda v: -1 <= v <= 1, "in [-1, 1]"),
+    ("data.label_noise_asymmetry", lambda v: -1 <= v <= 1, "in [-1, 1]"),
     ("data.normalize", lambda v: v in ("none", "standardize"), '"none" or "standardize"'),
     ("lr", lambda v: math.isfinite(v) and v > 0, "a finite number above 0"),
     ("source_lr", lambda v: math.isfinite(v) and v > 0, "a finite number above 0"),

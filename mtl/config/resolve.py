@@ -13,6 +13,8 @@ from typing import Any
 from mtl import regimes
 from mtl.config.default import ConfigError
 from mtl.config.fields import KNOWN, Flat, check, duration
+from mtl.config.hiding import hiding
+from mtl.data import spoil
 from mtl.models import Model, build
 from mtl.tasks import METRICS, Task, suggest
 
@@ -150,6 +152,7 @@ def resolve(flat: Flat, available: Sequence[Task]) -> Trial:
         **{section: {last: flat[path] for path, last in fields} for section, fields in _SECTIONS.items()},
         "denominator": flat["loss.denominator"],
     }
+    resolved["data"].update(hiding(flat, tasks))
     try:
         return Trial(json.loads(canonical(resolved)))
     except (TypeError, ValueError) as error:
@@ -158,7 +161,11 @@ def resolve(flat: Flat, available: Sequence[Task]) -> Trial:
 
 #: (path, last part) of the fields of each section that goes into the resolved config as it is.
 _SECTIONS = {
-    section: [(path, path.removeprefix(f"{section}.")) for path in KNOWN if path.startswith(f"{section}.")]
+    section: [
+        (path, path.removeprefix(f"{section}."))
+        for path in KNOWN
+        if path.startswith(f"{section}.") and path.removeprefix("data.") not in spoil.FIELDS  # See ``hiding``.
+    ]
     for section in ("data", "model", "optimizer", "init", "ridge")
 }
 

@@ -25,6 +25,7 @@ from mtl.data.road_scenes import road_scenes_table
 from mtl.data.splits import Split, transfer_split
 from mtl.data.summary import summary
 from mtl.data.table import Table, make_table
+from mtl.data.tfds_source import tfds_table
 from mtl.data.yeast import yeast_table
 from mtl.tasks import suggest
 
@@ -53,6 +54,7 @@ __all__ = [
     "register",
     "road_scenes_table",
     "summary",
+    "tfds_table",
     "tox21_table",
     "toxcast_table",
     "transfer_split",
@@ -105,7 +107,7 @@ def load(name: str, **options: Any) -> Table:
     """Return the data registered under a name; the last 16 tables are kept, as long as their files stay the same.
 
     Args:
-      name: a key of ``SOURCES``.
+      name: a key of ``SOURCES``; ``tfds:NAME`` for ``tfds`` with the option ``builder="NAME"``.
       **options: what the data set's function takes; numbers, strings, booleans, and lists or tuples of them.
 
     Raises:
@@ -119,6 +121,8 @@ def load(name: str, **options: Any) -> Table:
     ...
     ValueError: data "digit" does not exist: did you mean "digits"? Valid: ...
     """
+    if name.startswith("tfds:"):
+        return load("tfds", **{**options, "builder": name.removeprefix("tfds:")})
     if name not in SOURCES:
         raise ValueError(f'data "{name}" does not exist: {suggest(name, SOURCES)}')
     parameters = list(inspect.signature(SOURCES[name]).parameters.values())
@@ -196,3 +200,4 @@ register("mnist")(mnist_table)
 register("fashion_mnist")(fashion_mnist_table)
 register("multi_mnist")(multi_mnist_table)
 register("road_scenes")(road_scenes_table)
+register("tfds")(tfds_table)

@@ -208,7 +208,7 @@ def imbalance(
     return left
 
 
-def hide(split: Split, left: Masks, labels: Mapping[str, np.ndarray] | None = None) -> Split:
+def hide(split: Split, left: Masks, labels: Mapping[str, np.ndarray] | None = None, validation: bool = True) -> Split:
     """Return a split whose training and validation labels are those that are left; test labels all stay.
 
     Args:
@@ -217,6 +217,7 @@ def hide(split: Split, left: Masks, labels: Mapping[str, np.ndarray] | None = No
         does not have is nothing to it.
       labels: ``{task: [N]}``, the split's own with noise (``mtl.data.noise.flip``), taken where they are not
         test labels.
+      validation: whether validation labels are hidden and taken from ``labels`` too; if not, they stay as well.
 
     Raises:
       ValueError: for a task of whose training labels none is left.
@@ -233,14 +234,16 @@ def hide(split: Split, left: Masks, labels: Mapping[str, np.ndarray] | None = No
     train, val, values = {}, {}, {}
     for task in split.labels:
         kept = left.get(task, np.ones(len(split.train[task]), dtype=bool))
-        train[task], val[task] = split.train[task] & kept, split.val[task] & kept
+        train[task] = split.train[task] & kept
+        val[task] = split.val[task] & kept if validation else split.val[task]
         if split.train[task].any() and not train[task].any():
             raise ValueError(
                 f'task "{task}": none of its {int(split.train[task].sum())} training labels is left: '
                 "hide fewer or leave the task out"
             )
         noisy = (labels or {}).get(task, split.labels[task])
-        values[task] = np.where(split.test[task], split.labels[task], noisy).astype(split.labels[task].dtype)
+        true = split.test[task] if validation else split.test[task] | split.val[task]
+        values[task] = np.where(true, split.labels[task], noisy).astype(split.labels[task].dtype)
     return dataclasses.replace(split, labels=values, train=train, val=val)
 
 

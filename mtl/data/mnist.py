@@ -202,7 +202,7 @@ def _load(
     name: str, about: About, folder: str, directory: str, examples: int, any_files: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return ([N, 28, 28] uint8, [N] int64), training part first."""
-    place = _place(name, about, folder, directory)
+    place = find(name, about, folder, directory)
     problems, arrays = Problems(), []
     for file, digest in about.sha256:
         path = next((p for p in (place / file, place / f"{file}.gz") if p.is_file()), None)
@@ -234,7 +234,17 @@ def _load(
     return pixels[: examples or None], classes[: examples or None]
 
 
-def _place(name: str, about: About, folder: str, directory: str) -> pathlib.Path:
+def find(name: str, about: About, folder: str = "", directory: str = "") -> pathlib.Path:
+    """Return the folder that holds a data set's files.
+
+    Args:
+      name: a key of ``PLACES``.
+      about: what to say of it where it is not there.
+      folder, directory: as in ``mnist_table``.
+
+    Raises:
+      DataError: where there is none, saying what to install.
+    """
     if folder:
         return resolve(folder, directory)
     start = pathlib.Path(directory or os.environ.get(DATA_DIR, ".")).expanduser()

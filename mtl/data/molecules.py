@@ -203,7 +203,7 @@ def parse(texts: Sequence[str]) -> tuple[list[object], list[int]]:
     from rdkit import Chem, rdBase
 
     with rdBase.BlockLogs():
-        molecules = [Chem.MolFromSmiles(text) if text else None for text in texts]
+        molecules: list[object] = [Chem.MolFromSmiles(text) if text else None for text in texts]
     return molecules, [row for row, molecule in enumerate(molecules) if molecule is None]
 
 

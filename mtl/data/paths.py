@@ -60,14 +60,20 @@ def stamp(options: Mapping[str, object]) -> tuple[Hashable, ...]:
     """Return what tells whether the files that some options name have changed: where they lie, size, time.
 
     Args:
-      options: of a data set; ``path``, ``folder`` and ``xml`` name files, ``directory`` the data directory.
+      options: of a data set; ``path``, ``folder`` and ``xml`` name files, ``directory`` the data directory,
+        ``builder`` a data set of TFDS, of which its ``dataset_info.json`` is looked at.
 
     >>> stamp({"rows": 3, "path": ""}) == stamp({"rows": 4, "path": ""})
     True
     """
     found: list[Hashable] = [os.environ.get(DATA_DIR, "")]
-    for option in ("path", "folder", "xml"):
+    for option in ("path", "folder", "xml", "builder"):
         value = options.get(option)
+        if option == "builder" and isinstance(value, str):
+            start = pathlib.Path(str(options.get("directory") or found[0] or "")).expanduser()
+            infos = sorted((start / value.partition(":")[0]).glob("**/dataset_info.json")) if _plain(value) else []
+            found += [(str(path), path.stat().st_mtime_ns) for path in infos]
+            continue
         if value and isinstance(value, str):
             try:
                 full = resolve(value, str(options.get("directory") or ""))
@@ -77,6 +83,11 @@ def stamp(options: Mapping[str, object]) -> tuple[Hashable, ...]:
             else:
                 found += [str(full), status.st_mtime_ns, status.st_size]
     return tuple(found)
+
+
+def _plain(name: str) -> bool:
+    """Return whether a name leads nowhere but down."""
+    return bool(name) and not name.startswith(("/", "~")) and ".." not in name
 
 
 def read(path: pathlib.Path, sha256: str = "", max_bytes: int = MAX_BYTES) -> bytes:

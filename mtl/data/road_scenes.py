@@ -112,6 +112,46 @@ def road_scenes_table(
     >>> table.x.shape, [task.name for task in table.tasks]
     ((8, 32, 32, 3), ['stop_sign', 'pedestrian', 'car', 'traffic_light'])
     """
+    check_options(
+        *(examples, size, seed, difficulty, relatedness, correlation, prevalence, night, occlusion, clutter, missing)
+    )
+    x = np.empty((examples, size, size, 3), np.float32)
+    known: dict[str, list[Array]] = {name: [] for name in TASKS}
+    for start in range(0, examples, _CHUNK):
+        rows = np.arange(start, min(start + _CHUNK, examples))
+        drawn, labels = draw_scenes(
+            *(rows, size, seed, difficulty, relatedness, correlation, prevalence, night, occlusion, clutter, missing)
+        )
+        np.multiply(drawn, np.float32(1 / 255), out=x[start : start + len(rows)])
+        for name, values in labels.items():
+            known[name].append(values)
+    about = (
+        f"Drawn: road scenes of {size}x{size} pixels, data seed {seed}, difficulty {difficulty}, relatedness "
+        f"{relatedness}, correlation {correlation}, prevalence {prevalence}, night {night}, occlusion {occlusion}, "
+        f"clutter {clutter}. No licence needed."
+    )
+    whole = {name: np.concatenate(parts) for name, parts in known.items()}
+    return make_table("road_scenes", x, [Task(name, "binary") for name in TASKS], whole, about)
+
+
+def check_options(
+    examples: int,
+    size: int,
+    seed: int,
+    difficulty: float,
+    relatedness: float,
+    correlation: float,
+    prevalence: float,
+    night: float,
+    occlusion: float,
+    clutter: float,
+    missing: float,
+) -> None:
+    """Refuse what ``road_scenes_table`` cannot draw.
+
+    Raises:
+      ValueError: for the first option out of its range.
+    """
     for field, value, low, high in (
         ("examples", examples, 1, 10**7),
         ("size", size, 16, 1024),
@@ -129,24 +169,38 @@ def road_scenes_table(
         raise ValueError(
             f'data "road_scenes": prevalence = {prevalence}, missing = {missing}: must be in (0, 1) and [0, 1)'
         )
-    draw = Counter(seed, np.arange(examples))
+
+
+def draw_scenes(
+    rows: Array,
+    size: int,
+    seed: int,
+    difficulty: float,
+    relatedness: float,
+    correlation: float,
+    prevalence: float,
+    night: float,
+    occlusion: float,
+    clutter: float,
+    missing: float,
+) -> tuple[Array, dict[str, Array]]:
+    """Draw some of a table's images: the same whichever others are drawn with them.
+
+    Args:
+      rows: their numbers, [B].
+      size, seed, difficulty, relatedness, correlation, prevalence, night, occlusion, clutter, missing: as in
+        ``road_scenes_table``.
+
+    Returns:
+      ([B, size, size, 3] uint8, ``{task: [B]}`` labels, NaN where missing).
+    """
+    draw = Counter(seed, rows)
     labels = presence(draw, prevalence, correlation)
-    x = np.empty((examples, size, size, 3), np.float32)
-    for start in range(0, examples, _CHUNK):
-        rows = np.arange(start, min(start + _CHUNK, examples))
-        there = {name: values[rows] for name, values in labels.items()}
-        drawn = render(draw.only(rows), there, size, difficulty, relatedness, night, occlusion, clutter)
-        np.multiply(drawn, np.float32(1 / 255), out=x[rows[0] : rows[-1] + 1])
     known = {
         name: np.where(draw.chance(f"{name} missing", missing), np.nan, values.astype(float))
         for name, values in labels.items()
     }
-    about = (
-        f"Drawn: road scenes of {size}x{size} pixels, data seed {seed}, difficulty {difficulty}, relatedness "
-        f"{relatedness}, correlation {correlation}, prevalence {prevalence}, night {night}, occlusion {occlusion}, "
-        f"clutter {clutter}. No licence needed."
-    )
-    return make_table("road_scenes", x, [Task(name, "binary") for name in TASKS], known, about)
+    return render(draw, labels, size, difficulty, relatedness, night, occlusion, clutter), known
 
 
 def presence(draw: Counter, prevalence: float, correlation: float) -> dict[str, Array]:

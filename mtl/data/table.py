@@ -162,7 +162,7 @@ def sha256_of(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> st
         array = np.ascontiguousarray(arrays[key])
         array = array.astype(array.dtype.newbyteorder("<"), copy=False)
         digest.update(repr((key, array.dtype.str, array.shape)).encode())
-        digest.update(array.tobytes())
+        digest.update(array.reshape(-1).view(np.uint8).data)  # a view: large tables are not copied to be hashed
     return digest.hexdigest()
 
 

@@ -37,13 +37,22 @@ def yeast_table(path: str = "", directory: str = "") -> Table:
 
     Source: see ``YEAST``.
     """
-    if not path:
-        river = importlib.util.find_spec("river")
-        folder = pathlib.Path(river.origin).parent if river and river.origin else pathlib.Path()
-        path = str(folder.absolute() / "datasets" / "yeast.csv.gz")
-        if river is None or not pathlib.Path(path).is_file():
-            raise DataError(f'data "yeast": no path given and no river installed. {YEAST.obtained}')
+    path = path or find_yeast()
     if resolve(path, directory).name.endswith((".arff", ".arff.gz")):
         return arff_table(path, LABELS, directory=directory, name="yeast", about=str(YEAST))
     kinds = [f"{name}:binary" for name in LABELS]
     return csv_table(path, kinds, directory=directory, sha256=YEAST.sha256[0][1], name="yeast", about=str(YEAST))
+
+
+def find_yeast() -> str:
+    """Return the path of the copy in an installed river, which is not imported.
+
+    Raises:
+      DataError: where there is none, saying what to install.
+    """
+    river = importlib.util.find_spec("river")
+    folder = pathlib.Path(river.origin).parent if river and river.origin else pathlib.Path()
+    path = folder.absolute() / "datasets" / "yeast.csv.gz"
+    if river is None or not path.is_file():
+        raise DataError(f'data "yeast": no path given and no river installed. {YEAST.obtained}')
+    return str(path)

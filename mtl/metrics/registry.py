@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
@@ -111,27 +112,38 @@ def macro(values: Float[Array, " k"]) -> tuple[Value, Int[Array, ""]]:
 
 
 def per_example(task: Task, name: str, outputs: Outputs, labels: Labels) -> Vector:
-    """Return what a metric averages: one number for each example, for paired tests and bootstraps.
+    """Return one number for each example whose mean is the metric, for paired tests and bootstraps.
+
+    What an average averages; of the other metrics the pseudo-values of the infinitesimal jackknife::
+
+        ψ_i = θ + n · ∂θ/∂w_i   at equal weights w
+
+    Their mean is θ, since a metric does not change when all weights are scaled, and the variance of that mean is the
+    metric's to first order: of the area under the ROC curve it is exactly DeLong's.
 
     Args:
       task: the task.
-      name: ``accuracy``, ``log_loss``, ``brier`` or ``squared_error``; the others are no averages.
+      name: one of the task's metrics.
       outputs, labels: as ``accuracy`` and ``squared_error``.
 
     Returns:
-      The numbers, NaN where the label is missing; their mean over the others is the metric.
+      The numbers, NaN where the label is missing, all NaN where the metric is undefined.
 
     Raises:
-      ValueError: for a metric that the task cannot have or that is not an average over examples.
+      ValueError: for a metric that the task cannot have.
 
     >>> task = Task("toxic", "binary")
     >>> per_example(task, "accuracy", jnp.array([[2.0], [2.0], [2.0]]), jnp.array([1, 0, jnp.nan])).tolist()
     [1.0, 0.0, nan]
+    >>> per_example(task, "auroc", jnp.array([[2.0], [1.0], [0.0]]), jnp.array([1, 0, 1])).tolist()
+    [1.25, 0.5, -0.25]
+
+    Source: Jaeckel 1972; Efron 1982; DeLong, DeLong & Clarke-Pearson 1988.
     """
-    metric(task, name)
-    if name not in averages.PER_EXAMPLE:
-        raise ValueError(
-            f'metric "{name}" is not an average over examples; these are: '
-            + ", ".join(sorted(averages.PER_EXAMPLE.keys() & set(OF_KIND[task.kind])))
-        )
-    return averages.PER_EXAMPLE[name](outputs, labels)
+    of = metric(task, name)
+    if name in averages.PER_EXAMPLE:
+        return averages.PER_EXAMPLE[name](outputs, labels)
+    there = ~jnp.isnan(labels) if jnp.issubdtype(labels.dtype, jnp.floating) else labels >= 0
+    w = there.astype(jnp.float32)
+    value, slope = jax.value_and_grad(lambda w: of(outputs, labels, there, w))(w)
+    return jnp.where(there & ~jnp.isnan(value), value + w.sum() * slope, jnp.nan)

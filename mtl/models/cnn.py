@@ -7,7 +7,7 @@ from typing import Literal
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from mtl.models.layers import Conv, rematerialized
+from mtl.models.layers import Conv, Dense, rematerialized
 from mtl.models.ops import max_pool
 
 
@@ -58,4 +58,4 @@ class CNN(nn.Module):
             raise ValueError(f'model.norm = "{self.norm}": must be group, batch or none')
         for i, channels in enumerate(self.channels):
             x = rematerialized(Block, self.remat)(channels, self.norm, name=f"block_{i}")(x, train[i])
-        return nn.relu(nn.Dense(self.features, name="dense")(x.reshape(x.shape[0], -1)))
+        return nn.relu(Dense(self.features, name="dense")(x.reshape(x.shape[0], -1)))

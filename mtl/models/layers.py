@@ -6,9 +6,34 @@ import math
 from typing import Any
 
 import flax.linen as nn
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mtl.models import ops
+
+
+class Dense(nn.Module):
+    """A dense layer with the parameters of ``nn.Dense``: ``kernel`` [c, d], LeCun-normal, and ``bias`` [d], zero.
+
+    Attributes:
+      features: d, numbers out.
+      kernel_init: initial kernel.
+      bias_init: initial bias.
+      implementation: ``xla``, ``twin`` or the backend's, see ``mtl.models.ops``.
+    """
+
+    features: int
+    kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
+    bias_init: nn.initializers.Initializer = nn.initializers.zeros
+    implementation: ops.Implementation | None = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*rows c"]) -> Float[Array, "*rows d"]:
+        """Return x · kernel + bias."""
+        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
+        bias = self.param("bias", self.bias_init, (self.features,))
+        product = ops.dense(x, jnp.asarray(kernel), self.implementation)
+        return product + jnp.expand_dims(bias, tuple(range(x.ndim - 1)))
 
 
 class Conv(nn.Module):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import flax.linen as nn
 from jaxtyping import Array, Float
 
+from mtl.models.layers import Dense
+
 
 class MLP(nn.Module):
     """Dense layers with ReLU, each followed by dropout; inputs of any rank are flattened.
@@ -28,7 +30,7 @@ class MLP(nn.Module):
         """Return features; ``train[i]`` says whether layer i drops activations."""
         x = x.reshape(x.shape[0], -1)
         for i, (name, width) in enumerate(zip(self.blocks(), self.hidden, strict=True)):
-            x = nn.relu(nn.Dense(width, name=name)(x))
+            x = nn.relu(Dense(width, name=name)(x))
             if self.dropout:
                 x = nn.Dropout(self.dropout, name=f"dropout_{i}")(x, deterministic=not train[i])
         return x

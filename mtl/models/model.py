@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from mtl.models import ops
 from mtl.tasks import Task
 
 PyTree = Any
@@ -100,9 +101,21 @@ class Model:
           train: whether each block (or every block) runs in train mode: batch statistics of the batch, dropout on.
           rng: key for dropout; needed only where dropout is on.
         """
-        modes = (train,) * len(self.blocks) if isinstance(train, bool) else train
-        features, state = self._features(params["backbone"], state, x, modes, rng)
+        features, state = self.trunk(params["backbone"], state, x, train=train, rng=rng)
         return self.heads(params, features, tasks), state
+
+    def trunk(
+        self,
+        params: PyTree,
+        state: PyTree,
+        x: Float[Array, batch * shape],
+        *,
+        train: tuple[bool, ...] | bool = False,
+        rng: Array | None = None,
+    ) -> tuple[Float[Array, "batch features"], PyTree]:
+        """Return (features, new state): ``apply`` without heads, from the backbone's parameters."""
+        modes = (train,) * len(self.blocks) if isinstance(train, bool) else train
+        return self._features(params, state, x, modes, rng)
 
     def features(self, params: PyTree, state: PyTree, x: Float[Array, batch * shape]) -> Float[Array, "batch features"]:
         """Return the backbone's features in eval mode: what ``heads`` takes."""
@@ -113,10 +126,12 @@ class Model:
     ) -> dict[str, Float[Array, "batch outputs"]]:
         """Return {task: outputs} of the heads alone."""
         names = tuple(t.name for t in self.tasks) if tasks is None else tasks
-        outputs: dict[str, Any] = {}
-        for n in names:
-            outputs[n] = self._head(self.task(n)).apply({"params": params["heads"][n]}, features)
-        return outputs
+        return {n: self.head(params["heads"][n], features) for n in names}
+
+    @staticmethod
+    def head(params: PyTree, features: Float[Array, "batch features"]) -> Float[Array, "batch outputs"]:
+        """Return a head's outputs: features · kernel + bias; of several whose columns lie side by side, all of them."""
+        return ops.dense(features, jnp.asarray(params["kernel"])) + params["bias"][None]
 
     def _head(self, task: Task) -> nn.Dense:
         init = nn.initializers.zeros if self.head_init == "zeros" else nn.initializers.lecun_normal()

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mtl.models.layers import Conv, rematerialized
+from mtl.models.layers import Conv, Dense, rematerialized
 
 
 class Embed(nn.Module):
@@ -43,11 +43,11 @@ class Attention(nn.Module):
         """Return what the tokens gather from one another."""
         b, t, width = x.shape
         depth = width // self.heads
-        qkv = nn.Dense(3 * width, kernel_init=nn.initializers.xavier_uniform(), name="qkv")(x)
+        qkv = Dense(3 * width, kernel_init=nn.initializers.xavier_uniform(), name="qkv")(x)
         q, k, v = jnp.moveaxis(qkv.reshape(b, t, 3, self.heads, depth), (2, 3), (0, 2))  # [b, heads, t, depth]
         weights = jax.nn.softmax((q * depth**-0.5) @ jnp.swapaxes(k, 2, 3))
         y = jnp.swapaxes(weights @ v, 1, 2).reshape(b, t, width)
-        return nn.Dense(width, kernel_init=nn.initializers.xavier_uniform(), name="out")(y)
+        return Dense(width, kernel_init=nn.initializers.xavier_uniform(), name="out")(y)
 
 
 class Block(nn.Module):
@@ -64,7 +64,7 @@ class Block(nn.Module):
         width = x.shape[-1]
         drop = nn.Dropout(self.dropout, deterministic=not train)
         dense = functools.partial(
-            nn.Dense, kernel_init=nn.initializers.xavier_uniform(), bias_init=nn.initializers.normal(1e-6)
+            Dense, kernel_init=nn.initializers.xavier_uniform(), bias_init=nn.initializers.normal(1e-6)
         )
         y = Attention(self.heads, name="attention")(nn.LayerNorm(epsilon=1e-6, name="norm_0")(x))
         x = x + drop(y)

@@ -12,6 +12,13 @@ from mtl.report.analysis import Analysis, Cell, Scores
 
 LEVEL = 0.95
 
+#: Where metrics can be.
+RANGES = {
+    **dict.fromkeys(("accuracy", "auroc", "average_precision", "f1", "ece"), (0.0, 1.0)),
+    **dict.fromkeys(("log_loss", "brier", "squared_error"), (0.0, np.inf)),
+    "r2": (-np.inf, 1.0),
+}
+
 
 def _check(scores: Scores) -> None:
     """Raises ValueError where the parts of ``scores`` do not fit together."""
@@ -105,10 +112,8 @@ def analyse(scores: Scores, resamples: int = 4000, seed: int = 0, exclude: tuple
     pairs = contrasts.compare(better, draws, seed)
     groups, columns = mean.shape
     base = scores.regimes.index(scores.baseline) if scores.baseline in scores.regimes else None
-    observed = scores.values[~np.isnan(scores.values)]
-    # The mean of zeros and ones cannot leave [0, 1]; with two or three replicates the stretched interval
-    # would.
-    bounds = (0.0, 1.0) if np.isin(observed, (0.0, 1.0)).all() else (-np.inf, np.inf)
+    # With two or three replicates the stretched interval would leave where the metric can be.
+    bounds = RANGES.get(scores.metric, (-np.inf, np.inf))
 
     p = np.full((groups, columns), np.nan)
     if base is not None:

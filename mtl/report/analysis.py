@@ -52,6 +52,7 @@ class Scores:
       margin: half-width of the equivalence region, in the metric's own unit (0.02 for 2 points of accuracy).
       cost: per regime.
       controls: regimes that are controls, not contenders (``scratch_matched``, ``random_probe``).
+      data_notes: sentences that stand under the table itself: labels hidden on purpose, copies in the test set.
     """
 
     study: str
@@ -73,6 +74,7 @@ class Scores:
     margin: float
     cost: dict[str, Cost]
     controls: tuple[str, ...] = ()
+    data_notes: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,14 +11,14 @@ import jax
 import numpy as np
 
 from mtl import metrics, regimes
+from mtl.metrics.averages import PER_EXAMPLE
 from mtl.report.analysis import Cost, Scores
+from mtl.report.spoilt import spoilt_notes
 from mtl.sweep.store import NoResultError, StoreError, Workdir
 from mtl.tasks import LOWER_IS_BETTER, Task, suggest
 
 #: Axes of a table. Every other field that a sweep changes is tuned: validation chooses within each replicate.
 ROW, COLUMN, REPLICATE = "regime", "data.target_size", "seed"
-
-_MEANS = ("accuracy", "log_loss", "brier", "squared_error")
 
 
 def collect(workdir: Workdir, sweep: str) -> Scores:
@@ -77,7 +77,7 @@ def collect(workdir: Workdir, sweep: str) -> Scores:
                 best, result = min(
                     eligible, key=lambda c: (c[1]["val_loss"], tuple(_order(c[0].get(k)) for k in tuned))
                 )
-                scores = _scores(workdir, best["hash"], result, task)
+                scores = _scores(workdir, best["hash"], task)
                 if values is None:
                     values = np.full((*shape, len(scores)), np.nan)
                 values[g, s, r] = scores
@@ -108,6 +108,10 @@ def collect(workdir: Workdir, sweep: str) -> Scores:
         margin=float(base["report.margin"]),
         cost={str(row): _mean_cost(costs[row]) for row in axes[ROW]},
         controls=tuple(str(name) for name, regime in known.items() if regime is not None and regime.control),
+        data_notes=(
+            *spoilt_notes(tested[0]["config"]["data"]),
+            *(f"Warning: {said}" for said in entry.get("warnings", ())),
+        ),
     )
 
 
@@ -166,11 +170,8 @@ def _refuse_mixtures(workdir: Workdir, sweep: str, done: list[dict[str, Any]]) -
             )
 
 
-def _scores(workdir: Workdir, digest: str, result: Mapping[str, Any], task: Task) -> np.ndarray:
-    """Return one score a test example, or the metric itself where it is no mean over examples."""
-    if task.metric not in _MEANS:
-        value = result["test"][task.metric]
-        return np.asarray([np.nan if value is None else value], np.float64)
+def _scores(workdir: Workdir, digest: str, task: Task) -> np.ndarray:
+    """Return one score a test example; their mean is the metric."""
     arrays = workdir.arrays(digest)
     return np.asarray(_per_example(task)(arrays["outputs"], arrays["labels"]), np.float64)
 
@@ -228,4 +229,10 @@ def _notes(
         "Source model, subset, split and initialisation vary with the replicate. Intervals: two-way bootstrap over "
         "replicates and test examples."
     )
+    metric = next(t["metric"] for t in result["config"]["tasks"] if t["name"] == data["target"])
+    if metric not in PER_EXAMPLE:
+        notes.append(
+            f"{metric} is no mean over examples: what an example contributes to it is taken to first order "
+            "(infinitesimal jackknife; of auroc this is DeLong's variance)."
+        )
     return (*notes, *base.get("report.notes", ()))

@@ -144,6 +144,7 @@ def result_table(analysis: Analysis) -> Table:
         f"Bold: best mean of the column. {NOT_WORSE} not worse than the best: in the set that holds the "
         "column's best with 95 % confidence (Hsu).",
         *_shared_footnotes(analysis, scores.regimes),
+        *scores.data_notes,
     ]
     return Table(
         name="result",

@@ -22,12 +22,12 @@ from mtl.sweep.snapshots import Interrupt, Snapshots
 from mtl.sweep.store import FORMAT, StoreError, Workdir
 from mtl.train import loop
 from mtl.train.dataset import make_data
-from mtl.train.executor import Executor, executor_for
+from mtl.train.executor import Executor, executor_for, memory_limit
 from mtl.train.flops import flops_per_step, flops_to_cache, flops_to_solve
 from mtl.train.phase import Weights
 from mtl.train.processes import agree, any_of_us
 from mtl.train.program import Program
-from mtl.train.trial import freshen
+from mtl.train.trial import freshen, shapes
 
 
 def work_of(node: Node) -> float:
@@ -82,6 +82,7 @@ def execute(
                 failed[key] = failed.get(waiting[key].parent or "", ("the phase before it failed", ""))
                 waiting.pop(key)
             break
+        nodes = nodes[: _most_lanes(nodes[0])]
         try:
             outcomes = _train(nodes, plan, done, workdir, executor, snapshots, progress, say)
         except (loop.Stopped, FileError, StoreError):  # A full disk is no trial's fault.
@@ -154,6 +155,16 @@ def _next_pack(waiting: dict[str, Node], done: dict[str, Done], snapshots: Snaps
             if best is None or rank < best[0]:
                 best = (rank, able)
     return best[1] if best is not None else []
+
+
+def _most_lanes(node: Node) -> int:
+    """Return how many trials' weights may be held between training and testing: an eighth of the memory there is.
+
+    The compiled width is bounded by XLA's analysis; this bounds what a pack leaves behind on the host.
+    """
+    shape = tuple(table_of(node.trial).x.shape[1:])
+    held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes(node.stage.program.model, shape)))
+    return max(2, agree(memory_limit()) // (8 * max(1, held)))
 
 
 def _train(

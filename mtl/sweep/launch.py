@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 from mtl.config import Flat, Trial, override
 from mtl.sweep.conclude import clean
 from mtl.sweep.expand import Changes
-from mtl.sweep.plan import Plan, make_plan
+from mtl.sweep.plan import Plan, data_warnings, make_plan
 from mtl.sweep.snapshots import Interrupt
 from mtl.sweep.store import Workdir
 from mtl.sweep.study import Sweep, make_sweep, missing, record, recorded, settle, source_trials, tuned_rate
@@ -193,7 +193,10 @@ def _one(prepared: _Prepared, workdir: Workdir, pool: Pool, display: Display, re
         display.say(sentence)
     if agree(bool(missing(trials, workdir)) or not recorded(workdir, sweep)):
         plan = make_plan(trials)
-        record(workdir, sweep, tuning, plan)
+        warnings = data_warnings(trials)
+        for said in warnings:
+            display.say(f"{name}: warning: {said}")
+        record(workdir, sweep, tuning, plan, warnings)
         ran = run_missing(trials, workdir, pool, display, retries, name, plan)
     failed = {t.hash: reason for t in trials if (reason := workdir.failure(t.hash)) is not None}
     return Summary(sweep, len(trials) - ran, ran, failed)

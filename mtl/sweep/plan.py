@@ -19,6 +19,7 @@ import numpy as np
 from mtl import data
 from mtl.checkpoint import CheckpointError, load_weights, sha256_of
 from mtl.config import ConfigError, Trial, canonical
+from mtl.data import duplicates, spoil
 from mtl.params import flatten, merge
 from mtl.sweep.store import code_version
 from mtl.train.trial import Stage, canonical_phases, shapes, stages_of
@@ -121,7 +122,10 @@ def _split(name: str, options: str, spec: str, seed: int) -> data.Split:
 
     fields = json.loads(spec)
     fields["source"] = tuple(fields["source"])
-    return data.transfer_split(load_table(name, json.loads(options)), seed=seed, **fields)
+    spoiling = {k: fields.pop(k) for k in spoil.FIELDS if k in fields}
+    table = load_table(name, json.loads(options))
+    split = data.transfer_split(table, seed=seed, **fields)
+    return spoil.spoil(split, table, seed, **spoiling) if spoiling else split
 
 
 def split_of(trial: Trial) -> data.Split:
@@ -136,6 +140,27 @@ def split_of(trial: Trial) -> data.Split:
         return _split(d["name"], canonical(d["options"]), canonical(spec), trial.seed)
     except ValueError as error:
         raise ConfigError(f"config.data: {error}") from None
+
+
+def data_warnings(trials: Sequence[Trial]) -> list[str]:
+    """Return a sentence for each data set of which some trial tests on copies of what it learns from.
+
+    Args:
+      trials: of a sweep; each distinct split is looked at once.
+
+    Raises:
+      ConfigError: for sizes that a data set cannot give.
+    """
+    tables: dict[str, tuple[data.Table, list[data.Split]]] = {}
+    seen: set[str] = set()
+    for trial in trials:
+        key = split_key(trial)
+        if key not in seen:
+            seen.add(key)
+            spec = trial.config["data"]
+            _, splits = tables.setdefault(canonical([spec["name"], spec["options"]]), (table_of(trial), []))
+            splits.append(split_of(trial))
+    return [said for table, splits in tables.values() if (said := duplicates.warning(table, splits))]
 
 
 def split_key(trial: Trial) -> str:
@@ -306,7 +331,7 @@ def _address(trial: Trial, depth: int, data_sha256: str, weights: str) -> str:
     spec = dict(c["data"])
     # Standardisation is fitted on all training rows, the target's included, so there the subset does matter.
     if spec["normalize"] == "none" and not any(trial.target in p["tasks"] for p in phases):
-        spec = {k: v for k, v in spec.items() if k not in _TARGET_ONLY}
+        spec = {k: v for k, v in spoil.without(spec, trial.target).items() if k not in _TARGET_ONLY}
     content = {
         "phases": phases,
         "data": spec,

@@ -203,8 +203,12 @@ def _check_weights(trial: Trial, result: Mapping[str, Any], now: str, workdir: W
         )
 
 
-def record(workdir: Workdir, sweep: Sweep, tuning: dict[str, Any] | None, plan: Plan) -> None:
+def record(
+    workdir: Workdir, sweep: Sweep, tuning: dict[str, Any] | None, plan: Plan, warnings: Sequence[str] = ()
+) -> None:
     """Write a sweep into ``study.json``: its base config, each trial's hash and changes, and what its plan comes to.
+
+    Warnings about its data are written too, for the notes of its table.
 
     Raises:
       StoreError: if the sweep was made before from another base config.
@@ -224,6 +228,7 @@ def record(workdir: Workdir, sweep: Sweep, tuning: dict[str, Any] | None, plan: 
     study["sweeps"][sweep.name] = {
         "base": base,
         "tuning": tuning,
+        "warnings": list(warnings),
         "plan": {
             "programs": plan.programs(),
             "phases": len(plan.nodes),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mtl.models import Model
-from mtl.params import combine, path_of
+from mtl.params import path_of
 from mtl.train import executor as executors
 from mtl.train import pack, phase
 from mtl.train.executor import LANES, WHOLE, Executor
@@ -169,6 +170,7 @@ def _fitting(
     while True:
         lanes_, stacked = _stacked(lanes, width), _stacked(jax.tree.map(lambda a: np.asarray(a)[None], weights), width)
         moving, frozen = jax.eval_shape(pack.start_fn(program, executor), stacked)
+        moving = jax.eval_shape(functools.partial(phase.joined, program), moving)
         fixed = jax.eval_shape(pack.fix(program, executor), jnp.int32(1), lanes_.split, stacked, frozen, data)
         at = jax.ShapeDtypeStruct((), jnp.int32)
         needed = pack.advance_fn(program, executor).memory(at, lanes_, moving, fixed, data, at, at)
@@ -201,6 +203,7 @@ def _run_group(
     lanes = place(executor, _stacked(lanes, width), LANES)
     whole = jax.tree.map(lambda *leaves: _pad(np.stack(leaves), width), *weights)
     moving, frozen = pack.start_fn(program, executor)(whole)
+    moving = phase.joined(program, jax.tree.map(np.asarray, moving))
     kept = guard.restore()
     if kept is not None:
         moving = _filled(moving, kept, width, executor.data)
@@ -246,7 +249,7 @@ def _run_group(
                 guard.boundary(take)
         merged = moving if executor.data == 1 else pack.merge_fn(executor)(moving)
         train.append(fetch(merged.loss_sum)[:count] / (end - since))
-        now = Weights(combine(merged.trainable, frozen), merged.state)
+        now = Weights(phase.parted(program, _host_heads(merged.trainable), frozen), merged.state)
         found = evaluate(lane_count, lanes.split, place(executor, now, LANES), data)
         val.append(fetch(found)[:count])
         del now, merged
@@ -258,6 +261,9 @@ def _run_group(
         moving = place(executor, moving, lies)
         guard.boundary(take)
     merged = moving if executor.data == 1 else pack.merge_fn(executor)(moving)
+    if program.select == "best":
+        merged = dataclasses.replace(merged, best=(merged.best[0], _host_heads(merged.best[1]), merged.best[2]))
+    merged = dataclasses.replace(merged, trainable=_host_heads(merged.trainable))
     finished = _unstack(phase.finish(program, merged, frozen), count)
     diverged = fetch(merged.diverged_at)
     return [
@@ -272,6 +278,11 @@ def _run_group(
         )
         for i, w in enumerate(finished)
     ]
+
+
+def _host_heads(trainable: PyTree) -> PyTree:
+    """Return a trainable part with its heads on the host, where they are dealt out without compiling anything."""
+    return {**trainable, "heads": jax.tree.map(fetch, trainable["heads"])}
 
 
 def _leaves(tree: PyTree) -> list[tuple[Any, np.ndarray]]:

@@ -14,8 +14,10 @@ from mtl import params as paths
 from mtl.models import Model
 from mtl.tasks import Task
 from mtl.train import optimizer, ridge
+from mtl.train.blocks import blocks, trunk_of
+from mtl.train.joined import is_joined, join, joins, part
 from mtl.train.program import Data, Fixed, Lane, Numbers, Program, inputs, pool_name
-from mtl.train.sampling import Batch, Draw, gather, make_sampler
+from mtl.train.sampling import make_gather, make_sampler
 from mtl.train.step import DATA_AXIS, update
 
 PyTree = Any
@@ -128,19 +130,59 @@ def advance(
     if program.ridge:
         return jax.lax.fori_loop(begin, end, lambda _, m: _solve(program, m, fixed, own), moving)
     sample = make_sampler(program, lane, own)
+    fetch = make_gather(program, own, fixed)
     modes = program.modes(jax.tree.map(lambda x: x is not None, moving.trainable, is_leaf=lambda x: x is None))
+    own_heads = not is_joined(moving.trainable) and joins(program)
+    held = joined(program, moving) if own_heads else moving
 
-    def fetch(draw: Draw) -> Batch:
-        return gather(program, own, fixed, draw)
+    trunk = trunk_of(moving.trainable, fixed.frozen)
+    cuts = blocks(program, modes, trunk, moving.state, tuple(own.x.shape[1:]), shards)
 
     def body(step: Array, m: Moving) -> Moving:
         trainable, state, slots, value = update(
-            program, modes, lane, step, m.trainable, fixed, m.state, m.slots, sample(step), fetch, shards
+            program,
+            modes,
+            lane,
+            step,
+            m.trainable,
+            fixed,
+            m.state,
+            m.slots,
+            sample(step),
+            fetch,
+            shards,
+            program.accumulate * cuts,
         )
         bad = jnp.where((m.diverged_at < 0) & ~jnp.isfinite(value), step, m.diverged_at)
         return Moving(trainable, state, slots, m.best, m.loss_sum + value, bad)
 
-    return jax.lax.fori_loop(begin, end, body, moving)
+    held = jax.lax.fori_loop(begin, end, body, held)
+    if not own_heads:
+        return held
+    trainable, slots = part(program, held.trainable, held.slots, _others(program, moving.trainable))
+    return dataclasses.replace(held, trainable=trainable, slots=slots, best=moving.best)
+
+
+def joined(program: Program, moving: Moving) -> Moving:
+    """Return a phase's state with its heads as one, if all of them move as a whole (see ``train.joined``)."""
+    if not joins(program) or program.ridge:
+        return moving
+    trainable, slots = join(program, moving.trainable, moving.slots)
+    best = moving.best
+    if best:
+        best = (best[0], join(program, best[1], moving.slots)[0], best[2])
+    return dataclasses.replace(moving, trainable=trainable, slots=slots, best=best)
+
+
+def parted(program: Program, trainable: PyTree, frozen: PyTree) -> PyTree:
+    """Return all parameters, from what moves (its heads joined or not) and what is frozen."""
+    if is_joined(trainable):
+        trainable, _ = part(program, trainable, others=_others(program, jax.tree.map(lambda _: None, frozen)))
+    return paths.combine(trainable, frozen)
+
+
+def _others(program: Program, tree: PyTree) -> PyTree:
+    return {t: head for t, head in tree["heads"].items() if t not in program.tasks}
 
 
 def _solve(program: Program, moving: Moving, fixed: Fixed, own: Data) -> Moving:
@@ -239,5 +281,5 @@ def finish(program: Program, moving: Moving, frozen: PyTree) -> Weights:
     """Return what goes on to the next phase: the last state, or the best on validation."""
     if program.select == "best":
         _, trainable, state = moving.best
-        return Weights(paths.combine(trainable, frozen), state)
-    return Weights(paths.combine(moving.trainable, frozen), moving.state)
+        return Weights(parted(program, trainable, frozen), state)
+    return Weights(parted(program, moving.trainable, frozen), moving.state)

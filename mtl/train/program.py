@@ -14,6 +14,7 @@ from jaxtyping import Array
 from mtl import params as paths
 from mtl.models import Model
 from mtl.tasks import Task
+from mtl.train.threefry import fold_in
 
 PyTree = Any
 #: An array of JAX or NumPy, or what JAX puts in its place in a pytree (a shape, a tracer, an axis).
@@ -225,8 +226,8 @@ def trainable_paths(params: PyTree, patterns: Sequence[str], tasks: Sequence[str
 
 def key_for(seed: Array, purpose: int, name: str = "") -> Array:
     """Return the key of a purpose: ``fold_in(fold_in(key(seed), purpose), crc32(name))``."""
-    key = jax.random.fold_in(jax.random.key(seed), purpose)
-    return jax.random.fold_in(key, zlib.crc32(name.encode())) if name else key
+    key = fold_in(jax.random.key(seed, impl="threefry2x32"), purpose)
+    return fold_in(key, zlib.crc32(name.encode())) if name else key
 
 
 def inputs(standardize: bool, data: Data, rows: Array) -> Array:

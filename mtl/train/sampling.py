@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
+from mtl.train import threefry
 from mtl.train.program import BATCH, Data, Fixed, Lane, Numbers, Program, inputs, key_for, pool_name
 
 
@@ -58,12 +60,14 @@ def below(key: Array, size: int, count: Numbers) -> Int[Array, " size"]:
     >>> bool((below(jax.random.key(0), 1000, 3) < 3).all())
     True
     """
-    bits = jax.random.bits(key, (size,), jnp.uint32)
+    bits = threefry.bits(key, size)
     n = jnp.asarray(count).astype(jnp.uint32)
     high, low, n_high, n_low = bits >> 16, bits & 0xFFFF, n >> 16, n & 0xFFFF
     middle = high * n_low + ((low * n_low) >> 16)
     carry = (middle & 0xFFFF) + low * n_high
-    return (high * n_high + (middle >> 16) + (carry >> 16)).astype(jnp.int32)
+    found = (high * n_high + (middle >> 16) + (carry >> 16)).astype(jnp.int32)
+    # Once, here: XLA would rather hash anew for every number that is gathered from a row.
+    return jax.lax.optimization_barrier(found)
 
 
 def make_sampler(program: Program, lane: Lane, data: Data) -> Callable[[Array], Draw]:
@@ -96,7 +100,7 @@ def make_sampler(program: Program, lane: Lane, data: Data) -> Callable[[Array], 
         def per_task(step: Array) -> Draw:
             drawn = []
             for i, (pool, key) in enumerate(zip(pools, keys, strict=True)):
-                at = below(jax.random.fold_in(key, lane.offset[i] + step), size, pool.count)
+                at = below(threefry.fold_in(key, lane.offset[i] + step), size, pool.count)
                 drawn.append(jnp.take(pool.rows, at, mode="clip"))
             rows = jnp.concatenate(drawn)
             owner = jnp.repeat(jnp.arange(len(tasks)), size, total_repeat_length=len(tasks) * size)
@@ -107,11 +111,13 @@ def make_sampler(program: Program, lane: Lane, data: Data) -> Callable[[Array], 
     key = key_for(lane.seed, BATCH, pool_name(tasks))
     if program.sampling == "proportional":
         anywhere = data.train_rows[pool_name(tasks)]
+        present = jnp.stack([data.train[t] for t in tasks], axis=1)  # Side by side: one gather a step, not one a task.
 
         def proportional(step: Array) -> Draw:
-            at = below(jax.random.fold_in(key, lane.offset[0] + step), size, anywhere.count)
+            at = below(threefry.fold_in(key, lane.offset[0] + step), size, anywhere.count)
             rows = jnp.take(anywhere.rows, at, mode="clip")
-            return Draw(rows, {t: jnp.take(data.train[t], rows) for t in tasks})
+            shown = jnp.take(present, rows, axis=0, mode="clip")
+            return Draw(rows, {t: shown[:, i] for i, t in enumerate(tasks)})
 
         return proportional
 
@@ -120,7 +126,7 @@ def make_sampler(program: Program, lane: Lane, data: Data) -> Callable[[Array], 
     logits = jnp.log(counts.astype(jnp.float32)) / program.temperature
 
     def temperature(step: Array) -> Draw:
-        which, where = jax.random.split(jax.random.fold_in(key, lane.offset[0] + step))
+        which, where = jax.random.split(threefry.fold_in(key, lane.offset[0] + step))
         owner = jax.random.categorical(which, logits, shape=(size,))
         rows = all_rows[owner, below(where, size, counts[owner])]
         return Draw(rows, {t: owner == i for i, t in enumerate(tasks)})
@@ -148,10 +154,22 @@ def part(program: Program, draw: Draw, index: Array, parts: int) -> Draw:
     return Draw(of(draw.rows), {t: of(m) for t, m in draw.mask.items()})
 
 
-def gather(program: Program, data: Data, fixed: Fixed, draw: Draw) -> Batch:
-    """Return the inputs (or their features, where the program caches them) and labels of a draw's rows."""
-    if program.cached:
-        x = jnp.take(fixed.features, jnp.take(fixed.place, draw.rows), axis=0, mode="clip")
-    else:
-        x = inputs(program.standardize, data, draw.rows)
-    return Batch(x, {t: jnp.take(data.labels[t], draw.rows) for t in program.tasks}, draw.mask)
+def make_gather(program: Program, data: Data, fixed: Fixed) -> Callable[[Draw], Batch]:
+    """Return a function from a draw to its rows' inputs (or features, where the program caches them) and labels."""
+    kinds: dict[Any, list[str]] = {}
+    for t in program.tasks:
+        kinds.setdefault(data.labels[t].dtype, []).append(t)
+    labels = [(names, jnp.stack([data.labels[t] for t in names], axis=1)) for names in kinds.values()]
+
+    def gather(draw: Draw) -> Batch:
+        if program.cached:
+            x = jnp.take(fixed.features, jnp.take(fixed.place, draw.rows, mode="clip"), axis=0, mode="clip")
+        else:
+            x = inputs(program.standardize, data, draw.rows)
+        found: dict[str, Array] = {}
+        for names, table in labels:
+            of_rows = jnp.take(table, draw.rows, axis=0, mode="clip")
+            found |= {t: of_rows[:, i] for i, t in enumerate(names)}
+        return Batch(x, found, draw.mask)
+
+    return gather

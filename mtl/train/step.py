@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
 from mtl import losses
 from mtl.params import combine
 from mtl.train import optimizer
+from mtl.train.joined import JOINED, columns, is_joined, ordered
 from mtl.train.program import DROPOUT, Fixed, Lane, Program, key_for
 from mtl.train.sampling import Batch, Draw, part
+from mtl.train.threefry import fold_in
 
 PyTree = Any
 
@@ -26,7 +30,10 @@ def weigh(
     program: Program, lane: Lane, mask: Mapping[str, Bool[Array, " rows"]]
 ) -> tuple[dict[str, Int[Array, ""]], dict[str, Float[Array, ""]]]:
     """Return (labels of each task in a batch, what each task's sum of losses is multiplied by)."""
-    counts = {t: jnp.sum(m, dtype=jnp.int32) for t, m in mask.items()}
+    # Summed side by side, at once.
+    names = sorted(mask)
+    each = jnp.sum(jnp.stack([mask[t] for t in names], axis=1), axis=0, dtype=jnp.int32)
+    counts = {t: each[i] for i, t in enumerate(names)}
     weights = {name: lane.weights[i] for i, name in enumerate(program.tasks)}
     rows = next(iter(mask.values())).shape[0]
     return counts, losses.coefficients(counts, rows, program.denominator, weights)
@@ -55,18 +62,26 @@ def loss(
       batch: the part.
       rng: key for dropout.
     """
-    params = combine(trainable, fixed.frozen)
-    outputs: Mapping[str, Array]
-    if program.cached:
-        outputs = program.model.heads(params, batch.x, program.tasks)
+    if is_joined(trainable):
+        params = {"backbone": combine(trainable["backbone"], fixed.frozen["backbone"])}
     else:
-        outputs, state = program.model.apply(params, state, batch.x, tasks=program.tasks, train=modes, rng=rng)
-    sums = []
-    for t in sorted(program.specs, key=lambda t: t.name):  # One order of summation, whatever that of the tasks.
-        mask = batch.mask[t.name]
-        total, _ = losses.sum_and_count(losses.values(t, outputs[t.name], batch.labels[t.name], mask), mask)
-        sums.append(coefficients[t.name] * total)
-    return sum(sums[1:], sums[0]), state
+        params = combine(trainable, fixed.frozen)
+    features = batch.x
+    if not program.cached:
+        features, state = program.model.trunk(params["backbone"], state, batch.x, train=modes, rng=rng)
+    if is_joined(trainable):
+        outputs = program.model.head(trainable["heads"][JOINED], features)
+    else:
+        each = program.model.heads(params, features, program.tasks)
+        outputs = jnp.concatenate([each[t.name] for t in ordered(program)], axis=1)
+    total = jnp.zeros((), outputs.dtype)
+    for part_of in columns(program):  # One order of summation, whatever that of the tasks.
+        mask = jnp.stack([batch.mask[t] for t in part_of.names], axis=1)
+        labels = jnp.stack([batch.labels[t] for t in part_of.names], axis=1)
+        values = jax.vmap(functools.partial(losses.values, part_of.task), in_axes=1, out_axes=1)
+        sums = jnp.sum(values(part_of.of(outputs), labels, mask), axis=0, where=mask)
+        total = total + jnp.sum(jnp.stack([coefficients[t] for t in part_of.names]) * sums)
+    return total, state
 
 
 def update(
@@ -81,10 +96,11 @@ def update(
     draw: Draw,
     fetch: Callable[[Draw], Batch],
     shards: int = 1,
+    pieces: int | None = None,
 ) -> tuple[PyTree, PyTree, PyTree, Float[Array, ""]]:
     """Return (trainable, batch statistics, optimizer state, loss) after one update on a batch.
 
-    The batch is split evenly over ``shards`` devices and ``program.accumulate`` micro-batches. Each task's
+    The batch is split evenly over ``shards`` devices and, on each, so many pieces, one after the other. Each task's
     coefficient comes from the labels of the whole batch, which every device knows, so gradients add up exactly and
     are all that devices exchange. With shards, the loss and the batch statistics are those of the device's own part.
 
@@ -100,31 +116,41 @@ def update(
       draw: the rows of the whole batch.
       fetch: inputs and labels of a part of it.
       shards: devices on the mesh axis ``data``, under ``shard_map``; 1 for none.
+      pieces: pieces of a device's part; by default ``program.accumulate`` micro-batches (see ``train.blocks``).
     """
-    rng = jax.random.fold_in(key_for(lane.seed, DROPOUT, "+".join(program.tasks)), lane.offset[0] + step)
+    pieces = program.accumulate if pieces is None else pieces
+    rng = fold_in(key_for(lane.seed, DROPOUT, "+".join(program.tasks)), lane.offset[0] + step)
     counts, coefficients = weigh(program, lane, draw.mask)
-    parts = shards * program.accumulate
-    first = jax.lax.axis_index(DATA_AXIS) * program.accumulate if shards > 1 else 0
+    parts = shards * pieces
+    first = jax.lax.axis_index(DATA_AXIS) * pieces if shards > 1 else 0
     differentiate = jax.value_and_grad(loss, argnums=3, has_aux=True)
 
     def of(index: Array | int, state: PyTree) -> tuple[tuple[Float[Array, ""], PyTree], PyTree]:
         batch = fetch(part(program, draw, jnp.int32(first + index), parts))
-        key = rng if parts == 1 else jax.random.fold_in(rng, first + index)
+        key = rng if parts == 1 else fold_in(rng, first + index)
         return differentiate(program, modes, coefficients, trainable, fixed, state, batch, key)
 
-    (value, state), grads = of(0, state)
-    if program.accumulate > 1:
+    if pieces == 1:
+        (value, state), grads = of(0, state)
+    else:
 
         def add(index: Array, sums: tuple[Array, PyTree, PyTree]) -> tuple[Array, PyTree, PyTree]:
             total, held, statistics = sums
             (more, statistics), gradient = of(index, statistics)
             return total + more, jax.tree.map(jnp.add, held, gradient), statistics
 
-        value, grads, state = jax.lax.fori_loop(1, program.accumulate, add, (value, grads, state))
+        # All of them in the loop, the first too: its code is compiled once.
+        shapes = jax.eval_shape(of, 0, state)
+        nothing = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), (shapes[0][0], shapes[1]))
+        value, grads, state = jax.lax.fori_loop(0, pieces, add, (*nothing, state))
     if shards > 1:
         flat, restore = ravel_pytree(grads)  # One vector: one exchange, whatever the number of leaves.
         grads = restore(jax.lax.psum(flat, DATA_AXIS))
     always = program.sampling == "per_task" or len(program.tasks) == 1
     active = {} if always else {t: n > 0 for t, n in counts.items()}
+    if active and is_joined(trainable):
+        shown = jnp.stack([counts[t.name] for t in ordered(program)]) > 0
+        wide = np.asarray([t.outputs for t in ordered(program)])
+        active = {JOINED: jnp.repeat(shown, wide, total_repeat_length=int(wide.sum()))}
     trainable, slots = optimizer.update(program.optimizer, lane, step, grads, slots, trainable, active)
     return trainable, state, slots, value

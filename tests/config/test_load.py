@@ -52,7 +52,7 @@ def test_a_typo_in_a_function_is_told_with_its_own_line(tmp_path):
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        ("c.data = 1", "config.data is a section; its fields: data.name, "),
+        ("c.data = 1", "config.data is a section; its fields: data."),
         ("c.zzz = 1", "config.zzz does not exist; there are: "),
         ("c.loss.zzz = 1", "config.loss.zzz does not exist; there are: loss.denominator, loss.weights"),
         ("c.lr = 'fast'", "config.lr = 'fast': must be of type float, like 0.001"),

@@ -25,6 +25,14 @@ PETS = """id,weight,height,pet,age,"healthy, now"
 """
 
 
+@pytest.fixture(autouse=True)
+def field_limit():
+    """The limit that Python begins with: scipy.io.arff lifts it for the whole process when it is imported."""
+    before = csv.field_size_limit(131072)
+    yield
+    csv.field_size_limit(before)
+
+
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("MTL_DATA_DIR", str(tmp_path))

@@ -47,7 +47,7 @@ def test_cells_say_what_was_put_in():
 
 def test_lower_is_better_gives_the_same_claims():
     values = crossed(RATES)
-    up, down = run(values), run(-values, higher_is_better=False)
+    up, down = run(values, metric="score"), run(-values, higher_is_better=False, metric="score")  # No bounds.
     assert claims(up) == claims(down)
     assert up.crossovers == down.crossovers
     for r in REGIMES:

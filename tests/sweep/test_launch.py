@@ -272,3 +272,18 @@ def test_the_compilation_cache_is_the_users_own(tmp_path, monkeypatch):
         assert enable_cache() is None
     finally:
         jax.config.update("jax_compilation_cache_dir", before)
+
+
+def test_a_table_of_auroc_has_intervals_over_test_examples_too(tmp_path):
+    (tmp_path / "small.py").write_text(CONFIG.replace("c.evaluations = 2", 'c.evaluations = 2\n    c.metric = "auroc"'))
+    config, module = load(str(tmp_path / "small.py"))
+    workdir = Workdir(tmp_path / "work")
+    entries = [e for e in sweeps_of(module)["even"]() if e["regime"] == "scratch" and e["data.target_size"] == 50]
+    launch(flatten(config), {"even": entries}, workdir, jobs=0, config_file=None, display=Silent())
+    (analysis,) = analyses_of(workdir)
+    assert analysis.extra["examples"] == 500
+    chosen = mtl.results(workdir.path).sort_values("val_loss").groupby("seed").head(1)
+    cell = analysis.cells["scratch"][50.0]
+    assert cell.mean == pytest.approx(chosen["test_auroc"].mean(), abs=1e-5)
+    assert 0 <= cell.low < cell.mean < cell.high <= 1
+    assert any("DeLong" in note for note in analysis.scores.notes)

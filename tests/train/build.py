@@ -17,7 +17,7 @@ from mtl.train import loop, step
 from mtl.train.dataset import make_data
 from mtl.train.executor import MAP
 from mtl.train.program import Fixed
-from mtl.train.sampling import Draw, gather, make_sampler
+from mtl.train.sampling import Draw, make_gather, make_sampler
 from mtl.train.trial import freshen, make_lane, stages_of
 
 ROWS, INPUTS, VAL_ROWS = 240, 8, 30
@@ -99,7 +99,8 @@ def data_of(*trials, from_table=None):
 def _batches(program, lane, data, first):
     own = data.of(lane.split)
     sample = make_sampler(program, lane, own)
-    return jax.vmap(lambda i: gather(program, own, Fixed({}), sample(i)))(first + jnp.arange(400))
+    gather = make_gather(program, own, Fixed({}))
+    return jax.vmap(lambda i: gather(sample(i)))(first + jnp.arange(400))
 
 
 def batches(stage, data, seed=0):

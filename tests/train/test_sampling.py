@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from mtl.train import threefry
 from mtl.train.sampling import below
 from tests.train.build import batches, data_of, rows_of, split_of, stages, table, trial
 
@@ -123,7 +124,7 @@ def test_another_seed_draws_other_batches():
 @jax.jit
 def scaled(bits, count):
     """``below`` of bits that are given."""
-    with mock.patch.object(jax.random, "bits", return_value=bits):
+    with mock.patch.object(threefry, "bits", return_value=bits):
         return below(jax.random.key(0), bits.shape[0], count)
 
 

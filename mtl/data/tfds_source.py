@@ -1,0 +1,362 @@
+"""Data sets of TensorFlow Datasets, read without TensorFlow from ArrayRecord files that were prepared before."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import pathlib
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mtl.data.columns import Labels, build, choose
+from mtl.data.extras import needs
+from mtl.data.labels import ClassNames, Markers
+from mtl.data.paths import DATA_DIR, MAX_BYTES
+from mtl.data.problems import DataError, Problems
+from mtl.data.table import Table
+
+# Examples read at once: whole batches are five times as fast as one by one.
+_BATCH = 1000
+
+# name, name/config, name/config:1.0.0, as TFDS writes them.
+_NAME = re.compile(r"[A-Za-z]\w*(/[\w+\-][\w+\-.]*)?(:\d+\.\d+\.\d+)?")
+
+
+def tfds_table(
+    builder: str,
+    labels: Labels,
+    inputs: Sequence[str] | str = "image",
+    split: str = "",
+    size: Sequence[int] = (),
+    groups: str = "",
+    missing: Markers | str = (),
+    classes: ClassNames = (),
+    directory: str = "",
+    examples: int = 0,
+    name: str = "",
+    about: str = "",
+    max_bytes: int = MAX_BYTES,
+) -> Table:
+    """Return the table of a prepared TFDS data set; nothing is ever downloaded.
+
+    The data set must lie in the directory in the format ``array_record``, as ``mtl data prepare`` writes it, or TFDS
+    itself where TensorFlow is installed: ``tfds.builder(NAME, file_format="array_record").download_and_prepare()``.
+
+    Features of nested dictionaries are named with points (``attributes.Smiling``). A class label gives a task with
+    its class names, −1 meaning missing; a sequence of class labels gives one binary task a class; a vector [K] gives
+    K tasks; other numbers and texts are read as ``csv_table`` reads columns, NaN and blanks being missing.
+
+    Args:
+      builder: its name, with config and version where there are several: ``name/config:1.0.0``.
+      labels: features that are labels, ``feature`` or ``feature:kind``, or ``{feature: kind}``; patterns may stand
+        for features.
+      inputs: the input feature, or several numbers and vectors, which are put side by side in TFDS's order. Images
+        and other arrays of bytes become [0, 1].
+      split: names of splits, ``train+test``; all there are, in TFDS's order, if empty.
+      size: (height, width) to scale images to (bilinear); needed where they differ.
+      groups: a feature whose equal values make rows that no split may part.
+      missing, classes: as in ``csv_table``.
+      directory: the folder of prepared data; ``$MTL_DATA_DIR``, ``$TFDS_DATA_DIR`` or ``~/tensorflow_datasets`` if
+        empty.
+      examples: take the first so many; 0 for all.
+      name: of the table; the builder's if empty.
+      about: what the data are; what TFDS says if empty.
+      max_bytes: the most that the inputs may hold, in float32.
+
+    Returns:
+      The table; inputs [N, …] in the order of the files.
+
+    Raises:
+      DataError: where nothing is prepared, for a feature that does not exist, and for damaged files.
+
+    Source: https://www.tensorflow.org/datasets/tfless_tfds.
+    """
+    needs("tensorflow_datasets", "tfds", "Data sets of TFDS")
+    needs("array_record", "tfds", "Data sets of TFDS")
+    where = f'data "tfds:{builder}"'
+    opened = _open(builder, directory)
+    info, features = opened.info, _features(opened.info.features)
+    names = [inputs] if isinstance(inputs, str) else list(inputs)
+    chosen = choose([*features], labels, names, groups=groups)
+    if size and (len(size) != 2 or min(size) < 1):
+        raise DataError(f"{where}: size = {tuple(size)}: must be (height, width), at least 1 each")
+    if examples < 0:
+        raise DataError(f"{where}: examples = {examples}: must be at least 0 (0: all)")
+    x: np.ndarray | None = None
+    cells: dict[str, list[Any]] = {feature: [] for feature in chosen.cells}
+    done, sources = 0, _sources(opened, split, where)
+    read = _reader(features, chosen.all, sources)
+    whole = sum(len(source) for source in sources)
+    total = min(examples or whole, whole)
+    for source in sources:
+        for begin in range(0, min(len(source), total - done), _BATCH):
+            rows = range(begin, min(begin + _BATCH, len(source), begin + total - done))
+            with _damage(where):
+                batch = read(source, rows)
+            part = _inputs(batch, chosen.inputs, size, where)
+            if x is None:
+                if 4 * total * int(np.prod(part.shape[1:], dtype=object)) > max_bytes:
+                    raise DataError(f"{where}: inputs {(total, *part.shape[1:])}: must be at most {max_bytes:,} bytes")
+                x = np.empty((total, *part.shape[1:]), np.float32)
+            if part.shape[1:] != x.shape[1:]:
+                raise DataError(f"{where}: inputs {part.shape[1:]} and {x.shape[1:]}: give size=(height, width)")
+            np.multiply(part, np.float32(1 / 255) if part.dtype == np.uint8 else 1, out=x[done : done + len(rows)])
+            for feature, values in cells.items():
+                values += [example[feature] for example in batch]
+            done += len(rows)
+    if x is None:
+        raise DataError(f"{where}: has no example")
+    columns, kinds, declared = _columns(features, cells, chosen.labels, where)
+    if groups:
+        columns[groups] = _cells(cells[groups])
+    roles = choose([*columns, "x "], kinds, "x ", groups=groups)
+    told = about or f"{info.description.strip()} Source: {info.citation.strip() or 'not stated'} TFDS {info.full_name}."
+    return build(
+        name or builder.replace("/", "_").partition(":")[0],
+        where,
+        roles,
+        x,
+        columns,
+        Problems(),
+        lambda row: f"example {row}",
+        missing,
+        declared | dict(_declared(classes)),
+        "error",
+        told,
+    )
+
+
+def place(builder: str, directory: str = "") -> pathlib.Path:
+    """Return the folder in which a data set was prepared.
+
+    Args:
+      builder: its name, ``name``, ``name/config`` or with ``:1.0.0`` behind.
+      directory: the folder of prepared data, see ``tfds_table``.
+
+    Raises:
+      DataError: for a name that cannot be, one that is not there, and one of which there are several.
+
+    >>> place("../mnist")
+    Traceback (most recent call last):
+    ...
+    mtl.data.problems.DataError: data "tfds:../mnist": must be tfds:NAME, tfds:NAME/CONFIG or tfds:NAME/CONFIG:1.0.0
+    """
+    where = f'data "tfds:{builder}"'
+    if not _NAME.fullmatch(builder):
+        raise DataError(f"{where}: must be tfds:NAME, tfds:NAME/CONFIG or tfds:NAME/CONFIG:1.0.0")
+    start = root(directory)
+    named, _, version = builder.partition(":")
+    found = sorted((start / named).glob(f"{version or '*.*.*'}/dataset_info.json"))
+    if "/" not in named:
+        found += sorted((start / named).glob(f"*/{version or '*.*.*'}/dataset_info.json"))
+    found = [path for path in found if "incomplete" not in path.parent.name]
+    if not found:
+        raise DataError(
+            f"{where}: is not prepared in {start}, and nothing is downloaded: `mtl data prepare` writes road_scenes; "
+            f'for others, with TensorFlow installed: tfds.builder("{named}", file_format="array_record", '
+            "data_dir=…).download_and_prepare()"
+        )
+    if len({path.parent.parent for path in found}) > 1:
+        raise DataError(f"{where}: say which: {', '.join(f'{named}/{p.parent.parent.name}' for p in found)}")
+    return max(found, key=lambda path: tuple(map(int, path.parent.name.split(".")))).parent
+
+
+def root(directory: str = "") -> pathlib.Path:
+    """Return the folder of prepared data: the one given, or what the environment says, or TFDS's own."""
+    named = directory or os.environ.get(DATA_DIR) or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    return pathlib.Path(named).expanduser()
+
+
+def _open(builder: str, directory: str) -> Any:
+    """Return a read-only builder of a prepared data set: no code of the data set's own, no network."""
+    folder = place(builder, directory)
+    where = f'data "tfds:{builder}"'
+    try:
+        described = json.loads((folder / "features.json").read_text())
+        written = json.loads((folder / "dataset_info.json").read_text()).get("fileFormat", "tfrecord")
+    except (OSError, ValueError) as error:
+        raise DataError(f"{where}: {folder} is damaged ({error}): prepare it again") from None
+    if written != "array_record":
+        raise DataError(
+            f'{where}: is prepared as {written}, which needs TensorFlow: prepare it with file_format="array_record"'
+        )
+    for used in _class_names(described):  # TFDS imports what is named here.
+        if not used.startswith("tensorflow_datasets.core.features."):
+            raise DataError(f"{where}: features.json names {used}: must be a feature of TFDS itself")
+    import tensorflow_datasets as tfds
+
+    with _damage(where):
+        return tfds.builder_from_directory(folder)
+
+
+@contextlib.contextmanager
+def _damage(where: str) -> Iterator[None]:
+    """Say in one sentence that files are damaged: readers raise whatever their parsers do."""
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:  # noqa: BLE001
+        said = (str(error).strip().splitlines() or [""])[0][:200]
+        raise DataError(f"{where}: cannot be read ({type(error).__name__}: {said}): prepare it again") from None
+
+
+def _class_names(described: Any) -> Iterator[str]:
+    if isinstance(described, Mapping):
+        for key, value in described.items():
+            if key in ("pythonClassName", "type") and isinstance(value, str):
+                yield value
+            yield from _class_names(value)
+    elif isinstance(described, list):
+        for value in described:
+            yield from _class_names(value)
+
+
+def _features(features: Any, prefix: str = "") -> dict[str, Any]:
+    """Return ``{name: feature}`` of nested dictionaries of features, names joined by points: a task's has no slash."""
+    found: dict[str, Any] = {}
+    for name, feature in features.items():
+        full = f"{prefix}{name}".replace("/", ".")
+        found |= _features(feature, f"{full}.") if hasattr(feature, "keys") else {full: feature}
+    return found
+
+
+def _flat(example: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in example.items():
+        full = f"{prefix}{name}".replace("/", ".")
+        found |= _flat(value, f"{full}.") if isinstance(value, Mapping) else {full: value}
+    return found
+
+
+def _sources(opened: Any, split: str, where: str) -> list[Any]:
+    there = list(opened.info.splits)
+    names = [part.strip() for part in split.split("+")] if split else there
+    for part in names:
+        if there and part not in there:
+            raise DataError(f'{where}: split "{part}": must be of {", ".join(there)}')
+    with _damage(where):
+        return [opened.as_data_source(split=part) for part in names]
+
+
+def _reader(
+    features: Mapping[str, Any], wanted: Sequence[str], sources: Sequence[Any]
+) -> Callable[[Any, range], list[dict[str, Any]]]:
+    """Return how to read a batch of examples: TFDS's own way, or where all is plain its records, twice as fast.
+
+    Plain are scalars, class labels and arrays of bytes that are no part of a dictionary or a sequence.
+    """
+    import tensorflow_datasets as tfds
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    takes: dict[str, Callable[[Any], Any]] = {}
+    for name in wanted:
+        feature = features[name]
+        kind, dtype = type(feature), np.dtype(feature.np_dtype)
+        stored = getattr(feature, "_encoding", None)  # compressed arrays are left to TFDS
+        if stored not in (tfds.features.Encoding.NONE, tfds.features.Encoding.BYTES):
+            continue
+        if kind in (tfds.features.Scalar, tfds.features.ClassLabel) and dtype.kind in "biuf":
+            takes[name] = functools.partial(_scalar, dtype=dtype)
+        elif kind is tfds.features.Tensor and dtype == np.uint8 and None not in feature.shape:
+            takes[name] = functools.partial(_bytes, shape=feature.shape)
+    records = all(type(getattr(s, "data_source", None)).__module__.startswith("array_record.") for s in sources)
+    if len(takes) < len(set(wanted)) or any("." in name for name in wanted) or not records:
+        return lambda source, rows: [_flat(example) for example in source.__getitems__(rows)]
+
+    def read(source: Any, rows: range) -> list[dict[str, Any]]:
+        found = []
+        for record in source.data_source.__getitems__(rows):
+            held = tf_example_pb2.Example.FromString(record).features.feature
+            found.append({name: take(held[name]) for name, take in takes.items()})
+        return found
+
+    return read
+
+
+def _scalar(held: Any, dtype: np.dtype) -> Any:
+    if held.bytes_list.value:
+        return np.frombuffer(held.bytes_list.value[0], dtype)[0]
+    (value,) = held.float_list.value or held.int64_list.value
+    return value
+
+
+def _bytes(held: Any, shape: tuple[int, ...]) -> np.ndarray:
+    if held.bytes_list.value:
+        return np.frombuffer(held.bytes_list.value[0], np.uint8).reshape(shape)
+    return np.array(held.int64_list.value, np.uint8).reshape(shape)
+
+
+def _inputs(batch: list[dict[str, Any]], names: Sequence[str], size: Sequence[int], where: str) -> np.ndarray:
+    """Return a batch's inputs, [B, …] bytes or float32."""
+    if len(names) == 1:
+        arrays = [np.asarray(example[names[0]]) for example in batch]
+        if size:
+            arrays = [_scaled(a, size, where) for a in arrays]
+        shapes = {a.shape for a in arrays}
+        if len(shapes) > 1:
+            raise DataError(f"{where}: inputs of shapes {sorted(shapes)[:2]}: give size=(height, width)")
+        x = np.stack(arrays)
+        x = x[:, None] if x.ndim == 1 else x
+    else:
+        x = np.stack([np.concatenate([np.ravel(np.asarray(e[n], np.float64)) for n in names]) for e in batch])
+    if x.dtype.kind not in "biuf":
+        raise DataError(f"{where}: inputs of dtype {x.dtype}: must be numbers")
+    return x if x.dtype == np.uint8 and x.ndim > 2 else x.astype(np.float32)
+
+
+def _scaled(image: np.ndarray, size: Sequence[int], where: str) -> np.ndarray:
+    from PIL import Image
+
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 3):
+        raise DataError(f"{where}: inputs {image.dtype} {image.shape}: size= is for images of 1 or 3 channels")
+    plain = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
+    return np.asarray(plain.resize((size[1], size[0]), Image.Resampling.BILINEAR)).reshape(*size, image.shape[2])
+
+
+def _columns(
+    features: Mapping[str, Any], cells: Mapping[str, list[Any]], kinds: Mapping[str, str], where: str
+) -> tuple[dict[str, np.ndarray], dict[str, str], dict[str, tuple[str, ...]]]:
+    """Return (cells of each task, their kinds, the class names that TFDS knows)."""
+    import tensorflow_datasets as tfds
+
+    columns: dict[str, np.ndarray] = {}
+    found: dict[str, str] = {}
+    classes: dict[str, tuple[str, ...]] = {}
+    for label, kind in kinds.items():
+        feature, values = features[label], cells[label]
+        inner = getattr(feature, "feature", None)
+        if isinstance(feature, tfds.features.ClassLabel):
+            names = np.array([*feature.names, None], dtype=object)  # −1, the last, is missing
+            columns[label], found[label] = names[np.asarray(values, np.int64)], kind
+            classes[label] = tuple(feature.names)
+        elif isinstance(inner, tfds.features.ClassLabel):
+            for i, each in enumerate(inner.names):
+                columns[f"{label}.{each}"] = np.array([float(i in v) for v in values])
+                found[f"{label}.{each}"] = "binary"
+        elif len(feature.shape) == 1 and feature.shape[0]:
+            for j, column in enumerate(np.stack(values).T):
+                columns[f"{label}_{j}"], found[f"{label}_{j}"] = column, kind
+        elif feature.shape == ():
+            columns[label], found[label] = _cells(values), kind
+        else:
+            raise DataError(f"{where}: feature {label} of shape {feature.shape}: must be a label, a vector or classes")
+    return columns, found, classes
+
+
+def _cells(values: list[Any]) -> np.ndarray:
+    """Return one value an example as numbers, or as texts with None where blank."""
+    if any(isinstance(v, (str, bytes)) for v in values):
+        return np.array([v.decode() if isinstance(v, bytes) else v for v in values], dtype=object)
+    return np.asarray(values)
+
+
+def _declared(classes: ClassNames) -> dict[str, tuple[str, ...]]:
+    from mtl.data.labels import class_names
+
+    return class_names(classes)

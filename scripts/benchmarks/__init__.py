@@ -1,0 +1,1 @@
+"""What ``scripts/bench`` runs: ratios of times, both sides in processes of their own, round by round."""

@@ -1,0 +1,189 @@
+"""Our side: the engine's own compiled steps, from a config as a user's trial has them."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.cases import CASES, Case, inputs, labels
+from benchmarks.side import Side
+from mtl import data as sources
+from mtl.config import default, flatten, override, resolve
+from mtl.models import ops
+from mtl.sweep.plan import make_plan, split_of, table_of, val_rows_of
+from mtl.tasks import Task
+from mtl.train import loop, pack, phase, sampling
+from mtl.train.dataset import make_data
+from mtl.train.executor import LANES, MAP, WHOLE, Executor
+from mtl.train.flops import flops_per_step
+from mtl.train.trial import freshen, make_lane
+
+#: Rows beside those that are trained on: the other pool, validation and test each need some.
+_OTHERS = 64
+
+
+def _table(case: str, missing: float) -> Any:
+    c = CASES[case]
+    x = inputs(c, c.rows * 2)
+    y = labels(c, len(x), missing)
+    if c.binary:
+        tasks = [Task(f"task_{i}", "binary") for i in range(c.binary)]
+        named: dict[str, Any] = {t.name: y[:, i] for i, t in enumerate(tasks)}
+    else:
+        tasks, named = [Task("task_0", "multiclass", num_classes=c.outputs)], {"task_0": y}
+    spare = Task("spare", "binary")  # Every trial has a source and a target: the one that is not timed.
+    return sources.make_table(case, x, [*tasks, spare], {**named, "spare": (np.arange(len(x)) % 2).astype(np.float32)})
+
+
+def _trial(case: Case, name: str, regime: str, missing: float, accumulate: int = 1) -> Any:
+    trained = case.rows + _OTHERS
+    # The tasks of a phase of several are the source's, which share their rows; a task alone is the target.
+    source = tuple(f"task_{i}" for i in range(case.binary)) or ("spare",)
+    target = {"data.target": "spare" if case.binary else "task_0", "data.target_size": _OTHERS}
+    target |= {"data.target_pool": _OTHERS, "data.source_size": trained, "data.source_val_size": _OTHERS}
+    if not case.binary:
+        target |= {"data.target_size": trained, "data.target_pool": trained, "data.val_fraction": _OTHERS / trained}
+        target |= {"data.source_size": _OTHERS, "data.source_val_size": 8}
+    changes = {
+        "name": "bench",
+        "regime": regime,
+        "data.name": f"bench_{name}",
+        "data.options": {"case": name, "missing": missing},
+        "data.source": source,
+        "data.test_size": _OTHERS,
+        "model.name": case.backbone,
+        "model.options": case.options,
+        "batch_size": case.batch,
+        "accumulate": accumulate,
+        "source.total_steps": 1 << 20,
+        "target.total_steps": 1 << 20,
+        **target,
+    }
+    sources.register(f"bench_{name}")(_table)
+    return resolve(override(flatten(default()), changes), _table(name, missing).tasks)
+
+
+def make(
+    case: str,
+    regime: str = "",
+    missing: float = 0.3,
+    masks: bool = True,
+    depthwise: str = "",
+    accumulate: int = 1,
+    devices: int = 1,
+) -> Side:
+    """Return the engine's steps of a case; one unit is a step.
+
+    Args:
+      case: its name.
+      regime: whose last phase is timed; by default that which trains everything from random weights.
+      missing: share of the labels of binary tasks that are missing.
+      masks: false for labels that the compiler knows to be all present, so that no trace of a mask is left.
+      depthwise: an implementation of depthwise convolution other than the engine's own choice.
+      accumulate: micro-batches.
+      devices: that each batch is spread over, as ``--mesh=data:N`` does; on a CPU a device is a core.
+    """
+    if devices > 1:
+        jax.config.update("jax_num_cpu_devices", devices)
+    how = Executor("map", data=devices)
+    if depthwise:
+        own = ops.depthwise_conv
+        ops.depthwise_conv = lambda x, kernel, stride=1, padding="SAME", implementation=None: own(
+            x, kernel, stride, padding, depthwise
+        )
+        _everywhere("depthwise_conv", own, ops.depthwise_conv)
+    if not masks:
+        _without_masks()
+    c = CASES[case]
+    trial = _trial(c, case, regime or ("source" if c.binary else "scratch"), missing, accumulate)
+    plan = make_plan([trial])
+    stage = plan.nodes[plan.chains[trial.hash][-1]].stage
+    program, table, split = stage.program, table_of(trial), split_of(trial)
+    arrays = make_data(table, [split], [program], val_rows_of(trial))
+    shape = tuple(table.x.shape[1:])
+    first = loop.initial_weights(program.model, shape, [0], MAP)[0]
+    whole = jax.tree.map(lambda a: np.stack([a, a]), freshen(first, first, stage.fresh))
+    lanes = jax.tree.map(lambda a: np.repeat(a, 2, axis=0), make_lane([0], [stage], [0]))
+    moving, frozen = pack.start_fn(program, how)(whole)
+    moving = loop.place(how, phase.joined(program, jax.tree.map(np.array, moving)), pack.lies(how))
+    lanes, frozen, whole = loop.place(how, (lanes, frozen, whole), LANES)
+    arrays = loop.place(how, arrays, WHOLE)
+    number = functools.partial(_number, how)
+    fixed = pack.fix_fn(program, how)(number(1), lanes.split, whole, frozen, arrays)
+    advance = pack.advance_fn(program, how)
+    held = [moving, 0]
+    cost = advance.executable(number(1), lanes, moving, fixed, arrays, number(0), number(0)).cost_analysis() or {}
+
+    def run(units: int) -> None:
+        begin = int(held[1])
+        held[0] = advance(number(1), lanes, held[0], fixed, arrays, number(begin), number(begin + units))
+        held[1] = begin + units
+        jax.block_until_ready(held[0])
+
+    about = {"flops": _flops(program, shape), "bytes": float(cost.get("bytes accessed", 0.0))}
+    about |= {"cached": program.cached, "batch": program.rows}
+    return Side(run, about)
+
+
+def _flops(program: Any, shape: tuple[int, ...]) -> float:
+    """Return a step's operations by the definition of its layers, not by what the twins make of them."""
+    own = ops.choose
+    ops.choose = lambda implementation=None: "xla"
+    try:
+        return flops_per_step(program, shape)
+    finally:
+        ops.choose = own
+
+
+def _number(how: Executor, n: int) -> Any:
+    return loop.place(how, np.int32(n), WHOLE)
+
+
+def make_features(case: str) -> Side:
+    """Return the computation of a frozen trunk's features, which a linear probe does once; one unit is all rows."""
+    c = CASES[case]
+    trial = _trial(c, case, "linear_probe", 0.0)
+    plan = make_plan([trial])
+    stage = plan.nodes[plan.chains[trial.hash][-1]].stage
+    program, table = stage.program, table_of(trial)
+    arrays = make_data(table, [split_of(trial)], [program], val_rows_of(trial))
+    first = loop.initial_weights(program.model, tuple(table.x.shape[1:]), [0], MAP)[0]
+    whole = jax.tree.map(lambda a: np.stack([a, a]), first)
+    _, frozen = pack.start_fn(program, MAP)(whole)
+    fix = functools.partial(pack.fix_fn(program, MAP), jnp.int32(1), np.zeros(2, np.int32), whole, frozen, arrays)
+
+    def run(units: int) -> None:
+        for _ in range(units):
+            jax.block_until_ready(fix())
+
+    return Side(run, {})
+
+
+def _everywhere(name: str, old: Any, new: Any) -> None:
+    """Put a function in place of another in every module of ours that has imported it by name."""
+    import sys
+
+    for module in [m for n, m in sys.modules.items() if n.startswith("mtl.")]:
+        if getattr(module, name, None) is old:
+            setattr(module, name, new)
+
+
+def _without_masks() -> None:
+    """Tell the compiler that every label is present: it then drops the masks, and a plain mean is left."""
+    own = sampling.make_sampler
+
+    def make_sampler(*args: Any) -> Any:
+        draw = own(*args)
+
+        def plain(step: Any) -> sampling.Draw:
+            drawn = draw(step)
+            ones = {t: jnp.ones(drawn.rows.shape, bool) for t in drawn.mask}
+            return sampling.Draw(drawn.rows, ones)
+
+        return plain
+
+    phase.make_sampler = make_sampler

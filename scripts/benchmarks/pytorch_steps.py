@@ -1,0 +1,46 @@
+"""PyTorch's side: a plain loop over data in memory, as someone who knows PyTorch writes it."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from benchmarks.cases import CASES, inputs, labels
+from benchmarks.pytorch_models import build
+from benchmarks.side import Side
+
+
+def make(case: str, fused: bool = False) -> Side:
+    """Return the steps of a case; one unit is a step.
+
+    Nothing is read back from a step, gradients are set to none, and indices are drawn by PyTorch.
+
+    Args:
+      case: its name.
+      fused: whether Adam is the one with a fused kernel, which has to be asked for.
+    """
+    c = CASES[case]
+    torch.manual_seed(0)
+    net = build(c).train()
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3, fused=fused)
+    x, y = torch.from_numpy(inputs(c, c.rows)), torch.from_numpy(labels(c, c.rows))
+    if x.ndim == 4:
+        x = x.permute(0, 3, 1, 2).contiguous()
+    mask = ~torch.isnan(y) if c.binary else None
+    y = torch.nan_to_num(y) if c.binary else y.long()
+    weight = mask.float() if mask is not None else None
+
+    def run(units: int) -> None:
+        for _ in range(units):
+            rows = torch.randint(0, c.rows, (c.batch,))
+            z = net(x[rows])
+            if weight is None:
+                value = nn.functional.cross_entropy(z, y[rows])
+            else:
+                value = nn.functional.binary_cross_entropy_with_logits(z, y[rows], weight[rows], reduction="sum")
+                value = value / c.batch
+            optimizer.zero_grad(set_to_none=True)
+            value.backward()
+            optimizer.step()
+
+    return Side(run, {"batch": c.batch})

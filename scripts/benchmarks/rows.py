@@ -1,0 +1,211 @@
+"""The rows of the table: what is compared, and the ratio that is aimed at."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from benchmarks import sweeps
+from benchmarks.cases import CASES
+from benchmarks.rounds import Order, Timed, timed
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A line of the table.
+
+    Attributes:
+      title: what is compared.
+      threads: that each side had; 0 where that says nothing.
+      ratio: (lower quartile, median, upper quartile) over rounds; one number three times where it is counted.
+      target: that it is held against.
+      least: whether the target is the least that will do (otherwise the most).
+      ours, theirs: both sides in their own unit, as text.
+      figures: everything measured, for ``--json``.
+    """
+
+    title: str
+    threads: int
+    ratio: tuple[float, float, float]
+    target: float
+    least: bool
+    ours: str
+    theirs: str
+    figures: Mapping[str, Any]
+
+    @property
+    def met(self) -> bool:
+        """Whether the median meets the target."""
+        return self.ratio[1] >= self.target if self.least else self.ratio[1] <= self.target
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """How rows are measured.
+
+    Attributes:
+      rounds: of each comparison.
+      threads: numbers of threads to measure at.
+      peaks: by number of threads, (FLOP/s, bytes/s) of the machine; empty if not measured.
+    """
+
+    rounds: int
+    threads: Sequence[int]
+    peaks: Mapping[int, tuple[float, float]]
+
+
+def _seconds(seconds: float) -> str:
+    if seconds < 1e-3:
+        return f"{1e6 * seconds:.0f} µs"
+    return f"{1e3 * seconds:.1f} ms" if seconds < 1 else f"{seconds:.1f} s"
+
+
+def _compared(
+    title: str, found: Timed, ours: str, theirs: str, threads: int, target: float, run: Run, inverse: bool = False
+) -> Row:
+    """Return the row of two sides: theirs over ours, at least the target; or ours over theirs, at most."""
+    ratio = found.ratio(ours, theirs) if inverse else found.ratio(theirs, ours)
+    texts = [_seconds(found.median(side)) + _share(found, side, ours, run, threads) for side in (ours, theirs)]
+    figures = {"seconds": found.seconds, "about": found.about}
+    return Row(title, threads, ratio, target, not inverse, texts[0], texts[1], figures)
+
+
+def _share(found: Timed, side: str, ours: str, run: Run, threads: int) -> str:
+    """Return what share of the machine's arithmetic a side reaches, both by the work that ours needs."""
+    flops = found.about[ours].get("flops")
+    if not flops or threads not in run.peaks:
+        return ""
+    return f" ({100 * flops / found.median(side) / run.peaks[threads][0]:.0f} %)"
+
+
+def steps(case: str, title: str, target: float, fused: bool = False) -> Callable[[Run], list[Row]]:
+    """Return the rows of a training step against PyTorch's."""
+
+    def rows(run: Run) -> list[Row]:
+        found = []
+        for threads in run.threads:
+            sides = {
+                "ours": Order("engine", options={"case": case}),
+                "pytorch": Order("pytorch_steps", options={"case": case}),
+            }
+            if fused:
+                sides["fused"] = Order("pytorch_steps", options={"case": case, "fused": True})
+            times = timed(sides, threads, run.rounds)
+            found.append(_compared(f"{title}, PyTorch over ours", times, "ours", "pytorch", threads, target, run))
+            if fused:
+                also = f"{title}, PyTorch with its fused Adam over ours"
+                found.append(_compared(also, times, "ours", "fused", threads, target, run))
+        return found
+
+    return rows
+
+
+def handwritten(run: Run) -> list[Row]:
+    """Return the rows of the engine against a hand-written loop."""
+    found = []
+    for case, title in (("mlp", "MLP step"), ("cnn", "CNN step")):
+        sides = {"ours": Order("engine", options={"case": case}), "hand": Order("handwritten", options={"case": case})}
+        times = timed(sides, 1, 2 * run.rounds)
+        text = f"{title}, the engine over a hand-written JAX loop"
+        found.append(_compared(text, times, "ours", "hand", 1, 1.03, run, inverse=True))
+    return found
+
+
+def masks(run: Run) -> list[Row]:
+    """Return the row of the masked loss against none, all labels present."""
+    options = {"case": "mlp", "missing": 0.0}
+    sides = {"masked": Order("engine", options=options), "plain": Order("engine", options={**options, "masks": False})}
+    times = timed(sides, 1, 3 * run.rounds)
+    return [_compared("MLP step, masked loss over a plain mean", times, "masked", "plain", 1, 1.02, run, inverse=True)]
+
+
+def depthwise(run: Run) -> list[Row]:
+    """Return the row of depthwise convolution by its twin against XLA's own."""
+    sides = {
+        "twin": Order("engine", options={"case": "lite"}),
+        "xla": Order("engine", options={"case": "lite", "depthwise": "xla"}),
+    }
+    times = timed(sides, 1, min(3, run.rounds))  # XLA's takes many seconds a step.
+    title = "EfficientNet-Lite0 at 64 px, XLA's depthwise convolution over ours"
+    return [_compared(title, times, "twin", "xla", 1, 3.0, run)]
+
+
+def probe(run: Run) -> list[Row]:
+    """Return the row of a linear probe with cached features against fine-tuning."""
+    sides = {
+        "probe": Order("engine", options={"case": "cnn", "regime": "linear_probe"}),
+        "finetune": Order("engine", options={"case": "cnn", "regime": "finetune"}),
+        "features": Order("engine", "make_features", {"case": "cnn"}),
+    }
+    times = timed(sides, 1, run.rounds)
+    epoch = CASES["cnn"].rows / CASES["cnn"].batch
+    once = times.median("features") / (epoch * times.median("finetune"))
+    title = f"CNN epoch, fine-tuning over a linear probe (features once: {once:.2f} epochs of fine-tuning)"
+    return [_compared(title, times, "probe", "finetune", 1, 20.0, run)]
+
+
+def sweep(run: Run) -> list[Row]:
+    """Return the row of a sweep against one PyTorch process a trial."""
+    found = sweeps.trials_per_minute()
+    parts = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in found["parts"].items())
+    ratio = float(found["ratio"])
+    ours = f"{found['ours_per_minute']:.0f} a minute ({found['ours_seconds']:.1f} s: {parts})"
+    theirs = f"{found['theirs_per_minute']:.1f} a minute (by {found['theirs_trials']} trials)"
+    title = f"Trials a minute: a sweep of {found['ours_trials']} from nothing over a PyTorch process a trial"
+    return [Row(title, 2, (ratio,) * 3, 40.0, True, ours, theirs, found)]
+
+
+def sharing(run: Run) -> list[Row]:
+    """Return the rows of shared phases: steps counted, against the closed form and without sharing."""
+    rows = []
+    for name, found in sweeps.shared_steps().items():
+        exact, ratio = found["steps"] / found["closed_form"], found["unshared"] / found["steps"]
+        ours, closed = f"{found['steps']:,} steps", f"{found['closed_form']:,} steps"
+        title = f"Digits study, {name}: steps, over the closed form"
+        rows.append(Row(title, 0, (exact,) * 3, 1.0, False, ours, closed, found))
+        title, theirs = f"Digits study, {name}: steps without sharing, over with", f"{found['unshared']:,} steps"
+        rows.append(Row(title, 0, (ratio,) * 3, 3.0 if "alone" in name else 1.0, True, ours, theirs, found))
+    return rows
+
+
+def quickstart(run: Run) -> list[Row]:
+    """Return the rows of the main study in a fresh work directory."""
+    found = sweeps.quickstart()
+    rows = []
+    for state, target in (("cold", 60.0), ("warm", 40.0)):
+        seconds = found[state]
+        title = f"Main study, {state} compilation cache: seconds"
+        rows.append(Row(title, 2, (seconds,) * 3, target, False, f"{seconds:.1f} s", "", found))
+    return rows
+
+
+#: By the name that ``--only`` takes.
+ROWS: dict[str, Callable[[Run], list[Row]]] = {
+    "mlp": steps("mlp", "MLP step, 10 masked binary tasks", 6.0, fused=True),
+    "cnn": steps("cnn", "CNN step, 28×28, batch 128", 1.3),
+    "resnet": steps("resnet", "ResNet-18 step, 32×32, batch 64", 1.1),
+    "vit": steps("vit", "ViT-Ti/4 step, 32×32, batch 64", 1.1),
+    "depthwise": depthwise,
+    "sweep": sweep,
+    "probe": probe,
+    "hand": handwritten,
+    "mask": masks,
+    "sharing": sharing,
+    "quickstart": quickstart,
+}
+
+
+def peaks(threads: Sequence[int]) -> dict[int, tuple[float, float]]:
+    """Return the machine's best (FLOP/s, bytes/s) by number of threads: of PyTorch's and XLA's product, the better."""
+    found = {}
+    for n in threads:
+        orders = {
+            "pytorch": Order("peak", "make_product"),
+            "xla": Order("peak_xla", "make_product"),
+            "copy": Order("peak", "make_copy"),
+        }
+        times = timed(orders, n, 5)
+        flops = max(times.about[side]["flops"] / min(times.seconds[side]) for side in ("pytorch", "xla"))
+        found[n] = (flops, times.about["copy"]["bytes"] / min(times.seconds["copy"]))
+    return found
