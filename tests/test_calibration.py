@@ -59,7 +59,7 @@ def right(split_seeds, seeds):
             seeds,
             [stage] * len(seeds),
             range(len(seeds)),
-            loop.initial_weights(model, shape, seeds, "map"),
+            loop.initial_weights(model, shape, seeds, MAP),
             make_data(table, [split_of(t) for t in trials], [stage.program], val_rows_of(first)),
             evaluations=1,
             executor=MAP,

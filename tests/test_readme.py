@@ -60,6 +60,7 @@ PETS = "\n".join(
 def test_a_table_of_ones_own_is_read(tmp_path, monkeypatch):
     (tmp_path / "pets.csv").write_text(PETS)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MTL_DATA_DIR", raising=False)  # As on a user's machine: paths begin where the user is.
     (tmp_path / "c.py").write_text(
         f"from mtl.config import default\nc = default()\n{textwrap.dedent(snippet('pets.csv'))}"
     )
@@ -118,6 +119,7 @@ def test_commands_are_there(command, config, tmp_path, monkeypatch, capsys):
         return
     if arguments[0] == "data":
         monkeypatch.chdir(tmp_path)
+        monkeypatch.delenv("MTL_DATA_DIR", raising=False)
         (tmp_path / "pets.csv").write_text(PETS.replace("?", ""))
         if "prepare" in arguments:
             pytest.importorskip("array_record", reason='needs the extra: pip install "mtl[tfds]"')
