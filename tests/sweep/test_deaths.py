@@ -1,5 +1,6 @@
 """Workers that die, and trials that fail: what is run again, how often, and that nothing is run twice."""
 
+import contextlib
 import importlib
 import json
 import os
@@ -177,11 +178,12 @@ def test_a_worker_killed_from_outside_at_any_time(tmp_path, serial):
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             for lease in (tmp_path / "work").glob("lease/*.json"):
-                workers = json.loads(lease.read_bytes())["workers"]
-                if workers:
-                    time.sleep(3.0)
-                    os.kill(workers[0][0], signal.SIGKILL)
-                    return
+                with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # Either may be gone by now.
+                    workers = json.loads(lease.read_bytes())["workers"]
+                    if workers:
+                        time.sleep(3.0)
+                        os.kill(workers[0][0], signal.SIGKILL)
+                        return
             time.sleep(0.05)
 
     thread = threading.Thread(target=killer)
