@@ -259,6 +259,7 @@ def _stopped(number: int) -> int:
 
 
 def _sweep(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
+    from mtl import dry_run
     from mtl.config import ConfigError, is_ours, load
     from mtl.display import Terminal, error_line
     from mtl.sweep import sweeps_of
@@ -275,7 +276,8 @@ def _sweep(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     if arguments.dry_run and not overrides:
         config, module = load(arguments.config)
         if not is_ours(config):
-            return _expand_only(config, module, arguments)
+            available = sweeps_of(module)
+            return dry_run.expand_only(config, arguments.config, available, _wanted(arguments.sweep, list(available)))
     base, module = _base(arguments, overrides)
     check_base(base)
     available = sweeps_of(module)
@@ -285,7 +287,7 @@ def _sweep(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     entries = {name: available[name]() for name in wanted}
     workdir = Workdir(arguments.workdir or default_workdir(base))
     if arguments.dry_run:
-        return _dry_run(base, entries, workdir, arguments.list)
+        return dry_run.show(base, entries, workdir, arguments.list)
     executor = begin(arguments)
     if executor is None:  # Of several processes one looks, later, for all of them.
         Lease(workdir.path).look()
@@ -355,54 +357,6 @@ def _wanted(given: str | None, available: list[str]) -> list[str]:
         if name not in available:
             raise UsageError(f"--sweep={name}: the config has no such sweep: {suggest(name, [*available, 'all'])}")
     return names
-
-
-def _dry_run(base: Any, entries: dict[str, Any], workdir: Any, each: bool) -> int:
-    from mtl.config import canonical
-    from mtl.sweep.launch import preview
-
-    for name, changes in entries.items():
-        shown = preview(base, name, changes, workdir)
-        plan = shown.plan
-        print(f"sweep {name}: {len(changes):,} trials, {shown.to_run:,} to run")
-        if shown.tuning:
-            print(f"  {shown.tuning} trials first, to tune the source's learning rate (hashes are known after that)")
-        print(f"  {plan.programs()} programs to compile, {len(plan.nodes):,} distinct phases")
-        print(f"  {plan.steps():,} steps, each distinct phase once ({plan.steps_unshared():,} without sharing)")
-        if each:
-            for i, entry in enumerate(changes):
-                print(f"  {shown.hashes[i] if shown.hashes else '-' * 16}  {canonical(entry)}")
-    return 0
-
-
-def _expand_only(config: Any, module: ModuleType, arguments: argparse.Namespace) -> int:
-    """Expand a sweep file written for another codebase: what it would launch, one trial a line."""
-    from mtl.config import ConfigError
-    from mtl.sweep import sweeps_of
-
-    available = sweeps_of(module)
-    if not available:
-        raise ConfigError(f"--config={arguments.config} defines no sweep_NAME() and no get_hyper(hyper)")
-    known = set(_paths(config))
-    print(f"{arguments.config} is not a config of mtl: its sweeps are expanded, and cannot be run here")
-    for name in _wanted(arguments.sweep, list(available)):
-        entries = available[name]()
-        print(f"sweep {name}: {len(entries):,} trials")
-        for entry in entries:
-            print(f"  {json.dumps(entry, sort_keys=True, default=str)}")
-        absent = sorted({key for entry in entries for key in entry} - known)
-        if absent:
-            print(f"  fields that its get_config() does not have: {', '.join(absent)}")
-    return 0
-
-
-def _paths(config: Any, prefix: str = "") -> list[str]:
-    found = []
-    for key, value in config.items():
-        found.append(f"{prefix}{key}")
-        if hasattr(value, "items"):
-            found += _paths(value, f"{prefix}{key}.")
-    return found
 
 
 def _reader(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
