@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from mtl.config import Flat, Trial, override
+from mtl.spawn import Hand
 from mtl.sweep.expand import Changes
 from mtl.sweep.plan import Plan, data_warnings, make_plan
 from mtl.sweep.snapshots import Interrupt
@@ -104,6 +105,7 @@ def launch(
     questions: Mapping[str, str] | None = None,
     executor: Executor | None = None,
     interrupt: Interrupt | None = None,
+    hands: list[Hand] | None = None,
 ) -> list[Summary]:
     """Run sweeps of a study to the end; what has a result is not run again.
 
@@ -117,6 +119,7 @@ def launch(
       questions: what each sweep asks, for its tables.
       executor: how packs run in this process, if not as the backend suggests.
       interrupt: told of signals.
+      hands: worker processes that wait already.
 
     Raises:
       ConfigError: for anything in the config that cannot be; before anything is compiled.
@@ -129,7 +132,7 @@ def launch(
         for name, entries in sweeps.items()
     ]
     workdir.write_study(workdir.open(base["name"]))
-    with Pool(workdir, jobs, config_file, executor, interrupt) as pool:
+    with Pool(workdir, jobs, config_file, executor, interrupt, hands) as pool:
         return [_one(sweep, workdir, pool, display) for sweep in prepared]
 
 
