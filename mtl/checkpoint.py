@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from mtl import params as paths
+from mtl.files import parse, sha256_of_file, write_atomically
 
 PyTree = Any
 
@@ -22,57 +23,94 @@ class CheckpointError(ValueError):
     """A file of weights that cannot be read, or does not hold what it should: one sentence that names it."""
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all: to a name of its own, then rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
+#: The longest header that is read; that of a model with ten thousand arrays takes about 1 MiB.
+MAX_HEADER_BYTES = 16 * 2**20
+#: What a file of ours begins with, after the length of its header; the digest follows.
+_SEAL = b'{"__metadata__":{"mtl":"{\\"sha256\\": \\"'
+_UNSEALED = b"0" * 64
 
 
-def save_tree(path: Path, tree: PyTree, about: Mapping[str, Any]) -> None:
-    """Write a tree of arrays, with facts about it, as one safetensors file; atomically.
+def dump_tree(tree: PyTree, about: Mapping[str, Any]) -> bytes:
+    """Return a tree of arrays, with facts about it, as one safetensors file that holds its own sha256.
+
+    The digest is that of the whole file, with zeros in place of the digest itself: it covers numbers, names, shapes
+    and facts.
 
     Args:
-      path: where to.
       tree: nested dictionaries of arrays.
       about: JSON-able facts, kept in the file's header.
     """
     flat = {k: np.asarray(v, order="C") for k, v in paths.flatten(tree).items()}  # `ascontiguousarray` has no scalars.
-    write_atomically(path, save(flat, metadata={"mtl": json.dumps(about, sort_keys=True)}))
+    rest = json.dumps(about, sort_keys=True)[1:]
+    facts = f'{{"sha256": "{_UNSEALED.decode()}"{", " if about else ""}{rest}'
+    content = save(flat, metadata={"mtl": facts})
+    assert content[8:].startswith(_SEAL + _UNSEALED), "safetensors writes its header in another order"
+    begin = 8 + len(_SEAL)
+    return content[:begin] + hashlib.sha256(content).hexdigest().encode() + content[begin + 64 :]
 
 
-def load_about(path: Path) -> dict[str, Any]:
-    """Return the facts in a safetensors file's header; its arrays are not read.
+def save_tree(path: Path, tree: PyTree, about: Mapping[str, Any]) -> None:
+    """Write a tree of arrays, with facts about it, as one safetensors file; atomically. See ``dump_tree``.
 
     Raises:
-      CheckpointError: if the file is missing, damaged, or not safetensors.
+      FileError: if it cannot be written.
     """
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return dict(json.loads((file.metadata() or {}).get("mtl", "{}")))
-    except FileNotFoundError:
-        raise CheckpointError(f"there is no file {path}") from None
-    except (SafetensorError, OSError, ValueError, TypeError) as error:
-        raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from None
+    write_atomically(path, dump_tree(tree, about))
 
 
 def load_tree(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return (tree of NumPy arrays, facts) of a safetensors file.
+    """Return (tree of NumPy arrays, facts) of a safetensors file; one of ours is verified.
 
     Raises:
       CheckpointError: if the file is missing, damaged, or not safetensors.
     """
     try:
+        about = _facts(path)
         with safe_open(path, framework="numpy") as file:
-            about = json.loads((file.metadata() or {}).get("mtl", "{}"))
-            if not isinstance(about, dict):
-                raise ValueError(f"its facts are {about!r}, not an object")
             return paths.unflatten({key: _tensor(file, key) for key in file.keys()}), about  # noqa: SIM118
     except FileNotFoundError:
         raise CheckpointError(f"there is no file {path}") from None
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from None
+
+
+def load_about(path: Path) -> dict[str, Any]:
+    """Return the facts in a safetensors file's header; one of ours is verified, all of it.
+
+    Raises:
+      CheckpointError: if the file is missing, damaged, or not safetensors.
+    """
+    try:
+        return _facts(path)
+    except FileNotFoundError:
+        raise CheckpointError(f"there is no file {path}") from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from None
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    """Return the facts of a file whose header is within bounds and whose digest, if it has one, is right."""
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        start = file.read(8)
+        length = int.from_bytes(start, "little")
+        if length > MAX_HEADER_BYTES or 8 + length > size:
+            raise ValueError(f"its header would be {length:,} bytes long; the file has {size:,}")
+        header = file.read(length)
+        sealed = header.startswith(_SEAL)
+        if sealed:
+            begin = len(_SEAL)
+            digest = hashlib.sha256(start + header[:begin] + _UNSEALED + header[begin + 64 :])
+            while chunk := file.read(2**20):
+                digest.update(chunk)
+            if digest.hexdigest().encode() != header[begin : begin + 64]:
+                raise ValueError("it is damaged: its sha256 is not the one it was written with")
+    metadata = parse(header).get("__metadata__", {})
+    about = parse(str(metadata.get("mtl", "{}")).encode()) if isinstance(metadata, dict) else {}
+    about.pop("sha256", None)
+    if not sealed and about.get("format", 1) != 1:
+        raise ValueError("it is damaged: it has lost its sha256")
+    return about
 
 
 def _tensor(file: Any, key: str) -> np.ndarray:
@@ -135,7 +173,7 @@ def sha256_of(path: str | Path) -> str:
     path = Path(path)
     digest = hashlib.sha256()
     if path.is_file():
-        digest.update(path.read_bytes())
+        return sha256_of_file(path)
     elif path.is_dir():
         for file in sorted(p for p in path.rglob("*") if p.is_file()):
             digest.update(str(file.relative_to(path)).encode() + b"\0" + file.read_bytes())

@@ -69,6 +69,7 @@ def _is_ours(error: ValueError) -> bool:
     from mtl.checkpoint import CheckpointError
     from mtl.config import ConfigError
     from mtl.data import DataError
+    from mtl.files import FileError
     from mtl.sweep.store import StoreError
     from mtl.train.executor import ExecutorError
     from mtl.train.processes import StartError
@@ -79,6 +80,7 @@ def _is_ours(error: ValueError) -> bool:
         DataError,
         CheckpointError,
         ConfigError,
+        FileError,
         StoreError,
         ExecutorError,
         StartError,
@@ -107,10 +109,14 @@ def _parser() -> _Parser:
         return sub
 
     run = command("run", "Run one trial and print its result.", True)
+    run.add_argument("--retries", type=int, metavar="N", default=0, help="if it fails, run it again up to N times")
     run.add_argument("--quiet", action="store_true", help="print the result only")
     sweep = command("sweep", "Run a study's sweeps, or what is missing of them, and print the tables.", True)
     sweep.add_argument("--sweep", metavar="NAME[,NAME…]", help='which (default: the first; "all" for all)')
     sweep.add_argument("--jobs", type=int, metavar="N", help="worker processes (default: one a core; 0: none)")
+    sweep.add_argument(
+        "--retries", type=int, metavar="N", default=0, help="run trials that failed again, up to N times (default: 0)"
+    )
     sweep.add_argument("--dry-run", action="store_true", help="list trials, programs and steps; run nothing")
     sweep.add_argument("--list", action="store_true", help="with --dry-run: every trial, one a line")
     status = command("status", "Say how many trials are done, failed and missing.", False)
@@ -181,24 +187,28 @@ def _run(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     from mtl.display import Terminal
     from mtl.params import count, report
     from mtl.sweep.cache import enable_cache
-    from mtl.sweep.launch import Silent, absent_of
+    from mtl.sweep.launch import Silent, absent_of, run_missing
+    from mtl.sweep.lease import Lease
     from mtl.sweep.plan import load_table, make_plan, table_of
     from mtl.sweep.snapshots import Interrupt
     from mtl.sweep.store import Workdir
     from mtl.sweep.study import check_base, default_workdir, record_run
-    from mtl.sweep.workers import Pool, total_work
+    from mtl.sweep.workers import Pool
     from mtl.train.loop import Stopped
     from mtl.train.processes import is_lead
     from mtl.train.trial import shapes
 
+    retries = _retries(arguments)
     base, _ = _base(arguments, overrides)
     check_base(base)
+    workdir = Workdir(arguments.workdir or default_workdir(base), writes=is_lead())
+    if executor is None:
+        Lease(workdir.path).look()
     trial = resolve(base, load_table(base["data.name"], base["data.options"]).tasks)
     plan = make_plan([trial])
-    workdir = Workdir(arguments.workdir or default_workdir(base), writes=is_lead())
     display = Silent() if arguments.quiet or not is_lead() else Terminal()
-    absent = absent_of([trial], workdir)
-    record_run(workdir, base, trial)
+    absent_of([trial], workdir)  # Refuses what cannot be mixed, before the directory is touched.
+    workdir.open(base["name"])
     enable_cache()
     display.say(f"trial {trial.hash} in {workdir.trial(trial.hash)}")
     params = shapes(trial.model(), tuple(table_of(trial).x.shape[1:])).params
@@ -211,10 +221,11 @@ def _run(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
         )
     with Interrupt().listening() as interrupt:
         try:
-            if absent:
-                title, work = trial.config["regime"], total_work(plan, workdir)
-                with display.meter(title, work, 1) as meter, Pool(workdir, 0, None, executor, interrupt) as pool:
-                    pool.run(plan, meter, display.say)
+            with workdir.held(display.say, interrupt.ask):
+                absent = absent_of([trial], workdir)
+                record_run(workdir, base, trial)
+                with Pool(workdir, 0, None, executor, interrupt) as pool:
+                    run_missing([trial], workdir, pool, display, retries, trial.config["regime"], plan)
         except Stopped:
             return _stopped(interrupt.number)
     if not is_lead():
@@ -231,6 +242,12 @@ def _run(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     shown = {k: result.get(k) for k in ("hash", "status", "diverged_at", "val_loss", "test", "cost")}
     print(json.dumps({k: v for k, v in shown.items() if v is not None}, indent=1))
     return 0 if result.get("status") == "done" else 1
+
+
+def _retries(arguments: argparse.Namespace) -> int:
+    if arguments.retries < 0:
+        raise UsageError(f"--retries={arguments.retries}: must be at least 0")
+    return int(arguments.retries)
 
 
 def _stopped(number: int) -> int:
@@ -258,6 +275,7 @@ def _sweep_with(arguments: argparse.Namespace, overrides: dict[str, str], jobs: 
     from mtl.sweep import sweeps_of
     from mtl.sweep.cache import enable_cache
     from mtl.sweep.launch import Silent, launch
+    from mtl.sweep.lease import Lease
     from mtl.sweep.snapshots import Interrupt
     from mtl.sweep.store import Workdir
     from mtl.sweep.study import check_base, default_workdir
@@ -279,6 +297,8 @@ def _sweep_with(arguments: argparse.Namespace, overrides: dict[str, str], jobs: 
     if arguments.dry_run:
         return _dry_run(base, entries, workdir, arguments.list)
     executor = begin(arguments)
+    if executor is None:  # Of several processes one looks, later, for all of them.
+        Lease(workdir.path).look()
     jobs = 0 if executor is not None else jobs
     if executor is not None and arguments.jobs:
         raise UsageError(f"--jobs={arguments.jobs}: worker processes and --mesh or --hosts exclude each other")
@@ -293,7 +313,7 @@ def _sweep_with(arguments: argparse.Namespace, overrides: dict[str, str], jobs: 
         try:
             summaries = launch(
                 base, entries, workdir, jobs=jobs, config_file=config_file, display=display, questions=questions,
-                executor=executor, interrupt=interrupt, hands=hands,
+                executor=executor, interrupt=interrupt, retries=_retries(arguments), hands=hands,
             )  # fmt: skip
         except Stopped:
             return _stopped(interrupt.number)
@@ -312,6 +332,7 @@ def _sweep_with(arguments: argparse.Namespace, overrides: dict[str, str], jobs: 
 
 def _print_study(workdir: Any, sweeps: Sequence[str]) -> list[str]:
     """Print each sweep's tables and verdict, and the paths of what was written; return why others have none."""
+    from mtl.readers import command
     from mtl.report.publish import analyses_of, publish
     from mtl.report.show import print_analysis
     from mtl.sweep.store import NoResultError
@@ -324,18 +345,12 @@ def _print_study(workdir: Any, sweeps: Sequence[str]) -> list[str]:
             without.append(str(error))
     for analysis in analyses:
         print_analysis(analysis)
-    written = publish(workdir, analyses, _command())
+    written = publish(workdir, analyses, command())
     for path in written:
         if path.suffix == ".html":
             print(f"tables  {workdir.path / 'tables'}")
         print(f"{'report' if path.suffix == '.html' else 'figure'}  {path}")
     return without
-
-
-def _command() -> str:
-    import shlex
-
-    return shlex.join(["mtl", *sys.argv[1:]])
 
 
 def _wanted(given: str | None, available: list[str]) -> list[str]:
@@ -398,65 +413,19 @@ def _paths(config: Any, prefix: str = "") -> list[str]:
     return found
 
 
-def _status(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
-    from mtl.sweep.frames import counts
-    from mtl.sweep.store import Workdir
+def _reader(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
+    from mtl import readers
 
-    found = counts(Workdir(arguments.workdir))
-    if arguments.json:
-        print(json.dumps(found, indent=1))
-        return 0
-    print(f"study {found['study']} in {arguments.workdir}")
-    for name, c in found["sweeps"].items():
-        parts = [f"{c[k]:,} {k}" for k in ("done", "diverged", "failed", "missing") if c[k] or k == "done"]
-        print(f"  {name}: {', '.join(parts)} of {c['trials']:,} trials")
-        print(f"    {c['steps']:,} steps in {c['phases']:,} distinct phases ({c['steps_unshared']:,} without sharing)")
-        for reason, n in c["reasons"].items():
-            print(f"    {n} failed: {reason}")
-    return 0
-
-
-def _table(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
-    from mtl.report.publish import analyses_of
-    from mtl.report.show import FORMATS, print_analysis, tables_of
-    from mtl.sweep.store import Workdir
-
-    analyses = analyses_of(Workdir(arguments.workdir), [arguments.sweep] if arguments.sweep else [])
-    if arguments.format == "console":
-        for analysis in analyses:
-            print_analysis(analysis, arguments.kind, arguments.width)
-    else:
-        print(FORMATS[arguments.format](tables_of(analyses, arguments.kind)), end="")
-    return 0
-
-
-def _plot(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
-    from mtl.report.publish import analyses_of, publish_figures
-    from mtl.sweep.store import Workdir
-
-    workdir = Workdir(arguments.workdir)
-    for analysis in analyses_of(workdir, [arguments.sweep] if arguments.sweep else []):
-        for path in publish_figures(workdir, analysis):
-            print(path)
-    return 0
-
-
-def _report(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
-    from mtl.report.publish import analyses_of, publish_page
-    from mtl.sweep.store import Workdir
-
-    workdir = Workdir(arguments.workdir)
-    print(publish_page(workdir, analyses_of(workdir), _command()))
-    return 0
+    return readers.COMMANDS[arguments.command](arguments)
 
 
 _COMMANDS = {
     "run": _run,
     "sweep": _sweep,
-    "status": _status,
-    "table": _table,
-    "plot": _plot,
-    "report": _report,
+    "status": _reader,
+    "table": _reader,
+    "plot": _reader,
+    "report": _reader,
     "data": data_command,
 }
 

@@ -26,9 +26,9 @@ class Hand:
     early: IO[bytes]
 
 
-def start(jobs: int) -> list[Hand]:
-    """Start so many worker processes."""
-    return [_start(jobs) for _ in range(jobs)]
+def start(count: int, jobs: int) -> list[Hand]:
+    """Start so many worker processes of the ``jobs`` that run together."""
+    return [_start(jobs) for _ in range(count)]
 
 
 def _start(jobs: int) -> Hand:
@@ -46,7 +46,7 @@ def _start(jobs: int) -> Hand:
 @contextlib.contextmanager
 def started(jobs: int) -> Iterator[list[Hand]]:
     """Start worker processes and, in the end, those of the list that nobody took."""
-    hands = start(jobs)
+    hands = start(jobs, jobs)
     try:
         yield hands
     finally:

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
-import json
 import os
 import platform
 import shlex
@@ -20,8 +19,8 @@ from typing import Any
 import numpy as np
 
 import mtl
-from mtl.checkpoint import write_atomically
 from mtl.config import canonical
+from mtl.files import MAX_JSON_BYTES, FileError, parse, read, write_atomically
 from mtl.report.analyse import analyse
 from mtl.report.analysis import Analysis, Scores
 from mtl.report.collect import COLUMN, REPLICATE, ROW, collect
@@ -68,11 +67,11 @@ def publish(workdir: Workdir, analyses: Sequence[Analysis], command: str) -> lis
       analyses: of the sweeps.
       command: what the page says made it.
     """
-    file = workdir.path / "published.json"
+    file = workdir.inside("published.json")
     stamps: dict[str, str] = {}
     if file.is_file():
-        with contextlib.suppress(ValueError):  # Damaged: everything is written again.
-            stamps = dict(json.loads(file.read_bytes()))
+        with contextlib.suppress(FileError):  # Damaged: everything is written again.
+            stamps = parse(read(file, MAX_JSON_BYTES))
     study, paths = workdir.study(), []
     digests = {name: _digest(workdir, entry) for name, entry in study["sweeps"].items()}
     for analysis in analyses:
@@ -83,7 +82,7 @@ def publish(workdir: Workdir, analyses: Sequence[Analysis], command: str) -> lis
             drawn = publish_figures(workdir, analysis)
             stamps[name] = digests[name]
         paths += [path for path in drawn if path.is_file()]
-    page, whole = workdir.path / "report.html", canonical(digests)
+    page, whole = workdir.inside("report.html"), canonical(digests)
     if stamps.get("") != whole or not page.is_file():
         known = [a.scores.sweep for a in analyses]
         others = [name for name in study["sweeps"] if name not in known]
@@ -92,7 +91,7 @@ def publish(workdir: Workdir, analyses: Sequence[Analysis], command: str) -> lis
             return []
         publish_page(workdir, every, command)
         stamps[""] = whole
-    write_atomically(file, canonical(stamps).encode())
+    write_atomically(file, canonical(stamps).encode(), durable=False)
     return [*paths, page]
 
 
@@ -125,8 +124,8 @@ def publish_tables(workdir: Workdir, analysis: Analysis) -> list[Path]:
         ("cost", cost_table(analysis)),
     ):
         for ending, write in (("md", to_markdown), ("tex", to_latex), ("csv", to_csv), ("json", to_json)):
-            path = workdir.path / "tables" / f"{analysis.scores.sweep}-{kind}.{ending}"
-            write_atomically(path, write(table).encode())
+            path = workdir.inside("tables", f"{analysis.scores.sweep}-{kind}.{ending}")
+            write_atomically(path, write(table).encode(), durable=False)
             paths.append(path)
     return paths
 
@@ -135,15 +134,19 @@ def publish_figures(workdir: Workdir, analysis: Analysis) -> list[Path]:
     """Draw a sweep's figures as PNG and SVG and return the paths of the PNGs."""
     from mtl.report import figures
 
-    folder = workdir.path / "figures"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = workdir.inside("figures")
     drawn = {"metric": figures.metric_figure(analysis), "gain": figures.gain_figure(analysis)}
     curves = learning_curves(workdir, analysis.scores)
     if curves is not None:
         drawn["curves"] = curves
     found = []
     for kind, figure in drawn.items():
-        found += figures.save(figure, folder / f"{analysis.scores.sweep}-{kind}")
+        for ending in ("png", "svg"):
+            workdir.inside("figures", f"{analysis.scores.sweep}-{kind}.{ending}")
+        try:
+            found += figures.save(figure, folder / f"{analysis.scores.sweep}-{kind}")
+        except OSError as error:
+            raise FileError(f"figures in {folder} cannot be written: {error.strerror or error}") from None
     return [path for path in found if path.suffix == ".png"]
 
 
@@ -227,8 +230,8 @@ def publish_page(workdir: Workdir, analyses: Sequence[Analysis], command: str) -
         configs=configs,
         command=command,
     )  # fmt: skip
-    path = workdir.path / "report.html"
-    write_atomically(path, text.encode())
+    path = workdir.inside("report.html")
+    write_atomically(path, text.encode(), durable=False)
     return path
 
 

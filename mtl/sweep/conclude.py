@@ -14,10 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from mtl import metrics
-from mtl.checkpoint import save_tree
+from mtl.checkpoint import dump_tree
 from mtl.config import Trial
 from mtl.sweep.plan import Plan, init_sha256, split_of, table_of
-from mtl.sweep.store import FORMAT, Workdir, code_version, now
+from mtl.sweep.store import FORMAT, NewResult, Workdir, code_version, now
 from mtl.tasks import METRICS, Task
 from mtl.train import loop
 from mtl.train.dataset import statistics
@@ -80,14 +80,15 @@ def conclude(
         task = model.task(target)
         names = METRICS[task.kind]
         values = _tested(task, names, outputs, labels)
+        writer = _Writer(workdir)
         for i, (digest, trial, chain) in enumerate(zip(members, trials, chains, strict=True)):
             result = _result(trial, [d.about for d in chain], table.sha256, str(executor))
             if result["status"] == "done":
                 result["test"] = {n: float(v) for n, v in zip(names, values[i], strict=True)}
             normalization = {"shift": shift[i], "scale": scale[i]} if normalize == "standardize" else {}
-            _save_model(workdir, trial, chain[-1].weights, normalization)
             arrays = {"outputs": outputs[i], "rows": rows.astype(np.int32), "labels": labels}
-            workdir.write_result(digest, clean(result), arrays)
+            writer.add(NewResult(digest, clean(result), arrays, _model_bytes(trial, chain[-1].weights, normalization)))
+        writer.flush()
         progress(0.0, len(members), 0)
 
 
@@ -99,19 +100,41 @@ def _write_untested(
     progress: Progress,
 ) -> None:
     """Write the results of trials that never see the target's labels: the test set is not for them."""
+    writer = _Writer(workdir)
     for trial, chain in zip(trials, chains, strict=True):
         result = _result(trial, [d.about for d in chain], table_of(trial).sha256, str(executor))
-        _save_model(workdir, trial, chain[-1].weights, {})
-        workdir.write_result(trial.hash, clean(result))
+        writer.add(NewResult(trial.hash, clean(result), None, _model_bytes(trial, chain[-1].weights, {})))
+    writer.flush()
     progress(0.0, len(trials), 0)
 
 
-def _save_model(workdir: Workdir, trial: Trial, weights: Weights, normalization: dict[str, np.ndarray]) -> None:
-    if trial.config["save_model"] and workdir.writes:
-        tree = {"params": weights.params, "state": weights.state}
-        tree |= {"normalization": normalization} if normalization else {}
-        about = {"format": FORMAT, "config": trial.config}
-        save_tree(workdir.trial(trial.hash) / "model.safetensors", tree, about)
+#: Results are written together, so that they wait for the disk together, up to so many bytes or trials.
+_BYTES_TOGETHER, _TRIALS_TOGETHER = 64 * 2**20, 64
+
+
+class _Writer:
+    """Writes results some at a time."""
+
+    def __init__(self, workdir: Workdir) -> None:
+        self.workdir, self.held = workdir, list[NewResult]()
+
+    def add(self, result: NewResult) -> None:
+        self.held.append(result)
+        size = sum(len(new.model or b"") for new in self.held)
+        if size >= _BYTES_TOGETHER or len(self.held) >= _TRIALS_TOGETHER:
+            self.flush()
+
+    def flush(self) -> None:
+        self.workdir.write_results(self.held)
+        self.held.clear()
+
+
+def _model_bytes(trial: Trial, weights: Weights, normalization: dict[str, np.ndarray]) -> bytes | None:
+    if not trial.config["save_model"]:
+        return None
+    tree = {"params": weights.params, "state": weights.state}
+    tree |= {"normalization": normalization} if normalization else {}
+    return dump_tree(tree, {"format": FORMAT, "config": trial.config})
 
 
 def _tested(task: Task, names: tuple[str, ...], outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -148,7 +171,6 @@ def _result(trial: Trial, phases: list[dict[str, Any]], data_sha256: str, execut
     )
     total = {name: math.fsum(p[name] for p in phases) for name in ("examples", "flops", "seconds")}
     return {
-        "format": FORMAT,
         "hash": trial.hash,
         "config": trial.config,
         "status": "diverged" if diverged else "done",

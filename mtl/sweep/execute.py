@@ -10,14 +10,16 @@ from typing import Any
 import jax
 import numpy as np
 
-from mtl.checkpoint import CheckpointError, load_tree, load_weights, save_tree
+from mtl.checkpoint import CheckpointError, dump_tree, load_tree, load_weights
 from mtl.config import Trial
+from mtl.files import DamagedError, FileError
 from mtl.models import Model
 from mtl.params import merge
 from mtl.sweep.conclude import Done, Progress, clean, conclude
 from mtl.sweep.plan import Node, Plan, split_key, split_of, table_of, val_rows_of
+from mtl.sweep.schema import PREFIX, check
 from mtl.sweep.snapshots import Interrupt, Snapshots
-from mtl.sweep.store import FORMAT, Workdir
+from mtl.sweep.store import FORMAT, StoreError, Workdir
 from mtl.train import loop
 from mtl.train.dataset import make_data
 from mtl.train.executor import Executor, executor_for, memory_limit
@@ -64,8 +66,8 @@ def execute(
     """
     executor = executor or executor_for(jax.default_backend(), jax.local_device_count())
     failed: dict[str, tuple[str, str]] = {}
-    snapshots = Snapshots(workdir.path / "snapshots", interrupt or Interrupt(), say)
-    done = _there_already(plan, workdir)
+    snapshots = Snapshots(workdir.inside("snapshots"), interrupt or Interrupt(), say)
+    done = _there_already(plan, workdir, say)
     safe: set[str] = set()
     needed = {k for digest, chain in plan.chains.items() for k in chain[_resume_at(chain, done) :]}
     waiting = {k: n for k, n in plan.nodes.items() if k in needed and k not in done}
@@ -83,7 +85,7 @@ def execute(
         nodes = nodes[: _most_lanes(nodes[0])]
         try:
             outcomes = _train(nodes, plan, done, workdir, executor, snapshots, progress, say)
-        except loop.Stopped:
+        except (loop.Stopped, FileError, StoreError):  # A full disk is no trial's fault.
             raise
         except Exception as error:
             if jax.process_count() > 1:
@@ -95,9 +97,7 @@ def execute(
         for node in nodes:
             waiting.pop(node.key)
         done |= outcomes
-        for key, outcome in outcomes.items():
-            if plan.saved(key) and workdir.writes:
-                _save_prefix(workdir, key, outcome)
+        workdir.write_prefixes((key, _prefix_bytes(outcome)) for key, outcome in outcomes.items() if plan.saved(key))
         ended = [d for d, chain in plan.chains.items() if chain[-1] in outcomes]
         conclude(ended, plan, done, workdir, executor, progress)
         safe |= {k for k in outcomes if plan.saved(k)} | {k for d in ended for k in plan.chains[d]}
@@ -111,14 +111,14 @@ def execute(
         reasons = [failed[k] for k in chain if k in failed]
         if reasons:
             what, trace = reasons[0]
-            about = {"format": FORMAT, "config": plan.trials[digest].config, "error": what, "traceback": trace}
+            about = {"config": plan.trials[digest].config, "error": what, "traceback": trace}
             workdir.write_failure(digest, about)
             progress(0.0, 0, 1)
 
 
-def _there_already(plan: Plan, workdir: Workdir) -> dict[str, Done]:
+def _there_already(plan: Plan, workdir: Workdir, say: Callable[[str], None]) -> dict[str, Done]:
     """Return the shared phases that are on disk; with several processes, those that the first one found."""
-    found = {key: _load_prefix(workdir, key) for key in plan.nodes if plan.saved(key)}
+    found = {key: _load_prefix(workdir, key, say) for key in plan.nodes if plan.saved(key)}
     keys = agree([key for key, done in found.items() if done is not None])
     any_of_us(False)  # Nobody writes before all have read.
     return {key: done for key in keys if (done := found[key]) is not None}
@@ -241,6 +241,7 @@ def _train(
             "source_only": node.source_only,
             "key": node.key,
             "width": outcome.width,
+            "program": program_key,
         }
         found[node.key] = Done(outcome.weights, about)
     return found
@@ -262,20 +263,28 @@ def _loaded(trial: Trial, initial: Weights) -> Weights:
     return Weights(merged, merge(initial.state, state) if initial.state else initial.state)
 
 
-def _save_prefix(workdir: Workdir, key: str, outcome: Done) -> None:
+def _prefix_bytes(outcome: Done) -> bytes:
     tree = {"params": outcome.weights.params, "state": outcome.weights.state}
-    save_tree(workdir.prefix(key), tree, {"format": FORMAT, "about": clean(outcome.about)})
+    return dump_tree(tree, {"format": FORMAT, "about": clean(outcome.about)})
 
 
-def _load_prefix(workdir: Workdir, key: str) -> Done | None:
-    """Return a shared phase from disk; nothing if it is not there or cannot be read (it is then trained anew)."""
-    if not workdir.prefix(key).is_file():
+def _load_prefix(workdir: Workdir, key: str, say: Callable[[str], None]) -> Done | None:
+    """Return a shared phase from disk; nothing if it is not there or cannot be believed (it is then trained anew)."""
+    file = workdir.prefix(key)
+    if not file.is_file():
         return None
     try:
-        tree, about = load_tree(workdir.prefix(key))
-    except CheckpointError:
+        tree, about = load_tree(file)
+        if about.get("format") != FORMAT:
+            raise CheckpointError(f"{file} is of format {about.get('format')}, and this version of mtl writes {FORMAT}")
+        check(about.get("about"), PREFIX)
+        if about["about"]["key"] != key or not isinstance(tree.get("params"), dict):
+            raise CheckpointError(f"{file} holds something else than its name says")
+    except DamagedError as error:
+        say(f"{file} {error}; the shared phase in it is trained anew")
         return None
-    if about.get("format") != FORMAT or about.get("about", {}).get("key") != key:
+    except CheckpointError as error:
+        say(f"{error}; the shared phase in it is trained anew")
         return None
     return Done(Weights(tree["params"], tree.get("state", {})), _restore(about["about"]))
 

@@ -89,19 +89,23 @@ def _number(value: Any) -> float:
 def counts(workdir: Workdir) -> dict[str, Any]:
     """Return how many trials of each sweep are done, diverged, failed and missing, from files alone.
 
+    ``unverified`` counts results of format 1, which came before digests; ``damaged`` says what was found damaged.
+
     Raises:
       StoreError: if there is no study in that directory.
     """
     study = workdir.study()
     found: dict[str, Any] = {"study": study["study"], "sweeps": {}, "runs": len(study.get("runs", {}))}
+    older = 0
     for name, entry in study["sweeps"].items():
         tally = {"done": 0, "diverged": 0, "failed": 0, "missing": 0}
         reasons: dict[str, int] = {}
         for trial in entry["trials"]:
             result = workdir.result(trial["hash"])
+            older += result is not None and "files" not in result
             status = result["status"] if result is not None else "missing"
             if result is None and (error := workdir.failure(trial["hash"])) is not None:
                 status, reasons[error] = "failed", reasons.get(error, 0) + 1
             tally[status] += 1
         found["sweeps"][name] = {"trials": len(entry["trials"]), **tally, **entry["plan"], "reasons": reasons}
-    return found
+    return found | {"unverified": older, "damaged": sorted(workdir.damaged.values())}

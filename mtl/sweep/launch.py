@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from mtl.config import Flat, Trial, override
 from mtl.spawn import Hand
+from mtl.sweep.conclude import clean
 from mtl.sweep.expand import Changes
 from mtl.sweep.plan import Plan, data_warnings, make_plan
 from mtl.sweep.snapshots import Interrupt
@@ -105,6 +106,7 @@ def launch(
     questions: Mapping[str, str] | None = None,
     executor: Executor | None = None,
     interrupt: Interrupt | None = None,
+    retries: int = 0,
     hands: list[Hand] | None = None,
 ) -> list[Summary]:
     """Run sweeps of a study to the end; what has a result is not run again.
@@ -119,11 +121,14 @@ def launch(
       questions: what each sweep asks, for its tables.
       executor: how packs run in this process, if not as the backend suggests.
       interrupt: told of signals.
+      retries: how often a trial that failed by an exception is run again at once.
       hands: worker processes that wait already.
 
     Raises:
       ConfigError: for anything in the config that cannot be; before anything is compiled.
-      StoreError: if the work directory cannot be used, or a worker dies.
+      StoreError: if the work directory cannot be used.
+      HeldError: if another process writes in it.
+      FileError: if it cannot be written.
       Stopped: if it was interrupted.
     """
     # Everything is checked before the directory is touched: every trial's config, and one replicate's plan.
@@ -131,9 +136,12 @@ def launch(
         _prepare(name, *settle(base, entries, (questions or {}).get(name, "")), workdir)
         for name, entries in sweeps.items()
     ]
-    workdir.write_study(workdir.open(base["name"]))
-    with Pool(workdir, jobs, config_file, executor, interrupt, hands) as pool:
-        return [_one(sweep, workdir, pool, display) for sweep in prepared]
+    workdir.open(base["name"])
+    interrupt = interrupt or Interrupt()
+    pool_of = Pool(workdir, jobs, config_file, executor, interrupt, hands)
+    with workdir.held(display.say, interrupt.ask), pool_of as pool:
+        workdir.write_study(workdir.open(base["name"]))
+        return [_one(sweep, workdir, pool, display, retries) for sweep in prepared]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,16 +174,16 @@ def _prepare(name: str, base: Flat, entries: list[Changes], workdir: Workdir) ->
 def _tuned(base: Flat, pairs: list[tuple[float, Trial]], workdir: Workdir) -> tuple[Flat, dict[str, Any]]:
     """Return (the base with the source's rate that was best, what the rates came to)."""
     rate, means = tuned_rate(pairs, workdir)
-    tuning = {"source_lr": rate, "val_loss": {f"{r:g}": v for r, v in means.items()}}
+    tuning = {"source_lr": rate, "val_loss": clean({f"{r:g}": v for r, v in means.items()})}
     return override(base, {"source_lr": rate}), tuning
 
 
-def _one(prepared: _Prepared, workdir: Workdir, pool: Pool, display: Display) -> Summary:
+def _one(prepared: _Prepared, workdir: Workdir, pool: Pool, display: Display, retries: int) -> Summary:
     sweep, tuning, name = prepared.sweep, prepared.tuning, prepared.sweep.name
     if prepared.pairs:
         if tuning is None:
             trials = [t for _, t in prepared.pairs]
-            _run(trials, workdir, pool, display, f"{name}: tuning the source's learning rate")
+            run_missing(trials, workdir, pool, display, retries, f"{name}: tuning the source's learning rate")
             base, tuning = _tuned(sweep.base, prepared.pairs, workdir)
             sweep = make_sweep(name, base, prepared.entries)
         rate, rates = tuning["source_lr"], [r for r, _ in prepared.pairs]
@@ -185,13 +193,15 @@ def _one(prepared: _Prepared, workdir: Workdir, pool: Pool, display: Display) ->
             display.say(f"{name}: warning: source_lr = {rate:g} lies at the edge of its grid; widen tune.source_lr")
     trials = [m.trial for m in sweep.members]
     ran = 0
+    for sentence in workdir.news_of_damage():
+        display.say(sentence)
     if agree(bool(missing(trials, workdir)) or not recorded(workdir, sweep)):
         plan = make_plan(trials)
         warnings = data_warnings(trials)
         for said in warnings:
             display.say(f"{name}: warning: {said}")
         record(workdir, sweep, tuning, plan, warnings)
-        ran = _run(trials, workdir, pool, display, name, plan)
+        ran = run_missing(trials, workdir, pool, display, retries, name, plan)
     failed = {t.hash: reason for t in trials if (reason := workdir.failure(t.hash)) is not None}
     return Summary(sweep, len(trials) - ran, ran, failed)
 
@@ -203,21 +213,42 @@ def absent_of(trials: Sequence[Trial], workdir: Workdir) -> list[Trial]:
     return [t for t in trials if t.hash in hashes]
 
 
-def _run(
+def run_missing(
     trials: Sequence[Trial],
     workdir: Workdir,
     pool: Pool,
     display: Display,
+    retries: int,
     title: str,
     whole: Plan | None = None,
 ) -> int:
-    """Run the trials that have no result and return how many there were."""
+    """Run the trials that have no result and return how many there were; those that fail are tried again.
+
+    Args:
+      trials: what must have a result.
+      workdir: where results are kept.
+      pool: what runs them.
+      display: where progress is shown.
+      retries: how often a trial that failed is run again.
+      title: what is being run.
+      whole: the plan of all the trials, if it is there already.
+    """
     absent = absent_of(trials, workdir)
+    for sentence in workdir.news_of_damage():
+        display.say(sentence)
     if not absent:
         return 0
     plan = whole if whole is not None and len(absent) == len(trials) else make_plan(absent)
     with display.meter(title, total_work(plan, workdir), len(absent)) as meter:
         pool.run(plan, meter, display.say)
+    for again in range(retries):
+        failed = agree([t.hash for t in absent if workdir.failure(t.hash) is not None])
+        if not failed:
+            break
+        plan = make_plan([t for t in absent if t.hash in set(failed)])
+        display.say(f"{title}: {len(failed):,} failed; tried again ({again + 1} of {retries})")
+        with display.meter(title, total_work(plan, workdir), len(failed)) as meter:
+            pool.run(plan, meter, display.say)
     return len(absent)
 
 

@@ -13,7 +13,9 @@ from types import FrameType
 import numpy as np
 
 from mtl.checkpoint import CheckpointError, load_about, load_tree, save_tree
+from mtl.files import DamagedError
 from mtl.params import flatten, unflatten
+from mtl.sweep.schema import SNAPSHOT, check
 from mtl.sweep.store import FORMAT, code_version
 from mtl.train.loop import Guard, Snapshot, Stopped
 from mtl.train.processes import any_of_us, is_lead
@@ -40,6 +42,10 @@ class Interrupt:
             signal.raise_signal(number)
         self.number = number
 
+    def ask(self) -> None:
+        """Ask the process to stop, as SIGTERM would."""
+        self.number = self.number or signal.SIGTERM
+
     @contextlib.contextmanager
     def listening(self) -> Iterator[Interrupt]:
         """Take signals while the context lasts."""
@@ -62,18 +68,27 @@ class Snapshots:
           interrupt: whether to stop.
           say: told of snapshots that cannot be used.
         """
-        self.folder, self.interrupt = folder, interrupt
+        self.folder, self.interrupt, self.say = folder, interrupt, say
         self._where: dict[str, tuple[Path, int, int]] = {}
         for file in sorted(folder.glob("*.safetensors")) if folder.is_dir() else ():
+            if file.is_symlink():
+                say(f"{file} is a link: it is not followed")
+                continue
             try:
                 about = load_about(file)
-            except CheckpointError as error:
-                say(f"{error}; the phases in it begin anew")
+                check(about, SNAPSHOT)
+            except (CheckpointError, DamagedError) as error:
+                if not file.exists():  # Another worker has said so and removed it.
+                    continue
+                name = "" if str(file) in str(error) else f"{file} "
+                say(f"{name}{error}; the phases in it go on from an earlier snapshot, or begin anew")
+                if is_lead() and file.is_file():
+                    file.unlink()
                 continue
-            if about.get("format") == FORMAT and about.get("code") == code_version():
+            if about.get("format") == FORMAT and about["code"] == code_version():
                 for lane, key in enumerate(about["keys"]):
-                    if int(about["at"]) >= self.at(key):
-                        self._where[key] = (file, lane, int(about["at"]))
+                    if about["at"] >= self.at(key):
+                        self._where[key] = (file, lane, about["at"])
         any_of_us(False)  # Nobody writes before all have read.
 
     def at(self, key: str) -> int:
@@ -88,7 +103,11 @@ class Snapshots:
         """Return the state of a pack of phases that have all done as many steps; nothing if they have done none."""
         if not all(key in self._where for key in keys):
             return None
-        trees = {file: load_tree(file) for file in {self._where[key][0] for key in keys}}
+        try:
+            trees = {file: load_tree(file) for file in {self._where[key][0] for key in keys}}
+        except CheckpointError as error:  # It was good when this process began.
+            self.say(f"{error}; the phases in it begin anew")
+            return None
         moving: dict[str, list[np.ndarray]] = {}
         train, val = [], []
         for key in keys:
@@ -109,7 +128,11 @@ class Snapshots:
         )
 
     def save(self, keys: Sequence[str], kept: Snapshot) -> None:
-        """Write the state of a pack."""
+        """Write the state of a pack; the one before it stays, in case this one is damaged.
+
+        Raises:
+          FileError: if it cannot be written.
+        """
         lanes = len(keys)
         tasks = kept.val[0].shape[1] if kept.val else 0
         tree = {
@@ -118,7 +141,14 @@ class Snapshots:
             "val": np.asarray(kept.val, np.float32).reshape(len(kept.val), lanes, tasks),
         }
         about = {"format": FORMAT, "code": code_version(), "keys": list(keys), "at": kept.at, "data": kept.data}
-        save_tree(self._file(keys), tree, about | {"seconds": kept.spent / lanes})
+        file = self._file(keys, kept.at)
+        before = self._generations(file)
+        save_tree(file, tree, about | {"seconds": kept.spent / lanes})
+        for old in before[:-1]:
+            if old != file:
+                old.unlink(missing_ok=True)
+        for lane, key in enumerate(keys):
+            self._where[key] = (file, lane, kept.at)
 
     def discard(self, done: Collection[str]) -> None:
         """Remove the files that hold nothing but phases that are done."""
@@ -126,12 +156,17 @@ class Snapshots:
             held = {key for key, (f, _, _) in self._where.items() if f == file}
             if held <= set(done):
                 if is_lead():
-                    file.unlink(missing_ok=True)
+                    for old in self._generations(file):
+                        old.unlink(missing_ok=True)
                 for key in held:
                     del self._where[key]
 
-    def _file(self, keys: Sequence[str]) -> Path:
-        return self.folder / f"{hashlib.sha256(' '.join(keys).encode()).hexdigest()[:24]}.safetensors"
+    def _file(self, keys: Sequence[str], at: int) -> Path:
+        return self.folder / f"{hashlib.sha256(' '.join(keys).encode()).hexdigest()[:24]}-{at:012d}.safetensors"
+
+    def _generations(self, file: Path) -> list[Path]:
+        """Return the snapshots of a file's pack, by their steps: their times say nothing on a clock that jumps."""
+        return sorted(self.folder.glob(f"{file.name.partition('-')[0]}-*.safetensors"))
 
 
 class _Keeper(Guard):
@@ -151,8 +186,6 @@ class _Keeper(Guard):
         state = take()  # On every process: parts of it may be on other hosts.
         if is_lead():
             self.snapshots.save(self.keys, state)
-            for lane, key in enumerate(self.keys):
-                self.snapshots._where[key] = (self.snapshots._file(self.keys), lane, state.at)
         self.kept = time.monotonic()
         if stop:
             raise Stopped

@@ -2,27 +2,43 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import datetime
 import functools
 import hashlib
-import io
-import json
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import mtl
-from mtl.checkpoint import write_atomically
-from mtl.config import Trial, canonical
+from mtl.config import Trial
+from mtl.files import DamagedError, FileError, about_bytes, read, seal, sha256_of_file, write_all
+from mtl.sweep import arrays
+from mtl.sweep.documents import FORMAT, IDENTIFIER, StoreError, identifier, inside, load_document
+from mtl.sweep.lease import Lease, held
+from mtl.sweep.schema import FAILURE, RESULT, STUDY, WIDTHS
 
-FORMAT = 1
-
-
-class StoreError(ValueError):
-    """A work directory that cannot be used as asked: one sentence that says why and what to do."""
+_WRITES_IT_ANEW = (
+    "run `mtl sweep` with the same config and --workdir again, which writes it anew and trains nothing twice"
+)
+#: Models are read through at the start of a command up to so many bytes together.
+_MODEL_BYTES = 2**30
+#: What a work directory may hold that has lost its ``study.json``.
+_OURS = (
+    "trials",
+    "prefixes",
+    "snapshots",
+    "packs",
+    "logs",
+    "tables",
+    "figures",
+    "report.html",
+    "published.json",
+    "lease",
+)
 
 
 class NoResultError(StoreError):
@@ -47,10 +63,32 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
+@dataclasses.dataclass(frozen=True)
+class NewResult:
+    """What a trial came to, to be written.
+
+    Attributes:
+      digest: the trial's hash.
+      result: JSON-able facts.
+      arrays: its outputs on the test set, their rows and labels; nothing if it was not tested.
+      model: the bytes of its model; nothing if it is not kept.
+    """
+
+    digest: str
+    result: Mapping[str, Any]
+    arrays: Mapping[str, np.ndarray] | None = None
+    model: bytes | None = None
+
+
+def _is_ours(name: str) -> bool:
+    return name in _OURS or (name.startswith(".") and name.endswith(".tmp"))
+
+
 class Workdir:
     """The files of one study.
 
-    ``study.json`` says whose it is and lists the trials of each sweep; ``trials/HASH/result.json`` means done.
+    ``study.json`` says whose it is and lists the trials of each sweep; ``trials/HASH/result.json`` means done. What is
+    read again is verified: each JSON file holds its own sha256, and a result that of its arrays and its model.
     """
 
     def __init__(self, path: str | Path, writes: bool = True) -> None:
@@ -62,11 +100,49 @@ class Workdir:
         """
         self.path, self.writes = Path(path), writes
         self._done: dict[str, dict[str, Any]] = {}  # A result never changes once it is there.
+        #: What was found damaged, one sentence each, by trial (or by file, if it is no trial's).
+        self.damaged: dict[str, str] = {}
+        self._told: set[str] = set()
+        self._complete: set[str] = set()
+        self._model_bytes_left = _MODEL_BYTES
+        #: What shows that nobody else writes here, while this process does.
+        self.lease: Lease | None = None
+
+    @contextlib.contextmanager
+    def held(self, say: Callable[[str], None], on_lost: Callable[[], None]) -> Iterator[None]:
+        """Keep every other process from writing here while the context lasts; see ``lease.held``.
+
+        Raises:
+          HeldError: if another process writes here.
+        """
+        self.inside("lease")
+        with held(self.path, say, on_lost, self.writes) as self.lease:
+            lease = self.lease
+            try:
+                yield
+            finally:
+                self.lease = None
+                if lease is not None:
+                    lease.check()
+
+    def news_of_damage(self) -> list[str]:
+        """Return the sentences of ``damaged`` that have not been returned yet."""
+        news = [sentence for sentence in self.damaged.values() if sentence not in self._told]
+        self._told.update(news)
+        return news
 
     @property
     def study_file(self) -> Path:
         """``study.json``."""
-        return self.path / "study.json"
+        return self.inside("study.json")
+
+    def inside(self, *parts: str) -> Path:
+        """Return a path in this directory.
+
+        Raises:
+          StoreError: for a name that could lead out of it, or a symbolic link that does.
+        """
+        return inside(self.path, *parts)
 
     def study(self) -> dict[str, Any]:
         """Return ``study.json``.
@@ -78,22 +154,44 @@ class Workdir:
             what = "is empty" if self.path.is_dir() and not any(self.path.iterdir()) else "holds no study.json"
             if not self.path.exists():
                 what = "does not exist"
+            if (self.path / "trials").is_dir():
+                raise StoreError(f"work directory {self.path} {what}, but it holds trials: {_WRITES_IT_ANEW}")
             raise StoreError(f"work directory {self.path} {what}: run `mtl sweep --workdir={self.path}` first")
-        return self._json(self.study_file)
+        try:
+            study = load_document(self.study_file, STUDY)
+        except DamagedError as error:
+            raise StoreError(f"{error}; its trials' results are not lost: {_WRITES_IT_ANEW}") from None
+        for name, entry in study["sweeps"].items():
+            for text in (name, *(trial["hash"] for trial in entry["trials"])):
+                if not IDENTIFIER.fullmatch(text):
+                    raise StoreError(f"{self.study_file} names {text!r}: names are of letters, digits, _ and - only")
+        return study
 
     def open(self, name: str) -> dict[str, Any]:
         """Return ``study.json`` for the study of that name, or a new one if there is none yet.
 
+        One that is lost or damaged is begun anew; each sweep that is run writes its own part again.
+
         Raises:
           StoreError: if the directory belongs to another study, or holds something else.
         """
+        new: dict[str, Any] = {"format": FORMAT, "study": name, "created": now(), "sweeps": {}}
         if not self.study_file.is_file():
             if self.path.exists() and not self.path.is_dir():
                 raise StoreError(f"--workdir={self.path} is a file: it must be a directory")
-            if self.path.is_dir() and any(self.path.iterdir()):
-                raise StoreError(f"--workdir={self.path} holds other files and no study.json: choose a new directory")
-            return {"format": FORMAT, "study": name, "created": now(), "sweeps": {}}
-        study = self._json(self.study_file)
+            if self.path.is_dir() and (others := sorted(p.name for p in self.path.iterdir() if not _is_ours(p.name))):
+                raise StoreError(
+                    f"--workdir={self.path} holds other files ({', '.join(others[:3])}) and no study.json: choose a "
+                    "new directory"
+                )
+            if (self.path / "trials").is_dir():
+                self.damaged["study.json"] = f"{self.study_file} is lost: it is written anew, for what is run now"
+            return new
+        try:
+            study = load_document(self.study_file, STUDY)
+        except DamagedError as error:
+            self.damaged["study.json"] = f"{error}: it is written anew, for what is run now"
+            return new
         if study.get("study") != name:
             raise StoreError(
                 f'--workdir={self.path} belongs to the study "{study.get("study")}", not to "{name}": '
@@ -103,50 +201,102 @@ class Workdir:
 
     def write_study(self, study: Mapping[str, Any]) -> None:
         """Write ``study.json``."""
-        self._write(self.study_file, (json.dumps(study, indent=1, sort_keys=True) + "\n").encode())
+        self._write([(self.study_file, seal({**study, "format": FORMAT}, indent=1))])
 
     def trial(self, digest: str) -> Path:
         """Return a trial's directory."""
-        return self.path / "trials" / digest
+        return self.inside("trials", identifier(digest))
 
     def prefix(self, key: str) -> Path:
         """Return the file of a phase that several trials share."""
-        return self.path / "prefixes" / f"{key}.safetensors"
+        return self.inside("prefixes", f"{identifier(key)}.safetensors")
 
     def result(self, digest: str) -> dict[str, Any] | None:
         """Return a trial's result, or nothing if it is not done.
 
+        A result that is damaged, or whose arrays are, counts as not done; ``damaged`` then says why.
+
         Raises:
-          StoreError: if the file is damaged.
+          StoreError: if the file is of a version of mtl that is not read.
         """
         if digest not in self._done:
-            file = self.trial(digest) / "result.json"
+            file = self.inside("trials", identifier(digest), "result.json")
             if not file.is_file():
                 return None
-            self._done[digest] = self._json(file)
+            try:
+                result = load_document(file, RESULT)
+                about = result.get("files", {}).get("arrays.npz")
+                if about is not None:
+                    self._verify(self.inside("trials", digest, "arrays.npz"), about)
+            except DamagedError as error:
+                self.damaged[digest] = f"{error}: trial {digest} counts as not done"
+                return None
+            self._done[digest] = result
+            self.damaged.pop(digest, None)  # It has been run again.
         return self._done[digest]
 
-    def write_result(
-        self, digest: str, result: Mapping[str, Any], arrays: Mapping[str, np.ndarray] | None = None
-    ) -> None:
-        """Write a trial's arrays, then its result: the result is there only when everything is."""
-        if arrays:
-            buffer = io.BytesIO()
-            named: dict[str, Any] = dict(arrays)
-            np.savez(buffer, **named)
-            self._write(self.trial(digest) / "arrays.npz", buffer.getvalue())
-        self._write(self.trial(digest) / "result.json", canonical(result).encode())
+    def complete(self, digest: str) -> bool:
+        """Return whether a trial is done and its model, unless somebody removed it, is the one that was written.
+
+        Of models beyond ``_MODEL_BYTES`` in one command only the lengths are compared here, since reading hundreds of
+        large ones would take minutes; ``mtl.load`` always compares the sha256.
+        """
+        result = self.result(digest)
+        if result is None:
+            return False
+        model = self.inside("trials", digest, "model.safetensors")
+        about = result.get("files", {}).get("model.safetensors")
+        if digest in self._complete or about is None or not model.is_file():
+            return True
+        self._model_bytes_left -= about["bytes"]
+        same = model.stat().st_size == about["bytes"]
+        if same and self._model_bytes_left >= 0:
+            same = sha256_of_file(model) == about["sha256"]
+        if not same:
+            self.damaged[digest] = f"{model} is damaged: trial {digest} counts as not done"
+            del self._done[digest]
+            return False
+        self._complete.add(digest)
+        return True
+
+    def write_results(self, results: Sequence[NewResult]) -> None:
+        """Write some trials' arrays and models, then their results: a result is there only when everything is."""
+        last: list[tuple[Path, bytes]] = []
+        first: list[tuple[Path, bytes]] = []
+        for new in results:
+            files = {} if new.arrays is None else {"arrays.npz": arrays.dump(new.arrays)}
+            files |= {} if new.model is None else {"model.safetensors": new.model}
+            first += [(self.inside("trials", new.digest, name), content) for name, content in files.items()]
+            about = {name: about_bytes(content) for name, content in files.items()}
+            whole = seal({**new.result, "format": FORMAT, "files": about})
+            last.append((self.inside("trials", new.digest, "result.json"), whole))
+        self._write([*first, *last])
+        for new in results:
+            self._done.pop(new.digest, None)
+            self._complete.discard(new.digest)
+            self.damaged.pop(new.digest, None)
+            if self.writes:  # Why it failed before is no longer of interest.
+                self.inside("trials", new.digest, "failed.json").unlink(missing_ok=True)
+
+    def write_prefixes(self, phases: Iterable[tuple[str, bytes]]) -> None:
+        """Write phases that several trials share, by key."""
+        if self.writes:
+            self._write([(self.prefix(key), content) for key, content in phases])
 
     def write_failure(self, digest: str, failure: Mapping[str, Any]) -> None:
         """Write why a trial failed; it is not done, and runs again next time."""
-        self._write(self.trial(digest) / "failed.json", canonical(failure).encode())
+        file = self.inside("trials", identifier(digest), "failed.json")
+        self._write([(file, seal({**failure, "format": FORMAT}))])
 
     def failure(self, digest: str) -> str | None:
         """Return why a trial failed, if it did and has no result since."""
-        file = self.trial(digest) / "failed.json"
-        if not file.is_file() or (self.trial(digest) / "result.json").is_file():
+        file = self.inside("trials", identifier(digest), "failed.json")
+        if not file.is_file() or self.result(digest) is not None:
             return None
-        return str(self._json(file).get("error", ""))
+        try:
+            return str(load_document(file, FAILURE)["error"])
+        except DamagedError as error:
+            return f"it failed, and why is lost: {error}"
 
     def arrays(self, digest: str) -> dict[str, np.ndarray]:
         """Return a trial's arrays (``outputs`` on the test set, ``rows`` of the table, ``labels``).
@@ -154,42 +304,58 @@ class Workdir:
         Raises:
           StoreError: if the file is missing or damaged.
         """
-        file = self.trial(digest) / "arrays.npz"
+        file = self.inside("trials", identifier(digest), "arrays.npz")
+        about = (self.result(digest) or {}).get("files", {}).get("arrays.npz")
         try:
-            with np.load(file, allow_pickle=False) as found:
-                return {k: found[k] for k in found.files}
-        except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
-            raise StoreError(f"{file} cannot be read: {error}") from None
+            content = read(file, arrays.MAX_BYTES)
+            if about is not None and about_bytes(content) != about:
+                raise DamagedError(f"{file} is damaged: its sha256 is not the one in result.json")
+            return arrays.load(content, file)
+        except FileError as error:
+            raise StoreError(str(error)) from None
 
     def width(self, program: str, executor: str) -> int | None:
         """Return the width that a program's packs have in this directory; nothing if it has not run yet.
 
-        Side by side, a lane's bits depend on how many there are: what is missing of a pack must run at its width.
+        Side by side, a lane's bits depend on how many there are: what is missing of a pack must run at its width. If
+        the file that says so is lost or damaged, the results do.
         """
-        file = self.path / "packs" / f"{program}.json"
-        if not file.is_file():
-            return None
-        return {str(k): int(v) for k, v in self._json(file)["widths"].items()}.get(executor)
+        file = self.inside("packs", f"{identifier(program)}.json")
+        try:
+            widths = load_document(file, WIDTHS)["widths"] if file.is_file() else {}
+        except DamagedError as error:
+            self.damaged[file.name] = f"{error}: the width of its packs is taken from their results"
+            widths = {}
+        if executor in widths:
+            return int(widths[executor])
+        for trial in sorted((self.path / "trials").glob("*")):
+            result = self.result(trial.name) if IDENTIFIER.fullmatch(trial.name) else None
+            for phase in result["phases"] if result is not None and result["executor"] == executor else ():
+                if phase.get("program") == program:
+                    return int(phase["width"])
+        return None
 
     def keep_width(self, program: str, executor: str, width: int) -> None:
         """Write the width of a program's packs."""
-        file = self.path / "packs" / f"{program}.json"
-        known = self._json(file)["widths"] if file.is_file() else {}
-        self._write(file, canonical({"format": FORMAT, "widths": known | {executor: width}}).encode())
+        file = self.inside("packs", f"{identifier(program)}.json")
+        try:
+            known = load_document(file, WIDTHS)["widths"] if file.is_file() else {}
+        except DamagedError:  # ``width`` has said so.
+            known = {}
+        self._write([(file, seal({"format": FORMAT, "widths": known | {executor: width}}))])
 
-    def _write(self, file: Path, content: bytes) -> None:
+    def _write(self, contents: Sequence[tuple[Path, bytes]]) -> None:
         if self.writes:
-            write_atomically(file, content)
+            if self.lease is not None:
+                self.lease.check()
+            write_all(contents)
 
     @staticmethod
-    def _json(file: Path) -> dict[str, Any]:
-        try:
-            found = json.loads(file.read_bytes())
-        except (OSError, ValueError) as error:
-            raise StoreError(f"{file} cannot be read: {error}") from None
-        if not isinstance(found, dict) or found.get("format") != FORMAT:
-            raise StoreError(f"{file} is not of format {FORMAT}: it was written by another version of mtl")
-        return found
+    def _verify(file: Path, about: Mapping[str, Any]) -> None:
+        if not file.is_file():
+            raise DamagedError(f"{file} is missing")
+        if file.stat().st_size != about["bytes"] or sha256_of_file(file) != about["sha256"]:
+            raise DamagedError(f"{file} is damaged: its sha256 is not the one in result.json")
 
 
 def trial_of(config: Mapping[str, Any]) -> Trial:

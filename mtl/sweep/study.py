@@ -10,6 +10,7 @@ from typing import Any
 
 from mtl.config import ConfigError, Flat, Trial, canonical, check, override, resolve
 from mtl.config.fields import coerce
+from mtl.sweep.documents import identifier
 from mtl.sweep.expand import Changes
 from mtl.sweep.plan import Plan, load_table, weights_sha256
 from mtl.sweep.store import StoreError, Workdir, code_version
@@ -60,7 +61,9 @@ def make_sweep(name: str, base: Flat, entries: Sequence[Changes]) -> Sweep:
 
     Raises:
       ConfigError: for a change that cannot be; naming the field, the value and what would be right.
+      StoreError: for a name that files cannot have.
     """
+    identifier(name)  # Tables and figures are named after it.
     members: list[Member] = []
     seen: dict[str, Changes] = {}
     for changes in entries:
@@ -162,7 +165,7 @@ def tuned_rate(pairs: Iterable[tuple[float, Trial]], workdir: Workdir) -> tuple[
 
 
 def missing(trials: Sequence[Trial], workdir: Workdir) -> list[Trial]:
-    """Return the trials without a result.
+    """Return the trials without a result, or whose files are damaged.
 
     Raises:
       StoreError: if there are results of another version of the code, which cannot be mixed; or of trials that began
@@ -171,7 +174,7 @@ def missing(trials: Sequence[Trial], workdir: Workdir) -> list[Trial]:
     absent, versions = [], set()
     weights: dict[str, str] = {}
     for trial in trials:
-        result = workdir.result(trial.hash)
+        result = workdir.result(trial.hash) if workdir.complete(trial.hash) else None
         if result is None:
             absent.append(trial)
         else:

@@ -11,7 +11,7 @@ import numpy as np
 from mtl.checkpoint import CheckpointError, load_tree
 from mtl.config import Trial
 from mtl.models import Model
-from mtl.sweep.store import FORMAT
+from mtl.sweep.documents import READS, StoreError, inside
 from mtl.tasks import suggest
 from mtl.train import loop
 from mtl.train.phase import Weights
@@ -77,12 +77,20 @@ def load(trial: str | Path) -> Trained:
     Raises:
       CheckpointError: if there is no model there (``save_model = False`` keeps none), or it cannot be read.
     """
-    file = Path(trial) / "model.safetensors"
+    try:
+        file = inside(Path(trial), "model.safetensors")
+    except StoreError as error:
+        raise CheckpointError(str(error)) from None
     if not file.is_file():
         raise CheckpointError(f"{trial} holds no model.safetensors: is it a trial's directory, run with save_model?")
-    tree, about = load_tree(file)
-    if about.get("format") != FORMAT:
-        raise CheckpointError(f"{file} is not of format {FORMAT}: it was written by another version of mtl")
+    try:
+        tree, about = load_tree(file)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; remove {trial} and run the sweep again to train it anew") from None
+    if about.get("format") not in READS:
+        raise CheckpointError(f"{file} is of format {about.get('format')}: another version of mtl wrote it")
+    if not isinstance(about.get("config"), dict) or not isinstance(tree.get("params"), dict):
+        raise CheckpointError(f"{file} holds no model of a trial")
     resolved = Trial(about["config"])
     norm = tree.get("normalization", {})
     weights = Weights(tree["params"], tree.get("state", {}))

@@ -10,7 +10,10 @@ import sys
 
 def main() -> int:
     """Run jobs until there are no more, in this process, pinned to a core."""
-    setup = json.loads(sys.stdin.buffer.readline())
+    line = sys.stdin.buffer.readline()
+    if not line:  # Nobody had work for it.
+        return 0
+    setup = json.loads(line)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent hears it too, and ends its workers.
     if setup["core"] is not None:
         os.sched_setaffinity(0, {setup["core"]})  # Before XLA counts the cores it may use.
@@ -22,11 +25,12 @@ def main() -> int:
     os.dup2(2, 1)
 
     from mtl.config import load
+    from mtl.files import FileError
     from mtl.sweep.cache import enable_cache
     from mtl.sweep.execute import execute
     from mtl.sweep.plan import make_plan
     from mtl.sweep.snapshots import Interrupt
-    from mtl.sweep.store import Workdir, trial_of
+    from mtl.sweep.store import StoreError, Workdir, trial_of
     from mtl.train.loop import Stopped
 
     interrupt = Interrupt()
@@ -54,6 +58,9 @@ def main() -> int:
             )
         except Stopped:
             return 128 + interrupt.number
+        except (FileError, StoreError) as error:  # A full disk, say: another worker would fare no better.
+            tell({"error": str(error)})
+            return 2
         tell("end")
     return 0
 

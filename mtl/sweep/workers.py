@@ -9,7 +9,7 @@ import queue
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,6 +21,9 @@ from mtl.sweep.snapshots import Interrupt
 from mtl.sweep.store import StoreError, Workdir
 from mtl.train.executor import Executor
 from mtl.train.loop import Stopped
+
+#: What workers say, a line each, and nothing when they are gone.
+_Events = queue.Queue[tuple[int, subprocess.Popen[bytes], str | None]]
 
 #: How long workers that are told to end may take to keep what they have.
 SECONDS_TO_KEEP = 10.0
@@ -80,7 +83,7 @@ class Pool:
         self.hands = [] if hands is None else hands
         self.workdir, self.jobs, self.config_file = workdir, jobs, config_file
         self.executor, self.interrupt = executor, interrupt or Interrupt()
-        self._events: queue.Queue[tuple[int, str | None]] = queue.Queue()
+        self._events: _Events = queue.Queue()
         self._workers: list[subprocess.Popen[bytes]] = []
         self._early: list[IO[bytes]] = []
 
@@ -113,80 +116,127 @@ class Pool:
     ) -> None:
         """Run a plan's trials to the end.
 
+        What a worker that dies leaves undone is given to a new one, once; if that one dies too, those trials have
+        failed.
+
         Args:
           plan: what is missing.
           progress: told of work done.
           say: told what a user should know.
 
         Raises:
-          StoreError: if a worker dies, with the end of its log.
+          StoreError: if the work directory cannot be used or written; by a worker as by this process.
           Stopped: if it was interrupted.
         """
         if not self.jobs:
             execute(plan, self.workdir, executor=self.executor, interrupt=self.interrupt, progress=progress, say=say)
             return
-        parts = shares(plan, self.jobs)
-        self._start()
-        running = set()
-        for number, part in enumerate(parts):
-            job = {
-                "workdir": str(self.workdir.path),
-                "reverse": bool(number % 2),
-                "trials": [plan.trials[d].config for d in part],
-            }
-            self._send(number, job)
-            running.add(number)
+        begun = {digest: self._failure_stamp(digest) for digest in plan.trials}
+        running: dict[int, list[str]] = {}
+        given_again: set[str] = set()
+        for number, part in enumerate(shares(plan, self.jobs)):
+            self._start(number)
+            self._give(number, plan, part)
+            running[number] = part
         while running:
             if self.interrupt.number:
                 raise Stopped
             try:
-                number, line = self._events.get(timeout=0.2)
+                number, process, line = self._events.get(timeout=0.2)
             except queue.Empty:
                 continue
+            if process is not self._workers[number] or number not in running:
+                continue  # It died at rest: a new one starts with the next job.
             if line is None:
-                raise self._died(number)
+                why = self._why(number)
+                part = running.pop(number)
+                left = [d for d in part if self.workdir.result(d) is None and self._failure_stamp(d) == begun[d]]
+                again = [d for d in left if d not in given_again]
+                for digest in set(left) - set(again):
+                    about = {"config": plan.trials[digest].config, "error": f"its worker died twice: {why}"}
+                    self.workdir.write_failure(digest, about)
+                    progress(0.0, 0, 1)
+                if again:
+                    say(f"{why}; a new worker runs the {len(again):,} trials that it had left")
+                    given_again.update(again)
+                    self._start(number)
+                    self._give(number, plan, again)
+                    running[number] = again
+                continue
             event = json.loads(line)
             if event == "end":
-                running.discard(number)
+                running.pop(number)
+            elif isinstance(event, dict):
+                raise StoreError(event["error"])
             elif isinstance(event, str):
                 say(event)
             else:
                 progress(*event)
 
-    def _start(self) -> None:
+    def _start(self, number: int) -> None:
+        """Start a worker, unless it lives."""
+        if number < len(self._workers) and self._workers[number].poll() is None:
+            return
         cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
         pinned = len(cores) >= self.jobs
-        self._log(0).parent.mkdir(parents=True, exist_ok=True)
-        for number in range(len(self._workers), self.jobs):
-            hand = self.hands.pop() if self.hands else start(self.jobs)[0]
+        log = self._log(number)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        hand = self.hands.pop() if self.hands else start(1, self.jobs)[0]
+        if number == len(self._workers):
+            log.write_bytes(b"")
             self._workers.append(hand.process)
             self._early.append(hand.early)
-            self._log(number).write_bytes(b"")
-            threading.Thread(target=_follow, args=(number, hand.process, self._events), daemon=True).start()
-            setup = {"config_file": self.config_file, "core": cores[number] if pinned else None}
-            self._send(number, setup | {"log": str(self._log(number).absolute())})
+        else:
+            self._close(self._workers[number])
+            self._early[number].close()
+            self._workers[number], self._early[number] = hand.process, hand.early
+        if self.workdir.lease is not None:
+            self.workdir.lease.add_workers([hand.process.pid])
+        threading.Thread(target=_follow, args=(number, hand.process, self._events), daemon=True).start()
+        setup = {"config_file": self.config_file, "core": cores[number] if pinned else None}
+        self._send(number, setup | {"log": str(log.absolute())})
+
+    def _give(self, number: int, plan: Plan, digests: Sequence[str]) -> None:
+        job = {
+            "workdir": str(self.workdir.path),
+            "reverse": bool(number % 2),
+            "trials": [plan.trials[d].config for d in digests],
+        }
+        self._send(number, job)
 
     def _send(self, number: int, message: dict[str, Any]) -> None:
         pipe = self._workers[number].stdin
         assert pipe is not None
-        try:
+        with contextlib.suppress(BrokenPipeError):  # It has died: that it says no more is the event that counts.
             pipe.write(json.dumps(message).encode() + b"\n")
             pipe.flush()
-        except BrokenPipeError:
-            raise self._died(number) from None
 
-    def _died(self, number: int) -> StoreError:
+    @staticmethod
+    def _close(process: subprocess.Popen[bytes]) -> None:
+        """Close the pipes of a worker that is gone."""
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(BrokenPipeError):  # What it was sent and has not read.
+                    pipe.close()
+
+    def _failure_stamp(self, digest: str) -> tuple[int, int] | None:
+        """Return what changes when a trial's failure is written."""
+        file = self.workdir.trial(digest) / "failed.json"
+        if not file.is_file():
+            return None
+        stat = file.stat()
+        return stat.st_ino, stat.st_mtime_ns
+
+    def _why(self, number: int) -> str:
         code = self._workers[number].wait()
         self._early[number].seek(0)
         with self._log(number).open("ab") as log:
             log.write(self._early[number].read())  # What it said before it knew of the log.
-        return StoreError(
-            f"worker {number} ended with exit code {code}; finished trials are kept, run again for the rest; "
-            f"its log, {self._log(number)}, ends: {_tail(self._log(number))}"
-        )
+        how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        return f"worker {number} {how}; its log, {self._log(number)}, ends: {_tail(self._log(number))}"
 
     def _log(self, number: int) -> Path:
-        return self.workdir.path / "logs" / f"worker-{number}.log"
+        return self.workdir.inside("logs", f"worker-{number}.log")
 
 
 def on_disk(plan: Plan, workdir: Workdir) -> set[str]:
@@ -208,12 +258,12 @@ def total_work(plan: Plan, workdir: Workdir) -> float:
     return sum(work_of(plan.nodes[key]) for key in needed)
 
 
-def _follow(number: int, process: subprocess.Popen[bytes], events: queue.Queue[tuple[int, str | None]]) -> None:
+def _follow(number: int, process: subprocess.Popen[bytes], events: _Events) -> None:
     assert process.stdout is not None
     with contextlib.suppress(ValueError):  # The pipe is closed when the pool ends.
         for line in process.stdout:
-            events.put((number, line.decode()))
-    events.put((number, None))
+            events.put((number, process, line.decode()))
+    events.put((number, process, None))
 
 
 def _tail(path: Path) -> str:

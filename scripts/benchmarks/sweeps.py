@@ -103,7 +103,8 @@ def quickstart() -> dict[str, float]:
 def shared_steps() -> dict[str, Any]:
     """Return steps of the digits study: planned, by the closed form, and without sharing.
 
-    Its first sweep; and of the regimes that begin with the source phase, with 3.3 times the target's steps in that.
+    Its first sweep as it is; and of the regimes that begin with the source phase, which has 3.3 times the target's
+    steps.
     """
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     sys.path.insert(0, str(ROOT))

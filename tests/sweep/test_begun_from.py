@@ -1,7 +1,5 @@
 """A trial's hash knows only the path of what it begins from; its result holds the sha256, which must still hold."""
 
-import json
-
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -15,6 +13,7 @@ from mtl.sweep.launch import Silent, launch
 from mtl.sweep.plan import init_sha256, load_table, make_plan
 from mtl.sweep.store import StoreError, Workdir
 from mtl.sweep.study import missing
+from tests.sweep.resealed import change
 
 SHAPES = {
     "backbone/dense_0/bias": (4,), "backbone/dense_0/kernel": (64, 4),
@@ -70,7 +69,7 @@ def test_other_weights_at_the_same_path_are_noticed_and_the_same_ones_are_not(fi
     assert missing([t], Workdir(workdir.path)) == []
     # A result that does not say what it began from cannot be trusted either.
     result = workdir.trial(t.hash) / "result.json"
-    result.write_text(json.dumps({k: v for k, v in json.loads(result.read_text()).items() if k != "init_sha256"}))
+    change(result, lambda content: {k: v for k, v in content.items() if k != "init_sha256"})
     with pytest.raises(StoreError, match="unknown then"):
         missing([t], Workdir(workdir.path))
 
@@ -123,7 +122,7 @@ def test_a_sweep_is_not_gone_on_with_from_other_weights_nor_shown(file, tmp_path
     with pytest.raises(StoreError, match="began from other weights"):
         run()
     changed = workdir.trial(summary.sweep.members[0].trial.hash) / "result.json"
-    changed.write_text(json.dumps(json.loads(changed.read_text()) | {"init_sha256": sha256_of(file)}))
+    change(changed, lambda content: content | {"init_sha256": sha256_of(file)})
     with pytest.raises(StoreError, match="began from several weights"):
         collect(Workdir(workdir.path), "some")
 

@@ -21,6 +21,7 @@ from mtl.sweep.plan import load_table, make_plan
 from mtl.sweep.store import StoreError, Workdir
 from mtl.sweep.workers import total_work
 from mtl.tasks import Task
+from tests.sweep.resealed import change
 
 CAUSE = {"error": None}  # What the fragile model raises where it is traced for training.
 
@@ -132,7 +133,8 @@ def test_a_pack_that_cannot_run_fails_its_trials_and_the_others_finish(broken):
             assert workdir.failure(digest) == REASON
             written = json.loads((workdir.trial(digest) / "failed.json").read_text())
             assert "Traceback" in written.pop("traceback")
-            assert written == {"format": 1, "config": member.trial.config, "error": REASON}
+            assert len(written.pop("sha256")) == 64
+            assert written == {"format": 2, "config": member.trial.config, "error": REASON}
             assert [p.name for p in workdir.trial(digest).iterdir()] == ["failed.json"]
         else:
             assert workdir.result(digest)["status"] == "done"
@@ -368,21 +370,22 @@ def test_a_diverged_trial_is_never_chosen(diverged, tmp_path):
     for file in (tmp_path / "work").glob("trials/*/result.json"):
         result = json.loads(file.read_text())
         if result["status"] == "diverged":
-            file.write_text(json.dumps(result | {"val_loss": 0.0}))
+            change(file, lambda content: content | {"val_loss": 0.0})
     (analysis,) = analyses_of(Workdir(tmp_path / "work"))
     assert np.unique(analysis.scores.chosen).tolist() == [1e-2]
 
 
 def test_a_cell_of_which_every_candidate_diverged_has_failed(diverged, tmp_path):
     shutil.copytree(diverged[0], tmp_path / "work")
-    study = json.loads((tmp_path / "work" / "study.json").read_text())
-    kept = [
-        t
-        for t in study["sweeps"]["some"]["trials"]
-        if t["changes"]["lr"] == 1e25 or t["changes"]["regime"] == "scratch"
-    ]
-    study["sweeps"]["some"]["trials"] = kept
-    (tmp_path / "work" / "study.json").write_text(json.dumps(study))
+
+    def keep(study):
+        entry = study["sweeps"]["some"]
+        entry["trials"] = [
+            t for t in entry["trials"] if t["changes"]["lr"] == 1e25 or t["changes"]["regime"] == "scratch"
+        ]
+        return study
+
+    change(tmp_path / "work" / "study.json", keep)
     (analysis,) = analyses_of(Workdir(tmp_path / "work"))
     cells = {name: analysis.cells[name][20.0] for name in ("scratch", "finetune")}
     assert (cells["scratch"].replicates, cells["scratch"].failed) == (2, 0)

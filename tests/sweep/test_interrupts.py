@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -154,6 +155,12 @@ def command(folder, *arguments):
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
 
+def free_port():
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        return bound.getsockname()[1]
+
+
 def until(condition, process, seconds=120):
     deadline = time.monotonic() + seconds
     while not condition():
@@ -181,8 +188,10 @@ def test_signals_save_within_ten_seconds_and_tell_by_the_exit_code(tmp_path, num
 
 @pytest.mark.slow
 def test_two_processes_keep_together_on_a_signal_and_one_goes_on(tmp_path):
+    port = free_port()
+
     def start(i):
-        where = ["--coordinator=127.0.0.1:29531", "--processes=2", f"--process={i}"]
+        where = [f"--coordinator=127.0.0.1:{port}", "--processes=2", f"--process={i}"]
         return command(tmp_path, "run", f"--workdir={tmp_path / 'work'}", "--config.target.total_steps=6000", *where)
 
     both = [start(i) for i in range(2)]
@@ -206,9 +215,10 @@ def test_two_processes_keep_together_on_a_signal_and_one_goes_on(tmp_path):
 
 
 def test_processes_that_do_not_come_are_not_waited_for_forever(tmp_path):
-    where = ["--coordinator=127.0.0.1:29532", "--processes=2", "--process=0", "--start-timeout=2"]
+    port = free_port()
+    where = [f"--coordinator=127.0.0.1:{port}", "--processes=2", "--process=0", "--start-timeout=2"]
     process = command(tmp_path, "run", f"--workdir={tmp_path / 'work'}", *where)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 2
-    assert err.startswith("mtl: --coordinator=127.0.0.1:29532") and "within 2 s" in err and err.count("\n") == 1
+    assert err.startswith(f"mtl: --coordinator=127.0.0.1:{port}") and "within 2 s" in err and err.count("\n") == 1
     assert not (tmp_path / "work").exists()

@@ -1,6 +1,5 @@
 """A small study from config to results, and everything that must hold when it is run again."""
 
-import json
 import shutil
 
 import jax
@@ -19,6 +18,7 @@ from mtl.sweep.launch import Silent, launch, preview
 from mtl.sweep.plan import make_plan
 from mtl.sweep.store import StoreError, Workdir
 from mtl.train.executor import VMAP
+from tests.sweep.resealed import change
 
 CONFIG = """
 from mtl.config import default
@@ -152,7 +152,7 @@ def test_missing_cells_and_mixed_versions(study, tmp_path):
     (analysis,) = analyses_of(Workdir(workdir.path))
     assert analysis.scores.missing.sum() == 1
     file = workdir.trial(summary.sweep.members[1].trial.hash) / "result.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "code_version": "0+old"}))
+    change(file, lambda content: content | {"code_version": "0+old"})
     with pytest.raises(StoreError, match="several versions of the code"):
         analyses_of(Workdir(workdir.path))
     with pytest.raises(StoreError, match="another version of the code"):

@@ -1,0 +1,85 @@
+"""The JSON files of a work directory, and the names that files may have there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from mtl.files import DIGEST, MAX_JSON_BYTES, DamagedError, parse, read, unseal
+from mtl.sweep.schema import check
+
+#: The format that is written. 1: without digests. 2: with them.
+FORMAT = 2
+#: The formats of results that are read. Shared phases and snapshots of another format are trained anew.
+READS = (1, 2)
+
+#: A trial, a phase, a program, a sweep.
+IDENTIFIER = re.compile(r"[A-Za-z0-9_-]{1,100}")
+_NAME = re.compile(r"(?!\.)[A-Za-z0-9_.-]{1,120}")
+
+
+class StoreError(ValueError):
+    """A work directory that cannot be used as asked: one sentence that says why and what to do."""
+
+
+def identifier(text: str) -> str:
+    """Return the text if it can name a trial, a phase, a program or a sweep.
+
+    Raises:
+      StoreError: if it cannot.
+
+    >>> identifier("../../etc")
+    Traceback (most recent call last):
+    mtl.sweep.documents.StoreError: '../../etc' cannot be a name: names are of letters, digits, _ and - only
+    """
+    if not IDENTIFIER.fullmatch(text):
+        raise StoreError(f"{text[:100]!r} cannot be a name: names are of letters, digits, _ and - only")
+    return text
+
+
+def inside(root: Path, *parts: str) -> Path:
+    """Return a path in a directory.
+
+    Raises:
+      StoreError: for a name that could lead out of it, or a symbolic link that does.
+    """
+    path = root.joinpath(*parts)
+    for part in parts:
+        if not _NAME.fullmatch(part):
+            raise StoreError(f"{root}: {part[:100]!r} is no name of a file in a work directory")
+    try:
+        leads_out = not path.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError):  # Links in a circle.
+        leads_out = True
+    if leads_out:
+        raise StoreError(f"{path} is a link that leads out of the work directory: it is not followed")
+    return path
+
+
+def load_document(file: Path, schema: Any) -> dict[str, Any]:
+    """Return a JSON file of ours that is as a schema says.
+
+    Raises:
+      DamagedError: if its bytes are not those that were written.
+      StoreError: if another version of mtl wrote it.
+    """
+    data = read(file, MAX_JSON_BYTES)
+    try:
+        # Format 1 came before digests: its files are believed as they are. No single wrong bit makes one of a later
+        # format look like one.
+        found = parse(data)
+        if found.get("format") != 1 or DIGEST in found:
+            found = unseal(data)
+    except DamagedError as error:
+        raise DamagedError(f"{file} {error}") from None
+    if found.get("format") not in READS:
+        raise StoreError(
+            f"{file} is of format {found.get('format')}, and this version of mtl reads {min(READS)} to {max(READS)}: "
+            "another version of mtl wrote it"
+        )
+    try:
+        check(found, schema)
+    except DamagedError as error:
+        raise DamagedError(f"{file} {error}") from None
+    return found

@@ -1,0 +1,151 @@
+"""Processes that die or are told to end: at random times, and at every file operation."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from outcome import Outcome
+from study import Study, bits, kill, read, snapshots_often, wait
+
+
+def kills(study: Study, number: int, rng: random.Random) -> Outcome:
+    """Kill −9 at random times; after up to five kills of one work directory it must come to the undisturbed bits."""
+    outcome = Outcome("kill -9 at random times", "0 lost, 0 duplicate, bits equal")
+    work, hits = study.new(), 0
+    while outcome.runs < number:
+        child, _ = study.begin(work, snapshots_often)
+        time.sleep(rng.uniform(0.05, study.seconds * 1.2))
+        kill(child)
+        killed = wait(child) == -signal.SIGKILL
+        outcome.runs += killed
+        outcome.count("after its end", not killed)
+        outcome.count("with a snapshot left", killed and any(work.glob("snapshots/*.safetensors")))
+        before = {p: p.stat().st_mtime_ns for p in work.glob("trials/*/result.json")}
+        outcome.count("with some trials done", killed and 0 < len(before) < len(study.bits))
+        hits += 1
+        if hits == 5 or not killed or outcome.runs == number:
+            wrong = study.is_right(work)
+            outcome.expect(not wrong, f"{work}: {wrong}")
+            again = [p for p, stamp in before.items() if p.stat().st_mtime_ns != stamp]
+            outcome.expect(not again, f"{work}: trials that were done ran again: {again}")
+            outcome.count("directories")
+            work, hits = study.new(), 0
+    return outcome
+
+
+def operations(study: Study, every: int) -> Outcome:
+    """Die at the N-th operation on files, for every N (or every few); the next run must need no help."""
+    outcome = Outcome("crash at every N-th file operation", "recovers with no manual step, bits equal")
+    at = 1
+    while True:
+        work = study.new()
+        code, text = study.run(work, lambda at=at: die_at(at))
+        if code == 0:
+            break
+        outcome.expect(code == 137, f"operation {at}: exit code {code}: {text[-200:]}")
+        wrong = study.is_right(work)
+        outcome.expect(not wrong, f"operation {at}: {wrong}")
+        outcome.expect(not list(work.rglob(".*.tmp")), f"operation {at}: half a file is left")
+        outcome.runs += 1
+        shutil.rmtree(work)
+        at += every
+    outcome.figures["operations in a sweep"] = f"{at - every} to {at - 1}"
+    return outcome
+
+
+def die_at(number: int) -> None:
+    """Make this process die in place of its ``number``-th operation that changes files."""
+    snapshots_often()
+    left = [number]
+
+    def instead(function: Callable[..., object]) -> Callable[..., object]:
+        def guarded(*arguments: object, **keywords: object) -> object:
+            left[0] -= 1
+            if left[0] == 0:
+                os._exit(137)
+            return function(*arguments, **keywords)
+
+        return guarded
+
+    opened = os.open
+
+    def opening(path: object, flags: int, *rest: object, **keywords: object) -> int:
+        return instead(opened)(path, flags, *rest, **keywords) if flags & os.O_CREAT else opened(path, flags, *rest)
+
+    os.open = opening
+    for name in ("replace", "fsync", "unlink", "mkdir"):
+        setattr(os, name, instead(getattr(os, name)))
+
+
+def signals(study: Study, number: int, rng: random.Random) -> Outcome:
+    """SIGTERM and SIGINT at random times: what is done is kept, within ten seconds, and gone on from."""
+    outcome = Outcome("SIGTERM / SIGINT", "saved, <= 10 s, exit 143/130, bits equal")
+    for i in range(number):
+        which = (signal.SIGTERM, signal.SIGINT)[i % 2]
+        work = study.new()
+        child, said = study.begin(work)
+        time.sleep(rng.uniform(0.1, study.seconds))
+        begun = time.monotonic()
+        kill(child, which)
+        code = wait(child)
+        outcome.most("slowest, s", time.monotonic() - begun)
+        outcome.expect(time.monotonic() - begun <= 10, f"{work}: took {time.monotonic() - begun:.1f} s")
+        # Before the command listens, the signal ends it as it ends any process; a shell sees the same code.
+        outcome.expect(code in (0, 128 + which, -which), f"{work}: exit code {code}: {read(said)[-200:]}")
+        outcome.count("with a snapshot", any(work.glob("snapshots/*")))
+        wrong = study.is_right(work)
+        outcome.expect(not wrong, f"{work}: {wrong}")
+        outcome.runs += 1
+    return outcome
+
+
+def workers(study: Study, sweeps: int, jobs: int, rng: random.Random) -> Outcome:
+    """Kill workers at random while many trials run; the command is given again while it says that some failed."""
+    outcome = Outcome(f"{jobs} workers, {len(study.bits)} trials, random kills", "exactly once, bits as serial")
+    for _ in range(sweeps):
+        work = study.new()
+        done: dict[Path, int] = {}
+        for attempt in range(6):
+            child, said = study.begin(work, snapshots_often, jobs)
+            end = time.monotonic() + 300
+            next_kill = time.monotonic() + rng.uniform(1, 6)
+            while not (ended := os.waitpid(child, os.WNOHANG))[0]:
+                time.sleep(0.05)
+                if time.monotonic() > end:
+                    kill(child)
+                if time.monotonic() >= next_kill and attempt < 2:
+                    if victims := children_of(child):
+                        kill(rng.choice(victims))
+                        outcome.count("workers killed")
+                    next_kill = time.monotonic() + rng.uniform(1, 6)
+            code = os.waitstatus_to_exitcode(ended[1])
+            outcome.expect(code in (0, 1), f"{work}: exit code {code}: {read(said)[-300:]}")
+            stamps = {p: p.stat().st_mtime_ns for p in work.glob("trials/*/result.json")}
+            twice = [p for p, stamp in done.items() if stamps.get(p) != stamp]
+            outcome.expect(not twice, f"{work}: done and run again: {twice}")
+            done = stamps
+            if code == 0:
+                break
+        outcome.expect(code == 0 and bits(work) == study.bits, f"{work}: other bits than serial")
+        outcome.runs += 1
+        shutil.rmtree(work)
+    return outcome
+
+
+def children_of(parent: int) -> list[int]:
+    """Return the worker processes of a process."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+            if int(fields[1]) == parent and b"mtl.sweep.worker" in (stat.parent / "cmdline").read_bytes():
+                found.append(int(stat.parent.name))
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found

@@ -1,0 +1,159 @@
+"""The study that is tortured, and running `mtl` on it in a process of its own, with a fault in it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import mtl.cli
+import mtl.report.publish
+import mtl.sweep.launch
+import mtl.sweep.snapshots
+
+CONFIG = """
+import os
+from mtl.config import default
+from mtl.sweep import product, sweep
+
+def get_config():
+    c = default()
+    c.name = "tortured"
+    c.model.options = {"hidden": (4,)}
+    c.data.test_size = 40
+    c.source.total_steps = 300
+    c.target.total_steps = STEPS
+    c.evaluations = 2
+    c.optimizer.name = os.environ.get("OPTIMIZER", "adam")
+    return c
+
+def sweep_main():
+    rates = [float(r) for r in os.environ.get("RATES", "0.001").split(",")]
+    return product(
+        sweep("regime", os.environ.get("REGIMES", "scratch,linear_probe,finetune").split(",")),
+        sweep("seed", range(int(os.environ.get("SEEDS", "2")))),
+        sweep("lr", rates),
+    )
+"""
+
+
+class Study:
+    """A config file, its results when nothing disturbs it, and how to run it.
+
+    Attributes:
+      folder: where everything lies.
+      bits: the bits of the undisturbed results.
+      seconds: how long the undisturbed sweep takes, compiled.
+    """
+
+    def __init__(self, folder: Path, steps: int = 600, **environment: str) -> None:
+        """Write the config and run it twice: to compile, and to measure."""
+        self.folder, self.environment = folder, environment
+        folder.mkdir(parents=True)
+        self.config = folder / "tortured.py"
+        self.config.write_text(CONFIG.replace("STEPS", str(steps)))
+        self._number = 0
+        for _ in range(2):
+            self.whole = self.new()
+            begun = time.monotonic()
+            code, text = self.run(self.whole)
+            self.seconds = time.monotonic() - begun
+            assert code == 0, text
+        self.bits = bits(self.whole)
+
+    def new(self) -> Path:
+        """Return a work directory that is not there yet."""
+        self._number += 1
+        return self.folder / f"work-{self._number}"
+
+    def begin(
+        self, work: Path, fault: Callable[[], None] = lambda: None, jobs: int = 0, extra: Sequence[str] = ()
+    ) -> tuple[int, Path]:
+        """Start a sweep in a process forked from this one (which has imported everything and computed nothing).
+
+        Returns:
+          Its id, and the file of what it says.
+        """
+        said = work.with_name(f"{work.name}.{time.monotonic_ns()}.txt")
+        arguments = ["sweep", f"--config={self.config}", f"--workdir={work}", f"--jobs={jobs}", *extra]
+        child = os.fork()
+        if child:
+            return child, said
+        code = 70
+        try:
+            with open(said, "w", buffering=1) as out:
+                os.dup2(out.fileno(), 1)
+                os.dup2(out.fileno(), 2)
+            os.environ.update(self.environment)
+            # Reports are made from results that are there: they are not what is tortured.
+            mtl.cli._print_study = lambda *_: []
+            fault()
+            code = mtl.cli.main(arguments)
+        finally:
+            os._exit(code)
+
+    def run(
+        self, work: Path, fault: Callable[[], None] = lambda: None, jobs: int = 0, extra: Sequence[str] = ()
+    ) -> tuple[int, str]:
+        """Run a sweep to its end and return (exit code, or minus the signal; what it said)."""
+        child, said = self.begin(work, fault, jobs, extra)
+        return wait(child), read(said)
+
+    def is_right(self, work: Path) -> str:
+        """Run the sweep undisturbed and return what is wrong with its results; nothing if they have the bits."""
+        code, text = self.run(work)
+        if code:
+            return f"exit code {code}: {text[-300:]}"
+        found = bits(work)
+        if found != self.bits:
+            wrong = sorted(d for d in self.bits.keys() | found.keys() if self.bits.get(d) != found.get(d))
+            return f"other bits than undisturbed: {wrong}"
+        return ""
+
+
+def wait(child: int) -> int:
+    """Return a child's exit code, or minus the signal that ended it; one that hangs is ended after two minutes."""
+    end = time.monotonic() + 120
+    while not (ended := os.waitpid(child, os.WNOHANG))[0]:
+        time.sleep(0.005)
+        if time.monotonic() > end:
+            kill(child, signal.SIGABRT)
+    return os.waitstatus_to_exitcode(ended[1])
+
+
+def kill(child: int, number: int = signal.SIGKILL) -> None:
+    """Send a signal to a child, unless it is gone."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(child, number)
+
+
+def read(said: Path) -> str:
+    """Return what a process said."""
+    return said.read_text(errors="replace") if said.exists() else ""
+
+
+def bits(work: Path) -> dict[str, str]:
+    """Return the sha256 of the model, outputs and losses of each of the sweep's trials that is done, by hash."""
+    found = {}
+    index = work / "study.json"
+    listed = json.loads(index.read_bytes())["sweeps"].get("main", {"trials": []})["trials"] if index.exists() else []
+    for file in (work / "trials" / trial["hash"] / "result.json" for trial in listed):
+        if not file.is_file():
+            continue
+        result = json.loads(file.read_bytes())
+        digest = hashlib.sha256((file.parent / "model.safetensors").read_bytes())
+        digest.update((file.parent / "arrays.npz").read_bytes())
+        curves = [(p["train_loss"], p["val_loss"]) for p in result["phases"]]
+        digest.update(json.dumps([result.get("test"), result["val_loss"], curves]).encode())
+        found[file.parent.name] = digest.hexdigest()
+    return found
+
+
+def snapshots_often() -> None:
+    """Keep a snapshot at every boundary, so that faults meet them."""
+    mtl.sweep.snapshots.EVERY_SECONDS = 0.0

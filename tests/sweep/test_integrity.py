@@ -1,0 +1,260 @@
+"""Damage is seen: no flipped bit is ever averaged, predicted with, or gone on from."""
+
+import contextlib
+import json
+import pathlib
+import shutil
+import signal
+
+import numpy as np
+import pytest
+
+import mtl
+from mtl.checkpoint import CheckpointError
+from mtl.cli import main
+from mtl.config import flatten, load
+from mtl.report.publish import analyses_of
+from mtl.sweep import store, sweeps_of
+from mtl.sweep.execute import execute
+from mtl.sweep.launch import Silent, launch
+from mtl.sweep.plan import make_plan
+from mtl.sweep.snapshots import Interrupt, Snapshots
+from mtl.sweep.store import StoreError, Workdir
+from mtl.train.executor import VMAP
+from mtl.train.loop import Stopped
+
+FIXTURES = pathlib.Path(__file__).parents[1] / "fixtures"
+
+
+class Told(Silent):
+    """A display that keeps what it is told."""
+
+    def __init__(self):
+        self.told = []
+
+    def say(self, text):
+        self.told.append(text)
+
+
+def run(workdir, **how):
+    config, module = load(str(FIXTURES / "small.py"))
+    display = Told()
+    entries = {"even": sweeps_of(module)["even"]()}
+    (summary,) = launch(
+        flatten(config), entries, Workdir(workdir), **{"jobs": 0, "config_file": None, "display": display} | how
+    )
+    return summary, display.told
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    path = tmp_path_factory.mktemp("integrity") / "work"
+    summary, told = run(path)
+    assert (summary.ran, summary.failed, told) == (4, {}, [])
+    return path, summary
+
+
+@pytest.fixture
+def copied(whole, tmp_path):
+    return pathlib.Path(shutil.copytree(whole[0], tmp_path / "work"))
+
+
+def flip(file, bit):
+    content = bytearray(file.read_bytes())
+    content[bit // 8] ^= 1 << bit % 8
+    file.write_bytes(content)
+
+
+def meant(path, digest):
+    """Return what a result says, its time left out; None if it counts as not done."""
+    workdir = Workdir(path)
+    result = workdir.result(digest)
+    return None if result is None else (result["val_loss"], result.get("test"), workdir.arrays(digest))
+
+
+@pytest.mark.parametrize("name", ["result.json", "arrays.npz"])
+def test_a_flipped_bit_of_a_result_is_never_silent(whole, copied, name):
+    digest = whole[1].sweep.members[0].trial.hash
+    file = copied / "trials" / digest / name
+    good, right = file.read_bytes(), meant(copied, digest)
+    seen = 0
+    for bit in np.random.default_rng(0).choice(8 * len(good), 120, replace=False):
+        flip(file, int(bit))
+        found = meant(copied, digest)
+        seen += found is None
+        if found is not None:  # White space, or a number spelled otherwise: it must say the same.
+            assert name == "result.json" and str(found) == str(right)
+        file.write_bytes(good)
+    assert seen >= 115
+
+
+def test_without_digests_the_same_flips_are_silent(whole, copied, monkeypatch):
+    """The control: what a table would have averaged if nothing were verified."""
+    digest = whole[1].sweep.members[0].trial.hash
+    file = copied / "trials" / digest / "arrays.npz"
+    good, right = file.read_bytes(), meant(copied, digest)
+    monkeypatch.setattr(Workdir, "_verify", staticmethod(lambda file, about: None))
+    written = json.loads((file.parent / "result.json").read_text())["files"]["arrays.npz"]
+    monkeypatch.setattr(store, "about_bytes", lambda content: written)
+    monkeypatch.setattr("zipfile.ZipExtFile._update_crc", lambda self, data: None)
+    wrong = 0
+    for bit in np.random.default_rng(0).choice(8 * len(good), 120, replace=False):
+        flip(file, int(bit))
+        with contextlib.suppress(StoreError):
+            wrong += str(meant(copied, digest)[2]) != str(right[2])
+        file.write_bytes(good)
+    assert wrong >= 10
+
+
+@pytest.mark.parametrize("name", ["result.json", "arrays.npz"])
+def test_a_damaged_result_is_left_out_of_the_table_and_run_again(whole, copied, capsys, name):
+    digest = whole[1].sweep.members[0].trial.hash
+    before = {p: p.read_bytes() for p in copied.glob("trials/*/model.safetensors")}
+    flip(copied / "trials" / digest / name, 4001)
+    (analysis,) = analyses_of(Workdir(copied))
+    assert analysis.scores.missing.sum() == 1
+    assert main(["status", str(copied)]) == 0
+    text = capsys.readouterr().out
+    assert "3 done, 1 missing of 4 trials" in text and f"trial {digest} counts as not done" in text
+    assert main(["table", str(copied)]) == 0
+    assert f"trial {digest} counts as not done" in capsys.readouterr().err
+    summary, told = run(copied)
+    assert (summary.ran, summary.reused) == (1, 3)
+    assert len(told) == 1 and digest in told[0]
+    assert {p: p.read_bytes() for p in before} == before
+    assert run(copied)[0].ran == 0
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut"])
+def test_a_damaged_model_is_refused_and_a_cut_one_is_made_again(whole, copied, damage):
+    digest = whole[1].sweep.members[0].trial.hash
+    file = copied / "trials" / digest / "model.safetensors"
+    good = file.read_bytes()
+    for bit in (3, 200, 8 * len(good) // 2, 8 * len(good) - 9):
+        if damage == "flip":
+            flip(file, bit)
+        else:
+            file.write_bytes(good[: bit // 8])
+        with pytest.raises(CheckpointError, match=r"remove .* and run the sweep again"):
+            mtl.load(file.parent)
+        if damage == "flip":
+            file.write_bytes(good)
+    if damage == "cut":
+        assert run(copied)[0].ran == 1
+        assert file.read_bytes() == good
+    # A model that somebody removed to make room is not missed.
+    file.unlink()
+    assert run(copied)[0].ran == 0
+
+
+def test_a_damaged_shared_phase_is_said_and_trained_anew(whole, copied):
+    before = {p: p.read_bytes() for p in copied.glob("*/*/model.safetensors")}
+    for file in copied.glob("prefixes/*"):
+        flip(file, 8 * len(file.read_bytes()) - 30)
+    shutil.rmtree(copied / "trials")
+    summary, told = run(copied)
+    assert summary.ran == 4
+    assert sum("is damaged" in line and "trained anew" in line for line in told) == 2
+    assert {p: p.read_bytes() for p in before} == before
+
+
+def test_of_two_snapshots_the_newest_good_one_is_gone_on_from(whole, tmp_path, monkeypatch):
+    _, summary = whole
+    trials = [m.trial for m in summary.sweep.members if m.changes["regime"] == "scratch"]
+    monkeypatch.setattr("mtl.sweep.snapshots.EVERY_SECONDS", 0.0)
+    calls = []
+
+    def progress(work, done, failed):
+        calls.append(work)
+        if len(calls) == 3:
+            interrupt.number = signal.SIGTERM
+
+    interrupt = Interrupt()
+    workdir = Workdir(tmp_path)
+    # In chunks of 8, 64, 512 and the rest.
+    long = [type(t)({**t.config, "phases": [{**t.config["phases"][0], "steps": 2000}]}) for t in trials]
+    plan = make_plan(long)
+    with pytest.raises(Stopped):
+        execute(plan, workdir, interrupt=interrupt, progress=progress)
+    _, new = sorted((tmp_path / "snapshots").iterdir())
+    told = []
+    kept = Snapshots(tmp_path / "snapshots", Interrupt(), told.append)
+    flip(new, 8 * new.stat().st_size - 30)
+    before = Snapshots(tmp_path / "snapshots", Interrupt(), told.append)
+    assert {(before.at(key), kept.at(key)) for key in plan.nodes} == {(72, 584)}
+    assert not new.exists()
+    assert len(told) == 1 and new.name in told[0] and "earlier snapshot" in told[0]
+    execute(plan, workdir)
+    alone = Workdir(tmp_path / "alone")
+    execute(plan, alone)
+    for t in long:
+        model = "model.safetensors"
+        assert (workdir.trial(t.hash) / model).read_bytes() == (alone.trial(t.hash) / model).read_bytes()
+
+
+@pytest.mark.parametrize("damage", ["lost", "flipped", "cut"])
+def test_study_json_is_made_again(whole, copied, capsys, damage):
+    file = copied / "study.json"
+    right = json.loads(file.read_text())["sweeps"]
+    if damage == "lost":
+        file.unlink()
+    elif damage == "cut":
+        file.write_bytes(file.read_bytes()[:500])
+    else:
+        file.write_bytes(file.read_bytes().replace(b'"small"', b'"smaml"'))
+    assert main(["table", str(copied)]) == 2
+    line = capsys.readouterr().err
+    assert "run `mtl sweep` with the same config" in line and line.count("\n") == 1
+    summary, told = run(copied)
+    assert (summary.ran, summary.reused) == (0, 4)
+    assert len(told) == 1 and "study.json" in told[0] and "written anew" in told[0]
+    assert json.loads(file.read_text())["sweeps"] == right
+    assert main(["table", str(copied)]) == 0
+
+
+def test_a_directory_of_something_else_is_not_taken_for_a_study_that_lost_its_index(tmp_path):
+    (tmp_path / "trials").mkdir()
+    (tmp_path / "thesis.tex").write_text("…")
+    with pytest.raises(StoreError, match=r"holds other files \(thesis\.tex\)"):
+        Workdir(tmp_path).open("small")
+
+
+def test_the_width_of_a_pack_is_found_again_in_its_results(whole, tmp_path):
+    path = tmp_path / "work"
+    run(path, executor=VMAP)
+    packs = sorted((path / "packs").iterdir())
+    right = [(p, json.loads(p.read_text())["widths"]) for p in packs]
+    packs[0].unlink()
+    packs[1].write_bytes(packs[1].read_bytes()[:-9])
+    workdir = Workdir(path)
+    assert [workdir.width(p.stem, "vmap") for p, _ in right] == [w["vmap"] for _, w in right]
+    assert len(workdir.damaged) == 1
+
+
+# --- older formats ---
+
+
+def test_a_study_of_format_1_is_read_and_counted_as_unverified(tmp_path, capsys):
+    path = pathlib.Path(shutil.copytree(FIXTURES / "format_1", tmp_path / "work"))
+    frame = mtl.results(path)
+    assert set(frame["status"]) == {"done"} and len(frame) == 4
+    assert len(mtl.results(path, "predictions")) == 4 * 40
+    (analysis,) = analyses_of(Workdir(path))
+    assert analysis.scores.missing.sum() == 0
+    assert main(["status", str(path)]) == 0
+    assert "4 results were written before mtl kept digests" in capsys.readouterr().out
+    for folder in (path / "trials").iterdir():
+        arrays = Workdir(path).arrays(folder.name)
+        assert arrays["outputs"].shape == (40, 1)
+        assert mtl.load(folder).predict(np.zeros((2, 64), np.float32)).shape == (2,)
+    told = []
+    assert not Snapshots(path / "snapshots", Interrupt(), told.append)._where
+    assert Workdir(path).width("101a5934ee607fce", "vmap") is not None
+
+
+def test_a_later_format_is_refused_by_name(whole, copied, capsys):
+    from tests.sweep.resealed import change
+
+    change(copied / "study.json", lambda c: c | {"format": 3})
+    assert main(["table", str(copied)]) == 2
+    assert "is of format 3, and this version of mtl reads 1 to 2" in capsys.readouterr().err
