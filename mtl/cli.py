@@ -12,7 +12,8 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from mtl.data_commands import DataCommandError, add_data_command, data_command
-from mtl.start import add_options, begin
+from mtl.spawn import Hand, default_jobs, started
+from mtl.start import add_options, begin, takes_devices
 from mtl.tasks import suggest
 
 _EPILOG = """\
@@ -259,6 +260,16 @@ def _stopped(number: int) -> int:
 
 
 def _sweep(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
+    jobs = default_jobs() if arguments.jobs is None else arguments.jobs
+    if jobs < 0:
+        raise UsageError(f"--jobs={jobs}: must be at least 0 (0: in this process)")
+    several = arguments.dry_run or takes_devices(arguments)
+    # They import JAX while this process does, and wait.
+    with started(0 if several else jobs) as hands:
+        return _sweep_with(arguments, overrides, jobs, hands)
+
+
+def _sweep_with(arguments: argparse.Namespace, overrides: dict[str, str], jobs: int, hands: list[Hand]) -> int:
     from mtl import dry_run
     from mtl.config import ConfigError, is_ours, load
     from mtl.display import Terminal, error_line
@@ -269,7 +280,6 @@ def _sweep(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     from mtl.sweep.snapshots import Interrupt
     from mtl.sweep.store import Workdir
     from mtl.sweep.study import check_base, default_workdir
-    from mtl.sweep.workers import default_jobs
     from mtl.train.loop import Stopped
     from mtl.train.processes import is_lead
 
@@ -291,9 +301,7 @@ def _sweep(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     executor = begin(arguments)
     if executor is None:  # Of several processes one looks, later, for all of them.
         Lease(workdir.path).look()
-    jobs = 0 if executor is not None else default_jobs() if arguments.jobs is None else arguments.jobs
-    if jobs < 0:
-        raise UsageError(f"--jobs={jobs}: must be at least 0 (0: in this process)")
+    jobs = 0 if executor is not None else jobs
     if executor is not None and arguments.jobs:
         raise UsageError(f"--jobs={arguments.jobs}: worker processes and --mesh or --hosts exclude each other")
     if not jobs:
@@ -307,7 +315,7 @@ def _sweep(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
         try:
             summaries = launch(
                 base, entries, workdir, jobs=jobs, config_file=config_file, display=display, questions=questions,
-                executor=executor, interrupt=interrupt, retries=_retries(arguments),
+                executor=executor, interrupt=interrupt, retries=_retries(arguments), hands=hands,
             )  # fmt: skip
         except Stopped:
             return _stopped(interrupt.number)

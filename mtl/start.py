@@ -30,6 +30,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def takes_devices(arguments: argparse.Namespace) -> bool:
+    """Return whether the options say on what a run runs, so that this process runs it by itself."""
+    given = (arguments.hosts, arguments.coordinator, arguments.mesh, arguments.processes, arguments.process >= 0)
+    return any(given)
+
+
 def begin(arguments: argparse.Namespace) -> Executor | None:
     """Start what the options ask for and return how packs run; nothing if the default is to decide.
 
@@ -38,7 +44,7 @@ def begin(arguments: argparse.Namespace) -> Executor | None:
       ExecutorError: for a mesh that cannot be.
     """
     several = arguments.hosts or arguments.coordinator
-    if not (several or arguments.mesh or arguments.processes or arguments.process >= 0):
+    if not takes_devices(arguments):
         return None  # Before JAX is imported: worker processes bring their own.
     from mtl.train import executor, processes
 

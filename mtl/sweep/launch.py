@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from mtl.config import Flat, Trial, override
+from mtl.spawn import Hand
 from mtl.sweep.conclude import clean
 from mtl.sweep.expand import Changes
 from mtl.sweep.plan import Plan, data_warnings, make_plan
@@ -106,6 +107,7 @@ def launch(
     executor: Executor | None = None,
     interrupt: Interrupt | None = None,
     retries: int = 0,
+    hands: list[Hand] | None = None,
 ) -> list[Summary]:
     """Run sweeps of a study to the end; what has a result is not run again.
 
@@ -120,6 +122,7 @@ def launch(
       executor: how packs run in this process, if not as the backend suggests.
       interrupt: told of signals.
       retries: how often a trial that failed by an exception is run again at once.
+      hands: worker processes that wait already.
 
     Raises:
       ConfigError: for anything in the config that cannot be; before anything is compiled.
@@ -135,7 +138,8 @@ def launch(
     ]
     workdir.open(base["name"])
     interrupt = interrupt or Interrupt()
-    with workdir.held(display.say, interrupt.ask), Pool(workdir, jobs, config_file, executor, interrupt) as pool:
+    pool_of = Pool(workdir, jobs, config_file, executor, interrupt, hands)
+    with workdir.held(display.say, interrupt.ask), pool_of as pool:
         workdir.write_study(workdir.open(base["name"]))
         return [_one(sweep, workdir, pool, display, retries) for sweep in prepared]
 

@@ -10,10 +10,16 @@ import sys
 
 def main() -> int:
     """Run jobs until there are no more, in this process, pinned to a core."""
-    setup = json.loads(sys.stdin.buffer.readline())
+    line = sys.stdin.buffer.readline()
+    if not line:  # Nobody had work for it.
+        return 0
+    setup = json.loads(line)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent hears it too, and ends its workers.
     if setup["core"] is not None:
         os.sched_setaffinity(0, {setup["core"]})  # Before XLA counts the cores it may use.
+    log = os.open(setup["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(log, 2)
+    os.close(log)
     # Only events go to the parent: whatever a user's code prints goes to the log.
     events = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)

@@ -7,13 +7,13 @@ import json
 import os
 import queue
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from mtl.spawn import Hand, start
 from mtl.sweep.conclude import Progress
 from mtl.sweep.execute import execute, work_of
 from mtl.sweep.plan import Plan
@@ -68,6 +68,7 @@ class Pool:
         config_file: str | None,
         executor: Executor | None = None,
         interrupt: Interrupt | None = None,
+        hands: list[Hand] | None = None,
     ) -> None:
         """Prepare a pool; processes start with the first job.
 
@@ -77,11 +78,14 @@ class Pool:
           config_file: the config file, executed in each worker for what it registers.
           executor: how packs run in this process, if not as the backend suggests.
           interrupt: told of signals.
+          hands: worker processes that wait already; they are taken from the list.
         """
+        self.hands = [] if hands is None else hands
         self.workdir, self.jobs, self.config_file = workdir, jobs, config_file
         self.executor, self.interrupt = executor, interrupt or Interrupt()
         self._events: _Events = queue.Queue()
         self._workers: list[subprocess.Popen[bytes]] = []
+        self._early: list[IO[bytes]] = []
 
     def __enter__(self) -> Pool:
         """Return the pool."""
@@ -104,6 +108,8 @@ class Pool:
                 process.wait()
             if process.stdout is not None:
                 process.stdout.close()
+        for early in self._early:
+            early.close()
 
     def run(
         self, plan: Plan, progress: Progress = lambda *_: None, say: Callable[[str], None] = lambda text: None
@@ -175,24 +181,20 @@ class Pool:
         pinned = len(cores) >= self.jobs
         log = self._log(number)
         log.parent.mkdir(parents=True, exist_ok=True)
-        first = number == len(self._workers)
-        with log.open("wb" if first else "ab") as opened:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "mtl.sweep.worker"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=opened,
-                env=os.environ | {"MTL_WORKERS": str(self.jobs)},  # They share the memory there is.
-            )
-        if first:
-            self._workers.append(process)
+        hand = self.hands.pop() if self.hands else start(1, self.jobs)[0]
+        if number == len(self._workers):
+            log.write_bytes(b"")
+            self._workers.append(hand.process)
+            self._early.append(hand.early)
         else:
             self._close(self._workers[number])
-            self._workers[number] = process
+            self._early[number].close()
+            self._workers[number], self._early[number] = hand.process, hand.early
         if self.workdir.lease is not None:
-            self.workdir.lease.add_workers([process.pid])
-        threading.Thread(target=_follow, args=(number, process, self._events), daemon=True).start()
-        self._send(number, {"config_file": self.config_file, "core": cores[number] if pinned else None})
+            self.workdir.lease.add_workers([hand.process.pid])
+        threading.Thread(target=_follow, args=(number, hand.process, self._events), daemon=True).start()
+        setup = {"config_file": self.config_file, "core": cores[number] if pinned else None}
+        self._send(number, setup | {"log": str(log.absolute())})
 
     def _give(self, number: int, plan: Plan, digests: Sequence[str]) -> None:
         job = {
@@ -227,6 +229,9 @@ class Pool:
 
     def _why(self, number: int) -> str:
         code = self._workers[number].wait()
+        self._early[number].seek(0)
+        with self._log(number).open("ab") as log:
+            log.write(self._early[number].read())  # What it said before it knew of the log.
         how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
         return f"worker {number} {how}; its log, {self._log(number)}, ends: {_tail(self._log(number))}"
 
@@ -251,19 +256,6 @@ def total_work(plan: Plan, workdir: Workdir) -> float:
         begin = max((i + 1 for i, key in enumerate(chain) if key in there), default=0)
         needed.update(chain[begin:])
     return sum(work_of(plan.nodes[key]) for key in needed)
-
-
-def default_jobs() -> int:
-    """Return how many worker processes suit this machine: one a core on a CPU, none on accelerators.
-
-    An accelerator belongs to one process, which runs its packs side by side.
-    """
-    platforms = os.environ.get("JAX_PLATFORMS", "")
-    if platforms and "cpu" not in platforms:
-        return 0
-    if any(Path(device).exists() for device in ("/dev/nvidia0", "/dev/accel0", "/dev/vfio/0")):
-        return 0
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _follow(number: int, process: subprocess.Popen[bytes], events: _Events) -> None:

@@ -15,6 +15,7 @@ from jaxtyping import Array, UInt32
 _TURNS = ((13, 15, 26, 6), (17, 29, 16, 24))
 
 
+@jax.jit  # Traced once for each shape: its 160 operations would be traced for every draw of every program.
 def threefry(key: UInt32[Array, " two"], high: Array, low: Array) -> tuple[Array, Array]:
     """Return Threefry-2x32 of counters under a key, twenty rounds (Salmon et al. 2011, "Parallel random numbers").
 
