@@ -13,7 +13,6 @@ from typing import Any
 import jax
 import numpy as np
 
-
 #: A process that was not heard of for so long is gone, for the others: JAX's own 100 s is long to wait for nobody.
 HEARTBEAT_SECONDS = 30
 

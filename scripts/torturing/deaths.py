@@ -20,7 +20,7 @@ def kills(study: Study, number: int, rng: random.Random) -> Outcome:
     work, hits = study.new(), 0
     while outcome.runs < number:
         child, _ = study.begin(work, snapshots_often)
-        time.sleep(rng.uniform(0.05, study.seconds * 1.2))
+        time.sleep(rng.uniform(0.02, study.seconds))
         kill(child)
         killed = wait(child) == -signal.SIGKILL
         outcome.runs += killed

@@ -35,7 +35,7 @@ def get_config():
 def sweep_main():
     rates = [float(r) for r in os.environ.get("RATES", "0.001").split(",")]
     return product(
-        sweep("regime", os.environ.get("REGIMES", "scratch,linear_probe,finetune").split(",")),
+        sweep("regime", os.environ.get("REGIMES", "scratch,finetune").split(",")),
         sweep("seed", range(int(os.environ.get("SEEDS", "2")))),
         sweep("lr", rates),
     )
@@ -69,7 +69,7 @@ class Study:
     def new(self) -> Path:
         """Return a work directory that is not there yet."""
         self._number += 1
-        return self.folder / f"work-{self._number}"
+        return self.folder / f"work-{os.getpid()}-{self._number}"  # Rows that run at once share a study.
 
     def begin(
         self, work: Path, fault: Callable[[], None] = lambda: None, jobs: int = 0, extra: Sequence[str] = ()
