@@ -114,16 +114,16 @@ def workers(study: Study, sweeps: int, jobs: int, rng: random.Random) -> Outcome
         for attempt in range(6):
             child, said = study.begin(work, snapshots_often, jobs)
             end = time.monotonic() + 300
-            next_kill = time.monotonic() + rng.uniform(1, 6)
+            next_kill = time.monotonic() + rng.uniform(1, 4)
             while not (ended := os.waitpid(child, os.WNOHANG))[0]:
                 time.sleep(0.05)
                 if time.monotonic() > end:
                     kill(child)
-                if time.monotonic() >= next_kill and attempt < 2:
+                if time.monotonic() >= next_kill and not attempt:
                     if victims := children_of(child):
                         kill(rng.choice(victims))
                         outcome.count("workers killed")
-                    next_kill = time.monotonic() + rng.uniform(1, 6)
+                    next_kill = time.monotonic() + rng.uniform(1, 4)
             code = os.waitstatus_to_exitcode(ended[1])
             outcome.expect(code in (0, 1), f"{work}: exit code {code}: {read(said)[-300:]}")
             stamps = {p: p.stat().st_mtime_ns for p in work.glob("trials/*/result.json")}
