@@ -19,7 +19,7 @@ from mtl.files import DamagedError, FileError, about_bytes, read, seal, sha256_o
 from mtl.sweep import arrays
 from mtl.sweep.documents import FORMAT, IDENTIFIER, StoreError, identifier, inside, load_document
 from mtl.sweep.lease import Lease, held
-from mtl.sweep.schema import FAILURE, RESULT, STUDY, WIDTHS
+from mtl.sweep.schema import FAILURE, RESULT, STUDY, WIDTHS, check_result
 
 _WRITES_IT_ANEW = (
     "run `mtl sweep` with the same config and --workdir again, which writes it anew and trains nothing twice"
@@ -224,7 +224,7 @@ class Workdir:
             if not file.is_file():
                 return None
             try:
-                result = load_document(file, RESULT)
+                result = load_document(file, RESULT, check_result)
                 about = result.get("files", {}).get("arrays.npz")
                 if about is not None:
                     self._verify(self.inside("trials", digest, "arrays.npz"), about)
@@ -310,7 +310,7 @@ class Workdir:
             content = read(file, arrays.MAX_BYTES)
             if about is not None and about_bytes(content) != about:
                 raise DamagedError(f"{file} is damaged: its sha256 is not the one in result.json")
-            return arrays.load(content, file)
+            return arrays.checked(arrays.load(content, file), file)
         except FileError as error:
             raise StoreError(str(error)) from None
 
