@@ -65,7 +65,11 @@ _DATA: Any = {
 _FILES: Any = {str: {"bytes": int, "sha256": str}}
 RESULT: Any = {
     "hash": str,
-    "config": {"data": _DATA, "tasks": [{"name": str, "kind": frozenset(METRICS), "metric": str}], "init?": {"path": str}},
+    "config": {
+        "data": _DATA,
+        "tasks": [{"name": str, "kind": frozenset(METRICS), "metric": str}],
+        "init?": {"path": str},
+    },
     "status": frozenset(("done", "diverged")),
     "val_loss": _NUMBER,
     "phases": [
