@@ -17,7 +17,7 @@ import numpy as np
 HEARTBEAT_SECONDS = 30
 
 #: What the errors of a collective name when another process is gone, and no other error does.
-_GONE = re.compile(r"(?i)gloo|nccl|connection|socket|peer|heartbeat|coordination|barrier")
+_GONE = re.compile(r"(?is)^[A-Z_]+: .*(gloo|nccl|connection|socket|peer|heartbeat|coordination|barrier)")
 
 
 class StartError(ValueError):
@@ -76,7 +76,9 @@ def start(
 
 def is_lost(error: BaseException) -> bool:
     """Return whether an error says that another process of the run is gone."""
-    return jax.process_count() > 1 and isinstance(error, jax.errors.JaxRuntimeError) and bool(_GONE.search(str(error)))
+    # Of JAX's own type where a program runs, but a ValueError where one is being dispatched.
+    told = isinstance(error, (RuntimeError, ValueError)) and bool(_GONE.match(str(error)))
+    return told and jax.process_count() > 1
 
 
 def is_lead() -> bool:

@@ -10,6 +10,7 @@ import resource
 import sys
 import tempfile
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -50,6 +51,8 @@ SIZES = {
 #: What differs from the usual study: the target's steps, and the sweep's axes by environment variable.
 STUDIES: dict[str, tuple[int, dict[str, str]]] = {
     "operations": (600, {"SEEDS": "1", "REGIMES": "finetune"}),
+    "flips": (600, {"REGIMES": "scratch,linear_probe,finetune"}),
+    "files": (600, {"REGIMES": "scratch,linear_probe,finetune"}),
     "workers": (600, {"SEEDS": "25", "RATES": "0.001,0.01"}),
     "diverging": (300, {"SEEDS": "2", "REGIMES": "scratch", "OPTIMIZER": "sgd"}),
     "peers": (3000, {"SEEDS": "1", "REGIMES": "finetune"}),
@@ -115,13 +118,17 @@ def run(times: dict[str, int], arguments: argparse.Namespace, folder: Path) -> S
                     outcome = one(name, usual, times[name], arguments.seed, folder)
                     (folder / f"{name}.json").write_text(json.dumps(outcome))
                     code = 0
+                except Exception:  # noqa: BLE001 — a child must never go on where its parent was
+                    traceback.print_exc()
                 finally:
                     os._exit(code)
             running[child] = name
         child, _ = os.waitpid(-1, 0)
         name = running.pop(child)
         file = folder / f"{name}.json"
-        outcome = json.loads(file.read_bytes()) if file.is_file() else {"fault": name, "broken": ["it crashed"]}
+        outcome = (
+            json.loads(file.read_bytes()) if file.is_file() else {"row": name, "fault": name, "broken": ["it crashed"]}
+        )
         found[name] = {"runs": 0, "holds": "", "figures": {}, "seconds": 0, "cpu_seconds": 0} | outcome
         said = f"{found[name]['runs']} tried, {len(found[name]['broken'])} broken, {found[name]['seconds']} s"
         print(f"{found[name]['fault']}: {said}", flush=True)

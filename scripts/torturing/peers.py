@@ -20,7 +20,7 @@ def deaths(study: Study, number: int, rng: random.Random) -> Outcome:
     while outcome.runs < number:
         work = study.new()
         victim = outcome.runs % 2
-        where = [f"--coordinator=127.0.0.1:{free_port()}", "--processes=2"]
+        where = [f"--coordinator=127.0.0.1:{free_port()}", "--processes=2", "--start-timeout=20"]
         both = [study.begin(work, together, extra=[*where, f"--process={i}"]) for i in range(2)]
         # At a random time once there is a snapshot, and now and then before the first.
         end = time.monotonic() + 60
