@@ -126,13 +126,17 @@ def run(times: dict[str, int], arguments: argparse.Namespace, folder: Path) -> S
         child, _ = os.waitpid(-1, 0)
         name = running.pop(child)
         file = folder / f"{name}.json"
-        outcome = (
-            json.loads(file.read_bytes()) if file.is_file() else {"row": name, "fault": name, "broken": ["it crashed"]}
-        )
-        found[name] = {"runs": 0, "holds": "", "figures": {}, "seconds": 0, "cpu_seconds": 0} | outcome
+        found[name] = json.loads(file.read_bytes()) if file.is_file() else crashed(name)
         said = f"{found[name]['runs']} tried, {len(found[name]['broken'])} broken, {found[name]['seconds']} s"
         print(f"{found[name]['fault']}: {said}", flush=True)
     return [found[name] for name in times]
+
+
+def crashed(name: str) -> dict[str, object]:
+    """Return the row of a fault whose own process ended."""
+    outcome = Outcome(name, "")
+    outcome.broken.append("it crashed")
+    return {"row": name} | vars(outcome) | {"seconds": 0, "cpu_seconds": 0} | figures.circumstances()
 
 
 def one(name: str, usual: Study | None, times: int, seed: int, folder: Path) -> dict[str, object]:

@@ -10,6 +10,7 @@ import time
 import pytest
 
 from mtl import witness
+from mtl.train import processes
 from tests.sweep.test_interrupts import command, free_port
 
 SILENT = """
@@ -84,6 +85,23 @@ def test_without_a_witness_jax_ends_the_other_with_a_stack_trace(tmp_path):
     both[0].communicate()
     assert both[1].returncode != 0 and witness.LOST not in err
     assert "stack trace" in err
+
+
+@pytest.mark.parametrize(
+    ("error", "lost"),
+    [
+        (ValueError("UNKNOWN: Gloo all-reduce failed: [pair.cc:547] Connection closed by peer"), True),
+        (RuntimeError("INTERNAL: NCCL operation failed: remote process exited"), True),
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes"), False),
+        (ValueError("config.init.path: there is no connection"), False),
+        (OSError("UNAVAILABLE: socket"), False),
+    ],
+)
+def test_which_errors_say_that_another_process_is_gone(monkeypatch, error, lost):
+    monkeypatch.setattr("jax.process_count", lambda: 2)
+    assert processes.is_lost(error) is lost
+    monkeypatch.setattr("jax.process_count", lambda: 1)
+    assert not processes.is_lost(error)
 
 
 DIES = """
