@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import signal
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
 
@@ -69,6 +71,8 @@ class Snapshots:
           say: told of snapshots that cannot be used.
         """
         self.folder, self.interrupt, self.say = folder, interrupt, say
+        self._writer, self._writing = ThreadPoolExecutor(1), Future[None]()
+        self._writing.set_result(None)
         self._where: dict[str, tuple[Path, int, int]] = {}
         for file in sorted(folder.glob("*.safetensors")) if folder.is_dir() else ():
             if file.is_symlink():
@@ -150,6 +154,24 @@ class Snapshots:
         for lane, key in enumerate(keys):
             self._where[key] = (file, lane, kept.at)
 
+    def save_meanwhile(self, keys: Sequence[str], kept: Snapshot) -> None:
+        """Write the state of a pack while it trains on; it must be the writer's own. See ``settle``.
+
+        Raises:
+          FileError: if the one before it could not be written.
+        """
+        self.settle()  # One at a time: memory holds one state beside the present one, and files come in order.
+        self._writing = self._writer.submit(self.save, keys, kept)
+
+    def settle(self, wait: bool = True) -> None:
+        """Wait for what is being written, or only look whether it failed.
+
+        Raises:
+          FileError: if it could not be written.
+        """
+        if wait or self._writing.done():
+            self._writing.result()
+
     def discard(self, done: Collection[str]) -> None:
         """Remove the files that hold nothing but phases that are done."""
         for file in {file for file, _, _ in self._where.values()}:
@@ -179,13 +201,20 @@ class _Keeper(Guard):
         return self.snapshots.load(self.keys)
 
     def boundary(self, take: Callable[[], Snapshot]) -> None:
+        self.snapshots.settle(wait=False)
         stop = any_of_us(bool(self.snapshots.interrupt.number))
         due = any_of_us(is_lead() and time.monotonic() - self.kept >= EVERY_SECONDS)
         if not stop and not due:
             return
         state = take()  # On every process: parts of it may be on other hosts.
-        if is_lead():
+        if is_lead() and stop:
+            self.snapshots.settle()
             self.snapshots.save(self.keys, state)
+        elif is_lead():
+            # The next step may overwrite what it was taken from.
+            own = {path: np.array(array) for path, array in state.moving.items()}
+            copied = dataclasses.replace(state, moving=own, train=list(state.train), val=list(state.val))
+            self.snapshots.save_meanwhile(self.keys, copied)
         self.kept = time.monotonic()
         if stop:
             raise Stopped

@@ -87,7 +87,13 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", metavar="FILE", default="", help="keep the figures; those of other faults stay")
     parser.add_argument("--markdown", metavar="FILE", default="", help="print the table of such a file only")
+    parser.add_argument("--cost", type=int, default=0, metavar="ROUNDS", help="measure what keeping costs, only")
     arguments = parser.parse_args()
+    if arguments.cost:
+        import cost  # It computes in this process, which must not fork after that.
+
+        print(json.dumps(cost.cost(arguments.cost), indent=1))
+        return 0
     if arguments.markdown:
         print(figures.markdown(json.loads(Path(arguments.markdown).read_bytes())))
         return 0
