@@ -239,7 +239,7 @@ class Workdir:
         """Return whether a trial is done and its model, unless somebody removed it, is the one that was written.
 
         Of models beyond ``_MODEL_BYTES`` in one command only the lengths are compared here, since reading hundreds of
-        large ones would take minutes; ``mtl.load`` always compares the sha256.
+        large ones would take minutes. Whoever reads one (``mtl.load``, ``init.path``) compares the sha256, always.
         """
         result = self.result(digest)
         if result is None:
