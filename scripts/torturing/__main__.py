@@ -112,7 +112,12 @@ def main() -> int:
 
 def run(times: dict[str, int], arguments: argparse.Namespace, folder: Path) -> Sequence[dict[str, object]]:
     """Try each fault, in a process of its own, some at once; the longest begin first."""
-    usual = Study(folder / "usual") if set(times) - STUDIES.keys() else None
+    kinds = [_kind(name) for name in times]
+    shared = {
+        kind: Study(folder / f"shared-{i}", kind[0], **dict(kind[1]))
+        for i, kind in enumerate(dict.fromkeys(kinds))
+        if kinds.count(kind) > 1
+    }
     waiting, running, found = sorted(times, key=lambda name: name not in STUDIES), dict[int, str](), {}
     while waiting or running:
         while waiting and len(running) < arguments.at_once:
@@ -121,7 +126,7 @@ def run(times: dict[str, int], arguments: argparse.Namespace, folder: Path) -> S
             if not child:
                 code = 70
                 try:
-                    outcome = one(name, usual, times[name], arguments.seed, folder)
+                    outcome = one(name, shared.get(_kind(name)), times[name], arguments.seed, folder)
                     (folder / f"{name}.json").write_text(json.dumps(outcome))
                     code = 0
                 except Exception:  # noqa: BLE001 — a child must never go on where its parent was
@@ -145,15 +150,20 @@ def crashed(name: str) -> dict[str, object]:
     return {"row": name} | vars(outcome) | {"seconds": 0, "cpu_seconds": 0} | figures.circumstances()
 
 
-def one(name: str, usual: Study | None, times: int, seed: int, folder: Path) -> dict[str, object]:
+def _kind(name: str) -> tuple[int, tuple[tuple[str, str], ...]]:
+    """Return what makes a row's study differ from others."""
+    steps, environment = STUDIES.get(name, (600, {}))
+    return steps, tuple(sorted(environment.items()))
+
+
+def one(name: str, study: Study | None, times: int, seed: int, folder: Path) -> dict[str, object]:
     """Try one fault and return what it came to."""
     begun = time.monotonic()
     about = figures.circumstances()
-    if name in STUDIES:
-        steps, environment = STUDIES[name]
-        usual = Study(folder / name, steps, **environment)
-    assert usual is not None
-    outcome = ROWS[name](usual, times, random.Random(seed))
+    if study is None:
+        steps, environment = _kind(name)
+        study = Study(folder / name, steps, **dict(environment))
+    outcome = ROWS[name](study, times, random.Random(seed))
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     cpu = sum(u.ru_utime + u.ru_stime for u in used)
     took = {"seconds": round(time.monotonic() - begun), "cpu_seconds": round(cpu)}

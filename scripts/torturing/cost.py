@@ -39,11 +39,13 @@ LARGE = {
     "select": "best",
     "batch_size": 4,
     "source.total_steps": 1,
-    "target.total_steps": 48,
+    "target.total_steps": 64,
     "evaluations": 1,
 }
 TINY = {"regime": "scratch", "source.total_steps": 1, "target.total_steps": 200, "model.options": {"hidden": (16,)}}
 TINY_TRIALS = 256
+#: Long enough for one snapshot to be written before the next is due, as it is when there is one a minute.
+EVERY_SECONDS = 6.0
 
 
 def cost(rounds: int) -> dict[str, Any]:
@@ -54,15 +56,15 @@ def cost(rounds: int) -> dict[str, Any]:
 
 
 def _snapshots(rounds: int) -> dict[str, Any]:
-    """A snapshot at every boundary, to be seen above the noise; what one takes is then charged to a minute."""
+    """More snapshots than one a minute, to be seen above the noise; what one takes is then charged to a minute."""
     run = _runner([LARGE])
     run()  # Compiles.
     off, on, kept, sizes = [], [], list[float](), list[int]()
     for _ in range(rounds):
         snapshots.EVERY_SECONDS = math.inf
         off.append(run()[0])
-        snapshots.EVERY_SECONDS = 0.0
-        with _timed(snapshots._Keeper, "boundary", kept), _timed_size(sizes):
+        snapshots.EVERY_SECONDS = EVERY_SECONDS
+        with _boundaries(kept), _sizes(sizes):
             on.append(run()[0])
     each = statistics.median(kept)
     hidden = statistics.median(b - a for a, b in zip(off, on, strict=True)) * rounds / len(kept)
@@ -71,9 +73,9 @@ def _snapshots(rounds: int) -> dict[str, Any]:
         "snapshots": len(kept),
         "seconds without": round(statistics.median(off), 2),
         "seconds with": round(statistics.median(on), 2),
-        "seconds each, timed": round(each, 3),
+        "seconds that training waits": round(each, 3),
         "seconds each, by difference": round(hidden, 3),
-        "percent of a minute, timed": round(100 * each / 60, 2),
+        "percent of a minute, waiting": round(100 * each / 60, 2),
         "percent of a minute, by difference": round(100 * hidden / 60, 2),
     }
 
@@ -131,7 +133,25 @@ def _timed(owner: Any, name: str, into: list[float]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _timed_size(into: list[int]) -> Iterator[None]:
+def _boundaries(into: list[float]) -> Iterator[None]:
+    """Note how long training waits at each boundary at which a snapshot is taken."""
+    boundary = snapshots._Keeper.boundary
+
+    def timed(self: Any, take: Any) -> None:
+        before, begun = self.kept, time.perf_counter()
+        boundary(self, take)
+        if self.kept != before:
+            into.append(time.perf_counter() - begun)
+
+    snapshots._Keeper.boundary = timed
+    try:
+        yield
+    finally:
+        snapshots._Keeper.boundary = boundary
+
+
+@contextlib.contextmanager
+def _sizes(into: list[int]) -> Iterator[None]:
     """Note how large each snapshot is."""
     save = snapshots.save_tree
 
