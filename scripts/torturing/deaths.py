@@ -18,11 +18,14 @@ def kills(study: Study, number: int, rng: random.Random) -> Outcome:
     """Kill −9 at random times; after up to five kills of one work directory it must come to the undisturbed bits."""
     outcome = Outcome("kill -9 at random times", "0 lost, 0 duplicate, bits equal")
     work, hits = study.new(), 0
+    longest = study.seconds
     while outcome.runs < number:
         child, _ = study.begin(work, snapshots_often)
-        time.sleep(rng.uniform(0.02, study.seconds))
+        time.sleep(wait_for := rng.uniform(0.02, longest))
         kill(child)
         killed = wait(child) == -signal.SIGKILL
+        # As long as a run takes now: other work comes and goes, and a kill after the end is none.
+        longest = longest * 1.02 if killed else wait_for
         outcome.runs += killed
         outcome.count("after its end", not killed)
         outcome.count("with a snapshot left", killed and any(work.glob("snapshots/*.safetensors")))
