@@ -11,21 +11,20 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from mtl.train import threefry
-from mtl.train.program import BATCH, Data, Fixed, Lane, Numbers, Program, inputs, key_for, pool_name
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Draw:
-    """The rows of a batch, and which of their labels count.
-
-    Attributes:
-      rows: indices into the table, int32 [rows].
-      mask: per task, bool [rows]; true where the label is present and counts.
-    """
-
-    rows: Numbers
-    mask: Mapping[str, Numbers]
+from mtl.train.augment import change
+from mtl.train.program import (
+    BATCH,
+    Data,
+    Draw,
+    Fixed,
+    Lane,
+    Numbers,
+    Program,
+    inputs,
+    key_for,
+    pool_name,
+    standardized,
+)
 
 
 @jax.tree_util.register_dataclass
@@ -35,7 +34,7 @@ class Batch:
 
     Attributes:
       x: [rows, …]; where the program caches features, these.
-      labels: per task, [rows].
+      labels: per task, [rows]; of a multiclass task whose rows are mixed, probabilities [rows, classes].
       mask: per task, bool [rows]; true where the label is present and counts.
     """
 
@@ -148,10 +147,10 @@ def part(program: Program, draw: Draw, index: Array, parts: int) -> Draw:
     blocks = program.rows // program.batch
 
     def of(a: Array) -> Array:
-        split = a.reshape(blocks, parts, program.batch // parts)
-        return jax.lax.dynamic_index_in_dim(split, index, axis=1, keepdims=False).reshape(-1)
+        split = a.reshape(blocks, parts, program.batch // parts, *a.shape[1:])
+        return jax.lax.dynamic_index_in_dim(split, index, axis=1, keepdims=False).reshape(-1, *a.shape[1:])
 
-    return Draw(of(draw.rows), {t: of(m) for t, m in draw.mask.items()})
+    return jax.tree.map(of, draw)
 
 
 def make_gather(program: Program, data: Data, fixed: Fixed) -> Callable[[Draw], Batch]:
@@ -161,15 +160,21 @@ def make_gather(program: Program, data: Data, fixed: Fixed) -> Callable[[Draw], 
         kinds.setdefault(data.labels[t].dtype, []).append(t)
     labels = [(names, jnp.stack([data.labels[t] for t in names], axis=1)) for names in kinds.values()]
 
-    def gather(draw: Draw) -> Batch:
+    def fetch(rows: Array) -> tuple[Array, dict[str, Array]]:
         if program.cached:
-            x = jnp.take(fixed.features, jnp.take(fixed.place, draw.rows, mode="clip"), axis=0, mode="clip")
+            x = jnp.take(fixed.features, jnp.take(fixed.place, rows, mode="clip"), axis=0, mode="clip")
         else:
-            x = inputs(program.standardize, data, draw.rows)
+            x = inputs(program.standardize and not program.augment, data, rows)
         found: dict[str, Array] = {}
         for names, table in labels:
-            of_rows = jnp.take(table, draw.rows, axis=0, mode="clip")
+            of_rows = jnp.take(table, rows, axis=0, mode="clip")
             found |= {t: of_rows[:, i] for i, t in enumerate(names)}
+        return x, found
+
+    def gather(draw: Draw) -> Batch:
+        x, found = change(program.augment, draw, fetch)
+        if program.standardize and program.augment:  # Images are changed as they are.
+            x = standardized(data, x)
         return Batch(x, found, draw.mask)
 
     return gather
