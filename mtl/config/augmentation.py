@@ -250,7 +250,7 @@ def check_images(spec: Spec, x: np.ndarray, name: str) -> None:
     for op in spec:
         if isinstance(op, Crop) and op.mode == "reflect" and op.padding >= min(x.shape[1:3]):
             raise ValueError(
-                f"augment: crop.padding = {op.padding}: must be below the sides {x.shape[1:3]} of {name}'s images to "
+                f"augment: crop.padding = {op.padding}: must be below the sides {x.shape[1:3]} of the images of {name} to "
                 "reflect"
             )
 

@@ -59,7 +59,7 @@ OPERATIONS: dict[str, Callable[[Array], Placed]] = {
 }
 
 
-def warp(image: Image, chosen: Array, m: Array, fill: float) -> Image:
+def warp(image: Image, chosen: Array | int, m: Array, fill: float) -> Image:
     """Return an image warped by one of ``OPERATIONS``.
 
     Args:
@@ -69,8 +69,8 @@ def warp(image: Image, chosen: Array, m: Array, fill: float) -> Image:
       fill: the value outside the image.
 
     >>> image = jnp.arange(9.0).reshape(3, 3, 1)
-    >>> warp(image, 4, jnp.float32(1 / (3 * SHARE)), 0.0)[..., 0].round(3).tolist()  # One row up.
-    [[3.0, 4.0, 5.0], [6.0, 7.0, 8.0], [0.0, 0.0, 0.0]]
+    >>> warp(image, 4, jnp.float32(1 / (3 * SHARE)), 0.0)[..., 0].round().astype(int).tolist()  # One row up.
+    [[3, 4, 5], [6, 7, 8], [0, 0, 0]]
     """
     height, width = image.shape[:2]
     placed = [place(m) for place in OPERATIONS.values()]
