@@ -186,8 +186,8 @@ def parse(augment: Sequence[Any], tasks: Sequence[Task] = ()) -> Spec:
             for task in tasks:
                 if task.focal_gamma:
                     raise ValueError(
-                        f"augment: {name} mixes labels, and task_options.{task.name}.focal_gamma = {task.focal_gamma:g} "
-                        "judges whole ones: leave one of them out"
+                        f"augment: {name} mixes labels, and focal_gamma = {task.focal_gamma:g} of {task.name} judges "
+                        "whole ones: leave one of them out"
                     )
             options["classes"] = classes
         found.append(OPERATIONS[name](**options))
@@ -250,8 +250,8 @@ def check_images(spec: Spec, x: np.ndarray, name: str) -> None:
     for op in spec:
         if isinstance(op, Crop) and op.mode == "reflect" and op.padding >= min(x.shape[1:3]):
             raise ValueError(
-                f"augment: crop.padding = {op.padding}: must be below the sides {x.shape[1:3]} of the images of {name} to "
-                "reflect"
+                f"augment: crop.padding = {op.padding}: must be below the sides {x.shape[1:3]} of the images of {name} "
+                "to reflect"
             )
 
 

@@ -228,9 +228,11 @@ def make_gather(program: Program, data: Data, fixed: Fixed) -> Callable[[Draw], 
         return x, found
 
     def gather(draw: Draw) -> Batch:
-        x, found = change(program.augment, draw, fetch)
-        if program.standardize and program.augment:  # Images are changed as they are.
-            x = standardized(data, x)
+        if not program.augment:
+            x, found = fetch(draw.rows)
+        else:  # Images are changed as they are, and standardised afterwards.
+            x, found = change(program.augment, draw, fetch)
+            x = standardized(data, x) if program.standardize else x
         return Batch(x, found, draw.mask)
 
     return gather

@@ -8,7 +8,7 @@ import scipy.ndimage
 import scipy.stats
 from PIL import Image, ImageEnhance, ImageOps
 
-from mtl.config.augmentation import OPERATIONS, parse, stated
+from mtl.config.augmentation import OPERATIONS, parse
 from mtl.data import road_scenes_table
 from mtl.tasks import Task
 from mtl.train import colour, geometry
