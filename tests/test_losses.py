@@ -372,7 +372,7 @@ def test_values_refuses_what_does_not_fit():
         losses.values(TASKS["binary"], outputs, labels, mask)
     with pytest.raises(ValueError, match='task "c": class ids of type float32: must be integers'):
         losses.values(TASKS["multiclass"], outputs, labels.astype(jnp.float32), mask)
-    with pytest.raises(ValueError, match='task "b": labels .*, 1.: must be one number an example'):
+    with pytest.raises(ValueError, match=r'task "b": labels .*, 1.: must be one number an example'):
         losses.values(TASKS["binary"], outputs[:, :1], jnp.zeros_like(outputs[:, :1]), mask)
     focal = dataclasses.replace(TASKS["multiclass"], focal_gamma=2.0)
     with pytest.raises(ValueError, match="focal_gamma: is for class ids, and labels are probabilities"):

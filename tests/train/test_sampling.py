@@ -248,7 +248,7 @@ def test_a_schedule_cut_at_every_step_has_the_same_bits():
 
 
 def test_a_round_without_a_task_is_refused():
-    with pytest.raises(ConfigError, match="config.round_steps = 2: must be 0, or at least 3: a round has each task"):
+    with pytest.raises(ConfigError, match=r"config.round_steps = 2: must be 0, or at least 3: a round has each task"):
         trial(regime="multitask", joint_sampling="one_task", round_steps=2)
     alone = trial(regime="scratch", joint_sampling="one_task", round_steps=2)
     assert alone.hash == trial(regime="scratch").hash, "a phase of one task is the same under every way of mixing"
