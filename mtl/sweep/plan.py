@@ -81,7 +81,7 @@ class Plan:
         c, p = node.trial.config, node.stage.program
         static = [c["model"], c["tasks"], c["optimizer"], c["denominator"], c["accumulate"], p.tasks, p.trainable]
         static += [p.batch, p.sampling, p.temperature, p.trunk_mode, p.select, p.standardize, p.cached, p.ridge]
-        static += [p.round_steps, augmentation.stated(p.augment)]
+        static += [p.round_steps, augmentation.stated(p.augment)] if p.round_steps or p.augment else []
         return hashlib.sha256(canonical(static).encode()).hexdigest()[:16]
 
     def saved(self, key: str) -> bool:

@@ -140,7 +140,7 @@ def _stages(
                 offset=tuple(drawn.get(t, 0) for t in step.tasks),
             )
         )
-        for t in step.tasks:
+        for t in step.tasks:  # Of one_task sampling at most so many: no batch is drawn twice.
             drawn[t] = drawn.get(t, 0) + step.steps
     return tuple(stages)
 

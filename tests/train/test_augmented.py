@@ -15,7 +15,7 @@ from mtl.regimes import Phase
 from mtl.tasks import Task
 from mtl.train import loop
 from mtl.train.augment import changed
-from mtl.train.executor import Executor
+from mtl.train.executor import MAP, VMAP, Executor
 from mtl.train.program import Fixed
 from mtl.train.sampling import make_gather, make_sampler, part
 from tests.train import build
@@ -186,6 +186,11 @@ def test_a_lane_in_a_pack_has_the_bits_of_the_trial_alone(whole):
     together = run_phase(trials, [stages(u)[0] for u in trials], data_of(*trials), begin)
     assert same(together[0].weights, outcomes[0].weights)
     assert not same(together[1].weights, outcomes[0].weights)
+    first = [build.with_steps(stages(u)[0], 1) for u in trials]
+    one, side_by_side = (
+        run_phase(trials, first, data_of(*trials), begin, evaluations=1, executor=how) for how in (MAP, VMAP)
+    )
+    assert all(gap(a.weights, b.weights) < 1e-5 for a, b in zip(one, side_by_side, strict=True))
 
 
 class Once(loop.Guard):
