@@ -1,6 +1,10 @@
 """Does it help to change training images at random, with few labels? Fashion-MNIST's ten articles, a small CNN.
 
-    mtl sweep --config=configs/augment.py
+  mtl sweep --config=configs/augment.py
+
+It does not show: with 100 labels plain images reach 71.9 % accuracy and no way to change them differs significantly
+(−1.2 to −0.1 points), with 500 labels 80.9 % (−1.9 to +0.5), after 600 steps of 32 and over 5 replicates. 14 minutes in
+one process, on two x86-64 cores that other work kept busy.
 
 The data come from four files, see `mtl data list`. Each row of the table is a regime of one phase from random weights
 that differs from the others in ``augment`` alone.
