@@ -3,7 +3,7 @@
   mtl sweep --config=configs/augment.py
 
 It does not show: with 100 labels plain images reach 71.9 % accuracy and no way to change them differs significantly
-(−1.2 to −0.1 points), with 500 labels 80.9 % (−1.9 to +0.5), after 600 steps of 32 and over 5 replicates. 14 minutes in
+(−1.0 to +0.5 points), with 500 labels 80.9 % (−1.9 to +0.4), after 600 steps of 32 and over 5 replicates. 13 minutes in
 one process, on two x86-64 cores that other work kept busy.
 
 The data come from four files, see `mtl data list`. Each row of the table is a regime of one phase from random weights
