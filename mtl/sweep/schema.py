@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from mtl.config import augmentation
+from mtl.config.default import SAMPLINGS
 from mtl.files import DamagedError
 from mtl.tasks import METRICS, Task
 
@@ -33,7 +35,8 @@ STUDY: Any = {
                 **dict.fromkeys(("regime", "data.target", "loss.denominator", "report.baseline"), str),
                 **dict.fromkeys(("data.target_size", "seed", "batch_size"), int),
                 **dict.fromkeys(("lr", "temperature", "report.margin"), _REAL),
-                "joint_sampling": frozenset(("per_task", "proportional", "temperature")),
+                "joint_sampling": frozenset(SAMPLINGS),
+                "round_steps?": int,
                 "data.source": [str],
                 "report.question": str,
                 "report.notes?": [str],
@@ -41,7 +44,16 @@ STUDY: Any = {
             },
             "plan": {"programs": int, "phases": int, "steps": int, "steps_unshared": int},
             "trials": [
-                {"hash": str, "changes": {"regime?": str, "data.target_size?": int, "seed?": int, "lr?": _REAL}}
+                {
+                    "hash": str,
+                    "changes": {
+                        "regime?": str,
+                        "data.target_size?": int,
+                        "seed?": int,
+                        "lr?": _REAL,
+                        "augment?": list,
+                    },
+                }
             ],
             "tuning?": Either(type(None), {"source_lr": _REAL}),
             "warnings?": [str],
@@ -68,6 +80,7 @@ RESULT: Any = {
     "config": {
         "data": _DATA,
         "tasks": [{"name": str, "kind": frozenset(METRICS), "metric": str}],
+        "phases": [{"augment?": list}],
         "init?": {"path": str},
     },
     "status": frozenset(("done", "diverged")),
@@ -148,6 +161,20 @@ def check(value: Any, schema: Any, where: str = "") -> None:
         _must(value, schema, where)
 
 
+def check_study(study: dict[str, Any]) -> None:
+    """Check what the trials of a study, which is as ``STUDY`` says, change.
+
+    Raises:
+      DamagedError: if it cannot be; the file is not named.
+    """
+    try:
+        for entry in study["sweeps"].values():
+            for trial in entry["trials"]:
+                augmentation.parse(trial["changes"].get("augment", ()))
+    except (TypeError, ValueError) as error:
+        raise DamagedError(f"holds a change of images that cannot be: {str(error).splitlines()[0]}") from None
+
+
 def check_result(result: dict[str, Any]) -> None:
     """Check that the parts of a result, which is as ``RESULT`` says, fit together.
 
@@ -161,8 +188,10 @@ def check_result(result: dict[str, Any]) -> None:
     try:
         for task in config["tasks"]:
             Task(**task)
+        for phase in config["phases"]:
+            augmentation.parse(phase.get("augment", ()))
     except (TypeError, ValueError) as error:
-        raise DamagedError(f"holds a task that cannot be: {str(error).splitlines()[0]}") from None
+        raise DamagedError(f"holds a task or a change of images that cannot be: {str(error).splitlines()[0]}") from None
     for i, phase in enumerate(result["phases"]):
         curves = [phase["train_loss"], *phase["val_loss"].values()]
         if any(len(curve) != len(phase["evaluated_at"]) for curve in curves):

@@ -19,7 +19,7 @@ from mtl.files import DamagedError, FileError, about_bytes, read, seal, sha256_o
 from mtl.sweep import arrays
 from mtl.sweep.documents import FORMAT, IDENTIFIER, StoreError, identifier, inside, load_document
 from mtl.sweep.lease import Lease, held
-from mtl.sweep.schema import FAILURE, RESULT, STUDY, WIDTHS, check_result
+from mtl.sweep.schema import FAILURE, RESULT, STUDY, WIDTHS, check_result, check_study
 
 _WRITES_IT_ANEW = (
     "run `mtl sweep` with the same config and --workdir again, which writes it anew and trains nothing twice"
@@ -158,7 +158,7 @@ class Workdir:
                 raise StoreError(f"work directory {self.path} {what}, but it holds trials: {_WRITES_IT_ANEW}")
             raise StoreError(f"work directory {self.path} {what}: run `mtl sweep --workdir={self.path}` first")
         try:
-            study = load_document(self.study_file, STUDY)
+            study = load_document(self.study_file, STUDY, check_study)
         except DamagedError as error:
             raise StoreError(f"{error}; its trials' results are not lost: {_WRITES_IT_ANEW}") from None
         for name, entry in study["sweeps"].items():
@@ -188,7 +188,7 @@ class Workdir:
                 self.damaged["study.json"] = f"{self.study_file} is lost: it is written anew, for what is run now"
             return new
         try:
-            study = load_document(self.study_file, STUDY)
+            study = load_document(self.study_file, STUDY, check_study)
         except DamagedError as error:
             self.damaged["study.json"] = f"{error}: it is written anew, for what is run now"
             return new

@@ -16,7 +16,7 @@ from mtl.files import seal
 from mtl.sweep import schema
 
 FIXTURE = pathlib.Path(__file__).parents[1] / "fixtures" / "format_1"
-EXAMPLES = int(os.environ.get("MTL_FUZZ", "40"))
+EXAMPLES = int(os.environ.get("MTL_FUZZ", "25"))
 READERS = [
     ["status", "--json"],
     ["status"],
@@ -107,6 +107,7 @@ STUDY_CASES = {
     "a negative size": ((*SWEEP, "base", "data.target_size"), -3),
     "warnings that are a number": ((*SWEEP, "warnings"), 3),
     "a tuning that is a list": ((*SWEEP, "tuning"), [1]),
+    "images changed in a way there is not": ((*SWEEP, "trials", 0, "changes", "augment"), ["flop"]),
     "a number beyond 63 bits": ((*SWEEP, "base", "seed"), 2**63),
     "half a character": ((*SWEEP, "base", "report.question"), "\ud800"),
 }
@@ -133,6 +134,8 @@ RESULT_CASES = {
     "no cost": (("cost", "flops"), None),
     "a cost that is a word": (("cost", "flops"), "many"),
     "weights without a path": (("config", "init", "path"), 1),
+    "no phases": (("config", "phases"), None),
+    "images changed in a way there is not": (("config", "phases", 0, "augment"), [["crop", 3]]),
     "rates that are words": (("config", "data", "label_noise"), {"even": "much"}),
 }
 
