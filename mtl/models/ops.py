@@ -290,7 +290,7 @@ def _patches(stride: int, pads: Pads, x: Array, kernel: Array) -> Array:
     else:
         taps = taps_of(x, (kh, kw), stride, pads)
         patches = taps[0] if len(taps) == 1 else jnp.concatenate(taps, axis=-1)
-    return patches @ kernel.reshape(kh * kw * c, d)
+    return _dense(patches, kernel.reshape(kh * kw * c, d))
 
 
 # One input channel: multiply-adds, fused with what follows.
