@@ -20,8 +20,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from mtl.models import winograd
-from mtl.models.windows import Padding, Pads, pad, pads_of, taps_of, untaps
+from mtl.models import products, winograd
+from mtl.models.windows import Padding, Pads, pads_of, taps_of, untaps
 
 #: ``xla`` or ``twin``, and ``SAME``, ``VALID`` or a number: checked here, so that a mistake is explained.
 Implementation = str
@@ -83,7 +83,7 @@ def conv(
     elif c == 1 and stride == 1 and kh * kw <= 25:
         twin = functools.partial(_one_channel, pads)
     else:
-        twin = functools.partial(_patches, stride, pads)
+        twin = functools.partial(products.convolve, stride, pads)
     return _in_float32(twin, x, kernel)
 
 
@@ -105,7 +105,7 @@ def dense(
     >>> dense(jnp.ones((1, 2)), jnp.ones((2, 3)))
     Array([[2., 2., 2.]], dtype=float32)
     """
-    return x @ kernel if choose(implementation) == "xla" else _dense(x, kernel)
+    return x @ kernel if choose(implementation) == "xla" else products.product(x, kernel)
 
 
 def gelu(
@@ -236,28 +236,6 @@ def _sides(kernel: Array) -> tuple[int, int]:
     return kernel.shape[0], kernel.shape[1]
 
 
-# Matrix products.
-
-
-@jax.custom_vjp
-def _dense(x: Array, kernel: Array) -> Array:
-    return x @ kernel
-
-
-def _dense_bwd(kept: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
-    x, kernel = kept
-    rows, gradient = x.reshape(-1, x.shape[-1]), g.reshape(-1, g.shape[-1])
-    # Behind the barrier XLA cannot fold the transposition back into the product.
-    if kernel.shape[0] <= kernel.shape[1]:
-        d_kernel = lax.optimization_barrier(rows.T) @ gradient
-    else:  # The narrower of the two is turned; the second barrier is against the same folding.
-        d_kernel = lax.optimization_barrier(lax.optimization_barrier(gradient.T) @ rows).T
-    return lax.dot_general(g, kernel, (((g.ndim - 1,), (1,)), ((), ()))), d_kernel
-
-
-_dense.defvjp(lambda x, kernel: (x @ kernel, (x, kernel)), _dense_bwd)
-
-
 # Φ by erf.
 
 
@@ -275,22 +253,6 @@ def _gelu_bwd(x: Array, g: Array) -> tuple[Array]:
 
 
 _gelu.defvjp(lambda x: (_gelu(x), x), _gelu_bwd)
-
-
-# Any convolution, as one matrix product.
-
-
-def _patches(stride: int, pads: Pads, x: Array, kernel: Array) -> Array:
-    kh, kw, c, d = kernel.shape
-    if (kh, kw) == (stride, stride):  # Patches that do not overlap are a transposition, and 1×1 not even that.
-        h, w = (x.shape[i + 1] + sum(pads[i]) for i in (0, 1))
-        h, w = h // stride, w // stride
-        x = pad(x, pads)[:, : h * stride, : w * stride].reshape(x.shape[0], h, stride, w, stride, c)
-        patches = x.transpose(0, 1, 3, 2, 4, 5).reshape(x.shape[0], h, w, kh * kw * c)
-    else:
-        taps = taps_of(x, (kh, kw), stride, pads)
-        patches = taps[0] if len(taps) == 1 else jnp.concatenate(taps, axis=-1)
-    return _dense(patches, kernel.reshape(kh * kw * c, d))
 
 
 # One input channel: multiply-adds, fused with what follows.

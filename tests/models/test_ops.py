@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtl.models import attention, layers, ops
+from mtl.models import attention, layers, ops, products, windows
 
 #: (height, width, channels in, channels out, kernel, stride, padding): every rule of ``ops.conv`` and its edges.
 CONVS = [
@@ -69,6 +69,15 @@ def conv_of(stride, padding, op=ops.conv):
 @pytest.mark.parametrize(("h", "w", "c", "d", "k", "stride", "padding"), CONVS)
 def test_conv_equals_xlas(h, w, c, d, k, stride, padding):
     check(conv_of(stride, padding), random(0, 2, h, w, c), random(1, k, k, c, d))
+
+
+@pytest.mark.parametrize(("stride", "padding", "size"), [(2, 1, 3), (2, "SAME", 5)])
+def test_conv_in_blocks_of_images_equals_xlas(stride, padding, size, monkeypatch):
+    x, kernel = random(0, 6, 7, 8, 32), random(1, size, size, 32, 32)
+    monkeypatch.setattr(products, "_BLOCK_BYTES", max(4 * kernel.size, 2 * 4 * 16 * size**2 * 32))
+    pads = windows.pads_of(x.shape[1:3], (size, size), stride, padding)
+    assert products._images_a_block(stride, pads, x, kernel) < 6
+    check(conv_of(stride, padding), x, kernel)
 
 
 @pytest.mark.parametrize(("h", "w", "c", "k", "stride", "padding"), DEPTHWISE)
