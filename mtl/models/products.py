@@ -57,7 +57,7 @@ def convolve(stride: int, pads: Pads, x: Array, kernel: Array) -> Array:
 
 
 def _patches(stride: int, pads: Pads, x: Array, kernel: Array) -> Array:
-    taps = taps_of(x, kernel.shape[:2], stride, pads)
+    taps = taps_of(x, (kernel.shape[0], kernel.shape[1]), stride, pads)
     return taps[0] if len(taps) == 1 else jnp.concatenate(taps, axis=-1)
 
 
@@ -87,7 +87,7 @@ def _in_blocks_bwd(stride: int, pads: Pads, kept: tuple[Array, Array], g: Array)
         part, gradient = (lax.dynamic_slice_in_dim(a, i * n, n) for a in (x, g))
         patches = _patches(stride, pads, part, kernel)
         back = jnp.split(gradient @ columns.T, len(columns) // x.shape[-1], axis=-1)
-        d_part = untaps(back, part.shape, kernel.shape[:2], stride, pads)
+        d_part = untaps(back, part.shape, (kernel.shape[0], kernel.shape[1]), stride, pads)
         more = _kernel_gradient(patches.reshape(-1, len(columns)), gradient.reshape(-1, g.shape[-1]))
         return lax.dynamic_update_slice_in_dim(held[0], d_part, i * n, 0), held[1] + more
 
