@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -26,6 +27,20 @@ class Draw:
 
     rows: Numbers
     mask: Mapping[str, Numbers]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Picks:
+    """What chance decides of a batch.
+
+    Attributes:
+      rows: indices into the table, int32 [rows].
+      owner: with ``temperature`` sampling, the task that each row was drawn for, int32 [rows]; else ``()``.
+    """
+
+    rows: Numbers
+    owner: Any = ()
 
 
 @jax.tree_util.register_dataclass
@@ -88,36 +103,71 @@ def make_sampler(program: Program, lane: Lane, data: Data) -> Callable[[Array], 
 
     Args:
       program: the phase.
-      lane: its numbers; ``offset`` is where in each task's sequence the phase begins.
+      lane: its numbers; ``offset`` is where in each task's sequence the phase begins. What it has drawn before is
+        not drawn again.
       data: the data of the lane's split.
+    """
+    tasks, size = program.tasks, program.batch
+    if isinstance(lane.picks, tuple):
+        pick = make_picker(program, lane, data)
+    else:
+        pick = functools.partial(_picked, lane)
+    if program.sampling == "per_task" or len(tasks) == 1:
+
+        def per_task(step: Array) -> Draw:
+            rows = pick(step).rows
+            owner = jnp.repeat(jnp.arange(len(tasks)), size, total_repeat_length=len(tasks) * size)
+            return Draw(rows, {t: owner == i for i, t in enumerate(tasks)})
+
+        return per_task
+
+    if program.sampling == "proportional":
+        present = jnp.stack([data.train[t] for t in tasks], axis=1)  # Side by side: one gather a step, not one a task.
+
+        def proportional(step: Array) -> Draw:
+            rows = pick(step).rows
+            shown = jnp.take(present, rows, axis=0, mode="clip")
+            return Draw(rows, {t: shown[:, i] for i, t in enumerate(tasks)})
+
+        return proportional
+
+    def temperature(step: Array) -> Draw:
+        picks = pick(step)
+        return Draw(picks.rows, {t: picks.owner == i for i, t in enumerate(tasks)})
+
+    return temperature
+
+
+def make_picker(program: Program, lane: Lane, data: Data) -> Callable[[Array], Picks]:
+    """Return a function from a step's index in the phase to what chance decides of its batch, see ``make_sampler``.
+
+    Args:
+      program: the phase.
+      lane: its numbers.
+      data: the pools of the lane's split.
     """
     tasks, size = program.tasks, program.batch
     if program.sampling == "per_task" or len(tasks) == 1:
         # A phase of one task is the same under every way of mixing, and must draw the same batches.
-        pools = [data.train_rows[t] for t in tasks]
+        own = [data.train_rows[t] for t in tasks]
         keys = [key_for(lane.seed, BATCH, t) for t in tasks]
 
-        def per_task(step: Array) -> Draw:
+        def per_task(step: Array) -> Picks:
             drawn = []
-            for i, (pool, key) in enumerate(zip(pools, keys, strict=True)):
+            for i, (pool, key) in enumerate(zip(own, keys, strict=True)):
                 at = below(threefry.fold_in(key, lane.offset[i] + step), size, pool.count)
                 drawn.append(jnp.take(pool.rows, at, mode="clip"))
-            rows = jnp.concatenate(drawn)
-            owner = jnp.repeat(jnp.arange(len(tasks)), size, total_repeat_length=len(tasks) * size)
-            return Draw(rows, {t: owner == i for i, t in enumerate(tasks)})
+            return Picks(jnp.concatenate(drawn))
 
         return per_task
 
     key = key_for(lane.seed, BATCH, pool_name(tasks))
     if program.sampling == "proportional":
         anywhere = data.train_rows[pool_name(tasks)]
-        present = jnp.stack([data.train[t] for t in tasks], axis=1)  # Side by side: one gather a step, not one a task.
 
-        def proportional(step: Array) -> Draw:
+        def proportional(step: Array) -> Picks:
             at = below(threefry.fold_in(key, lane.offset[0] + step), size, anywhere.count)
-            rows = jnp.take(anywhere.rows, at, mode="clip")
-            shown = jnp.take(present, rows, axis=0, mode="clip")
-            return Draw(rows, {t: shown[:, i] for i, t in enumerate(tasks)})
+            return Picks(jnp.take(anywhere.rows, at, mode="clip"))
 
         return proportional
 
@@ -125,13 +175,20 @@ def make_sampler(program: Program, lane: Lane, data: Data) -> Callable[[Array], 
     all_rows, counts = jnp.stack([p.rows for p in pools]), jnp.stack([p.count for p in pools])
     logits = jnp.log(counts.astype(jnp.float32)) / program.temperature
 
-    def temperature(step: Array) -> Draw:
+    def temperature(step: Array) -> Picks:
         which, where = jax.random.split(threefry.fold_in(key, lane.offset[0] + step))
         owner = jax.random.categorical(which, logits, shape=(size,))
-        rows = all_rows[owner, below(where, size, counts[owner])]
-        return Draw(rows, {t: owner == i for i, t in enumerate(tasks)})
+        return Picks(all_rows[owner, below(where, size, counts[owner])], owner)
 
     return temperature
+
+
+def _picked(lane: Lane, step: Array) -> Picks:
+    """Return what was drawn before for a step."""
+    found: Picks = jax.tree.map(
+        lambda a: jax.lax.dynamic_index_in_dim(a, step - lane.first, 0, keepdims=False), lane.picks
+    )
+    return found
 
 
 def part(program: Program, draw: Draw, index: Array, parts: int) -> Draw:
