@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -57,6 +59,11 @@ def begin(arguments: argparse.Namespace) -> Executor | None:
         processes.start(c, n, i, arguments.start_timeout)
     import jax
 
+    if arguments.mesh and not several and "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        # A CPU is one device unless asked to be more: as many as it has cores, if the mesh wants them.
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        with contextlib.suppress(RuntimeError):  # A process that has used JAX before has the devices that it has.
+            jax.config.update("jax_num_cpu_devices", cores)
     if arguments.mesh:
         return executor.parse(arguments.mesh, jax.default_backend(), jax.device_count())
     # Processes that train together share every trial: each batch goes over all of their devices.

@@ -243,6 +243,8 @@ def _train(
             "width": outcome.width,
             "program": program_key,
         }
+        if program.ridge:
+            about["penalties"] = outcome.penalties
         found[node.key] = Done(outcome.weights, about)
     return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -202,8 +203,29 @@ def _one(prepared: _Prepared, workdir: Workdir, pool: Pool, display: Display, re
             display.say(f"{name}: warning: {said}")
         record(workdir, sweep, tuning, plan, warnings)
         ran = run_missing(trials, workdir, pool, display, retries, name, plan)
+        for said in penalties_at_edge(trials, workdir):
+            display.say(f"{name}: warning: {said}")
     failed = {t.hash: reason for t in trials if (reason := workdir.failure(t.hash)) is not None}
     return Summary(sweep, len(trials) - ran, ran, failed)
+
+
+def penalties_at_edge(trials: Sequence[Trial], workdir: Workdir) -> list[str]:
+    """Return a sentence for each end of ``ridge.penalties`` that half of the closed forms or more chose."""
+    least = largest = total = 0
+    for trial in trials:
+        if not any(step.solver == "ridge" for step in trial.phases):
+            continue
+        grid, result = trial.config["ridge"]["penalties"], workdir.result(trial.hash)
+        for about in result["phases"] if result and len(grid) > 1 else ():
+            for value in about.get("penalties", {}).values():
+                least += math.isclose(value, min(grid), rel_tol=1e-6)  # It was chosen in single precision.
+                largest += math.isclose(value, max(grid), rel_tol=1e-6)
+                total += 1
+    return [
+        f"ridge.penalties: the {end} was chosen {count:,} of {total:,} times; a wider grid may do better"
+        for end, count in (("least", least), ("largest", largest))
+        if total and count >= total / 2
+    ]
 
 
 def absent_of(trials: Sequence[Trial], workdir: Workdir) -> list[Trial]:

@@ -36,6 +36,7 @@ RESULT: Any = {
             "val_loss": {str: _CURVE},
             "width": int,
             "program?": str,
+            "penalties?": {str: _NUMBER},
         }
     ],
     "cost": {str: _NUMBER},
@@ -55,6 +56,7 @@ PREFIX: Any = {
     "diverged_at": int,
     "source_only": bool,
     "width": int,
+    "penalties?": {str: _NUMBER},
     **{k: _NUMBER for k in ("examples", "flops", "seconds")},
 }
 #: The facts of a snapshot.

@@ -40,6 +40,7 @@ class Outcome:
       diverged_at: first step whose loss was not finite, or −1.
       seconds: its share of the pack's training time, compilation excluded.
       width: the compiled width of its pack.
+      penalties: of a phase solved in closed form, the penalty that each task's head was found with.
     """
 
     weights: Weights
@@ -49,6 +50,7 @@ class Outcome:
     diverged_at: int
     seconds: float
     width: int
+    penalties: dict[str, float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -266,6 +268,7 @@ def _run_group(
     merged = dataclasses.replace(merged, trainable=_host_heads(merged.trainable))
     finished = _unstack(phase.finish(program, merged, frozen), count)
     diverged = fetch(merged.diverged_at)
+    penalties = {t: fetch(p) for t, p in merged.slots.items()} if program.ridge else {}
     return [
         Outcome(
             weights=w,
@@ -275,6 +278,7 @@ def _run_group(
             diverged_at=int(diverged[i]),
             seconds=spent / count,
             width=width,
+            penalties={t: float(p[i]) for t, p in penalties.items()},
         )
         for i, w in enumerate(finished)
     ]

@@ -43,7 +43,7 @@ class Moving:
     Attributes:
       trainable: the parameters that move, ``None`` where frozen.
       state: batch statistics.
-      slots: optimizer state.
+      slots: optimizer state; of a phase solved in closed form, {task: the penalty chosen}.
       best: (validation loss, trainable, state) of the best evaluation so far, or ``()`` if the last state is kept.
       loss_sum: sum of batch losses since the last evaluation.
       diverged_at: first step whose loss was not finite; −1 if none.
@@ -68,7 +68,10 @@ def start(program: Program, weights: Weights) -> tuple[Moving, PyTree]:
     best: PyTree = ()
     if program.select == "best":
         best = (jnp.float32(jnp.inf), trainable, weights.state)
-    slots = optimizer.init(program.optimizer, trainable)
+    if program.ridge:
+        slots = {task: jnp.float32(jnp.nan) for task in program.tasks}  # The penalties that will be chosen.
+    else:
+        slots = optimizer.init(program.optimizer, trainable)
     return Moving(trainable, weights.state, slots, best, jnp.float32(0), jnp.int32(-1)), frozen
 
 
@@ -212,7 +215,7 @@ def _solve(program: Program, moving: Moving, fixed: Fixed, own: Data) -> Moving:
     A class's target is ±1, so that the regression estimates E[±1 | x] = tanh(z/2) ≈ z/2: outputs are twice it.
     """
     params = paths.combine(moving.trainable, fixed.frozen)
-    heads, total = dict(moving.trainable["heads"]), jnp.float32(0)
+    heads, total, penalties = dict(moving.trainable["heads"]), jnp.float32(0), {}
     later = own.val_rows[pool_name(program.tasks)]
     for task in program.specs:
         pool = own.train_rows[task.name]
@@ -226,8 +229,9 @@ def _solve(program: Program, moving: Moving, fixed: Fixed, own: Data) -> Moving:
         found = ridge.fit(x, y, jnp.arange(pool.rows.shape[0]) < pool.count, program.ridge, held_out)
         factor = 1.0 if task.kind == "regression" else 2.0
         heads[task.name] = {"bias": factor * found.bias, "kernel": factor * found.kernel}
-        total = total + found.error
-    return dataclasses.replace(moving, trainable={**moving.trainable, "heads": heads}, loss_sum=total)
+        total, penalties[task.name] = total + found.error, found.penalty
+    trainable = {**moving.trainable, "heads": heads}
+    return dataclasses.replace(moving, trainable=trainable, slots=penalties, loss_sum=total)
 
 
 def evaluate(

@@ -1,6 +1,7 @@
 """Lanes and batches spread over devices: the same numbers, and no exchange but the gradients'."""
 
 import dataclasses
+import os
 import re
 import subprocess
 import sys
@@ -183,3 +184,32 @@ def test_eight_devices_against_one_after_a_hundred_steps(accumulate):
     assert int(steps) == 100
     assert float(eight) < 1e-6
     assert float(both) < 1e-6
+
+
+MESH = """
+import argparse, os, sys
+from mtl.start import add_options, begin
+from mtl.train.executor import ExecutorError
+parser = argparse.ArgumentParser()
+add_options(parser)
+try:
+    executor = begin(parser.parse_args([sys.argv[1]]))
+    print(executor, executor.mesh.devices.size)
+except ExecutorError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("flags", ["", "--xla_force_host_platform_device_count=3"])
+def test_a_mesh_takes_the_cores_of_a_cpu_unless_told_of_other_devices(flags):
+    there = 3 if flags else len(os.sched_getaffinity(0))
+    said = []
+    for asked in (there, there + 1):
+        done = subprocess.run(
+            [sys.executable, "-c", MESH, f"--mesh=data:{asked}"],
+            capture_output=True, text=True, check=False, env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        said.append(done.stdout.strip())
+    assert said[0] == f"map data:{there} {there}" if there > 1 else said[0] == "map 1"
+    assert f"asks for {there + 1} devices, and there " in said[1]

@@ -95,6 +95,7 @@ def test_a_ridge_phase_is_scikit_learns_ridge_on_the_frozen_features(choose):
     else:
         best = RidgeCV(alphas=[n * p for p in fits]).fit(xs[rows], y[rows]).alpha_ / n
     oracle = next(f for p, f in fits.items() if np.isclose(p, best))
+    assert after.penalties == {"goal": pytest.approx(best)}
     found = after.weights.params["heads"]["goal"]
     np.testing.assert_allclose((h @ found["kernel"] + found["bias"])[:, 0] / 2, oracle.predict(xs), atol=5e-3)
 
