@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, TypeVar
 
 import numpy as np
@@ -84,7 +84,7 @@ class Streamed:
 Inputs = np.ndarray | Streamed
 
 
-def prefetched(make: Callable[[int], Made], count: int, threads: int = THREADS) -> Iterator[Made]:
+def prefetched(make: Callable[[int], Made], count: int, threads: int = THREADS) -> Generator[Made, None, None]:
     """Yield ``make(0)``, …, ``make(count − 1)`` in order, made ahead of time by threads.
 
     Args:
@@ -135,10 +135,12 @@ def blocks(x: Inputs, rows: np.ndarray | None = None, size: int = 0) -> Iterator
     >>> [block.tolist() for block in blocks(np.arange(3.0)[:, None], np.array([2, 0, 1]), 2)]
     [[[2.0], [0.0]], [[1.0]]]
     """
-    rows = np.arange(len(x)) if rows is None else rows
     size = size or max(1, _BLOCK_BYTES // (4 * int(np.prod(x.shape[1:], dtype=np.int64))))
-    parts = range(0, len(rows), size)
+    parts = range(0, (len(x) if rows is None else len(rows)) or 1, size)
     if isinstance(x, Streamed):
-        yield from prefetched(lambda i: x[rows[parts[i] : parts[i] + size]], len(parts))
+        wanted = np.arange(len(x)) if rows is None else rows
+        yield from prefetched(lambda i: x[wanted[parts[i] : parts[i] + size]], len(parts))
+    elif rows is None:
+        yield from (x[i : i + size] for i in parts)
     else:
         yield from (x[rows[i : i + size]] for i in parts)

@@ -196,7 +196,9 @@ def _inputs(name: str, x: npt.ArrayLike) -> np.ndarray:
     ours = given.dtype == np.float32 and given.flags.owndata and given.flags.c_contiguous and not given.flags.writeable
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is refused below
         inputs = given if ours else given.astype(np.float32)
-    step = max(1, 2**16 // max(1, inputs[0].size))  # Block by block, in the cache: a mask of it all takes as long again.
+    step = max(
+        1, 2**16 // max(1, inputs[0].size)
+    )  # Block by block, in the cache: a mask of it all takes as long again.
     for first in range(0, len(inputs), step):
         bad = ~np.isfinite(inputs[first : first + step])
         if bad.any():

@@ -106,8 +106,8 @@ def tfds_table(
     else:
         if 4 * total * int(np.prod(shape, dtype=object)) > max_bytes:
             raise DataError(
-                f"{where}: inputs {(total, *shape)}: must be at most {max_bytes:,} bytes in memory: raise max_bytes, or "
-                "give stream=True"
+                f"{where}: inputs {(total, *shape)}: must be at most {max_bytes:,} bytes in memory: raise max_bytes, "
+                "or give stream=True"
             )
         x, read = np.empty((total, *shape), np.float32), records
     cells: dict[str, list[Any]] = {feature: [] for feature in chosen.cells}

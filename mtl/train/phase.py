@@ -88,10 +88,11 @@ def fix(program: Program, split: Array, weights: Weights, frozen: PyTree, data: 
     if not program.cached:
         return Fixed(frozen)
     own = data.of(split)
-    pool, size = own.train_rows[pool_name(program.tasks)], program.rows
+    size = program.rows
     shape = jax.eval_shape(lambda: _features(program, weights, own, jnp.zeros((size,), jnp.int32)))
     empty = jnp.zeros((feature_blocks(program, data) * size, *shape.shape[1:]), shape.dtype)
-    return cache(program, split, weights, Fixed(frozen, empty), data, jnp.int32(0), (pool.count + size - 1) // size)
+    blocks = jnp.int32(feature_blocks(program, data))
+    return cache(program, split, weights, Fixed(frozen, empty), data, jnp.int32(0), blocks)
 
 
 def feature_blocks(program: Program, data: Data) -> int:
@@ -123,7 +124,8 @@ def cache(
         rows = jnp.take(pool.rows, i * size + jnp.arange(size), mode="clip")
         return jax.lax.dynamic_update_slice_in_dim(held, _features(program, weights, own, rows), i * size, axis=0)
 
-    found = jax.lax.fori_loop(begin, end, block, fixed.features)
+    needed = (pool.count + size - 1) // size
+    found = jax.lax.fori_loop(begin, jnp.minimum(end, needed), block, fixed.features)
     at = jnp.where(jnp.arange(most) < pool.count, pool.rows, data.table_rows)  # Padding is dropped, out of range.
     place = jnp.zeros((data.table_rows,), jnp.int32).at[at].set(jnp.arange(most, dtype=jnp.int32), mode="drop")
     return Fixed(fixed.frozen, found, place)

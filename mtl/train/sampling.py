@@ -108,10 +108,8 @@ def make_sampler(program: Program, lane: Lane, data: Data) -> Callable[[Array], 
       data: the data of the lane's split.
     """
     tasks, size = program.tasks, program.batch
-    if isinstance(lane.picks, tuple):
-        pick = make_picker(program, lane, data)
-    else:
-        pick = functools.partial(_picked, lane)
+    drawn = not isinstance(lane.picks, tuple)
+    pick = functools.partial(_picked, lane) if drawn else make_picker(program, lane, data)
     if program.sampling == "per_task" or len(tasks) == 1:
 
         def per_task(step: Array) -> Draw:
