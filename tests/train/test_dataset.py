@@ -5,9 +5,9 @@ import dataclasses
 import jax.numpy as jnp
 import numpy as np
 
-from mtl.train.dataset import statistics
+from mtl.train.dataset import make_data, statistics
 from mtl.train.program import inputs
-from tests.train.build import data_of, run_all, same, split_of, table, trial
+from tests.train.build import VAL_ROWS, data_of, run_all, same, split_of, stages, table, trial
 
 
 def test_standardisation_is_numpys_on_rows_with_a_training_label_of_any_task():
