@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import inspect
+import io
 import os
 import pathlib
 import shutil
@@ -47,7 +48,8 @@ def prepare(
       name: one of ``PREPARED``.
       directory: the folder of prepared data, see ``mtl.data.tfds_source.root``.
       progress: told (examples done, of how many).
-      **options: those of ``road_scenes_table``; they make the name of the configuration.
+      **options: those of ``road_scenes_table``, and ``quality``, from 1 to 95: images are compressed as JPEG of it (0:
+        they are kept as they are); they make the name of the configuration.
 
     Raises:
       DataError: for a data set that is not drawn, an option that does not exist, or a folder that cannot be written.
@@ -56,16 +58,20 @@ def prepare(
         raise DataError(f'data "{name}": is not prepared by mtl: {suggest(name, PREPARED)}')
     needs("tensorflow_datasets", "tfds", "Prepared data sets")
     needs("array_record", "tfds", "Prepared data sets")
-    defaults = {k: p.default for k, p in inspect.signature(road_scenes_table).parameters.items()}
+    defaults = {k: p.default for k, p in inspect.signature(road_scenes_table).parameters.items()} | {"quality": 0}
     for option in options:
         if option not in defaults:
             raise DataError(f'data "{name}" has no option "{option}": {suggest(option, defaults)}')
     full = {**defaults, **options}
-    for option in ("examples", "size", "seed"):
+    for option in ("examples", "size", "seed", "quality"):
         if not isinstance(full[option], int):
             raise DataError(f'data "{name}": {option} = {full[option]!r}: must be a whole number')
+    if not 0 <= full["quality"] <= 95:
+        raise DataError(f'data "{name}": quality = {full["quality"]}: must be from 1 to 95 (0: no compression)')
+    if full["quality"]:
+        needs("PIL", "images", "JPEG images")
     try:
-        check_options(**full)
+        check_options(**_drawn(full))
     except TypeError as error:
         raise DataError(f'data "{name}": an option is no number ({error})') from None
     except ValueError as error:
@@ -115,7 +121,9 @@ def _write(
     size, total = options["size"], options["examples"]
     features = tfds.features.FeaturesDict(
         {
-            "image": tfds.features.Tensor(shape=(size, size, 3), dtype=np.uint8, encoding="bytes"),
+            "image": tfds.features.Image(shape=(size, size, 3), encoding_format="jpeg")
+            if options["quality"]
+            else tfds.features.Tensor(shape=(size, size, 3), dtype=np.uint8, encoding="bytes"),
             **{task: tfds.features.Scalar(dtype=np.float32) for task in TASKS},
         }
     )
@@ -161,20 +169,34 @@ def _write_file(
     """Write the examples from ``begin`` to ``end`` − 1; the file has its name when it is whole."""
     from array_record.python import array_record_module
 
-    drawn = {k: v for k, v in options.items() if k != "examples"}
+    drawn = {k: v for k, v in _drawn(options).items() if k != "examples"}
     unfinished = path.with_name(f".{path.name}")
     writer = array_record_module.ArrayRecordWriter(str(unfinished), "group_size:1")
     for first in range(begin, end, _CHUNK):
         rows = np.arange(first, min(first + _CHUNK, end))
         images, labels = draw_scenes(rows, **drawn)
         for i in range(len(rows)):
-            example = {"image": images[i], **{task: np.float32(labels[task][i]) for task in TASKS}}
+            image = _jpeg(images[i], options["quality"]) if options["quality"] else images[i]
+            example = {"image": image, **{task: np.float32(labels[task][i]) for task in TASKS}}
             writer.write(features.serialize_example(example))
         progress(first)
     writer.close()
     with unfinished.open("rb") as file:
         os.fsync(file.fileno())
     os.replace(unfinished, path)
+
+
+def _drawn(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of the drawing, without that of how images are kept."""
+    return {k: v for k, v in options.items() if k != "quality"}
+
+
+def _jpeg(image: np.ndarray, quality: int) -> bytes:
+    from PIL import Image
+
+    held = io.BytesIO()
+    Image.fromarray(image).save(held, format="JPEG", quality=quality)
+    return held.getvalue()
 
 
 def _digest(options: Mapping[str, Any]) -> str:

@@ -115,15 +115,15 @@ def _reader(
 
 
 def _scalar(held: Any, dtype: np.dtype) -> Any:
-    if held.bytes_list.value:
-        return np.frombuffer(held.bytes_list.value[0], dtype)[0]
+    if stored := held.bytes_list.value:
+        return np.frombuffer(stored[0], dtype)[0]
     (value,) = held.float_list.value or held.int64_list.value
     return value
 
 
 def _bytes(held: Any, shape: tuple[int, ...]) -> np.ndarray:
-    if held.bytes_list.value:
-        return np.frombuffer(held.bytes_list.value[0], np.uint8).reshape(shape)
+    if stored := held.bytes_list.value:
+        return np.frombuffer(stored[0], np.uint8).reshape(shape)
     return np.array(held.int64_list.value, np.uint8).reshape(shape)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import contextlib
 import json
 import os
 import pathlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -110,14 +112,19 @@ def tfds_table(
                 "or give stream=True"
             )
         x, read = np.empty((total, *shape), np.float32), records
-    cells: dict[str, list[Any]] = {feature: [] for feature in chosen.cells}
-    for begin in range(0, total, _BATCH):
+
+    def fill(begin: int) -> dict[str, list[Any]]:
         rows = np.arange(begin, min(begin + _BATCH, total))
         batch = read(rows)
         if isinstance(x, np.ndarray):
             as_float(_of_shape(stacked(batch, chosen.inputs, size, where), shape, where), x[begin : rows[-1] + 1])
-        for feature, values in cells.items():
-            values += [example[feature] for example in batch]
+        return {feature: [example[feature] for example in batch] for feature in chosen.cells}
+
+    cells: dict[str, list[Any]] = {feature: [] for feature in chosen.cells}
+    with contextlib.closing(_in_threads(fill, range(0, total, _BATCH))) as parts:
+        for part in parts:
+            for feature, values in part.items():
+                cells[feature] += values
     if isinstance(x, np.ndarray):
         x.setflags(write=False)  # Nobody else has it: it need not be copied.
     columns, kinds, declared = _columns(features, cells, chosen.labels, where)
@@ -138,6 +145,15 @@ def tfds_table(
         "error",
         told,
     )
+
+
+def _in_threads(do: Callable[[int], Any], items: Sequence[int]) -> Generator[Any, None, None]:
+    """Yield what is done with each item, in order: two threads, as reading and converting let go of Python's lock."""
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        try:
+            yield from pool.map(do, items)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _of_shape(batch: np.ndarray, shape: tuple[int, ...], where: str) -> np.ndarray:
