@@ -16,7 +16,7 @@ Made = TypeVar("Made")
 THREADS = max(2, min(4, os.cpu_count() or 1))
 
 # Bytes of inputs that are read at once where all of them are gone through.
-_BLOCK_BYTES = 2**23
+_BLOCK_BYTES = 2**21
 
 
 class Streamed:
@@ -130,7 +130,7 @@ def blocks(x: Inputs, rows: np.ndarray | None = None, size: int = 0) -> Iterator
     Args:
       x: inputs [N, …].
       rows: which, in this order; all of them if none.
-      size: of a block, in rows; 8 MiB if 0.
+      size: of a block, in rows; 2 MiB if 0.
 
     >>> [block.tolist() for block in blocks(np.arange(3.0)[:, None], np.array([2, 0, 1]), 2)]
     [[[2.0], [0.0]], [[1.0]]]

@@ -90,6 +90,8 @@ def tfds_table(
     chosen = choose([*features], labels, names, groups=groups)
     if size and (len(size) != 2 or min(size) < 1):
         raise DataError(f"{where}: size = {tuple(size)}: must be (height, width), at least 1 each")
+    if not isinstance(stream, bool):
+        raise DataError(f"{where}: stream = {stream!r}: must be True or False")
     if examples < 0:
         raise DataError(f"{where}: examples = {examples}: must be at least 0 (0: all)")
     records = Records(_sources(opened, split, where), features, chosen.all, where)

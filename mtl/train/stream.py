@@ -35,7 +35,11 @@ _Window = tuple[Data, tuple[Array, Array]]
 
 #: What a window of inputs may take, unless a single step or a block of validation needs more. A few are in memory at a
 #: time: one that trains, and those that are read ahead.
-WINDOW_BYTES = 2**25
+WINDOW_BYTES = 40 * 2**20
+
+# What is read of a window at once: what is decoded is copied while it is in the cache, and large and small pieces of
+# memory do not take turns, which leaves holes (the C library gives back at once what is above 32 MiB).
+_PIECE_BYTES = 2**20
 
 #: The most steps of a window.
 _MOST_STEPS = 256
@@ -235,8 +239,9 @@ class _Streaming(Feed):
         @functools.cache
         def read(shard: int) -> np.ndarray:
             x = np.zeros(shape, np.float32)
-            if len(rows[shard]):
-                x[: len(rows[shard])] = self._stream[rows[shard]]
+            each = max(1, _PIECE_BYTES // self._stream.row_bytes)
+            for i in range(0, len(rows[shard]), each):
+                x[i : min(i + each, len(rows[shard]))] = self._stream[rows[shard][i : i + each]]
             return x
 
         if executor.data == 1:

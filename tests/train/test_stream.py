@@ -120,7 +120,7 @@ def test_a_stream_trains_to_the_bits_of_memory(case, small):
     reads = Reads()
     assert same(bits(run(trials, streamed(reads))), bits(run(trials, table())))
     # Two splits with a block of validation each are the most that is read at a time, but for statistics, which are
-    # fitted in blocks of 8 MiB, and a closed form, which needs all of validation.
+    # fitted in blocks of 2 MiB, and a closed form, which needs all of validation.
     assert reads.most <= (2 * 900 if case in ("proportional", "closed form") else 2 * 512)
 
 
