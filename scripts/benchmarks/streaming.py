@@ -51,7 +51,7 @@ def roads(folder: str, examples: int, steps: int, stream: bool = True) -> Any:
         "data.target": "car",
         "data.target_size": examples - 600,
         "data.target_pool": examples - 600,
-        "data.val_fraction": 0.05,
+        "data.val_fraction": 0.2,  # More than a block of validation at either size.
         "data.test_size": 500,
         "data.source_size": 1,
         "data.source_val_size": 0,

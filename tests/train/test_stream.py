@@ -3,6 +3,9 @@
 import contextlib
 import dataclasses
 import functools
+import hashlib
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -112,9 +115,10 @@ CASES = {
     "features once": {"regime": "linear_probe", "target__total_steps": 200},
     "closed form": {"regime": "ridge_probe", "ridge__choose": "validation"},
 }
+QUICK = ("temperature", "closed form")
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [pytest.param(c, marks=[] if c in QUICK else [pytest.mark.slow]) for c in CASES])
 def test_a_stream_trains_to_the_bits_of_memory(case, small):
     trials = [trial(seed=seed, lr=lr, **CASES[case]) for seed, lr in ((0, 1e-3), (0, 1e-2), (1, 1e-3))]
     reads = Reads()
@@ -150,6 +154,48 @@ def test_a_stream_goes_on_from_every_step(small, monkeypatch):
         assert same(bits(rest), bits(whole)), kept.at
 
 
+FRESH = """
+import sys
+import jax
+jax.config.update("jax_num_cpu_devices", 2)
+import numpy as np
+from mtl.params import flatten, unflatten
+from mtl.train import stream
+from mtl.train.loop import Snapshot
+from tests.train import test_stream as t
+
+stream.WINDOW_BYTES, stream._MOST_STEPS = 60 * 4 * t.INPUTS, 4
+held = np.load(sys.argv[1])
+moving = {k.removeprefix("moving/"): held[k] for k in held if k.startswith("moving/")}
+kept = Snapshot(moving, int(held["at"]), list(held["train"]), list(held["val"]), 0.0, 1)
+print(t.digest(t.run([t.trial(seed=3, regime="scratch")], t.streamed(), guards=[lambda part: t.Keeps(kept)])))
+"""
+
+
+def digest(outcomes):
+    """Return the sha256 of all that outcomes hold."""
+    found = hashlib.sha256()
+    for leaf in jax.tree.leaves(bits(outcomes)):
+        found.update(np.asarray(leaf).tobytes())
+    return found.hexdigest()
+
+
+@pytest.mark.slow
+def test_a_fresh_process_goes_on_from_every_step(small, tmp_path, monkeypatch):
+    keeps = Keeps()
+    monkeypatch.setattr(stream, "_MOST_STEPS", 1)
+    whole = digest(run([trial(seed=3, regime="scratch")], streamed(), guards=[lambda part: keeps]))
+    assert [s.at for s in keeps.kept] == list(range(1, 22))
+    for kept in keeps.kept:
+        moving = {f"moving/{path}": array for path, array in kept.moving.items()}
+        file = tmp_path / f"{kept.at}.npz"
+        np.savez(file, at=kept.at, train=np.array(kept.train), val=np.array(kept.val), **moving)
+        done = subprocess.run([sys.executable, "-c", FRESH, str(file)], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.split() == [whole], kept.at
+
+
+@pytest.mark.slow
 def test_a_batch_spread_over_devices_is_streamed_to_the_bits_of_memory(small):
     two = Executor("map", data=2)
     trials = [trial(seed=seed, regime="finetune") for seed in (0, 1)]
