@@ -130,6 +130,7 @@ class _Streaming(Feed):
         if not self.program.cached and step < self.steps:
             count = -(-(self.steps - step) // self._each)
             self._windows = prefetched(lambda i: self._training(step + i * self._each), count)
+            self._reach = next(self._windows)  # Before the clock starts, as with what is compiled.
 
     def at(self, step: int) -> Reach:
         if self._reach is None and self.program.cached:
