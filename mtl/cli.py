@@ -183,13 +183,13 @@ def _run(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     executor = begin(arguments)
     import jax
 
-    from mtl.config import resolve
+    from mtl.config import augmentation, resolve
     from mtl.display import Terminal
     from mtl.params import count, report
     from mtl.sweep.cache import enable_cache
     from mtl.sweep.launch import Silent, absent_of, run_missing
     from mtl.sweep.lease import Lease
-    from mtl.sweep.plan import load_table, make_plan, table_of
+    from mtl.sweep.plan import data_warnings, load_table, make_plan, table_of
     from mtl.sweep.snapshots import Interrupt
     from mtl.sweep.store import Workdir
     from mtl.sweep.study import check_base, default_workdir, record_run
@@ -215,10 +215,13 @@ def _run(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     display.say(f"{jax.devices()[0].device_kind}, {len(jax.devices())} device(s); {count(params):,} parameters")
     for number, phase in enumerate(trial.phases):
         program = plan.nodes[plan.chains[trial.hash][number]].stage.program
+        changed = f", images changed: {augmentation.described(program.augment)}" if program.augment else ""
         display.say(
             f"phase {number}: {' + '.join(phase.tasks)}, {phase.steps:,} steps of {phase.rows} examples, "
-            f"lr {phase.lr:g}\n{report(params, program.chosen(params))}"
+            f"lr {phase.lr:g}{changed}\n{report(params, program.chosen(params))}"
         )
+    for said in data_warnings([trial]):
+        display.say(f"warning: {said}")
     with Interrupt().listening() as interrupt:
         try:
             with workdir.held(display.say, interrupt.ask):

@@ -9,7 +9,7 @@ import inspect
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ examples:
   mtl data describe pets.csv labels=ill:binary,breed ignore=id  a file; options as in data.options
   mtl data check pets.csv labels=ill:binary,breed missing=?     everything that is wrong with it, with lines
   mtl data prepare road_scenes --data-dir=data examples=70000 size=32
+  mtl data prepare tox21 --data-dir=data directory=downloads      from DeepChem's tox21.csv.gz; or download=true
 
 Exit codes: 0 right, 2 the command or the data are wrong.
 """
@@ -79,7 +80,7 @@ def add_data_command(commands: Any) -> None:
     describe.add_argument("--out", metavar="DIR", default="", help="where pictures go (default: runs/data/NAME)")
     describe.add_argument("--no-pictures", action="store_true", help="print only")
     action("check", "Say everything that is wrong with a file of data.", "FILE")
-    prepare = action("prepare", "Write a drawn data set for TFDS, in ArrayRecord files.", "NAME")
+    prepare = action("prepare", "Write a data set for TFDS, in ArrayRecord files.", "NAME")
     prepare.add_argument("--data-dir", metavar="DIR", default="", help="default: where tfds:NAME looks")
 
 
@@ -157,11 +158,12 @@ def _check(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
 
 
 def _prepare(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
-    from mtl.data.prepare import prepare
-    from mtl.data.road_scenes import road_scenes_table
+    from mtl.data.prepare import PREPARED, prepare
     from mtl.display import LINE_SECONDS, Terminal
 
-    options, display, told = _options(arguments.options, road_scenes_table), Terminal(), time.monotonic()
+    recipe = PREPARED.get(arguments.data)
+    texts = {k for k, default in recipe.options.items() if isinstance(default, str)} if recipe else set()
+    options, display, told = _options(arguments.options, texts), Terminal(), time.monotonic()
 
     def progress(done: int, total: int) -> None:
         nonlocal told
@@ -187,7 +189,7 @@ def _load(name: str, given: Sequence[str]) -> Any:
             raise DataCommandError(f"{name}: its name must end in one of {', '.join(ENDINGS)}")
         raise DataCommandError(f"{name}: is no file and no data: {suggest(name, data.SOURCES)}")
     function = data.SOURCES["tfds" if name.startswith("tfds:") else source]
-    options = _options(given, function)
+    options = _options(given, _texts(function))
     if ending:
         options.setdefault("path", str(Path(name).absolute()))
     try:
@@ -201,14 +203,23 @@ def _load(name: str, given: Sequence[str]) -> Any:
         raise DataCommandError(f"{name}: an option is of another type ({first})") from None
 
 
-def _options(given: Sequence[str], function: Any) -> dict[str, Any]:
-    """Return ``{option: value}`` of ``option=value`` texts, read by what the function declares.
+def _texts(function: Any) -> set[str]:
+    """Return the options that a function declares to be texts.
 
     >>> def source(path: str, labels: Sequence[str], rows: int = 3): ...
-    >>> _options(["path=1.csv", "labels=a,b:binary", "rows=7"], source)
+    >>> _texts(source)
+    {'path'}
+    """
+    parameters = inspect.signature(function).parameters.items()
+    return {k for k, p in parameters if str(p.annotation) in ("str", "<class 'str'>")}
+
+
+def _options(given: Sequence[str], texts: Collection[str]) -> dict[str, Any]:
+    """Return ``{option: value}`` of ``option=value`` texts, of which some are taken as they stand.
+
+    >>> _options(["path=1.csv", "labels=a,b:binary", "rows=7"], {"path"})
     {'path': '1.csv', 'labels': ('a', 'b:binary'), 'rows': 7}
     """
-    declared = {k: str(p.annotation) for k, p in inspect.signature(function).parameters.items()}
     found: dict[str, Any] = {}
     for text in given:
         name, equals, value = text.partition("=")
@@ -216,7 +227,7 @@ def _options(given: Sequence[str], function: Any) -> dict[str, Any]:
             raise DataCommandError(f"{text}: must be OPTION=VALUE")
         if name in found:
             raise DataCommandError(f"{name} is given twice")
-        found[name] = value if declared.get(name) in ("str", "<class 'str'>") else _value(value)
+        found[name] = value if name in texts else _value(value)
     return found
 
 

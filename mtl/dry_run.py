@@ -6,9 +6,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mtl.config import ConfigError, canonical
+from mtl.config import ConfigError, augmentation, canonical
 from mtl.sweep.expand import Changes, Defined
 from mtl.sweep.launch import preview
+from mtl.sweep.plan import Plan
 from mtl.sweep.store import Workdir
 
 
@@ -29,10 +30,19 @@ def show(base: Any, entries: Mapping[str, list[Changes]], workdir: Workdir, each
             print(f"  {shown.tuning} trials first, to tune the source's learning rate (hashes are known after that)")
         print(f"  {plan.programs()} programs to compile, {len(plan.nodes):,} distinct phases")
         print(f"  {plan.steps():,} steps, each distinct phase once ({plan.steps_unshared():,} without sharing)")
+        for spec, phases in _changed(plan).items():
+            print(f"  images changed in {phases:,} of the phases: {augmentation.described(spec)}")
         if each:
             for i, entry in enumerate(changes):
                 print(f"  {shown.hashes[i] if shown.hashes else '-' * 16}  {canonical(entry)}")
     return 0
+
+
+def _changed(plan: Plan) -> dict[augmentation.Spec, int]:
+    """Return in how many distinct phases images are changed, by how."""
+    # Class ids to mix are the phase's own; how is what is told.
+    specs = [augmentation.parse(augmentation.stated(n.stage.program.augment)) for n in plan.nodes.values()]
+    return {spec: specs.count(spec) for spec in dict.fromkeys(specs) if spec}
 
 
 def expand_only(config: Any, spec: str, available: Mapping[str, Defined], wanted: Sequence[str]) -> int:

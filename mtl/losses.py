@@ -74,7 +74,7 @@ def logistic(
 
 def softmax(
     logits: Float[Array, "*shape classes"],
-    labels: Int[Array, "*shape"],
+    labels: Int[Array, "*shape"] | Float[Array, "*shape classes"],
     *,
     label_smoothing: Scalar = 0.0,
     focal_gamma: Scalar = 0.0,
@@ -85,24 +85,33 @@ def softmax(
 
         l = −(1 − p_y)^γ · Σ_c t_c · log p_c
 
-    Smoothing is as in PyTorch's ``CrossEntropyLoss``; the focal factor judges the label before smoothing;
-    sources as ``logistic``.
+    Smoothing is as in PyTorch's ``CrossEntropyLoss``, and so are probabilities π in place of ids, of which
+    t = (1 − ε) · π + ε/C; the focal factor judges the label before smoothing; sources as ``logistic``.
 
     Args:
       logits: z, the classes on the last axis.
-      labels: y, class ids in [0, C); an id out of range gives NaN, and so does −1.
+      labels: y, class ids in [0, C); an id out of range gives NaN, and so does −1. Or π, which add up to 1.
       label_smoothing: ε in [0, 1).
-      focal_gamma: γ ≥ 0.
+      focal_gamma: γ ≥ 0; for ids.
 
-    Returns: the loss in nats, of the shape of ``labels``.
+    Returns: the loss in nats, one an example.
+
+    Raises:
+      ValueError: for a focal factor of probabilities.
 
     >>> softmax(jnp.zeros((2, 4)), jnp.array([3, -1]))
     Array([1.3862944, nan], dtype=float32)
     """
-    # No gather: its gradient is a scatter, slow on a CPU, and it reads −1 as the last class.
-    is_label = jax.nn.one_hot(labels, logits.shape[-1], dtype=bool)
     shifted = logits - jax.lax.stop_gradient(logits.max(axis=-1, keepdims=True))
     log_total = jnp.log(jnp.exp(shifted).sum(axis=-1))
+    if jnp.issubdtype(labels.dtype, jnp.floating):
+        if not _is_off(focal_gamma):
+            raise ValueError("focal_gamma: is for class ids, and labels are probabilities")
+        t = labels.astype(logits.dtype)
+        t = t if _is_off(label_smoothing) else (1 - label_smoothing) * t + label_smoothing / t.shape[-1]
+        return log_total - (t * shifted).sum(axis=-1)
+    # No gather: its gradient is a scatter, slow on a CPU, and it reads −1 as the last class.
+    is_label = jax.nn.one_hot(labels, logits.shape[-1], dtype=bool)
     aim = shifted.sum(axis=-1, where=is_label)
     if not _is_off(label_smoothing):
         aim = (1 - label_smoothing) * aim + label_smoothing * shifted.mean(axis=-1)
@@ -131,7 +140,7 @@ def squared(predictions: Float[Array, "*shape"], targets: Real[Array, "*shape"])
 def values(
     task: tasks.Task,
     outputs: Float[Array, "batch outputs"],
-    labels: Real[Array, " batch"],
+    labels: Real[Array, " batch"] | Float[Array, "batch outputs"],
     mask: Bool[Array, " batch"],
 ) -> Float[Array, " batch"]:
     """Return one task's unreduced losses; exactly zero, gradient included, where the label is missing.
@@ -141,11 +150,13 @@ def values(
     Args:
       task: which loss, and its options.
       outputs: the head's logits, or a regression's predictions.
-      labels: class ids (integers) of a multiclass task, otherwise numbers; anything where ``mask`` is false.
+      labels: class ids (integers) of a multiclass task, or its classes' probabilities; otherwise numbers, of a
+        binary task in [0, 1]; anything where ``mask`` is false.
       mask: true where the label is present.
 
     Raises:
-      ValueError: for outputs of another width than the task's, or class ids that are not integers.
+      ValueError: for outputs of another width than the task's, class ids that are not integers, or probabilities of
+        a task that is not multiclass or has a focal factor.
 
     >>> labels, mask = jnp.array([1.0, jnp.nan]), jnp.array([True, False])
     >>> values(tasks.Task("toxic", "binary"), jnp.array([[0.0], [jnp.inf]]), labels, mask)
@@ -153,15 +164,18 @@ def values(
     """
     if outputs.shape[-1] != task.outputs:
         raise ValueError(f'task "{task.name}": outputs of width {outputs.shape[-1]}: must be {task.outputs}')
-    if task.kind == "multiclass" and not jnp.issubdtype(labels.dtype, jnp.integer):
+    soft = labels.ndim == 2
+    if soft and task.kind != "multiclass":
+        raise ValueError(f'task "{task.name}": labels {labels.shape}: must be one number an example')
+    if task.kind == "multiclass" and not soft and not jnp.issubdtype(labels.dtype, jnp.integer):
         raise ValueError(f'task "{task.name}": class ids of type {labels.dtype}: must be integers')
     # The double `where`: a missing slot is made harmless before the loss, or its gradient would be 0 · NaN;
     # and its loss is dropped after, for a harmless slot still has one.
     z = jnp.where(mask[:, None], outputs, 0).astype(jnp.promote_types(outputs.dtype, jnp.float32))
-    y = jnp.where(mask, labels, 0)
+    y = jnp.where(mask[:, None] if soft else mask, labels, 0)
     eps, gamma = task.label_smoothing, task.focal_gamma
     if task.kind == "multiclass":
-        loss = softmax(z, y.astype(jnp.int32), label_smoothing=eps, focal_gamma=gamma)
+        loss = softmax(z, y if soft else y.astype(jnp.int32), label_smoothing=eps, focal_gamma=gamma)
     elif task.kind == "binary":
         loss = logistic(z[:, 0], y, pos_weight=task.pos_weight, label_smoothing=eps, focal_gamma=gamma)
     else:

@@ -28,8 +28,10 @@ class Phase:
         together) or ``source_sampling``.
       trunk_mode: ``eval`` or ``train`` for blocks without trainable parameters; empty for the config's.
       select: ``last`` or ``best`` (on validation) goes on; empty for the config's.
+      augment: how training images are changed, as the config's ``augment`` says it: ``none``, or a tuple; empty for
+        the config's.
       solver: ``gradient`` (steps of the optimizer), or ``ridge``: the heads in closed form, see ``train.ridge``; then
-        ``trainable`` is ``head``, and there is neither a rate nor a duration.
+        ``trainable`` is ``head``, and there is neither a rate nor a duration, and images stay as they are.
     """
 
     tasks: str | tuple[str, ...] = "target"
@@ -44,6 +46,7 @@ class Phase:
     sampling: str = ""
     trunk_mode: str = ""
     select: str = ""
+    augment: str | tuple[Any, ...] = ""
     solver: str = "gradient"
 
 
@@ -174,7 +177,7 @@ def read(value: Any) -> Regime:
 
 
 #: What the values of a phase's fields can be, where it is not the type of the default alone.
-_TYPES: dict[str, tuple[type, ...]] = {"tasks": (str, tuple), "lr": (str, float)}
+_TYPES: dict[str, tuple[type, ...]] = {"tasks": (str, tuple), "lr": (str, float), "augment": (str, tuple)}
 
 
 def _phase(number: int, value: Any) -> Phase:
@@ -194,7 +197,7 @@ def _phase(number: int, value: Any) -> Phase:
             raise ValueError(
                 f"phase {number}: {key} = {given!r}: must be of type {' or '.join(t.__name__ for t in types)}"
             )
-        if isinstance(field, tuple) and not all(isinstance(item, str) for item in field):
+        if isinstance(field, tuple) and key != "augment" and not all(isinstance(item, str) for item in field):
             raise ValueError(f"phase {number}: {key} = {given!r}: must hold texts only")
         changes[key] = field
     return Phase(**changes)

@@ -1,5 +1,7 @@
 """Losses against scipy, scikit-learn, finite differences and the definitions written out in float64 numpy."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -153,6 +155,52 @@ def test_golden_values():
         ({"focal_gamma": 1.0}, 0.34657359),
     ):
         np.testing.assert_allclose(losses.softmax(z, y, **options), want, rtol=1e-6)
+
+
+# --- labels mixed of several: probabilities ---
+
+
+def mixed(seed):
+    """Logits, and probabilities, of which the last row's are one class's."""
+    z, _, _ = draw(TASKS["multiclass"], seed)
+    soft = np.random.default_rng(seed).dirichlet(np.ones(C), N).astype(np.float32)
+    soft[-1] = np.eye(C)[2]
+    return z, jnp.asarray(soft)
+
+
+@pytest.mark.parametrize("eps", [0.0, 0.1, 0.9])
+def test_softmax_of_probabilities_is_cross_entropy_loss_of_probabilities(eps):
+    # PyTorch's CrossEntropyLoss of class probabilities: −Σ_c ((1 − ε) π_c + ε/C) log p_c.
+    z, soft = mixed(17)
+    want = -(((1 - eps) * double(soft) + eps / C) * scipy.special.log_softmax(double(z), axis=-1)).sum(axis=-1)
+    found = losses.softmax(z, soft, label_smoothing=eps)
+    np.testing.assert_allclose(found, want, rtol=1e-5)
+    assert float(found[-1]) == pytest.approx(float(losses.softmax(z[-1], jnp.int32(2), label_smoothing=eps)), rel=1e-5)
+
+
+def test_golden_values_of_probabilities():
+    # By hand: p = (1/2, 1/4, 1/4) and π = (0.7, 0.3, 0): 0.7 ln 2 + 0.3 ln 4 = 1.3 ln 2; smoothed by 0.3, t is
+    # (0.59, 0.31, 0.1), so the loss is (0.59 + 2 · 0.41) ln 2 = 1.41 ln 2.
+    z = jnp.tile(jnp.log(jnp.array([2.0, 1.0, 1.0])), (N, 1))
+    soft = jnp.tile(jnp.array([0.7, 0.3, 0.0]), (N, 1))
+    np.testing.assert_allclose(losses.softmax(z, soft), 1.3 * np.log(2), rtol=1e-6)
+    np.testing.assert_allclose(losses.softmax(z, soft, label_smoothing=0.3), 1.41 * np.log(2), rtol=1e-6)
+    # Of a binary task, z = ln 3: 0.7 ln(4/3) + 0.3 ln 4.
+    z, y = jnp.full(N, jnp.log(3.0)), jnp.full(N, 0.7)
+    np.testing.assert_allclose(losses.logistic(z, y), 0.7 * np.log(4 / 3) + 0.3 * np.log(4), rtol=1e-6)
+
+
+def test_the_loss_of_mixed_labels_is_the_mixed_loss():
+    """So λ l(z, y) + (1 − λ) l(z, y'), as mixup was defined, is what the mixed label gives."""
+    z, y, mask = draw(TASKS["multiclass"], 18)
+    other, share = jnp.roll(y, 1), jnp.asarray(np.random.default_rng(18).random(N), jnp.float32)
+    task = dataclasses.replace(TASKS["multiclass"], label_smoothing=0.1)
+    soft = share[:, None] * jax.nn.one_hot(y, C) + (1 - share)[:, None] * jax.nn.one_hot(other, C)
+    soft = jnp.where(mask[:, None], soft, jnp.nan)
+    parts = share * losses.values(task, z, y, mask) + (1 - share) * losses.values(task, z, other, mask)
+    np.testing.assert_allclose(losses.values(task, z, soft, mask), parts, rtol=1e-5, atol=1e-6)
+    gradient = jax.grad(lambda z: losses.values(task, z, soft, mask).sum())(z)
+    assert np.isfinite(gradient).all() and not np.asarray(gradient)[~np.asarray(mask)].any()
 
 
 def test_two_classes_are_the_logistic_loss():
@@ -324,6 +372,11 @@ def test_values_refuses_what_does_not_fit():
         losses.values(TASKS["binary"], outputs, labels, mask)
     with pytest.raises(ValueError, match='task "c": class ids of type float32: must be integers'):
         losses.values(TASKS["multiclass"], outputs, labels.astype(jnp.float32), mask)
+    with pytest.raises(ValueError, match=r'task "b": labels .*, 1.: must be one number an example'):
+        losses.values(TASKS["binary"], outputs[:, :1], jnp.zeros_like(outputs[:, :1]), mask)
+    focal = dataclasses.replace(TASKS["multiclass"], focal_gamma=2.0)
+    with pytest.raises(ValueError, match="focal_gamma: is for class ids, and labels are probabilities"):
+        losses.values(focal, outputs, jax.nn.one_hot(labels, C), mask)
 
 
 # --- from values to one number ---

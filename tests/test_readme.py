@@ -46,8 +46,8 @@ def config(tmp_path):
 
 
 def test_every_snippet_is_known_here():
-    assert len(snippets("python")) == 4
-    assert len(COMMANDS) == 13
+    assert len(snippets("python")) == 5
+    assert len(COMMANDS) == 14
     assert all(text.count("\n") > 1 for text in snippets("python"))
 
 
@@ -76,6 +76,17 @@ def test_the_config_expands(config, tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "sweep sizes: 240 trials, 240 to run" in shown
     assert not (tmp_path / "work").exists()
+
+
+def test_images_are_changed_and_tasks_mixed_as_it_says(tmp_path):
+    (tmp_path / "c.py").write_text(
+        f"from mtl.config import default\nc = default()\n{textwrap.dedent(snippet('c.augment'))}"
+    )
+    config = runpy.run_path(str(tmp_path / "c.py"))["c"]
+    changes = {"regime": "multitask", "source.total_steps": 1, "target.total_steps": 2}
+    (phase,) = resolve(override(flatten(config), changes), load("digits").tasks).phases
+    assert [type(op).__name__ for op in phase.augment] == ["Flip", "Crop", "Mixup"]
+    assert phase.sampling == "one_task"
 
 
 def test_its_study_can_be_read_and_its_models_predict(config, tmp_path, capsys):
@@ -123,6 +134,10 @@ def test_commands_are_there(command, config, tmp_path, monkeypatch, capsys):
         (tmp_path / "pets.csv").write_text(PETS.replace("?", ""))
         if "prepare" in arguments:
             pytest.importorskip("array_record", reason='needs the extra: pip install "mtl[tfds]"')
+        if "tox21" in arguments:  # Without the file the command is understood, and says what it wants.
+            assert main(arguments) == 2
+            assert "give directory=FOLDER that holds it, or download=true" in capsys.readouterr().err
+            return
         assert main([a.replace("70000", "64") for a in arguments]) == 0, capsys.readouterr()
         assert capsys.readouterr().out
         return

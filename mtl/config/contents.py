@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from mtl.config.augmentation import parse
 from mtl.config.default import FREE, ConfigError
 
 
@@ -54,6 +55,10 @@ def check_contents(flat: Mapping[str, Any]) -> None:
                 raise ConfigError(f"config.{path} holds {item!r}: must hold {right}")
     if flat["tune.source_lr"] and not flat["tune.seeds"]:
         raise ConfigError("config.tune.seeds = (): must hold at least one replicate, as tune.source_lr is set")
+    try:
+        parse(flat["augment"])
+    except ValueError as error:
+        raise ConfigError(f"config.{error}") from None
     for section in FREE:
         _check_keys(section, flat[section])
     for name, weight in flat["loss.weights"].items():

@@ -51,6 +51,8 @@ def default() -> Config:
     c.data.imbalance = Config()  # Per binary task: the share of positives among training labels.
     c.data.normalize = "none"  # Or "standardize", fitted on the rows with a training label of any task.
 
+    c.augment = ()  # Training images changed at random: names in mtl.config.augmentation.OPERATIONS, or (name, {…}).
+
     c.model = Config()
     c.model.name = "mlp"  # A name in mtl.models.MODELS; a config file may register its own.
     c.model.options = Config()  # Passed to the backbone.
@@ -65,7 +67,8 @@ def default() -> Config:
     c.target = _duration()
     c.source_sampling = "proportional"  # How the tasks of a source phase mix.
     c.joint_sampling = "per_task"  # How source and target mix.
-    c.temperature = 1.0  # Of "temperature" sampling.
+    c.temperature = 1.0  # Of "temperature" sampling, and of "one_task" with longer rounds.
+    c.round_steps = 0  # Of "one_task" sampling: steps in a round; 0 for one of each task.
     c.trunk_mode = "eval"  # Frozen blocks in eval mode, or "train".
     c.select = "last"  # What goes on to the next phase; "best" on validation.
     c.evaluations = 6  # Validations a phase, evenly spaced.
@@ -133,7 +136,9 @@ def _penalties(value: Any) -> bool:
     return bool(value) and all(isinstance(v, int | float) and math.isfinite(v) and v > 0 for v in value)
 
 
-_SAMPLINGS = ("per_task", "proportional", "temperature")
+#: How tasks mix, see ``train.sampling``.
+SAMPLINGS = ("per_task", "proportional", "uniform", "temperature", "one_task")
+_SAMPLINGS = ", ".join(f'"{s}"' for s in SAMPLINGS[:-1]) + f' or "{SAMPLINGS[-1]}"'
 
 #: (field, what it accepts, what would be right)
 RANGES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
@@ -154,8 +159,9 @@ RANGES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("batch_size", lambda v: v >= 1, "at least 1"),
     ("accumulate", lambda v: v >= 1, "at least 1"),
     ("model.dtype", lambda v: v in ("float32", "bfloat16"), '"float32" or "bfloat16"'),
-    ("source_sampling", lambda v: v in _SAMPLINGS, '"per_task", "proportional" or "temperature"'),
-    ("joint_sampling", lambda v: v in _SAMPLINGS, '"per_task", "proportional" or "temperature"'),
+    ("source_sampling", lambda v: v in SAMPLINGS, _SAMPLINGS),
+    ("joint_sampling", lambda v: v in SAMPLINGS, _SAMPLINGS),
+    ("round_steps", lambda v: 0 <= v <= 4096, "from 0 to 4096"),
     ("temperature", lambda v: math.isfinite(v) and v > 0, "a finite number above 0"),
     ("trunk_mode", lambda v: v in ("eval", "train"), '"eval" or "train"'),
     ("select", lambda v: v in ("last", "best"), '"last" or "best"'),

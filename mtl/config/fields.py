@@ -169,8 +169,8 @@ def parse(path: str, text: str, flat: Flat) -> Any:
         if old is None:
             return {"true": True, "false": False}.get(text.lower(), text)
         raise ConfigError(f"config.{path} = {text}: must be of type {type(old).__name__}, like {old!r}") from None
-    if isinstance(old, tuple) and not isinstance(value, (tuple, list)):
-        return (value,)
+    if isinstance(old, tuple):
+        return tuple(value) if isinstance(value, (tuple, list)) else (value,)
     return value
 
 

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mtl import regimes
-from mtl.config.default import ConfigError
+from mtl.config import augmentation
+from mtl.config.default import SAMPLINGS, ConfigError
 from mtl.config.fields import KNOWN, Flat, check, duration
 from mtl.config.hiding import hiding
 from mtl.data import spoil
@@ -32,7 +33,7 @@ class Step:
       lr: learning rate.
       steps: how many updates.
       batch: B.
-      sampling, temperature, trunk_mode, select: see ``train.program.Program``.
+      sampling, temperature, trunk_mode, select, round_steps, augment: see ``train.program.Program``.
       solver: see ``regimes.Phase``.
     """
 
@@ -47,6 +48,8 @@ class Step:
     trunk_mode: str
     select: str
     solver: str
+    round_steps: int = 0
+    augment: augmentation.Spec = ()
 
     @property
     def rows(self) -> int:
@@ -90,6 +93,8 @@ class Trial:
         found = []
         for phase in self.config["phases"]:
             fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in phase.items()}
+            tasks = [t for t in self.tasks if t.name in fields["tasks"]]
+            fields["augment"] = augmentation.parse(fields.get("augment", ()), tasks)
             found.append(Step(**fields))
         return tuple(found)
 
@@ -136,7 +141,7 @@ def resolve(flat: Flat, available: Sequence[Task]) -> Trial:
         blocks = _blocks(flat["model.name"], repr(flat["model.options"]), tasks, flat["model.head_init"], flat)
     except ValueError as error:
         raise ConfigError(f"config.{error}") from None
-    phases = tuple(_resolve_phase(p, flat, blocks) for p in regime.expand(len(blocks)))
+    phases = tuple(_resolve_phase(p, flat, tasks, blocks) for p in regime.expand(len(blocks)))
     if not phases:
         raise ConfigError(f'regime "{flat["regime"]}" has no phases: it must have at least one')
     # What phases state in numbers is not stated twice: a rate that no phase uses must not change the hash.
@@ -144,7 +149,7 @@ def resolve(flat: Flat, available: Sequence[Task]) -> Trial:
         "format": FORMAT,
         "seed": flat["seed"],
         "regime": flat["regime"],
-        "phases": [vars(p) for p in phases],
+        "phases": [_stated(p) for p in phases],
         "tasks": [vars(t) for t in tasks],
         "evaluations": flat["evaluations"],
         "accumulate": flat["accumulate"],
@@ -227,7 +232,13 @@ def _with_options(flat: Flat, task: Task) -> Task:
         raise ConfigError(f"config.task_options or config.loss.weights: {error}") from None
 
 
-def _resolve_phase(phase: regimes.Phase, flat: Flat, blocks: tuple[str, ...]) -> Step:
+def _stated(step: Step) -> dict[str, Any]:
+    """Return a phase as the resolved config states it: without what it does not have, so that hashes stay."""
+    found = {**vars(step), "augment": augmentation.stated(step.augment)}
+    return {k: v for k, v in found.items() if v or k not in ("round_steps", "augment")}
+
+
+def _resolve_phase(phase: regimes.Phase, flat: Flat, known: Sequence[Task], blocks: tuple[str, ...]) -> Step:
     name, source, target = flat["regime"], tuple(flat["data.source"]), flat["data.target"]
     groups = {"source": source, "target": (target,), "source+target": (*source, target)}
     tasks = groups.get(phase.tasks, phase.tasks) if isinstance(phase.tasks, str) else phase.tasks
@@ -253,6 +264,12 @@ def _resolve_phase(phase: regimes.Phase, flat: Flat, blocks: tuple[str, ...]) ->
         trainable = regimes.trainable_patterns(phase.trainable, tasks, blocks)
     except ValueError as error:
         raise ConfigError(f'regime "{name}": {error}') from None
+    several = len(tasks) > 1
+    rounds = flat["round_steps"] if sampling == "one_task" and several else 0
+    if 0 < rounds < len(tasks):
+        raise ConfigError(
+            f"config.round_steps = {rounds}: must be 0, or at least {len(tasks)}: a round has each task of a phase"
+        )
     ridge = phase.solver == "ridge"
     if ridge and (phase.trainable != "head" or (phase.trunk_mode or flat["trunk_mode"]) != "eval"):
         raise ConfigError(f'regime "{name}": solver = "ridge": needs trainable = "head" and trunk_mode = "eval"')
@@ -265,18 +282,36 @@ def _resolve_phase(phase: regimes.Phase, flat: Flat, blocks: tuple[str, ...]) ->
         steps=1 if ridge else _steps(phase, flat, batch * (len(tasks) if sampling == "per_task" else 1)),
         batch=batch,
         # A phase of one task is the same under every way of mixing: one spelling, one hash.
-        sampling=sampling if len(tasks) > 1 else "per_task",
-        temperature=float(flat["temperature"]) if sampling == "temperature" and len(tasks) > 1 else 1.0,
+        sampling=sampling if several else "per_task",
+        temperature=float(flat["temperature"]) if several and (sampling == "temperature" or rounds) else 1.0,
         trunk_mode=phase.trunk_mode or flat["trunk_mode"],
         select="last" if ridge else phase.select or flat["select"],
         solver=phase.solver,
+        round_steps=rounds,
+        augment=_augment(phase, flat, [t for t in known if t.name in tasks]),
     )
+
+
+def _augment(phase: regimes.Phase, flat: Flat, tasks: Sequence[Task]) -> augmentation.Spec:
+    """Return how a phase changes its images; a closed form has no training batches."""
+    name, own = flat["regime"], phase.augment
+    if isinstance(own, str) and own not in ("", "none"):
+        raise ConfigError(f'regime "{name}": augment = "{own}": must be "none", or a tuple of operations')
+    if phase.solver == "ridge":
+        if own and own != "none":
+            raise ConfigError(f'regime "{name}": solver = "ridge": sees each image once, as it is: leave augment out')
+        return ()
+    given = flat["augment"] if own == "" else () if isinstance(own, str) else own
+    try:
+        return augmentation.parse(given, tasks)
+    except ValueError as error:
+        raise ConfigError(f"config.{error}" if own == "" else f'regime "{name}": {error}') from None
 
 
 #: What the words of a phase can be; empty ones stand for the config's.
 _WORDS = {
     "budget": ("source", "target", "source+target"),
-    "sampling": ("", "per_task", "proportional", "temperature"),
+    "sampling": ("", *SAMPLINGS),
     "trunk_mode": ("", "eval", "train"),
     "select": ("", "last", "best"),
     "solver": ("gradient", "ridge"),

@@ -58,8 +58,8 @@ def tfds_table(
       builder: its name, with config and version where there are several: ``name/config:1.0.0``.
       labels: features that are labels, ``feature`` or ``feature:kind``, or ``{feature: kind}``; patterns may stand
         for features.
-      inputs: the input feature, or several numbers and vectors, which are put side by side in TFDS's order. Images
-        and other arrays of bytes become [0, 1].
+      inputs: the input feature, or several numbers and vectors, which are put side by side in the order of their
+        names. Images and other arrays of bytes become [0, 1].
       split: names of splits, ``train+test``; all there are, in TFDS's order, if empty.
       size: (height, width) to scale images to (bilinear); needed where they differ.
       groups: a feature whose equal values make rows that no split may part.
@@ -190,8 +190,8 @@ def place(builder: str, directory: str = "") -> pathlib.Path:
     found = [path for path in found if "incomplete" not in path.parent.name]
     if not found:
         raise DataError(
-            f"{where}: is not prepared in {start}, and nothing is downloaded: `mtl data prepare` writes road_scenes; "
-            f'for others, with TensorFlow installed: tfds.builder("{named}", file_format="array_record", '
+            f"{where}: is not prepared in {start}, and nothing is downloaded: `mtl data prepare` writes road_scenes "
+            f'and tox21; for others, with TensorFlow installed: tfds.builder("{named}", file_format="array_record", '
             "data_dir=…).download_and_prepare()"
         )
     if len({path.parent.parent for path in found}) > 1:
@@ -241,7 +241,7 @@ def _class_names(described: Any) -> Iterator[str]:
 def _features(features: Any, prefix: str = "") -> dict[str, Any]:
     """Return ``{name: feature}`` of nested dictionaries of features, names joined by points: a task's has no slash."""
     found: dict[str, Any] = {}
-    for name, feature in features.items():
+    for name, feature in sorted(features.items()):  # What TFDS reads from a file comes in any order.
         full = f"{prefix}{name}".replace("/", ".")
         found |= _features(feature, f"{full}.") if hasattr(feature, "keys") else {full: feature}
     return found

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from mtl import metrics, regimes
+from mtl.config import augmentation, canonical
 from mtl.metrics.averages import PER_EXAMPLE
 from mtl.report.analysis import Cost, Scores
 from mtl.report.spoilt import spoilt_notes
@@ -92,7 +93,7 @@ def collect(workdir: Workdir, sweep: str) -> Scores:
         study=study["study"],
         sweep=sweep,
         question=base["report.question"] or _question(base, sweep),
-        notes=_notes(entry, tested[0], tuned, trials),
+        notes=_notes(entry, tested[0], tuned, trials, _changed_notes(tested)),
         metric=task.metric,
         higher_is_better=task.metric not in LOWER_IS_BETTER,
         unit=100.0 if task.metric in ("accuracy", "auroc", "average_precision", "f1") else 1.0,
@@ -140,11 +141,29 @@ def _order(value: Any) -> tuple[int, Any]:
     return (0, value) if isinstance(value, (int, float)) else (1, str(value))
 
 
+def _word(field: str, value: Any) -> str:
+    """Return a value that was tried, in words."""
+    if field == "augment":
+        return f"({augmentation.described(augmentation.parse(value))})" if value else "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _changed_notes(results: list[dict[str, Any]]) -> list[str]:
+    """Return a sentence on images changed at random; none if no phase changes any."""
+    phases = [p for r in results for p in r["config"]["phases"]]
+    found = {canonical(p["augment"]): p["augment"] for p in phases if "augment" in p}
+    if not found:
+        return []
+    several = len(found) > 1 or not all("augment" in p for p in phases)
+    listed = "; or ".join(augmentation.described(augmentation.parse(spec)) for spec in found.values())
+    return [f"Training images are changed at random{' in some phases' * several}: {listed}."]
+
+
 def _grid(trials: list[dict[str, Any]], tuned: list[str]) -> tuple[float, ...]:
     if len(tuned) != 1:
         return ()
-    values = {t.get(tuned[0]) for t in trials}
-    return tuple(sorted(float(v) for v in values if isinstance(v, (int, float))))
+    values = {v for t in trials if isinstance(v := t.get(tuned[0]), (int, float))}
+    return tuple(sorted(float(v) for v in values))
 
 
 def _refuse_mixtures(workdir: Workdir, sweep: str, done: list[dict[str, Any]]) -> None:
@@ -189,13 +208,22 @@ def _mean_cost(costs: list[dict[str, Any]]) -> Cost:
     return Cost(mean("examples"), mean("flops"), mean("seconds"), mean("source_examples"))
 
 
+def _rounds(base: Mapping[str, Any]) -> str:
+    steps = base.get("round_steps", 0)
+    return f", rounds of {steps} steps at temperature {base['temperature']:g}" if steps else ", each task once a round"
+
+
 def _question(base: Mapping[str, Any], sweep: str) -> str:
     source = ", ".join(base["data.source"]) or "nothing"
     return f"{sweep}: with n labels of {base['data.target']} and a source of {source}, what is best?"
 
 
 def _notes(
-    entry: Mapping[str, Any], result: Mapping[str, Any], tuned: list[str], trials: list[dict[str, Any]]
+    entry: Mapping[str, Any],
+    result: Mapping[str, Any],
+    tuned: list[str],
+    trials: list[dict[str, Any]],
+    changed: list[str],
 ) -> tuple[str, ...]:
     """Return what a reader of the table must know, from the config itself."""
     base, notes = entry["base"], []
@@ -205,10 +233,13 @@ def _notes(
         "per_task": f"per_task ({batch} examples of each task in every batch)",
         "proportional": f"proportional ({batch} examples a batch, as the labels come)",
         "temperature": f"temperature {base['temperature']:g} ({batch} examples a batch)",
+        "uniform": f"uniform ({batch} examples a batch, each of any task)",
+        "one_task": f"one_task ({batch} examples of one task a batch{_rounds(base)})",
     }
     notes.append(
         f"Sampling in joint phases: {how[base['joint_sampling']]}; loss denominator: {base['loss.denominator']}."
     )
+    notes += changed
     notes.append(
         f"n counts training and validation labels of {data['target']} ({1 - data['val_fraction']:.0%} and "
         f"{data['val_fraction']:.0%}); the test set is {data['test_size']} fixed, stratified examples, used once."
@@ -218,8 +249,8 @@ def _notes(
         "scratch_matched spends as many on the target alone."
     )
     for field in tuned:
-        values = sorted({t[field] for t in trials if field in t}, key=_order)
-        listed = ", ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in values)
+        values = {canonical(t[field]): t[field] for t in trials if field in t}.values()
+        listed = ", ".join(_word(field, v) for v in sorted(values, key=_order))
         notes.append(
             f"{field} is chosen from {listed} by validation loss, within each replicate and cell, without refitting."
         )

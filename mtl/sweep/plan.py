@@ -18,7 +18,7 @@ import numpy as np
 
 from mtl import data
 from mtl.checkpoint import CheckpointError, load_weights, sha256_of
-from mtl.config import ConfigError, Trial, canonical
+from mtl.config import ConfigError, Trial, augmentation, canonical
 from mtl.data import duplicates, spoil
 from mtl.params import flatten, merge
 from mtl.sweep.store import code_version
@@ -81,6 +81,7 @@ class Plan:
         c, p = node.trial.config, node.stage.program
         static = [c["model"], c["tasks"], c["optimizer"], c["denominator"], c["accumulate"], p.tasks, p.trainable]
         static += [p.batch, p.sampling, p.temperature, p.trunk_mode, p.select, p.standardize, p.cached, p.ridge]
+        static += [p.round_steps, augmentation.stated(p.augment)] if p.round_steps or p.augment else []
         return hashlib.sha256(canonical(static).encode()).hexdigest()[:16]
 
     def saved(self, key: str) -> bool:
@@ -197,6 +198,9 @@ def make_plan(trials: Sequence[Trial]) -> Plan:
         if labels not in checked:
             checked.add(labels)
             check_split(trial)
+        if (images := (table.sha256, tuple(p.augment for p in trial.phases))) not in checked:
+            checked.add(images)
+            check_images(trial, table)
         signature = (trial.model(), canonical_phases(trial), shape)
         if signature not in stages:
             stages[signature] = stages_of(trial, shape)
@@ -232,6 +236,19 @@ def check_split(trial: Trial) -> None:
                 raise ConfigError(f'config.data: task "{task}" has no label in train, and phase {number} trains on it')
         if phase.select == "best" and not any(split.val[task].any() for task in phase.tasks):
             raise ConfigError(f'config.select = "best": phase {number} has no validation label: use "last"')
+
+
+def check_images(trial: Trial, table: data.Table) -> None:
+    """Check that every phase that changes images at random has images to change.
+
+    Raises:
+      ConfigError: if not.
+    """
+    try:
+        for phase in trial.phases:
+            augmentation.check_images(phase.augment, table.x, table.name)
+    except ValueError as error:
+        raise ConfigError(f"config.{error}") from None
 
 
 #: (name, inode, time of the last change, size) of a file, or of each file of a directory.

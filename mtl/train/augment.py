@@ -1,23 +1,30 @@
 """Images changed at random while they train: pure functions on a batch, on the device, with labels and masks.
 
-A *spec* is a tuple of operations, applied in order. Randomness comes from one key a step, to be made as
-``fold_in(key_for(seed, AUGMENT), step)``: nothing lives on the host, so a resumed run changes images the same way.
+A batch is changed in two steps. ``draw`` draws, for the whole batch, what happens to each row: keys, and for rows that
+are mixed the other row and its own changes. ``change`` does it to any part of the batch. What happens to a row depends
+on the step and on where the row stands in its batch alone, not on the micro-batch, the block or the device that
+computes it.
+
 Inputs are images in [0, 1], before they are standardised. Validation and test inputs are never changed.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+import scipy.special
 from jaxtyping import Array, Bool, Float, Num
 
-from mtl.tasks import Task, suggest
-from mtl.train import colour
+from mtl.config.augmentation import Colour, Crop, Cutmix, Cutout, Flip, Mixup, Randaugment, Spec
+from mtl.train import colour, geometry, threefry
+from mtl.train.program import Draw, Lane, Program, key_for, pool_name
 
 #: The purpose that augmentation's randomness is drawn for.
 AUGMENT = zlib.crc32(b"augment")
@@ -27,179 +34,146 @@ Labels = Mapping[str, Num[Array, "batch ..."]]
 Masks = Mapping[str, Bool[Array, " batch"]]
 
 
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Crop:
-    """A window of the image's own size from the image padded on all sides, anywhere, uniformly.
+class Mixing:
+    """How rows are mixed with others.
 
     Attributes:
-      padding: pixels on each side.
-      mode: ``reflect`` or ``zeros``, what is outside.
-
-    Source: K. He et al. 2016, Deep residual learning, section 4.2 (arXiv:1512.03385).
+      other: the other rows, as they are after the operations before.
+      mixed: whether a row is mixed at all, [rows].
+      share: λ of mixup, or of cutmix as it was drawn, [rows].
+      centre: of cutmix's rectangle, in sides, [rows, 2].
     """
 
-    padding: int = 4
-    mode: str = "reflect"
+    other: Draw
+    mixed: Any
+    share: Any
+    centre: Any
 
 
-@dataclasses.dataclass(frozen=True)
-class Flip:
-    """Left and right exchanged.
-
-    Attributes:
-      probability: of each image.
-    """
-
-    probability: float = 0.5
-
-
-@dataclasses.dataclass(frozen=True)
-class Cutout:
-    """A square of one value, its centre uniform in the image, what is outside cut off.
-
-    Attributes:
-      size: pixels of a side.
-      fill: the value.
-      probability: of each image.
-
-    Source: T. DeVries and G. W. Taylor 2017 (arXiv:1708.04552).
-    """
-
-    size: int = 8
-    fill: float = 0.5
-    probability: float = 1.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Colour:
-    """Some operations on colours, drawn for each image with replacement from ``mtl.train.colour.OPERATIONS``.
-
-    Attributes:
-      operations: how many in a row.
-      magnitude: in [0, 1], how strong.
-
-    Source: E. D. Cubuk et al. 2020, RandAugment (arXiv:1909.13719), without its geometric operations.
-    """
-
-    operations: int = 2
-    magnitude: float = 0.5
-
-
-@dataclasses.dataclass(frozen=True)
-class Mixup:
-    """Image and labels λ of one row and 1 − λ of another, λ ~ Beta(α, α) for each row.
-
-    Attributes:
-      alpha: α.
-      probability: of each row; the others stay as they are, labels and masks too.
-      classes: (task, number of classes) of multiclass tasks; ``parse`` fills it in.
-
-    Source: H. Zhang et al. 2018, mixup (arXiv:1710.09412).
-    """
-
-    alpha: float = 0.2
-    probability: float = 1.0
-    classes: tuple[tuple[str, int], ...] = ()
-
-
-@dataclasses.dataclass(frozen=True)
-class Cutmix:
-    """A rectangle from another row's image; λ is the share of the image that stays, and mixes the labels.
-
-    The rectangle has √(1 − λ') of each side for λ' ~ Beta(α, α), its centre uniform, what is outside cut off.
-
-    Attributes:
-      alpha: α.
-      probability: of each row; the others stay as they are, labels and masks too.
-      classes: (task, number of classes) of multiclass tasks; ``parse`` fills it in.
-
-    Source: S. Yun et al. 2019, CutMix (arXiv:1905.04899).
-    """
-
-    alpha: float = 1.0
-    probability: float = 1.0
-    classes: tuple[tuple[str, int], ...] = ()
-
-
-Operation = Crop | Flip | Cutout | Colour | Mixup | Cutmix
-Spec = tuple[Operation, ...]
-
-#: What a config can name.
-OPERATIONS: dict[str, type[Any]] = {
-    "crop": Crop, "flip": Flip, "cutout": Cutout, "colour": Colour, "mixup": Mixup, "cutmix": Cutmix,
-}  # fmt: skip
-
-_RANGES: dict[str, tuple[float, float, str]] = {
-    "padding": (1, 512, "from 1 to 512"),
-    "probability": (0, 1, "from 0 to 1"),
-    "size": (1, 4096, "from 1 to 4096"),
-    "fill": (0, 1, "from 0 to 1"),
-    "operations": (1, 16, "from 1 to 16"),
-    "magnitude": (0, 1, "from 0 to 1"),
-    "alpha": (1e-3, 1e3, "from 0.001 to 1000"),
-}
-
-
-def parse(augment: Sequence[Any], tasks: Sequence[Task] = ()) -> Spec:
-    """Return the spec of a config's ``augment``: a name, or (name, {option: value}), for each operation.
+def draw(spec: Spec, rng: Array, plain: Draw, alike: bool = True) -> Draw:
+    """Return a batch with what happens to each of its rows, and which labels are left.
 
     Args:
-      augment: in order.
-      tasks: the model's, so that class ids can be mixed.
-
-    Raises:
-      ValueError: for an operation or an option that does not exist, and a value out of its range.
-
-    >>> parse(("flip", ("crop", {"padding": 2})))
-    (Flip(probability=0.5), Crop(padding=2, mode='reflect'))
-    >>> parse(("flop",))
-    Traceback (most recent call last):
-    ...
-    ValueError: augment: "flop" does not exist: did you mean "flip"? Valid: ...
+      spec: the operations, in order.
+      rng: a key of the step's own.
+      plain: the whole batch, to which nothing happens.
+      alike: whether any two rows are mixed; else each row shows one task, and is mixed with rows of the same one.
     """
-    classes = tuple((t.name, t.num_classes) for t in tasks if t.kind == "multiclass")
-    found: list[Operation] = []
-    for entry in augment:
-        named = isinstance(entry, str)
-        if not named and not (isinstance(entry, Sequence) and len(entry) == 2 and isinstance(entry[1], Mapping)):
-            raise ValueError(f"augment: {entry!r}: must be a name, or (name, {{option: value}})")
-        name, options = (entry, {}) if named else (str(entry[0]), dict(entry[1]))
-        if name not in OPERATIONS:
-            raise ValueError(f'augment: "{name}" does not exist: {suggest(name, OPERATIONS)}')
-        known = {f.name: f.default for f in dataclasses.fields(OPERATIONS[name]) if f.name != "classes"}
-        for option, value in options.items():
-            _check(name, option, value, known)
-        if name in ("mixup", "cutmix"):
-            options["classes"] = classes
-        found.append(OPERATIONS[name](**options))
-    return tuple(found)
+    drawn, number = plain, jnp.arange(plain.rows.shape[0])
+    for place, operation in enumerate(spec):
+        key = threefry.fold_in(rng, place)
+        if isinstance(operation, (Mixup, Cutmix)):
+            how = _mixing(operation, key, drawn, alike)
+            left = {t: m & (how.other.mask[t] | ~how.mixed) for t, m in drawn.mask.items()}
+            drawn = Draw(drawn.rows, left, (*drawn.changes, how))
+        else:
+            keys = jax.vmap(lambda i, key=key: threefry.fold_in(key, i))(number)
+            drawn = dataclasses.replace(drawn, changes=(*drawn.changes, keys))
+    return drawn
 
 
-def _check(name: str, option: str, value: Any, known: Mapping[str, Any]) -> None:
-    if option not in known:
-        raise ValueError(f'augment: {name} has no option "{option}": {suggest(str(option), known)}')
-    if option == "mode":
-        if value not in ("reflect", "zeros"):
-            raise ValueError(f'augment: {name}.mode = {value!r}: must be "reflect" or "zeros"')
-        return
-    low, high, right = _RANGES[option]
-    whole = isinstance(known[option], int)
-    plain = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
-    if not plain or not low <= value <= high:
-        raise ValueError(f"augment: {name}.{option} = {value!r}: must be {'a whole number ' * whole}{right}")
+def changed(program: Program, lane: Lane, sample: Callable[[Array], Draw]) -> Callable[[Array], Draw]:
+    """Return a sampler (see ``sampling.make_sampler``) whose batches are changed as the program says.
+
+    Where a batch has B rows of each task, what happens to those of a task depends on the seed, the task and how many
+    batches of it were drawn before: regimes of one replicate see the same sequence of changed target batches.
+
+    Args:
+      program: the phase.
+      lane: its numbers.
+      sample: draws plain batches.
+    """
+    spec, tasks = program.augment, program.tasks
+    if not spec:
+        return sample
+    each = program.sampling == "per_task" or len(tasks) == 1
+
+    def mixed(step: Array) -> Draw:
+        key = threefry.fold_in(key_for(lane.seed, AUGMENT, pool_name(tasks)), lane.offset[0] + step)
+        return draw(spec, key, sample(step), program.sampling == "proportional")
+
+    def per_task(step: Array) -> Draw:
+        keys = [threefry.fold_in(key_for(lane.seed, AUGMENT, t), lane.offset[i] + step) for i, t in enumerate(tasks)]
+        blocks = jax.tree.map(lambda a: a.reshape(len(tasks), -1), sample(step))
+        drawn = jax.vmap(functools.partial(draw, spec))(jnp.stack(keys), blocks)
+        return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), drawn)
+
+    return per_task if each else mixed
+
+
+def _mixing(op: Mixup | Cutmix, key: Array, drawn: Draw, alike: bool) -> Mixing:
+    order, share, chance, where = jax.random.split(key, 4)
+    size = drawn.rows.shape[0]
+    shuffled = jax.random.permutation(order, size)
+    if not alike:
+        # The rows of each task, in their order and in a random one: a permutation within each task.
+        task = jnp.argmax(jnp.stack([drawn.mask[t] for t in sorted(drawn.mask)]), axis=0)
+        inside = jnp.argsort(task[shuffled], stable=True)
+        other = jnp.zeros(size, shuffled.dtype).at[jnp.argsort(task, stable=True)].set(shuffled[inside])
+    else:
+        other = shuffled
+    return Mixing(
+        other=jax.tree.map(lambda a: a[other], drawn),
+        mixed=jax.random.bernoulli(chance, op.probability, (size,)),
+        share=_beta(share, op.alpha, size),
+        centre=jax.random.uniform(where, (size, 2)),
+    )
+
+
+#: Places at which the quantiles of a beta distribution are known.
+_PLACES = 4096
+
+
+@functools.lru_cache(maxsize=64)
+def _quantiles(alpha: float) -> np.ndarray:
+    """Return the quantiles of Beta(α, α) at 0, 1/4096, …, 1."""
+    return scipy.special.betaincinv(alpha, alpha, np.linspace(0, 1, _PLACES + 1)).astype(np.float32)
+
+
+def _beta(key: Array, alpha: float, size: int) -> Float[Array, " size"]:
+    """Return draws from Beta(α, α): its quantiles, linear in between, so that no probability is off by over 2⁻¹².
+
+    ``jax.random.beta`` rejects in loops, which take 1.3 s to compile for each place that draws.
+    """
+    table = jnp.asarray(_quantiles(alpha))
+    place = jax.random.uniform(key, (size,)) * _PLACES
+    low = place.astype(jnp.int32)
+    return table[low] + (place - low) * (table[low + 1] - table[low])
+
+
+def change(
+    spec: Spec, drawn: Draw, fetch: Callable[[Array], tuple[Array, dict[str, Array]]]
+) -> tuple[Images, dict[str, Array]]:
+    """Return the images and labels of rows, changed as was drawn.
+
+    Args:
+      spec: the operations that it was drawn for.
+      drawn: all rows of a batch, or a part.
+      fetch: from rows to their images in [0, 1] and labels.
+    """
+    x, labels = fetch(drawn.rows)
+    for operation, how in zip(spec, drawn.changes, strict=False):  # Another row ends before the one that mixes it.
+        if isinstance(operation, (Mixup, Cutmix)):
+            x, labels = _mix(operation, how, x, labels, *change(spec, how.other, fetch))
+        else:
+            x = jax.vmap(lambda k, image, op=operation: _CHANGES[type(op)](op, k, image))(how, x)
+    return x, labels
 
 
 def augment(
-    spec: Spec, rng: Array, x: Images, labels: Labels, mask: Masks, blocks: int = 1
+    spec: Spec, rng: Array, x: Images, labels: Labels, mask: Masks, alike: bool = True
 ) -> tuple[Images, dict[str, Array], dict[str, Array]]:
     """Return a batch with its images changed, and its labels and masks where rows are mixed.
 
     Of two rows mixed, with weights λ and 1 − λ:
 
     - a label is present only if it is in both: half a label is none, and taking λ of one row's alone would train on
-      a wrong target. (At a share p of labels present, p² are left: mix where labels are many.)
+      a wrong target. (At a share p of labels present, p² are left: mix where labels are many.) Where each row shows
+      one task, rows of the same task are mixed, and none is lost.
     - numbers, 0 and 1 among them, become λ y + (1 − λ) y'; class ids become [rows, C] probabilities,
-      λ e_y + (1 − λ) e_y', which a loss must take in place of ids.
+      λ e_y + (1 − λ) e_y', which ``losses.values`` takes in place of ids.
     - what a masked slot holds changes nothing.
 
     Args:
@@ -208,39 +182,25 @@ def augment(
       x: images in [0, 1].
       labels: per task, [rows].
       mask: per task, [rows], true where the label is present and counts.
-      blocks: rows come in so many equal blocks, within which they are mixed: one a task under ``per_task``
-        sampling, where rows of different blocks have no label in common.
+      alike: see ``draw``.
 
     Returns:
       (images, labels, masks).
 
-    Raises:
-      ValueError: for inputs that are no images, or rows that do not come in equal blocks.
-
+    >>> from mtl.config.augmentation import parse
     >>> x = jnp.linspace(0, 1, 48).reshape(1, 4, 4, 3)
     >>> changed, _, _ = augment(parse([("flip", {"probability": 1.0})]), jax.random.key(0), x, {}, {})
     >>> bool((changed == x[:, :, ::-1]).all())
     True
     """
-    if x.ndim != 4:
-        raise ValueError(f"augment: inputs {x.shape[1:]}: must be images (height, width, channels)")
-    if x.shape[0] % blocks:
-        raise ValueError(f"augment: {x.shape[0]} rows in {blocks} blocks: must be equal blocks")
-    labels, mask = dict(labels), dict(mask)
-    for number, operation in enumerate(spec):
-        key = jax.random.fold_in(rng, number)
-        if isinstance(operation, (Mixup, Cutmix)):
-            x, labels, mask = _mix(operation, key, x, labels, mask, blocks)
-        else:
-            keys = jax.random.split(key, x.shape[0])
-            x = jax.vmap(lambda k, image, op=operation: _CHANGES[type(op)](op, k, image))(keys, x)
-    return x, labels, mask
+    drawn = draw(spec, rng, Draw(jnp.arange(x.shape[0]), dict(mask)), alike)
+    images, mixed = change(spec, drawn, lambda rows: (x[rows], {t: y[rows] for t, y in labels.items()}))
+    shown = {t: jnp.where(_along(drawn.mask[t], y), y, 0) for t, y in mixed.items()}
+    return images, shown, dict(drawn.mask)
 
 
 def _crop(op: Crop, key: Array, image: Array) -> Array:
     p = op.padding
-    if op.mode == "reflect" and p >= min(image.shape[:2]):
-        raise ValueError(f"augment: crop.padding = {p}: must be below the image's sides {image.shape[:2]} to reflect")
     padded = jnp.pad(image, ((p, p), (p, p), (0, 0)), mode="reflect" if op.mode == "reflect" else "constant")
     top, left = jax.random.randint(key, (2,), 0, 2 * p + 1)
     return jax.lax.dynamic_slice(padded, (top, left, 0), image.shape)
@@ -262,58 +222,71 @@ def _cutout(op: Cutout, key: Array, image: Array) -> Array:
 
 def _colour(op: Colour, key: Array, image: Array) -> Array:
     for number in range(op.operations):
-        which, sign = jax.random.split(jax.random.fold_in(key, number))
-        chosen = jax.random.randint(which, (), 0, len(colour.OPERATIONS))
-        signed = op.magnitude * jnp.where(jax.random.bernoulli(sign), 1.0, -1.0)
+        chosen, signed = _chosen(jax.random.fold_in(key, number), len(colour.OPERATIONS), op.magnitude)
         image = jax.lax.switch(chosen, list(colour.OPERATIONS.values()), image, signed)
     return image
 
 
-_CHANGES: dict[type[Any], Any] = {Crop: _crop, Flip: _flip, Cutout: _cutout, Colour: _colour}
+def _randaugment(op: Randaugment, key: Array, image: Array) -> Array:
+    colours = list(colour.OPERATIONS.values())
+    for number in range(op.operations):
+        count = len(colours) + len(geometry.OPERATIONS)
+        chosen, signed = _chosen(jax.random.fold_in(key, number), count, op.magnitude)
+        which = jnp.maximum(chosen - len(colours), 0)
+        warp = lambda image, m, which=which: geometry.warp(image, which, m, op.fill)  # noqa: E731
+        image = jax.lax.switch(jnp.minimum(chosen, len(colours)), [*colours, warp], image, signed)
+    return image
+
+
+def _chosen(key: Array, count: int, magnitude: float) -> tuple[Array, Array]:
+    """Return (which of so many operations, its magnitude with a sign)."""
+    which, sign = jax.random.split(key)
+    return jax.random.randint(which, (), 0, count), magnitude * jnp.where(jax.random.bernoulli(sign), 1.0, -1.0)
+
+
+_CHANGES: dict[type[Any], Any] = {
+    Crop: _crop, Flip: _flip, Cutout: _cutout, Colour: _colour, Randaugment: _randaugment,
+}  # fmt: skip
 
 
 def _mix(
-    op: Mixup | Cutmix, key: Array, x: Array, labels: dict[str, Array], mask: dict[str, Array], blocks: int
-) -> tuple[Array, dict[str, Array], dict[str, Array]]:
-    """Return a batch in which rows are mixed with a permutation of themselves, within each block."""
-    rows, height, width = x.shape[:3]
-    order, share, chance, where = jax.random.split(key, 4)
-    size = rows // blocks
-    within = jax.vmap(lambda k: jax.random.permutation(k, size))(jax.random.split(order, blocks))
-    other = (within + size * jnp.arange(blocks)[:, None]).reshape(-1)
-    drawn = jax.random.beta(share, op.alpha, op.alpha, (rows,))
-    mixed = jax.random.bernoulli(chance, op.probability, (rows,))
+    op: Mixup | Cutmix, how: Mixing, x: Array, labels: Mapping[str, Array], other_x: Array, others: Mapping[str, Array]
+) -> tuple[Array, dict[str, Array]]:
+    """Return images and labels mixed with others."""
     if isinstance(op, Mixup):
-        kept = jnp.where(mixed, drawn, 1.0)
-        weight = kept[:, None, None, None].astype(x.dtype)
+        kept = how.share
         # Equal pixels stay exact: x' + λ (x − x'); and a row that is not mixed keeps its bits.
-        images = jnp.where(mixed[:, None, None, None], x[other] + weight * (x - x[other]), x)
+        blend = other_x + _along(kept, x).astype(x.dtype) * (x - other_x)
+        images = jnp.where(_along(how.mixed, x), blend, x)
     else:
-        sides = jnp.sqrt(1.0 - drawn)[:, None] * jnp.array([[height, width]])
-        centre = jax.random.uniform(where, (rows, 2)) * jnp.array([[height, width]])
-        low, high = jnp.round(centre - sides / 2), jnp.round(centre + sides / 2)
-        rectangles = jax.vmap(lambda a, b: _rectangle(height, width, a[0], b[0], a[1], b[1]))(low, high)
-        inside = rectangles & mixed[:, None, None]
-        images = jnp.where(inside[..., None], x[other], x)
+        height, width = x.shape[1:3]
+        sides = jnp.array([[height, width]])
+        half = jnp.sqrt(1.0 - how.share)[:, None] * sides / 2
+        low, high = jnp.round(how.centre * sides - half), jnp.round(how.centre * sides + half)
+        inside = jax.vmap(lambda a, b: _rectangle(height, width, a[0], b[0], a[1], b[1]))(low, high)
+        images = jnp.where((inside & how.mixed[:, None, None])[..., None], other_x, x)
         kept = 1.0 - inside.mean(axis=(1, 2))
-    new_labels, new_mask = {}, {}
-    for task, y in labels.items():
-        present = mask[task]
-        soft = _soft(y, present, dict(op.classes).get(task, 0))
-        share_kept = kept.reshape(rows, *[1] * (soft.ndim - 1)).astype(soft.dtype)
+    found = {}
+    for task, label in labels.items():
+        classes = dict(op.classes).get(task, 0)
+        y, other = _soft(label, classes), _soft(others[task], classes)
         # Equal labels stay exact: y' + λ (y − y').
-        new_labels[task] = soft[other] + share_kept * (soft - soft[other])
-        new_mask[task] = present & (present[other] | ~mixed)
-    return images, new_labels, new_mask
+        found[task] = jnp.where(_along(how.mixed, y), other + _along(kept, y).astype(y.dtype) * (y - other), y)
+    return images, found
 
 
-def _soft(y: Array, present: Array, classes: int) -> Array:
-    """Return labels as numbers that can be mixed, 0 where missing, whatever stood there."""
-    if jnp.issubdtype(y.dtype, jnp.integer):
-        if not classes:
-            raise ValueError("augment: class ids are mixed only where their number is known: parse(augment, tasks)")
-        return jax.nn.one_hot(jnp.where(present, y, 0), classes) * present[:, None]
-    return jnp.where(present.reshape(-1, *[1] * (y.ndim - 1)), y, 0)
+def _soft(y: Array, classes: int) -> Array:
+    """Return labels as numbers that can be mixed; NaN where there is no such class."""
+    if not jnp.issubdtype(y.dtype, jnp.integer):
+        return y
+    if not classes:
+        raise ValueError("augment: class ids are mixed only where their number is known: parse(augment, tasks)")
+    return jnp.where(((y >= 0) & (y < classes))[:, None], jax.nn.one_hot(y, classes), jnp.nan)
+
+
+def _along(number: Array, a: Array) -> Array:
+    """Return one number a row, ready to go with an array of rows."""
+    return number.reshape(-1, *[1] * (a.ndim - 1))
 
 
 def _rectangle(height: int, width: int, top: Array, bottom: Array, left: Array, right: Array) -> Array:

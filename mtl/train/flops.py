@@ -18,8 +18,9 @@ from mtl.train.program import INIT, Fixed, Lane, Program, key_for
 def flops_per_step(program: Program, shape: tuple[int, ...]) -> float:
     """Return the floating-point operations of one step of a phase, by XLA's cost analysis of its update.
 
-    Counted before XLA's optimisations, on one update without the drawing of its batch; transcendental functions
-    count as one. Where features are cached, a step is that of the heads alone: see ``flops_to_cache``.
+    Counted before XLA's optimisations, on one update without the drawing of its batch and without what changes its
+    images; transcendental functions count as one. Where features are cached, a step is that of the heads alone: see
+    ``flops_to_cache``.
 
     A ridge phase counts as 0 here: see ``flops_to_solve``.
 

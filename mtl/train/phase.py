@@ -14,6 +14,7 @@ from mtl import params as paths
 from mtl.models import Model
 from mtl.tasks import Task
 from mtl.train import optimizer, ridge
+from mtl.train.augment import changed
 from mtl.train.blocks import blocks, trunk_of
 from mtl.train.joined import is_joined, join, joins, part
 from mtl.train.program import Data, Fixed, Lane, Numbers, Program, inputs, pool_name
@@ -155,7 +156,7 @@ def advance(
     own = data.of(lane.split)
     if program.ridge:
         return jax.lax.fori_loop(begin, end, lambda _, m: _solve(program, m, fixed, own), moving)
-    sample = make_sampler(program, lane, own)
+    sample = changed(program, lane, make_sampler(program, lane, own))
     fetch = make_gather(program, own, fixed)
     modes = program.modes(jax.tree.map(lambda x: x is not None, moving.trainable, is_leaf=lambda x: x is None))
     own_heads = not is_joined(moving.trainable) and joins(program)

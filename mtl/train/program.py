@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from mtl import params as paths
+from mtl.config.augmentation import Spec
 from mtl.models import Model
 from mtl.tasks import Task
 from mtl.train.threefry import fold_in
@@ -60,8 +61,8 @@ class Program:
       trainable: whole paths of the parameters that move, sorted (see ``trainable_paths``).
       optimizer: its static part.
       batch: B. A step sees B rows, or B for each task with ``per_task`` sampling.
-      sampling: ``per_task``, ``proportional`` or ``temperature``.
-      temperature: T of ``temperature`` sampling: a task with n labels is drawn ∝ n^(1/T).
+      sampling: how tasks mix, see ``train.sampling``.
+      temperature: T of ``temperature`` and ``one_task`` sampling: a task with n labels is drawn ∝ n^(1/T).
       denominator: of the loss, see ``losses.reduce``.
       trunk_mode: ``eval``: blocks without a trainable parameter run in eval mode; ``train``: all run in train mode.
       select: whether the ``last`` or the ``best`` state on validation goes on to the next phase.
@@ -71,6 +72,8 @@ class Program:
       cached: whether the trunk is frozen and still, so that its features are computed once, at the phase's start.
       ridge: penalties to choose from, of a phase that finds its heads in closed form; ``()`` for gradient steps.
       ridge_choose: how, ``leave_one_out`` or ``validation``.
+      round_steps: steps in a round of ``one_task`` sampling; 0 for one of each task.
+      augment: how training images are changed at random, see ``train.augment``.
     """
 
     model: Model
@@ -89,6 +92,8 @@ class Program:
     cached: bool = False
     ridge: tuple[float, ...] = ()
     ridge_choose: str = "leave_one_out"
+    round_steps: int = 0
+    augment: Spec = ()
 
     @property
     def rows(self) -> int:
@@ -156,6 +161,22 @@ class Lane:
     split: Numbers
     first: PyTree = ()
     picks: PyTree = ()
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Draw:
+    """The rows of a batch, and which of their labels count. Every leaf has the rows as its first axis.
+
+    Attributes:
+      rows: indices into the table, int32 [rows].
+      mask: per task, bool [rows]; true where the label is present and counts.
+      changes: what happens to each row, one entry an operation (see ``train.augment``); ``()`` for nothing.
+    """
+
+    rows: Numbers
+    mask: Mapping[str, Numbers]
+    changes: PyTree = ()
 
 
 @jax.tree_util.register_dataclass
@@ -246,4 +267,9 @@ def inputs(standardize: bool, data: Data, rows: Array) -> Array:
     if not isinstance(data.place, tuple):
         rows = jnp.take(data.place, rows, mode="clip")
     x = jnp.take(data.x, rows, axis=0, mode="clip")
-    return (x - data.shift[None]) * data.scale[None] if standardize else x
+    return standardized(data, x) if standardize else x
+
+
+def standardized(data: Data, x: Array) -> Array:
+    """Return inputs standardised with the split's statistics."""
+    return (x - data.shift[None]) * data.scale[None]

@@ -12,21 +12,20 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from mtl.train import threefry
-from mtl.train.program import BATCH, Data, Fixed, Lane, Numbers, Program, inputs, key_for, pool_name
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Draw:
-    """The rows of a batch, and which of their labels count.
-
-    Attributes:
-      rows: indices into the table, int32 [rows].
-      mask: per task, bool [rows]; true where the label is present and counts.
-    """
-
-    rows: Numbers
-    mask: Mapping[str, Numbers]
+from mtl.train.augment import change
+from mtl.train.program import (
+    BATCH,
+    Data,
+    Draw,
+    Fixed,
+    Lane,
+    Numbers,
+    Program,
+    inputs,
+    key_for,
+    pool_name,
+    standardized,
+)
 
 
 @jax.tree_util.register_dataclass
@@ -36,7 +35,7 @@ class Picks:
 
     Attributes:
       rows: indices into the table, int32 [rows].
-      owner: with ``temperature`` sampling, the task that each row was drawn for, int32 [rows]; else ``()``.
+      owner: the task that each row was drawn for, int32 [rows], where chance decides it; else ``()``.
     """
 
     rows: Numbers
@@ -50,7 +49,7 @@ class Batch:
 
     Attributes:
       x: [rows, …]; where the program caches features, these.
-      labels: per task, [rows].
+      labels: per task, [rows]; of a multiclass task whose rows are mixed, probabilities [rows, classes].
       mask: per task, bool [rows]; true where the label is present and counts.
     """
 
@@ -96,6 +95,10 @@ def make_sampler(program: Program, lane: Lane, data: Data) -> Callable[[Array], 
       much as it has labels.
     - ``temperature``: for each of B rows a task is drawn ∝ n_k^(1/T), then a row of T_k, which shows that label
       only (T = 1: as many as it has labels; T → ∞: uniform over tasks; Raffel et al. 2020, arXiv:1910.10683).
+    - ``uniform``: the same with every task as likely.
+    - ``one_task``: all B rows are of one task. In each round of R steps (``round_steps``; one a task if 0) task k has
+      c_k steps, Σ c_k = R: one, and of the others its share ∝ n_k^(1/T), by the largest remainder. Their order is a
+      permutation that the seed and the round draw.
 
     The k-th task's draws come from its own sequence, indexed by how many batches of it were drawn in the trial
     before: regimes of one replicate therefore see the same sequence of target batches, whatever they train on
@@ -171,7 +174,21 @@ def make_picker(program: Program, lane: Lane, data: Data) -> Callable[[Array], P
 
     pools = [data.train_rows[t] for t in tasks]
     all_rows, counts = jnp.stack([p.rows for p in pools]), jnp.stack([p.count for p in pools])
-    logits = jnp.log(counts.astype(jnp.float32)) / program.temperature
+    if program.sampling == "one_task":
+        keys_ = jnp.stack([key_for(lane.seed, BATCH, t) for t in tasks])
+        rounds = threefry.fold_in(key, lane.offset[0])
+        turns = shares(counts, program.round_steps or len(tasks), program.temperature)
+
+        def one_task(step: Array) -> Picks:
+            task, before = turn(rounds, turns, program.round_steps or len(tasks), step)
+            at = below(threefry.fold_in(keys_[task], lane.offset[task] + before), size, counts[task])
+            rows = jnp.take(all_rows[task], at, mode="clip")
+            return Picks(rows, jnp.broadcast_to(task.astype(jnp.int32), (size,)))
+
+        return one_task
+
+    uniform = program.sampling == "uniform"
+    logits = jnp.log(counts.astype(jnp.float32)) / (jnp.inf if uniform else program.temperature)
 
     def temperature(step: Array) -> Picks:
         which, where = jax.random.split(threefry.fold_in(key, lane.offset[0] + step))
@@ -189,6 +206,44 @@ def _picked(lane: Lane, step: Array) -> Picks:
     return found
 
 
+def shares(counts: Int[Array, " tasks"], size: int, temperature: float) -> Int[Array, " tasks"]:
+    """Return how many steps of a round each task has: one, and of the others ∝ n^(1/T) by the largest remainder.
+
+    Args:
+      counts: n of each task.
+      size: R, steps in a round, at least one a task.
+      temperature: T.
+
+    >>> shares(jnp.array([10, 30, 60]), 13, 1.0).tolist(), shares(jnp.array([10, 30, 60]), 3, 1.0).tolist()
+    ([2, 4, 7], [1, 1, 1])
+    """
+    logits = jnp.log(counts.astype(jnp.float32)) / temperature
+    wanted = (size - counts.shape[0]) * jax.nn.softmax(logits)
+    whole = jnp.floor(wanted).astype(jnp.int32)
+    left = size - counts.shape[0] - whole.sum()
+    # The k-th largest remainder gets one while k < left; of equal ones the first task's comes first.
+    rank = jnp.argsort(jnp.argsort(whole - wanted, stable=True))
+    return 1 + whole + (rank < left)
+
+
+def turn(key: Array, turns: Int[Array, " tasks"], size: int, step: Array) -> tuple[Array, Array]:
+    """Return (the task whose turn a step is, how many turns it had before).
+
+    A pure function of the key and the step: nothing is kept from one step to the next.
+
+    Args:
+      key: of the schedule's own.
+      turns: steps that each task has in a round; they add up to ``size``.
+      size: steps in a round.
+      step: counted from the first round's first.
+    """
+    number, place = step // size, step % size
+    order = jnp.argsort(threefry.bits(threefry.fold_in(key, number), size), stable=True)
+    tasks = jnp.searchsorted(jnp.cumsum(turns), order, side="right")
+    task = tasks[place]
+    return task, number * turns[task] + jnp.sum((tasks == task) & (jnp.arange(size) < place), dtype=jnp.int32)
+
+
 def part(program: Program, draw: Draw, index: Array, parts: int) -> Draw:
     """Return one of the equal parts of a batch, each of which holds as many rows of every task as the others.
 
@@ -203,10 +258,10 @@ def part(program: Program, draw: Draw, index: Array, parts: int) -> Draw:
     blocks = program.rows // program.batch
 
     def of(a: Array) -> Array:
-        split = a.reshape(blocks, parts, program.batch // parts)
-        return jax.lax.dynamic_index_in_dim(split, index, axis=1, keepdims=False).reshape(-1)
+        split = a.reshape(blocks, parts, program.batch // parts, *a.shape[1:])
+        return jax.lax.dynamic_index_in_dim(split, index, axis=1, keepdims=False).reshape(-1, *a.shape[1:])
 
-    return Draw(of(draw.rows), {t: of(m) for t, m in draw.mask.items()})
+    return jax.tree.map(of, draw)
 
 
 def make_gather(program: Program, data: Data, fixed: Fixed) -> Callable[[Draw], Batch]:
@@ -216,15 +271,23 @@ def make_gather(program: Program, data: Data, fixed: Fixed) -> Callable[[Draw], 
         kinds.setdefault(data.labels[t].dtype, []).append(t)
     labels = [(names, jnp.stack([data.labels[t] for t in names], axis=1)) for names in kinds.values()]
 
-    def gather(draw: Draw) -> Batch:
+    def fetch(rows: Array) -> tuple[Array, dict[str, Array]]:
         if program.cached:
-            x = jnp.take(fixed.features, jnp.take(fixed.place, draw.rows, mode="clip"), axis=0, mode="clip")
+            x = jnp.take(fixed.features, jnp.take(fixed.place, rows, mode="clip"), axis=0, mode="clip")
         else:
-            x = inputs(program.standardize, data, draw.rows)
+            x = inputs(program.standardize and not program.augment, data, rows)
         found: dict[str, Array] = {}
         for names, table in labels:
-            of_rows = jnp.take(table, draw.rows, axis=0, mode="clip")
+            of_rows = jnp.take(table, rows, axis=0, mode="clip")
             found |= {t: of_rows[:, i] for i, t in enumerate(names)}
+        return x, found
+
+    def gather(draw: Draw) -> Batch:
+        if not program.augment:
+            x, found = fetch(draw.rows)
+        else:  # Images are changed as they are, and standardised afterwards.
+            x, found = change(program.augment, draw, fetch)
+            x = standardized(data, x) if program.standardize else x
         return Batch(x, found, draw.mask)
 
     return gather

@@ -85,6 +85,7 @@ def _cached(program: Program, steps: int, labels: tuple[int, int]) -> bool:
     is the same for a trial whatever is in its pack.
     """
     still = program.trunk_mode == "eval" and all(p.startswith("heads/") for p in program.trainable)
+    still = still and not program.augment
     rows = (labels[0] if set(program.tasks) - {program.target} else 0) + labels[1] * (program.target in program.tasks)
     return still and steps * program.rows >= rows
 
@@ -121,6 +122,8 @@ def _stages(
             target=rest["target"],
             standardize=rest["standardize"],
             accumulate=rest["accumulate"],
+            round_steps=step.round_steps,
+            augment=step.augment,
         )
         if step.solver == "ridge":
             program = dataclasses.replace(program, cached=True, ridge=rest["ridge"], ridge_choose=rest["ridge_choose"])
@@ -137,7 +140,7 @@ def _stages(
                 offset=tuple(drawn.get(t, 0) for t in step.tasks),
             )
         )
-        for t in step.tasks:
+        for t in step.tasks:  # Of one_task sampling at most so many: no batch is drawn twice.
             drawn[t] = drawn.get(t, 0) + step.steps
     return tuple(stages)
 

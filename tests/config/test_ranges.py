@@ -18,7 +18,7 @@ NOT_FINITE = [math.nan, math.inf, -math.inf]
 POSITIVE = ([TINY, 1.0, HUGE], [0.0, -0.0, -TINY, -HUGE, *NOT_FINITE], ["finite", "above 0"])
 NOT_NEGATIVE = ([0.0, -0.0, TINY, HUGE], [-TINY, -HUGE, *NOT_FINITE], ["finite", "at least 0"])
 SHARE = ([0.0, TINY, BELOW_ONE], [-TINY, 1.0, ABOVE_ONE, *NOT_FINITE], ["[0, 1)"])
-SAMPLING = ["per_task", "proportional", "temperature"]
+SAMPLING = ["per_task", "proportional", "uniform", "temperature", "one_task"]
 
 
 def count(least):
@@ -51,6 +51,7 @@ CASES = {
     "source_sampling": words(*SAMPLING),
     "joint_sampling": words(*SAMPLING),
     "temperature": POSITIVE,
+    "round_steps": ([0, 1, 4096], [-1, 4097], ["from 0 to 4096"]),
     "trunk_mode": words("eval", "train"),
     "select": words("last", "best"),
     "evaluations": count(1),

@@ -246,7 +246,7 @@ def test_vectors_are_inputs_side_by_side_and_tasks_by_number(mocked):
     examples = raw("oxford_iiit_pet")
     boxes = np.stack([e["head_bbox"] for e in examples])
     table = data.tfds_table("oxford_iiit_pet", "species", ["head_bbox", "label"], split="train")
-    np.testing.assert_array_equal(table.x, np.column_stack([[e["label"] for e in examples], boxes]))
+    np.testing.assert_array_equal(table.x, np.column_stack([boxes, [e["label"] for e in examples]]))
     table = data.tfds_table("oxford_iiit_pet", {"head_bbox": "regression"}, "label", split="train")
     assert [t.name for t in table.tasks] == [f"head_bbox_{j}" for j in range(4)] and table.x.shape == (20, 1)
     np.testing.assert_array_equal(table.labels["head_bbox_2"], boxes[:, 2])

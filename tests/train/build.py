@@ -82,7 +82,7 @@ def split_of(t):
 
 def stages(t):
     """Return a trial's stages."""
-    return stages_of(t, (INPUTS,))
+    return stages_of(t, table().x.shape[1:])
 
 
 def data_of(*trials, from_table=None):
@@ -112,7 +112,7 @@ def batches(stage, data, seed=0):
 
 def initial_of(*trials):
     """Return the trials' initial weights."""
-    return loop.initial_weights(trials[0].model(), (INPUTS,), [t.seed for t in trials], MAP)
+    return loop.initial_weights(trials[0].model(), table().x.shape[1:], [t.seed for t in trials], MAP)
 
 
 def loss_on(program, modes, lane, trainable, frozen, state, batch, rng):

@@ -4,13 +4,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.ndimage
 import scipy.stats
 from PIL import Image, ImageEnhance, ImageOps
 
+from mtl.config.augmentation import OPERATIONS, parse
 from mtl.data import road_scenes_table
 from mtl.tasks import Task
-from mtl.train import colour
-from mtl.train.augment import OPERATIONS, augment, parse
+from mtl.train import colour, geometry
+from mtl.train.augment import augment
 from mtl.train.colour import REACH
 
 X = jnp.asarray(road_scenes_table(examples=16, size=16).x)
@@ -24,8 +26,8 @@ LABELS = {
 MASK = {t: jnp.asarray(np.random.default_rng(i).random(16) < 0.7) for i, t in enumerate(LABELS)}
 
 
-def run(*operations, key=KEY, x=X, labels=LABELS, mask=MASK, blocks=1):
-    return augment(parse(operations, TASKS), key, x, labels, mask, blocks)
+def run(*operations, key=KEY, x=X, labels=LABELS, mask=MASK, alike=True):
+    return augment(parse(operations, TASKS), key, x, labels, mask, alike)
 
 
 def many(*operations, times=200):
@@ -101,6 +103,56 @@ def test_colours_stay_in_range_and_do_nothing_to_what_has_none():
     flat = jnp.full((16, 16, 1), 0.5)
     for name in ("identity", "contrast", "saturation", "autocontrast"):
         np.testing.assert_allclose(colour.OPERATIONS[name](flat, jnp.float32(0.7)), flat, atol=1e-6)
+
+
+SCIPY = {
+    "rotate": lambda m: ([[np.cos(a := np.deg2rad(30 * m)), -np.sin(a)], [np.sin(a), np.cos(a)]], (0, 0)),
+    "shear_x": lambda m: ([[1, 0], [0.3 * m, 1]], (0, 0)),
+    "shear_y": lambda m: ([[1, 0.3 * m], [0, 1]], (0, 0)),
+    "translate_x": lambda m: (np.eye(2), (0, 0.45 * m)),
+    "translate_y": lambda m: (np.eye(2), (0.45 * m, 0)),
+}
+
+
+@pytest.mark.parametrize("m", [-1.0, -0.4, 0.0, 0.7])
+@pytest.mark.parametrize("name", SCIPY)
+def test_places_are_those_of_scipy(name, m):
+    assert list(geometry.OPERATIONS) == list(SCIPY)
+    image = np.asarray(X[3][:12])  # Not square, so that the two sides are told apart.
+    matrix, shift = SCIPY[name](m)
+    sides = np.array(image.shape[:2])
+    offset = (sides - 1) / 2 + np.array(shift) * sides - np.array(matrix) @ ((sides - 1) / 2)
+    expected = [
+        scipy.ndimage.affine_transform(image[..., c], matrix, offset, order=1, mode="grid-constant", cval=0.5)
+        for c in range(3)
+    ]
+    ours = geometry.warp(jnp.asarray(image), list(SCIPY).index(name), jnp.float32(m), 0.5)
+    np.testing.assert_allclose(ours, np.stack(expected, axis=-1), atol=1e-4)
+    assert (np.abs(np.asarray(ours) - image).max() > 0.05) == (m != 0)
+
+
+def test_a_quarter_of_magnitude_moves_pixels_as_pillow_does():
+    """Of whole pixels there is nothing to interpolate: Pillow's affine transform gives the same bytes."""
+    picture = pixels(X[2])
+    for name, data in (("translate_x", (1, 0, 4, 0, 1, 0)), ("translate_y", (1, 0, 0, 0, 1, -4))):
+        m = (4 if name == "translate_x" else -4) / 16 / geometry.SHARE
+        expected = np.asarray(picture.transform((16, 16), Image.Transform.AFFINE, data))
+        ours = geometry.warp(X[2], list(SCIPY).index(name), jnp.float32(m), 0.0)
+        np.testing.assert_allclose(np.asarray(ours) * 255, expected, atol=0.01)
+
+
+def test_randaugment_draws_every_operation_and_stays_in_range():
+    out = many(("randaugment", {"operations": 1, "magnitude": 0.5, "fill": 0.0}), times=200)
+    assert out.min() >= 0 and out.max() <= 1 and not np.isnan(out).any()
+    expected = [op(X[0], jnp.float32(s)) for op in colour.OPERATIONS.values() for s in (-0.5, 0.5)]
+    expected += [
+        geometry.warp(X[0], i, jnp.float32(s), 0.0) for i in range(len(geometry.OPERATIONS)) for s in (-0.5, 0.5)
+    ]
+    gaps = np.abs(out[:, 0][:, None] - np.stack(expected)[None]).max(axis=(2, 3, 4))
+    assert (gaps.min(axis=1) < 1e-4).all(), "each image is one operation of the image it was"
+    places = gaps[:, 2 * len(colour.OPERATIONS) :] < 1e-4
+    assert places.any(axis=0).all(), "both ways of every geometric operation come"
+    assert scipy.stats.binomtest(int(places.any(axis=1).sum()), 200, 5 / 13).pvalue > 1e-4
 
 
 # --- mixing ---
@@ -192,12 +244,20 @@ def test_a_row_that_is_not_mixed_stays_as_it_is(name):
     assert 2 <= kept.sum() <= 14
 
 
-def test_rows_are_mixed_within_their_block():
-    owner = {t: jnp.arange(16) // 4 == i for i, t in enumerate("abcd")}
+@pytest.mark.parametrize("task", [np.arange(16) // 4, np.array([2, 0, 0, 1, 3, 2, 2, 0, 3, 1, 0, 2, 0, 2, 2, 0])])
+def test_where_a_row_shows_one_task_it_is_mixed_with_rows_of_the_same_one(task):
+    owner = {t: jnp.asarray(task == i) for i, t in enumerate("abcd")}
     labels = {t: jnp.ones(16) for t in owner}
-    out, _, mask = run(("mixup", {"alpha": 20.0}), labels=labels, mask=owner, blocks=4)
-    assert all(i // 4 == j // 4 for i, (j, _) in enumerate(shares(out)))
-    assert all(np.array_equal(mask[t], owner[t]) for t in owner)
+    seen = set()
+    for i in range(20):
+        key = jax.random.key(i)
+        out, _, mask = run(("mixup", {"alpha": 20.0}), labels=labels, mask=owner, alike=False, key=key)
+        pairs = [(a, b) for a, (b, _) in enumerate(shares(out))]
+        assert all(task[a] == task[b] for a, b in pairs)
+        assert all(np.array_equal(mask[t], owner[t]) for t in owner)
+        seen |= set(pairs)
+    same = {(a, b) for a in range(16) for b in range(16) if task[a] == task[b]}
+    assert len(seen) > 0.8 * len(same), "any row of the task can be the other one"
     lost = run(("mixup", {"alpha": 1.0}), labels=labels, mask=owner)[2]
     assert sum(int(m.sum()) for m in lost.values()) < 12
 
@@ -230,7 +290,8 @@ def test_an_operation_before_does_not_change_what_one_after_draws_elsewhere():
 
 def test_no_operation_is_no_change():
     out, labels, mask = augment((), KEY, X, LABELS, MASK)
-    assert out is X and labels == LABELS and mask == MASK
+    assert np.array_equal(out, X) and all(np.array_equal(mask[t], MASK[t]) for t in MASK)
+    assert all(np.array_equal(labels[t], np.where(MASK[t], LABELS[t], 0)) for t in LABELS)
 
 
 @pytest.mark.parametrize(
@@ -255,10 +316,6 @@ def test_what_cannot_be_is_refused(operations, line):
 
 
 def test_what_shapes_cannot_be_is_refused_before_anything_runs():
-    with pytest.raises(ValueError, match="16 rows in 3 blocks"):
-        run("mixup", blocks=3)
-    with pytest.raises(ValueError, match=r"crop.padding = 20: must be below the image's sides \(16, 16\)"):
-        run(("crop", {"padding": 20}))
     with pytest.raises(ValueError, match="class ids are mixed only where their number is known"):
         augment(parse(["mixup"]), KEY, X, LABELS, MASK)
-    assert set(OPERATIONS) == {"crop", "flip", "cutout", "colour", "mixup", "cutmix"}
+    assert set(OPERATIONS) == {"crop", "flip", "cutout", "colour", "randaugment", "mixup", "cutmix"}

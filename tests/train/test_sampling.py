@@ -12,9 +12,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from mtl.config import ConfigError
 from mtl.train import threefry
 from mtl.train.sampling import below
-from tests.train.build import batches, data_of, rows_of, split_of, stages, table, trial
+from tests.train.build import (
+    batches,
+    data_of,
+    initial_of,
+    rows_of,
+    run_all,
+    run_phase,
+    same,
+    split_of,
+    stages,
+    table,
+    trial,
+    with_steps,
+)
 
 TASKS = ("kind", "rare", "goal")
 
@@ -27,7 +41,7 @@ def draw(regime, phase=0, seed=0, **changes):
     return batches(stage, data_of(t), seed), stage, split_of(t)
 
 
-MODES = ("per_task", "proportional", "temperature")
+MODES = ("per_task", "proportional", "temperature", "uniform", "one_task")
 
 
 @pytest.mark.parametrize("sampling", MODES)
@@ -163,3 +177,79 @@ def test_below_takes_a_bound_for_each():
     found = np.asarray(below(jax.random.key(2), 150, bounds))
     assert ((found >= 0) & (found < bounds)).all()
     assert found[2::3].max() > 5
+
+
+# Schedules of one task a step.
+
+
+def owners(batch):
+    """Return which task each batch belongs to, all of whose rows show that one label."""
+    shown = np.stack([batch.mask[t] for t in TASKS], axis=1)
+    assert (shown.sum(axis=1) == 1).all() and (shown.all(axis=2).sum(axis=1) == 1).all()
+    return shown[:, :, 0].argmax(axis=1)
+
+
+def test_one_task_a_step_comes_once_a_round_in_an_order_of_its_own():
+    batch, stage, split = draw("multitask", joint_sampling="one_task")
+    assert stage.program.rows == 8 == batch.x.shape[1]
+    rounds = owners(batch)[:399].reshape(-1, 3)
+    np.testing.assert_array_equal(np.sort(rounds, axis=1), np.tile([0, 1, 2], (133, 1)))
+    orders = Counter(map(tuple, rounds.tolist()))
+    assert len(orders) == 6 and stats.chisquare(list(orders.values())).pvalue > 1e-3
+    other, _, _ = draw("multitask", seed=1, joint_sampling="one_task")
+    assert not np.array_equal(owners(other), owners(batch))
+    for k, task in enumerate(TASKS):
+        counts = Counter(rows_of(batch.x)[owners(batch) == k].ravel().tolist())
+        assert stats.chisquare([counts[r] for r in np.flatnonzero(split.train[task])]).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_longer_rounds_give_each_task_its_share_exactly(temperature):
+    batch, _, split = draw("multitask", joint_sampling="one_task", round_steps=20, temperature=temperature)
+    n = np.array([float(split.train[t].sum()) for t in TASKS])
+    wanted = 17 * n ** (1 / temperature) / (n ** (1 / temperature)).sum()
+    turns = np.floor(wanted).astype(int)
+    turns[np.argsort(turns - wanted)[: 17 - turns.sum()]] += 1
+    rounds = owners(batch).reshape(-1, 20)
+    for each in rounds:
+        np.testing.assert_array_equal(np.bincount(each, minlength=3), 1 + turns)
+    assert len({tuple(each) for each in rounds.tolist()}) == len(rounds)
+
+
+def test_one_task_sees_the_same_target_batches_as_any_regime():
+    batch, _, _ = draw("multitask", joint_sampling="one_task")
+    target = [rows_of(x).tolist() for x in batch.x[owners(batch) == 2]]
+    assert target[:12] == target_rows("scratch", 0)[0]
+
+
+def test_uniform_draws_every_task_as_often():
+    batch, _, _ = draw("multitask", joint_sampling="uniform")
+    assert (sum(batch.mask[t].astype(int) for t in TASKS) == 1).all()
+    assert stats.chisquare([batch.mask[t].sum() for t in TASKS]).pvalue > 1e-3
+
+
+def test_in_a_schedule_only_the_head_of_the_steps_task_moves():
+    t = trial(regime="multitask", joint_sampling="one_task")
+    (stage,), data, (before,) = stages(t), data_of(t), initial_of(t)
+    order = owners(draw("multitask", joint_sampling="one_task")[0])
+    for step in (1, 2, 3):
+        (outcome,) = run_phase([t], [with_steps(stage, step)], data, [before], evaluations=1)
+        moved = {
+            task for task in TASKS if not same(outcome.weights.params["heads"][task], before.params["heads"][task])
+        }
+        assert moved == {TASKS[k] for k in order[:step]}
+
+
+def test_a_schedule_cut_at_every_step_has_the_same_bits():
+    t = trial(regime="multitask", joint_sampling="one_task", round_steps=7)
+    initial, _, data, whole = run_all(t)
+    cut = run_all(t, data, initial, chunk_seconds=0.0)[3]
+    assert same(whole[0].weights, cut[0].weights) and whole[0].train_loss == cut[0].train_loss
+
+
+def test_a_round_without_a_task_is_refused():
+    with pytest.raises(ConfigError, match=r"config.round_steps = 2: must be 0, or at least 3: a round has each task"):
+        trial(regime="multitask", joint_sampling="one_task", round_steps=2)
+    alone = trial(regime="scratch", joint_sampling="one_task", round_steps=2)
+    assert alone.hash == trial(regime="scratch").hash, "a phase of one task is the same under every way of mixing"
+    assert trial(regime="multitask", joint_sampling="one_task").phases[0].round_steps == 0

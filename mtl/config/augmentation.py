@@ -1,0 +1,276 @@
+"""What a config says of training images changed at random: a *spec*, a tuple of operations, applied in order.
+
+How they are done stands in ``mtl.train.augment``; here is what can be asked for, and what is refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mtl.data.streamed import Inputs, Streamed, blocks
+from mtl.tasks import Task, suggest
+
+
+@dataclasses.dataclass(frozen=True)
+class Crop:
+    """A window of the image's own size from the image padded on all sides, anywhere, uniformly.
+
+    Attributes:
+      padding: pixels on each side.
+      mode: ``reflect`` or ``zeros``, what is outside.
+
+    Source: K. He et al. 2016, Deep residual learning, section 4.2 (arXiv:1512.03385).
+    """
+
+    padding: int = 4
+    mode: str = "reflect"
+
+
+@dataclasses.dataclass(frozen=True)
+class Flip:
+    """Left and right exchanged.
+
+    Attributes:
+      probability: of each image.
+    """
+
+    probability: float = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Cutout:
+    """A square of one value, its centre uniform in the image, what is outside cut off.
+
+    Attributes:
+      size: pixels of a side.
+      fill: the value.
+      probability: of each image.
+
+    Source: T. DeVries and G. W. Taylor 2017 (arXiv:1708.04552).
+    """
+
+    size: int = 8
+    fill: float = 0.5
+    probability: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Colour:
+    """Some operations on colours, drawn for each image with replacement from ``mtl.train.colour.OPERATIONS``.
+
+    Attributes:
+      operations: how many in a row.
+      magnitude: in [0, 1], how strong.
+
+    Source: E. D. Cubuk et al. 2020, RandAugment (arXiv:1909.13719), without its geometric operations.
+    """
+
+    operations: int = 2
+    magnitude: float = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Randaugment:
+    """Some operations on colours and places, drawn for each image with replacement.
+
+    They are those of ``mtl.train.colour.OPERATIONS`` and of ``mtl.train.geometry.OPERATIONS``, each as likely.
+
+    Attributes:
+      operations: how many in a row.
+      magnitude: in [0, 1], how strong.
+      fill: the value of what comes from outside the image.
+
+    Source: E. D. Cubuk et al. 2020, RandAugment (arXiv:1909.13719).
+    """
+
+    operations: int = 2
+    magnitude: float = 0.3
+    fill: float = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Mixup:
+    """Image and labels λ of one row and 1 − λ of another, λ ~ Beta(α, α) for each row.
+
+    Attributes:
+      alpha: α.
+      probability: of each row; the others stay as they are, labels and masks too.
+      classes: (task, number of classes) of multiclass tasks; ``parse`` fills it in.
+
+    Source: H. Zhang et al. 2018, mixup (arXiv:1710.09412).
+    """
+
+    alpha: float = 0.2
+    probability: float = 1.0
+    classes: tuple[tuple[str, int], ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Cutmix:
+    """A rectangle from another row's image; λ is the share of the image that stays, and mixes the labels.
+
+    The rectangle has √(1 − λ') of each side for λ' ~ Beta(α, α), its centre uniform, what is outside cut off.
+
+    Attributes:
+      alpha: α.
+      probability: of each row; the others stay as they are, labels and masks too.
+      classes: (task, number of classes) of multiclass tasks; ``parse`` fills it in.
+
+    Source: S. Yun et al. 2019, CutMix (arXiv:1905.04899).
+    """
+
+    alpha: float = 1.0
+    probability: float = 1.0
+    classes: tuple[tuple[str, int], ...] = ()
+
+
+Operation = Crop | Flip | Cutout | Colour | Randaugment | Mixup | Cutmix
+Spec = tuple[Operation, ...]
+
+#: What a config can name.
+OPERATIONS: dict[str, type[Any]] = {
+    "crop": Crop, "flip": Flip, "cutout": Cutout, "colour": Colour, "randaugment": Randaugment,
+    "mixup": Mixup, "cutmix": Cutmix,
+}  # fmt: skip
+
+#: Operations that mix rows, and with them their labels.
+MIXING = ("mixup", "cutmix")
+
+_RANGES: dict[str, tuple[float, float, str]] = {
+    "padding": (1, 512, "from 1 to 512"),
+    "probability": (0, 1, "from 0 to 1"),
+    "size": (1, 4096, "from 1 to 4096"),
+    "fill": (0, 1, "from 0 to 1"),
+    "operations": (1, 16, "from 1 to 16"),
+    "magnitude": (0, 1, "from 0 to 1"),
+    "alpha": (1e-3, 1e3, "from 0.001 to 1000"),
+}
+
+
+def parse(augment: Sequence[Any], tasks: Sequence[Task] = ()) -> Spec:
+    """Return the spec of a config's ``augment``: a name, or (name, {option: value}), for each operation.
+
+    Args:
+      augment: in order.
+      tasks: the model's, so that class ids can be mixed.
+
+    Raises:
+      ValueError: for an operation or an option that does not exist, a value out of its range, and labels mixed of a
+        task whose focal factor is for whole ones.
+
+    >>> parse(("flip", ("crop", {"padding": 2})))
+    (Flip(probability=0.5), Crop(padding=2, mode='reflect'))
+    >>> parse(("flop",))
+    Traceback (most recent call last):
+    ...
+    ValueError: augment: "flop" does not exist: did you mean "flip"? Valid: ...
+    """
+    classes = tuple((t.name, t.num_classes) for t in tasks if t.kind == "multiclass")
+    found: list[Operation] = []
+    for entry in augment:
+        named = isinstance(entry, str)
+        if not named and not (isinstance(entry, Sequence) and len(entry) == 2 and isinstance(entry[1], Mapping)):
+            raise ValueError(f"augment: {entry!r}: must be a name, or (name, {{option: value}})")
+        name, options = (entry, {}) if named else (str(entry[0]), dict(entry[1]))
+        if name not in OPERATIONS:
+            raise ValueError(f'augment: "{name}" does not exist: {suggest(name, OPERATIONS)}')
+        known = {f.name: f.default for f in dataclasses.fields(OPERATIONS[name]) if f.name != "classes"}
+        for option, value in options.items():
+            _check(name, option, value, known)
+        # One spelling of a number, so that equal specs are one program and have one hash.
+        options = {k: float(v) if isinstance(known[k], float) else v for k, v in options.items()}
+        if name in MIXING:
+            for task in tasks:
+                if task.focal_gamma:
+                    raise ValueError(
+                        f"augment: {name} mixes labels, and focal_gamma = {task.focal_gamma:g} of {task.name} judges "
+                        "whole ones: leave one of them out"
+                    )
+            options["classes"] = classes
+        found.append(OPERATIONS[name](**options))
+    return tuple(found)
+
+
+def mixes(spec: Spec) -> bool:
+    """Return whether a spec mixes rows.
+
+    >>> mixes(parse(("flip",))), mixes(parse(("flip", "mixup")))
+    (False, True)
+    """
+    return any(isinstance(op, Mixup | Cutmix) for op in spec)
+
+
+def stated(spec: Spec) -> list[list[Any]]:
+    """Return a spec as JSON holds it, every option stated; ``parse`` reads it.
+
+    >>> stated(parse(("flip",)))
+    [['flip', {'probability': 0.5}]]
+    """
+    names = {kind: name for name, kind in OPERATIONS.items()}
+    return [[names[type(op)], {k: v for k, v in vars(op).items() if k != "classes"}] for op in spec]
+
+
+def described(spec: Spec) -> str:
+    """Return a spec in words, for people.
+
+    >>> described(parse(("flip", ("crop", {"padding": 2}))))
+    'flip (probability 0.5), crop (padding 2, mode reflect)'
+    """
+    return ", ".join(f"{name} ({', '.join(f'{k} {v}' for k, v in options.items())})" for name, options in stated(spec))
+
+
+def check_images(spec: Spec, x: Inputs, name: str) -> None:
+    """Check that a data set's inputs are images that a spec can change.
+
+    Args:
+      spec: the spec; the empty one changes anything.
+      x: inputs.
+      name: the data set's, for the message.
+
+    Raises:
+      ValueError: for inputs that are no images, or not in [0, 1], or no larger than a crop's reflected padding.
+
+    >>> check_images(parse(("flip",)), np.zeros((2, 64)), "digits")
+    Traceback (most recent call last):
+    ...
+    ValueError: augment: inputs of digits are of shape (64,): must be images (height, width, channels)
+    """
+    if not spec:
+        return
+    if x.ndim != 4:
+        raise ValueError(
+            f"augment: inputs of {name} are of shape {x.shape[1:]}: must be images (height, width, channels)"
+        )
+    low, high = _range(x) if isinstance(x, Streamed) else (float(x.min()), float(x.max()))
+    if not (low >= 0 and high <= 1):  # Not the other way round: of NaN it would be false.
+        raise ValueError(f"augment: inputs of {name} go from {low:g} to {high:g}: must be in [0, 1]")
+    for op in spec:
+        if isinstance(op, Crop) and op.mode == "reflect" and op.padding >= min(x.shape[1:3]):
+            raise ValueError(
+                f"augment: crop.padding = {op.padding}: must be below the sides {x.shape[1:3]} of the images of {name} "
+                "to reflect"
+            )
+
+
+def _check(name: str, option: str, value: Any, known: Mapping[str, Any]) -> None:
+    if option not in known:
+        raise ValueError(f'augment: {name} has no option "{option}": {suggest(str(option), known)}')
+    if option == "mode":
+        if value not in ("reflect", "zeros"):
+            raise ValueError(f'augment: {name}.mode = {value!r}: must be "reflect" or "zeros"')
+        return
+    low, high, right = _RANGES[option]
+    whole = isinstance(known[option], int)
+    plain = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+    if not plain or not low <= value <= high:
+        raise ValueError(f"augment: {name}.{option} = {value!r}: must be {'a whole number ' * whole}{right}")
+
+
+@functools.lru_cache(maxsize=4)
+def _range(x: Streamed) -> tuple[float, float]:
+    """Return the least and the largest of streamed inputs; they are gone through once."""
+    lows, highs = zip(*((float(block.min()), float(block.max())) for block in blocks(x)), strict=True)
+    return min(lows), max(highs)
