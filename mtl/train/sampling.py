@@ -183,7 +183,9 @@ def make_picker(program: Program, lane: Lane, data: Data) -> Callable[[Array], P
             task, before = turn(rounds, turns, program.round_steps or len(tasks), step)
             at = below(threefry.fold_in(keys_[task], lane.offset[task] + before), size, counts[task])
             rows = jnp.take(all_rows[task], at, mode="clip")
-            return Picks(rows, jnp.broadcast_to(task.astype(jnp.int32), (size,)))
+            owner = jnp.broadcast_to(task.astype(jnp.int32), (size,))
+            # XLA sums in another order where it knows that all are one; batches drawn before must have the same bits.
+            return Picks(rows, jax.lax.optimization_barrier(owner))
 
         return one_task
 

@@ -112,6 +112,7 @@ CASES = {
     "per_task": {"regime": "multitask", "select": "best", "loss__denominator": "labels"},
     "proportional": {"regime": "multitask", "joint_sampling": "proportional", "data__normalize": "standardize"},
     "temperature": {"regime": "multitask", "joint_sampling": "temperature", "temperature": 2.0, "accumulate": 2},
+    "one_task": {"regime": "multitask", "joint_sampling": "one_task", "round_steps": 5},
     "features once": {"regime": "linear_probe", "target__total_steps": 200},
     "closed form": {"regime": "ridge_probe", "ridge__choose": "validation"},
 }
