@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from mtl.data_commands import DataCommandError, add_data_command, data_command
 from mtl.spawn import Hand, default_jobs, started
-from mtl.start import add_options, begin, takes_devices
+from mtl.start import add_options, begin, end_alone, takes_devices, together
 from mtl.tasks import suggest
 
 _EPILOG = """\
@@ -41,6 +41,11 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
+    with together():
+        return _main(argv)
+
+
+def _main(argv: Sequence[str] | None) -> int:
     from mtl.display import error_line
 
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -53,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(_COMMANDS[known.command](known, overrides))
     except KeyboardInterrupt:
         error_line("interrupted; finished trials are kept, run the same command again for the rest")
-        return 130
+        return end_alone(130)
     except BrokenPipeError:  # The reader (head, less) has seen enough.
         sys.stderr.close()
         return 0
@@ -61,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not _is_ours(error):
             raise
         error_line(str(error))
-        return 2
+        return end_alone(2)
 
 
 def _is_ours(error: ValueError) -> bool:

@@ -123,7 +123,9 @@ def parse(data: bytes) -> dict[str, Any]:
     if len(data) > MAX_JSON_BYTES or data.count(b",") + data.count(b"[") + data.count(b"{") > MAX_JSON_VALUES:
         raise DamagedError(f"has more than {MAX_JSON_BYTES:,} bytes or {MAX_JSON_VALUES:,} values")
     try:
-        found = json.loads(data)
+        found = json.loads(data, parse_int=_int)
+        if b"\\ud" in data.lower():  # Half a character cannot be written anywhere.
+            json.dumps(found, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise DamagedError(f"is no JSON: {error}") from None
     if not isinstance(found, dict):
@@ -134,6 +136,14 @@ def parse(data: bytes) -> dict[str, Any]:
         if not level:
             return found
     raise DamagedError(f"is nested deeper than {MAX_JSON_DEPTH}")
+
+
+def _int(text: str) -> int:
+    """Return a whole number that is also one for NumPy; any other takes no part in a file of ours."""
+    number = int(text)
+    if abs(number) >= 2**63:
+        raise ValueError(f"the number {text[:20]}… has more than 63 bits")
+    return number
 
 
 def _values(node: dict[str, Any] | list[Any]) -> list[Any]:

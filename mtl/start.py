@@ -5,10 +5,21 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import sys
+import time
+import traceback
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
+
+from mtl.witness import Witness
 
 if TYPE_CHECKING:
     from mtl.train.executor import Executor
+
+#: Of processes that all end with the same error, each is given so long to say it before the first is missed.
+SECONDS_FOR_OTHERS = 3.0
+
+_witness: Witness | None = None
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +67,9 @@ def begin(arguments: argparse.Namespace) -> Executor | None:
             raise processes.StartError(
                 f"--coordinator={c} --processes={n} --process={i}: must all be given, with 0 ≤ process < processes"
             )
-        processes.start(c, n, i, arguments.start_timeout)
+        global _witness
+        _witness = Witness()
+        processes.start(c, n, i, arguments.start_timeout, _witness.dismiss)
     import jax
 
     if arguments.mesh and not several and "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
@@ -68,3 +81,40 @@ def begin(arguments: argparse.Namespace) -> Executor | None:
         return executor.parse(arguments.mesh, jax.default_backend(), jax.device_count())
     # Processes that train together share every trial: each batch goes over all of their devices.
     return executor.Executor("map" if jax.default_backend() == "cpu" else "vmap", data=jax.device_count())
+
+
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """Of several processes that run together, let none wait for one that ends with an exception.
+
+    Each waits for the others: this one in JAX's exit, those in their next exchange. So it says what there is to say and
+    ends at once. With one process, nothing is done.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if _witness is None:
+            raise
+        from mtl.train.processes import is_lost
+
+        if is_lost(error):
+            _witness.dismiss("lost")
+            os._exit(1)
+        traceback.print_exc()
+        end_alone(1)
+    finally:
+        if _witness is not None:
+            _witness.dismiss()
+
+
+def end_alone(code: int) -> int:
+    """Return an exit code; of several processes, end with it: see ``together``."""
+    if _witness is not None:
+        from mtl.train.processes import is_lead
+
+        _witness.dismiss()
+        sys.stdout.flush()
+        # The first one last: JAX takes the others with it.
+        time.sleep(SECONDS_FOR_OTHERS + 2.0 * is_lead())
+        os._exit(code)
+    return code

@@ -44,6 +44,8 @@ def collect(workdir: Workdir, sweep: str) -> Scores:
     base = entry["base"]
     trials = [dict(t["changes"], hash=t["hash"]) for t in entry["trials"]]
     axes = {axis: _levels(trials, base, axis) for axis in (ROW, COLUMN, REPLICATE)}
+    if any(column <= 0 for column in axes[COLUMN]):
+        raise StoreError(f"{workdir.study_file} names a {COLUMN} of {min(axes[COLUMN])}: must be more than 0")
     tuned = sorted({k for t in trials for k in t} - {ROW, COLUMN, REPLICATE, "hash"})
     cells: dict[tuple[Any, Any, Any], list[dict[str, Any]]] = {}
     for t in trials:

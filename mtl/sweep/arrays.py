@@ -51,3 +51,17 @@ def load(content: bytes, where: str | Path) -> dict[str, np.ndarray]:
         return read_npz(content, str(where), list(NAMES), len(content))
     except DataError as error:
         raise DamagedError(f"{where} cannot be read: {error}") from None
+
+
+def checked(found: dict[str, np.ndarray], where: str | Path) -> dict[str, np.ndarray]:
+    """Return a trial's arrays if they fit together: a row of numbers, a label and a place in the table an example.
+
+    Raises:
+      DamagedError: if they do not.
+    """
+    shapes = {name: found[name].shape for name in NAMES if name in found}
+    good = set(shapes) == set(NAMES) and all(a.dtype.kind in "fiu" for a in found.values())
+    good = good and len(shapes["outputs"]) == 2 and shapes["outputs"][1] > 0
+    if not good or not shapes["outputs"][:1] == shapes["rows"] == shapes["labels"]:
+        raise DamagedError(f"{where} holds no outputs [n, k], rows [n] and labels [n], but {shapes}")
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,10 @@ def inside(root: Path, *parts: str) -> Path:
     return path
 
 
-def load_document(file: Path, schema: Any) -> dict[str, Any]:
-    """Return a JSON file of ours that is as a schema says.
+def load_document(
+    file: Path, schema: Any, also: Callable[[dict[str, Any]], None] = lambda found: None
+) -> dict[str, Any]:
+    """Return a JSON file of ours that is as a schema says, and as ``also`` checks.
 
     Raises:
       DamagedError: if its bytes are not those that were written.
@@ -80,6 +83,7 @@ def load_document(file: Path, schema: Any) -> dict[str, Any]:
         )
     try:
         check(found, schema)
+        also(found)
     except DamagedError as error:
         raise DamagedError(f"{file} {error}") from None
     return found

@@ -219,20 +219,23 @@ def _train(
         gib = 2**30
         say(f"a pack {width} wide needs {needed / gib:.2f} GiB and there are {limit / gib:.2f}: halved to {width // 2}")
 
-    outcomes = loop.run_phase(
-        [n.trial.seed for n in nodes],
-        [n.stage for n in nodes],
-        [order[split_key(n.trial)] for n in nodes],
-        begin,
-        arrays,
-        evaluations=first.trial.config["evaluations"],
-        executor=executor,
-        stream=table.x if isinstance(table.x, Streamed) else None,
-        width=width,
-        on_steps=lambda steps: progress(float(steps * _work_per_step(program)), 0, 0),
-        on_width=halved,
-        guard_of=lambda part: snapshots.guard([n.key for n in nodes[part]]),
-    )
+    try:
+        outcomes = loop.run_phase(
+            [n.trial.seed for n in nodes],
+            [n.stage for n in nodes],
+            [order[split_key(n.trial)] for n in nodes],
+            begin,
+            arrays,
+            evaluations=first.trial.config["evaluations"],
+            executor=executor,
+            stream=table.x if isinstance(table.x, Streamed) else None,
+            width=width,
+            on_steps=lambda steps: progress(float(steps * _work_per_step(program)), 0, 0),
+            on_width=halved,
+            guard_of=lambda part: snapshots.guard([n.key for n in nodes[part]]),
+        )
+    finally:
+        snapshots.settle()
     if executor.kind == "vmap" and width is None:
         workdir.keep_width(program_key, str(executor), outcomes[0].width)
     found = {}

@@ -123,6 +123,11 @@ class Lease:
         for older in self._numbers():
             if older < self.number:
                 self._file(older).unlink(missing_ok=True)
+        # What a holder that was killed had half written; a probe of somebody who waits is not of that kind.
+        for half in self.folder.glob(".[0-9]*.json.*.tmp"):
+            older_one = half.name[1:].partition(".")[0]
+            if older_one.isdecimal() and int(older_one) < self.number:
+                half.unlink(missing_ok=True)
         return True
 
     def _is_held(self, number: int, holder: dict[str, Any] | None) -> bool:

@@ -2,35 +2,92 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
+from mtl.config import augmentation
+from mtl.config.default import SAMPLINGS
 from mtl.files import DamagedError
+from mtl.tasks import METRICS, Task
 
+_REAL = (int, float)
 _NUMBER = (int, float, type(None))  # Null stands for what is not finite.
 _CURVE = [_NUMBER]
 
-#: A schema is a type or a tuple of types; ``[schema]``, a list; ``{"key": schema}``, an object that has these keys
-#: (a key that ends in ``?`` may be missing); ``{str: schema}``, an object with any keys.
+
+@dataclasses.dataclass(frozen=True)
+class Either:
+    """A value that one of two schemas describes; it is told what the last one would be."""
+
+    one: Any
+    other: Any
+
+
+#: A schema is a type or a tuple of types; a frozenset, one of these words; ``[schema]``, a list; ``{"key": schema}``,
+#: an object that has these keys (a key that ends in ``?`` may be missing); ``{str: schema}``, an object with any keys.
 STUDY: Any = {
     "study": str,
     "created": str,
     "sweeps": {
         str: {
-            "base": dict,
+            # The fields of a config that tables and pages are made from.
+            "base": {
+                **dict.fromkeys(("regime", "data.target", "loss.denominator", "report.baseline"), str),
+                **dict.fromkeys(("data.target_size", "seed", "batch_size"), int),
+                **dict.fromkeys(("lr", "temperature", "report.margin"), _REAL),
+                "joint_sampling": frozenset(SAMPLINGS),
+                "round_steps?": int,
+                "data.source": [str],
+                "report.question": str,
+                "report.notes?": [str],
+                "regimes?": dict,
+            },
             "plan": {"programs": int, "phases": int, "steps": int, "steps_unshared": int},
-            "trials": [{"hash": str, "changes": dict}],
+            "trials": [
+                {
+                    "hash": str,
+                    "changes": {
+                        "regime?": str,
+                        "data.target_size?": int,
+                        "seed?": int,
+                        "lr?": _REAL,
+                        "augment?": list,
+                    },
+                }
+            ],
+            "tuning?": Either(type(None), {"source_lr": _REAL}),
+            "warnings?": [str],
         }
     },
     "runs?": {str: {"base": dict}},
 }
+_RATES: Any = {str: Either([_REAL], _REAL)}
+_DATA: Any = {
+    "target": str,
+    "val_fraction": _REAL,
+    "test_size": int,
+    "hide?": str,
+    "hide_rate?": _REAL,
+    "hide_skew?": _REAL,
+    "hide_rates?": _RATES,
+    "label_noise?": _RATES,
+    "label_noise_asymmetry?": _REAL,
+    "imbalance?": _RATES,
+}
 _FILES: Any = {str: {"bytes": int, "sha256": str}}
 RESULT: Any = {
     "hash": str,
-    "config": {"data": dict, "tasks": [dict], "init?": dict},
-    "status": str,
+    "config": {
+        "data": _DATA,
+        "tasks": [{"name": str, "kind": frozenset(METRICS), "metric": str}],
+        "phases": [{"augment?": list}],
+        "init?": {"path": str},
+    },
+    "status": frozenset(("done", "diverged")),
     "val_loss": _NUMBER,
     "phases": [
         {
+            "steps": int,
             "evaluated_at": [int],
             "train_loss": _CURVE,
             "val_loss": {str: _CURVE},
@@ -39,7 +96,7 @@ RESULT: Any = {
             "penalties?": {str: _NUMBER},
         }
     ],
-    "cost": {str: _NUMBER},
+    "cost": dict.fromkeys(("examples", "flops", "seconds", "source_examples"), _NUMBER),
     "test?": {str: _NUMBER},
     "files?": _FILES,
     **{k: str for k in ("data_sha256", "code_version", "executor", "backend", "device", "machine", "finished")},
@@ -75,7 +132,16 @@ def check(value: Any, schema: Any, where: str = "") -> None:
     Traceback (most recent call last):
     mtl.files.DamagedError: holds int at error: must be str
     """
-    if isinstance(schema, list):
+    if isinstance(schema, Either):
+        try:
+            check(value, schema.one, where)
+        except DamagedError:
+            check(value, schema.other, where)
+    elif isinstance(schema, frozenset):
+        _must(value, str, where)
+        if value not in schema:
+            raise DamagedError(f"holds {value[:40]!r} at {where.lstrip('.')}: must be of {', '.join(sorted(schema))}")
+    elif isinstance(schema, list):
         _must(value, list, where)
         for i, item in enumerate(value):
             check(item, schema[0], f"{where}[{i}]")
@@ -93,6 +159,43 @@ def check(value: Any, schema: Any, where: str = "") -> None:
                 raise DamagedError(f"has no {f'{where}.{name}'.lstrip('.')}")
     else:
         _must(value, schema, where)
+
+
+def check_study(study: dict[str, Any]) -> None:
+    """Check what the trials of a study, which is as ``STUDY`` says, change.
+
+    Raises:
+      DamagedError: if it cannot be; the file is not named.
+    """
+    try:
+        for entry in study["sweeps"].values():
+            for trial in entry["trials"]:
+                augmentation.parse(trial["changes"].get("augment", ()))
+    except (TypeError, ValueError) as error:
+        raise DamagedError(f"holds a change of images that cannot be: {str(error).splitlines()[0]}") from None
+
+
+def check_result(result: dict[str, Any]) -> None:
+    """Check that the parts of a result, which is as ``RESULT`` says, fit together.
+
+    Raises:
+      DamagedError: if they do not; the file is not named.
+    """
+    config = result["config"]
+    names = [task["name"] for task in config["tasks"]]
+    if config["data"]["target"] not in names:
+        raise DamagedError(f"has the target {config['data']['target'][:40]!r} and no such task")
+    try:
+        for task in config["tasks"]:
+            Task(**task)
+        for phase in config["phases"]:
+            augmentation.parse(phase.get("augment", ()))
+    except (TypeError, ValueError) as error:
+        raise DamagedError(f"holds a task or a change of images that cannot be: {str(error).splitlines()[0]}") from None
+    for i, phase in enumerate(result["phases"]):
+        curves = [phase["train_loss"], *phase["val_loss"].values()]
+        if any(len(curve) != len(phase["evaluated_at"]) for curve in curves):
+            raise DamagedError(f"holds curves of several lengths at phases[{i}]")
 
 
 def _must(value: Any, kind: Any, where: str) -> None:

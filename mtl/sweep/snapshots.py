@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import signal
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import numpy as np
 
@@ -69,27 +72,38 @@ class Snapshots:
           say: told of snapshots that cannot be used.
         """
         self.folder, self.interrupt, self.say = folder, interrupt, say
+        self._writer, self._writing = ThreadPoolExecutor(1), Future[None]()
+        self._writing.set_result(None)
         self._where: dict[str, tuple[Path, int, int]] = {}
-        for file in sorted(folder.glob("*.safetensors")) if folder.is_dir() else ():
+        self._read()
+        any_of_us(False)  # Nobody writes before all have read.
+
+    def _read(self) -> None:
+        """Find the newest good snapshot of each phase, by its steps."""
+        self._where.clear()
+        for file in sorted(self.folder.glob("*.safetensors")) if self.folder.is_dir() else ():
             if file.is_symlink():
-                say(f"{file} is a link: it is not followed")
+                self.say(f"{file} is a link: it is not followed")
                 continue
             try:
                 about = load_about(file)
                 check(about, SNAPSHOT)
             except (CheckpointError, DamagedError) as error:
-                if not file.exists():  # Another worker has said so and removed it.
-                    continue
-                name = "" if str(file) in str(error) else f"{file} "
-                say(f"{name}{error}; the phases in it go on from an earlier snapshot, or begin anew")
-                if is_lead() and file.is_file():
-                    file.unlink()
+                self._reject(file, str(error))
                 continue
             if about.get("format") == FORMAT and about["code"] == code_version():
                 for lane, key in enumerate(about["keys"]):
                     if about["at"] >= self.at(key):
                         self._where[key] = (file, lane, about["at"])
-        any_of_us(False)  # Nobody writes before all have read.
+
+    def _reject(self, file: Path, why: str) -> None:
+        """Say why a snapshot is not used, and remove it."""
+        if not file.exists():  # Another worker has done so.
+            return
+        name = "" if str(file) in why else f"{file} "
+        self.say(f"{name}{why}; the phases in it go on from an earlier snapshot, or begin anew")
+        if is_lead() and file.is_file():
+            file.unlink()
 
     def at(self, key: str) -> int:
         """Return how many steps of a phase are done."""
@@ -100,14 +114,27 @@ class Snapshots:
         return _Keeper(self, list(keys))
 
     def load(self, keys: Sequence[str]) -> Snapshot | None:
-        """Return the state of a pack of phases that have all done as many steps; nothing if they have done none."""
-        if not all(key in self._where for key in keys):
-            return None
-        try:
-            trees = {file: load_tree(file) for file in {self._where[key][0] for key in keys}}
-        except CheckpointError as error:  # It was good when this process began.
-            self.say(f"{error}; the phases in it begin anew")
-            return None
+        """Return the state of a pack of phases that have all done as many steps; nothing if they have done none.
+
+        A file that was good when this process began and is not any more is rejected, and an earlier one taken.
+        """
+        while all(key in self._where for key in keys) and len({self.at(key) for key in keys}) == 1:
+            trees = {}
+            for file in {self._where[key][0] for key in keys}:
+                try:
+                    trees[file] = load_tree(file)
+                    if set(trees[file][0]) != {"moving", "train", "val"}:
+                        raise CheckpointError(f"{file} holds no snapshot")
+                except CheckpointError as error:
+                    self._reject(file, str(error))
+                    self._read()
+                    break
+            else:
+                return self._joined(keys, trees)
+        return None
+
+    def _joined(self, keys: Sequence[str], trees: dict[Path, tuple[dict[str, Any], dict[str, Any]]]) -> Snapshot:
+        """Return the lanes of some phases, from the files that hold them."""
         moving: dict[str, list[np.ndarray]] = {}
         train, val = [], []
         for key in keys:
@@ -150,6 +177,24 @@ class Snapshots:
         for lane, key in enumerate(keys):
             self._where[key] = (file, lane, kept.at)
 
+    def save_meanwhile(self, keys: Sequence[str], kept: Snapshot) -> None:
+        """Write the state of a pack while it trains on; it must be the writer's own. See ``settle``.
+
+        Raises:
+          FileError: if the one before it could not be written.
+        """
+        self.settle()  # One at a time: memory holds one state beside the present one, and files come in order.
+        self._writing = self._writer.submit(self.save, keys, kept)
+
+    def settle(self, wait: bool = True) -> None:
+        """Wait for what is being written, or only look whether it failed.
+
+        Raises:
+          FileError: if it could not be written.
+        """
+        if wait or self._writing.done():
+            self._writing.result()
+
     def discard(self, done: Collection[str]) -> None:
         """Remove the files that hold nothing but phases that are done."""
         for file in {file for file, _, _ in self._where.values()}:
@@ -179,13 +224,20 @@ class _Keeper(Guard):
         return self.snapshots.load(self.keys)
 
     def boundary(self, take: Callable[[], Snapshot]) -> None:
+        self.snapshots.settle(wait=False)
         stop = any_of_us(bool(self.snapshots.interrupt.number))
         due = any_of_us(is_lead() and time.monotonic() - self.kept >= EVERY_SECONDS)
         if not stop and not due:
             return
         state = take()  # On every process: parts of it may be on other hosts.
-        if is_lead():
+        if is_lead() and stop:
+            self.snapshots.settle()
             self.snapshots.save(self.keys, state)
+        elif is_lead():
+            # The next step may overwrite what it was taken from.
+            own = {path: np.array(array) for path, array in state.moving.items()}
+            copied = dataclasses.replace(state, moving=own, train=list(state.train), val=list(state.val))
+            self.snapshots.save_meanwhile(self.keys, copied)
         self.kept = time.monotonic()
         if stop:
             raise Stopped

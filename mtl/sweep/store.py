@@ -19,7 +19,7 @@ from mtl.files import DamagedError, FileError, about_bytes, read, seal, sha256_o
 from mtl.sweep import arrays
 from mtl.sweep.documents import FORMAT, IDENTIFIER, StoreError, identifier, inside, load_document
 from mtl.sweep.lease import Lease, held
-from mtl.sweep.schema import FAILURE, RESULT, STUDY, WIDTHS
+from mtl.sweep.schema import FAILURE, RESULT, STUDY, WIDTHS, check_result, check_study
 
 _WRITES_IT_ANEW = (
     "run `mtl sweep` with the same config and --workdir again, which writes it anew and trains nothing twice"
@@ -158,7 +158,7 @@ class Workdir:
                 raise StoreError(f"work directory {self.path} {what}, but it holds trials: {_WRITES_IT_ANEW}")
             raise StoreError(f"work directory {self.path} {what}: run `mtl sweep --workdir={self.path}` first")
         try:
-            study = load_document(self.study_file, STUDY)
+            study = load_document(self.study_file, STUDY, check_study)
         except DamagedError as error:
             raise StoreError(f"{error}; its trials' results are not lost: {_WRITES_IT_ANEW}") from None
         for name, entry in study["sweeps"].items():
@@ -188,7 +188,7 @@ class Workdir:
                 self.damaged["study.json"] = f"{self.study_file} is lost: it is written anew, for what is run now"
             return new
         try:
-            study = load_document(self.study_file, STUDY)
+            study = load_document(self.study_file, STUDY, check_study)
         except DamagedError as error:
             self.damaged["study.json"] = f"{error}: it is written anew, for what is run now"
             return new
@@ -224,7 +224,7 @@ class Workdir:
             if not file.is_file():
                 return None
             try:
-                result = load_document(file, RESULT)
+                result = load_document(file, RESULT, check_result)
                 about = result.get("files", {}).get("arrays.npz")
                 if about is not None:
                     self._verify(self.inside("trials", digest, "arrays.npz"), about)
@@ -239,7 +239,7 @@ class Workdir:
         """Return whether a trial is done and its model, unless somebody removed it, is the one that was written.
 
         Of models beyond ``_MODEL_BYTES`` in one command only the lengths are compared here, since reading hundreds of
-        large ones would take minutes; ``mtl.load`` always compares the sha256.
+        large ones would take minutes. Whoever reads one (``mtl.load``, ``init.path``) compares the sha256, always.
         """
         result = self.result(digest)
         if result is None:
@@ -310,7 +310,7 @@ class Workdir:
             content = read(file, arrays.MAX_BYTES)
             if about is not None and about_bytes(content) != about:
                 raise DamagedError(f"{file} is damaged: its sha256 is not the one in result.json")
-            return arrays.load(content, file)
+            return arrays.checked(arrays.load(content, file), file)
         except FileError as error:
             raise StoreError(str(error)) from None
 

@@ -6,10 +6,13 @@ import argparse
 import json
 import os
 import random
+import resource
 import sys
 import tempfile
 import time
+import traceback
 import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # The working tree's mtl, installed or not.
@@ -19,8 +22,11 @@ warnings.filterwarnings("ignore", message=r"(?s).*os\.fork\(\)")
 
 import damage  # noqa: E402
 import deaths  # noqa: E402
+import figures  # noqa: E402
+import peers  # noqa: E402
 import strangers  # noqa: E402
 import together  # noqa: E402
+from outcome import Outcome  # noqa: E402
 from study import Study  # noqa: E402
 
 #: How often each fault is tried: (short, full).
@@ -38,12 +44,37 @@ SIZES = {
     "diverging": (1, 50),
     "clocks": (1, 30),
     "mistakes": (10, 100),
-    "hostile": (0, 2000),
+    "hostile": (0, 500),
+    "peers": (1, 20),
 }
 
+#: What differs from the usual study: the target's steps, and the sweep's axes by environment variable.
+STUDIES: dict[str, tuple[int, dict[str, str]]] = {
+    "operations": (600, {"SEEDS": "1", "REGIMES": "finetune"}),
+    "flips": (600, {"REGIMES": "scratch,linear_probe,finetune"}),
+    "files": (600, {"REGIMES": "scratch,linear_probe,finetune"}),
+    "workers": (600, {"SEEDS": "25", "RATES": "0.001,0.01"}),
+    "diverging": (300, {"SEEDS": "2", "REGIMES": "scratch", "OPTIMIZER": "sgd"}),
+    "peers": (3000, {"SEEDS": "1", "REGIMES": "finetune"}),
+}
 
-#: The studies that there are, by what makes them differ.
-STUDIES: dict[tuple[object, ...], Study] = {}
+ROWS: dict[str, Callable[[Study, int, random.Random], Outcome]] = {
+    "kills": deaths.kills,
+    "operations": lambda study, every, rng: deaths.operations(study, every),
+    "signals": deaths.signals,
+    "disk": damage.full_disks,
+    "flips": lambda study, times, rng: damage.flips(study, times, max(2, times // 20), rng),
+    "files": damage.strange_files,
+    "writers": together.writers,
+    "leases": lambda study, times, rng: together.stale_leases(study, times),
+    "workers": lambda study, times, rng: deaths.workers(study, times, 8, rng),
+    "grids": together.grids,
+    "diverging": together.diverging,
+    "clocks": together.clocks,
+    "mistakes": strangers.mistakes,
+    "hostile": lambda study, times, rng: strangers.hostile(times),
+    "peers": peers.deaths,
+}
 
 
 def main() -> int:
@@ -52,62 +83,91 @@ def main() -> int:
     parser.add_argument("--size", choices=("short", "full"), default="short")
     parser.add_argument("--only", default="", metavar="FAULT[,FAULT…]", help=f"of {', '.join(SIZES)}")
     parser.add_argument("--times", type=int, default=0, help="how often, instead of what --size says")
+    parser.add_argument("--at-once", type=int, default=2, metavar="N", help="faults that are tried at the same time")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", metavar="FILE", default="")
+    parser.add_argument("--json", metavar="FILE", default="", help="keep the figures; those of other faults stay")
+    parser.add_argument("--markdown", metavar="FILE", default="", help="print the table of such a file only")
+    parser.add_argument("--cost", type=int, default=0, metavar="ROUNDS", help="measure what keeping costs, only")
     arguments = parser.parse_args()
+    if arguments.cost:
+        import cost  # It computes in this process, which must not fork after that.
+
+        print(json.dumps(cost.cost(arguments.cost), indent=1))
+        return 0
+    if arguments.markdown:
+        print(figures.markdown(json.loads(Path(arguments.markdown).read_bytes())))
+        return 0
     only = arguments.only.split(",") if arguments.only else list(SIZES)
     if unknown := set(only) - set(SIZES):
         parser.error(f"--only={','.join(sorted(unknown))}: must be of {', '.join(SIZES)}")
+    times = {name: arguments.times or SIZES[name][arguments.size == "full"] for name in SIZES if name in only}
     with tempfile.TemporaryDirectory(prefix="mtl-torture-") as folder:
         os.environ["MTL_CACHE_DIR"] = str(Path(folder) / "cache")
-        outcomes = [run(name, arguments, Path(folder)) for name in SIZES if name in only]
-    outcomes = [outcome for outcome in outcomes if outcome is not None]
+        outcomes = run({name: n for name, n in times.items() if n}, arguments, Path(folder))
     if arguments.json:
-        Path(arguments.json).write_text(json.dumps(outcomes, indent=1) + "\n")
-    print(f"\n{'fault':58} {'tried':>6} {'broken':>6}  must hold; figures")
-    for o in outcomes:
-        figures = ", ".join(f"{k}: {v}" for k, v in o["figures"].items() if v)
-        print(f"{o['fault']:58} {o['runs']:>6} {len(o['broken']):>6}  {o['holds']}; {figures}; {o['seconds']} s")
-    for o in outcomes:
-        for sentence in o["broken"][:5]:
-            print(f"BROKEN {o['fault']}: {sentence}")
+        figures.keep(Path(arguments.json), outcomes)
+    print(figures.console(outcomes))
     return 1 if any(o["broken"] for o in outcomes) else 0
 
 
-def run(name: str, arguments: argparse.Namespace, folder: Path) -> dict[str, object] | None:
-    """Try one fault; nothing where this size leaves it out."""
-    times = arguments.times or SIZES[name][arguments.size == "full"]
-    if not times:
-        return None
-    rng = random.Random(arguments.seed)
+def run(times: dict[str, int], arguments: argparse.Namespace, folder: Path) -> Sequence[dict[str, object]]:
+    """Try each fault, in a process of its own, some at once; the longest begin first."""
+    kinds = [_kind(name) for name in times]
+    shared = {
+        kind: Study(folder / f"shared-{i}", kind[0], **dict(kind[1]))
+        for i, kind in enumerate(dict.fromkeys(kinds))
+        if kinds.count(kind) > 1
+    }
+    waiting, running, found = sorted(times, key=lambda name: name not in STUDIES), dict[int, str](), {}
+    while waiting or running:
+        while waiting and len(running) < arguments.at_once:
+            name = waiting.pop(0)
+            child = os.fork()
+            if not child:
+                code = 70
+                try:
+                    outcome = one(name, shared.get(_kind(name)), times[name], arguments.seed, folder)
+                    (folder / f"{name}.json").write_text(json.dumps(outcome))
+                    code = 0
+                except Exception:  # noqa: BLE001 — a child must never go on where its parent was
+                    traceback.print_exc()
+                finally:
+                    os._exit(code)
+            running[child] = name
+        child, _ = os.waitpid(-1, 0)
+        name = running.pop(child)
+        file = folder / f"{name}.json"
+        found[name] = json.loads(file.read_bytes()) if file.is_file() else crashed(name)
+        said = f"{found[name]['runs']} tried, {len(found[name]['broken'])} broken, {found[name]['seconds']} s"
+        print(f"{found[name]['fault']}: {said}", flush=True)
+    return [found[name] for name in times]
+
+
+def crashed(name: str) -> dict[str, object]:
+    """Return the row of a fault whose own process ended."""
+    outcome = Outcome(name, "")
+    outcome.broken.append("it crashed")
+    return {"row": name} | vars(outcome) | {"seconds": 0, "cpu_seconds": 0} | figures.circumstances()
+
+
+def _kind(name: str) -> tuple[int, tuple[tuple[str, str], ...]]:
+    """Return what makes a row's study differ from others."""
+    steps, environment = STUDIES.get(name, (600, {}))
+    return steps, tuple(sorted(environment.items()))
+
+
+def one(name: str, study: Study | None, times: int, seed: int, folder: Path) -> dict[str, object]:
+    """Try one fault and return what it came to."""
     begun = time.monotonic()
-
-    def study(steps: int = 600, **environment: str) -> Study:
-        key = (steps, *sorted(environment.items()))
-        if key not in STUDIES:
-            STUDIES[key] = Study(folder / name, steps, **environment)
-        return STUDIES[key]
-
-    outcome = {
-        "kills": lambda: deaths.kills(study(), times, rng),
-        "operations": lambda: deaths.operations(study(SEEDS="1", REGIMES="finetune"), times),
-        "signals": lambda: deaths.signals(study(), times, rng),
-        "disk": lambda: damage.full_disks(study(), times, rng),
-        "flips": lambda: damage.flips(study(), times, max(2, times // 20), rng),
-        "files": lambda: damage.strange_files(study(), times, rng),
-        "writers": lambda: together.writers(study(), times, rng),
-        "leases": lambda: together.stale_leases(study(), times),
-        "workers": lambda: deaths.workers(study(SEEDS="17", RATES="0.001,0.01"),
-                                          times, 8, rng),
-        "grids": lambda: together.grids(study(), times, rng),
-        "diverging": lambda: together.diverging(study(300, SEEDS="2", REGIMES="scratch", OPTIMIZER="sgd"), times, rng),
-        "clocks": lambda: together.clocks(study(), times, rng),
-        "mistakes": lambda: strangers.mistakes(study(), times, rng),
-        "hostile": lambda: strangers.hostile(times),
-    }[name]()  # fmt: skip
-    found = vars(outcome) | {"seconds": round(time.monotonic() - begun)}
-    print(f"{outcome.fault}: {outcome.runs} tried, {len(outcome.broken)} broken, {found['seconds']} s", flush=True)
-    return found
+    about = figures.circumstances()
+    if study is None:
+        steps, environment = _kind(name)
+        study = Study(folder / name, steps, **dict(environment))
+    outcome = ROWS[name](study, times, random.Random(seed))
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    cpu = sum(u.ru_utime + u.ru_stime for u in used)
+    took = {"seconds": round(time.monotonic() - begun), "cpu_seconds": round(cpu)}
+    return {"row": name} | vars(outcome) | took | about
 
 
 if __name__ == "__main__":

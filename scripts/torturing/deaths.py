@@ -18,11 +18,14 @@ def kills(study: Study, number: int, rng: random.Random) -> Outcome:
     """Kill −9 at random times; after up to five kills of one work directory it must come to the undisturbed bits."""
     outcome = Outcome("kill -9 at random times", "0 lost, 0 duplicate, bits equal")
     work, hits = study.new(), 0
+    longest = study.seconds
     while outcome.runs < number:
         child, _ = study.begin(work, snapshots_often)
-        time.sleep(rng.uniform(0.05, study.seconds * 1.2))
+        time.sleep(wait_for := rng.uniform(0.02, longest))
         kill(child)
         killed = wait(child) == -signal.SIGKILL
+        # As long as a run takes now: other work comes and goes, and a kill after the end is none.
+        longest = longest * 1.02 if killed else wait_for
         outcome.runs += killed
         outcome.count("after its end", not killed)
         outcome.count("with a snapshot left", killed and any(work.glob("snapshots/*.safetensors")))
@@ -114,16 +117,16 @@ def workers(study: Study, sweeps: int, jobs: int, rng: random.Random) -> Outcome
         for attempt in range(6):
             child, said = study.begin(work, snapshots_often, jobs)
             end = time.monotonic() + 300
-            next_kill = time.monotonic() + rng.uniform(1, 6)
+            next_kill = time.monotonic() + rng.uniform(1, 4)
             while not (ended := os.waitpid(child, os.WNOHANG))[0]:
                 time.sleep(0.05)
                 if time.monotonic() > end:
                     kill(child)
-                if time.monotonic() >= next_kill and attempt < 2:
+                if time.monotonic() >= next_kill and not attempt:
                     if victims := children_of(child):
                         kill(rng.choice(victims))
                         outcome.count("workers killed")
-                    next_kill = time.monotonic() + rng.uniform(1, 6)
+                    next_kill = time.monotonic() + rng.uniform(1, 4)
             code = os.waitstatus_to_exitcode(ended[1])
             outcome.expect(code in (0, 1), f"{work}: exit code {code}: {read(said)[-300:]}")
             stamps = {p: p.stat().st_mtime_ns for p in work.glob("trials/*/result.json")}

@@ -26,7 +26,7 @@ def writers(study: Study, races: int, rng: random.Random) -> Outcome:
         begun = time.monotonic()
         children = {}
         for _ in range(2):
-            child, said = study.begin(work, lambda: slowly(2.0))
+            child, said = study.begin(work, lambda: slowly(0.5))
             children[child] = said
             time.sleep(rng.uniform(0, 0.1))
         codes, first = {}, None
@@ -91,7 +91,7 @@ def grids(study: Study, number: int, rng: random.Random) -> Outcome:
         before = {p: p.stat().st_mtime_ns for p in work.glob("trials/*/result.json")}
         code, text = study.run(work, lambda seeds=seeds: os.environ.update(SEEDS=str(seeds)))
         found = re.search(r"main: (\d+) trials run, (\d+) re-used", text)
-        expected = (str(len(gone) + 3 * (seeds - 2)), str(len(study.bits) - len(gone)))
+        expected = (str(len(gone) + 2 * (seeds - 2)), str(len(study.bits) - len(gone)))
         outcome.expect(code == 0 and found and found.groups() == expected, f"{work}: {expected}: {text[-200:]}")
         outcome.expect(all(p.stat().st_mtime_ns == s for p, s in before.items()), f"{work}: a done trial ran again")
         old = {d: b for d, b in bits(work).items() if d in study.bits}
@@ -105,6 +105,7 @@ def diverging(study: Study, number: int, rng: random.Random) -> Outcome:
     """A trial that explodes in a pack side by side: it is marked, and its neighbours have the bits they have alone."""
     outcome = Outcome("NaN, Inf, exploding trial inside a pack", "marked; neighbours bit-identical")
     devices = ["--mesh=trial:2"]
+    calm_ones: dict[int, tuple[dict[str, str], dict[str, Any]]] = {}
     for _ in range(number):
         bad = rng.choice(["1e10", "1e20", "1e25", "1e30", "1e36"])
         place = rng.randrange(3)
@@ -112,13 +113,16 @@ def diverging(study: Study, number: int, rng: random.Random) -> Outcome:
         tame, wild = list(rates), list(rates)
         tame.insert(place, "0.002")
         wild.insert(place, bad)
-        found = []
-        for chosen in (tame, wild):
+
+        def run(chosen: list[str]) -> tuple[dict[str, str], dict[str, Any]]:
             work = study.new()
-            code, text = study.run(work, lambda chosen=chosen: side_by_side(chosen), extra=devices)
+            code, text = study.run(work, lambda: side_by_side(chosen), extra=devices)
             outcome.expect(code == 0, f"{work}: exit code {code}: {text[-300:]}")
-            found.append((bits(work), results(work)))
-        (calm, _), (beside, marked) = found
+            return bits(work), results(work)
+
+        if place not in calm_ones:
+            calm_ones[place] = run(tame)
+        (calm, _), (beside, marked) = calm_ones[place], run(wild)
         common = calm.keys() & beside.keys()
         outcome.expect(len(common) == 6, f"{len(common)} neighbours, not 6")
         outcome.expect(all(calm[d] == beside[d] for d in common), f"lr {bad}: neighbours have other bits")

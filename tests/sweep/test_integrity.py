@@ -1,6 +1,7 @@
 """Damage is seen: no flipped bit is ever averaged, predicted with, or gone on from."""
 
 import contextlib
+import dataclasses
 import json
 import pathlib
 import shutil
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 import mtl
-from mtl.checkpoint import CheckpointError
+from mtl.checkpoint import CheckpointError, load_weights
 from mtl.cli import main
 from mtl.config import flatten, load
 from mtl.report.publish import analyses_of
@@ -21,7 +22,7 @@ from mtl.sweep.plan import make_plan
 from mtl.sweep.snapshots import Interrupt, Snapshots
 from mtl.sweep.store import StoreError, Workdir
 from mtl.train.executor import VMAP
-from mtl.train.loop import Stopped
+from mtl.train.loop import Snapshot, Stopped
 
 FIXTURES = pathlib.Path(__file__).parents[1] / "fixtures"
 
@@ -147,6 +148,23 @@ def test_a_damaged_model_is_refused_and_a_cut_one_is_made_again(whole, copied, d
     assert run(copied)[0].ran == 0
 
 
+@pytest.mark.parametrize("bytes_read", [2**30, 0])
+def test_a_damaged_model_is_told_by_the_sweep_or_where_it_is_read(whole, copied, monkeypatch, bytes_read):
+    """Of so many bytes of models the sweep reads all; of others the length only, and then whoever reads them tells."""
+    monkeypatch.setattr(store, "_MODEL_BYTES", bytes_read)
+    member = whole[1].sweep.members[0]
+    folder = copied / "trials" / member.trial.hash
+    good = (folder / "model.safetensors").read_bytes()
+    flip(folder / "model.safetensors", 8 * len(good) - 9)
+    assert Workdir(copied).complete(member.trial.hash) is (bytes_read == 0)
+    with pytest.raises(CheckpointError, match="is damaged"):
+        mtl.load(folder)
+    with pytest.raises(CheckpointError, match="is damaged"):
+        load_weights(folder)
+    (folder / "model.safetensors").write_bytes(good[:-1])
+    assert not Workdir(copied).complete(member.trial.hash)
+
+
 def test_a_damaged_shared_phase_is_said_and_trained_anew(whole, copied):
     before = {p: p.read_bytes() for p in copied.glob("*/*/model.safetensors")}
     for file in copied.glob("prefixes/*"):
@@ -190,6 +208,22 @@ def test_of_two_snapshots_the_newest_good_one_is_gone_on_from(whole, tmp_path, m
     for t in long:
         model = "model.safetensors"
         assert (workdir.trial(t.hash) / model).read_bytes() == (alone.trial(t.hash) / model).read_bytes()
+
+
+def test_a_snapshot_that_is_damaged_after_it_was_found_gives_way_to_the_one_before(tmp_path):
+    state = Snapshot({"w": np.ones((1, 3), np.float32)}, 8, [], [], 0.0, 1)
+    told = []
+    snapshots = Snapshots(tmp_path, Interrupt(), told.append)
+    for at in (8, 72):
+        snapshots.save(["a"], dataclasses.replace(state, at=at))
+    for at, left in ((72, 2), (8, 1)):
+        assert snapshots.load(["a"]).at == at
+        newest = sorted(tmp_path.iterdir())[-1]
+        flip(newest, 8 * newest.stat().st_size - 30)
+        assert len(list(tmp_path.iterdir())) == left
+    assert snapshots.load(["a"]) is None
+    assert not list(tmp_path.iterdir())
+    assert len(told) == 2 and all("earlier snapshot" in line for line in told)
 
 
 @pytest.mark.parametrize("damage", ["lost", "flipped", "cut"])

@@ -150,8 +150,9 @@ def sweep_seeds():
 """
 
 
-def command(folder, *arguments):
-    (folder / "long.py").write_text(CONFIG)
+def command(folder, *arguments, before=""):
+    """Start a command on a long run; its config file does ``before`` first."""
+    (folder / "long.py").write_text(before + CONFIG)
     words = [sys.executable, "-m", "mtl.cli", arguments[0], f"--config={folder / 'long.py'}", *arguments[1:]]
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "XDG_CACHE_HOME": str(folder / "cache")}
     return subprocess.Popen(

@@ -57,6 +57,16 @@ def test_the_second_is_told_who_holds_it_and_the_third_takes_what_was_given_back
         assert files(tmp_path) == ["000002.json"]
 
 
+def test_what_a_holder_that_was_killed_had_half_written_is_removed_and_a_probe_of_another_is_not(tmp_path):
+    with holding(tmp_path):
+        pass
+    half, probe = ".000001.json.17.3.tmp", ".probe.17.abc.tmp"
+    for name in (half, probe):
+        (tmp_path / "lease" / name).write_bytes(b"{")
+    with holding(tmp_path):
+        assert files(tmp_path) == [probe, "000002.json"]
+
+
 def dead_process():
     process = subprocess.Popen(["true"])
     process.wait()

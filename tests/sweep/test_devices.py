@@ -1,0 +1,46 @@
+"""A pack that was interrupted goes on on another number of devices."""
+
+import signal
+
+import numpy as np
+import pytest
+
+from mtl.sweep.execute import execute
+from mtl.sweep.snapshots import Interrupt, Snapshots
+from mtl.sweep.store import Workdir
+from mtl.train.executor import Executor
+from mtl.train.loop import Stopped
+from tests.sweep.test_interrupts import plan_of
+
+ONE, TWO = Executor("map"), Executor("map", data=2)
+
+
+def stopped(workdir, plan, executor):
+    """Train until the first boundary after a few steps."""
+    interrupt = Interrupt()
+
+    def progress(work, done, failed):
+        interrupt.number = signal.SIGTERM
+
+    with pytest.raises(Stopped):
+        execute(plan, workdir, executor=executor, interrupt=interrupt, progress=progress)
+    assert len(list((workdir.path / "snapshots").iterdir())) == 1
+
+
+def outputs(workdir, plan):
+    return np.stack([workdir.arrays(digest)["outputs"] for digest in plan.trials])
+
+
+@pytest.mark.parametrize(("before", "after"), [(ONE, TWO), (TWO, ONE)], ids=["more", "fewer"])
+def test_it_comes_to_the_same(tmp_path, before, after, monkeypatch):
+    plan = plan_of({"regime": "scratch"})
+    execute(plan, Workdir(tmp_path / "whole"), executor=after)
+    workdir = Workdir(tmp_path / "two")
+    stopped(workdir, plan, before)
+    load, begun = Snapshots.load, []
+    monkeypatch.setattr(Snapshots, "load", lambda self, keys: begun.append(load(self, keys)) or begun[-1])
+    execute(plan, workdir, executor=after)
+    assert begun[0].at > 0 and begun[0].data == before.data
+    # Sums in another order: the same up to rounding, over the 24 steps of this phase.
+    np.testing.assert_allclose(outputs(workdir, plan), outputs(Workdir(tmp_path / "whole"), plan), atol=1e-4)
+    assert not list((tmp_path / "two" / "snapshots").iterdir())
