@@ -17,9 +17,9 @@ from mtl.report.publish import analyses_of
 from mtl.sweep.launch import Silent, launch
 from mtl.sweep.plan import split_of, val_rows_of
 from mtl.sweep.store import Workdir
-from mtl.train import loop
 from mtl.train.dataset import make_data
 from mtl.train.executor import MAP
+from mtl.train.predict import predict
 from mtl.train.trial import stages_of
 
 pytestmark = pytest.mark.slow
@@ -67,7 +67,7 @@ def right(split_seeds, seeds):
         assert all(o.diverged_at == -1 for o in outcomes)
         rows = np.flatnonzero(split_of(first).test[first.target])
         unscaled = np.zeros((len(seeds), *shape), np.float32)
-        outputs = loop.predict(
+        outputs = predict(
             model, first.target, [o.weights for o in outcomes], unscaled, unscaled, table.x[rows],
             standardize=False,
         )  # fmt: skip

@@ -148,8 +148,8 @@ def parse(path: str, text: str, flat: Flat) -> Any:
     ('even', 'prime')
     >>> parse("init.fresh", "(heads|decoder)/.*, backbone/dense_[0-9]{1,2}/.*", flatten(default()))
     ('(heads|decoder)/.*', 'backbone/dense_[0-9]{1,2}/.*')
-    >>> parse("lr", "1e-4", flatten(default()))
-    0.0001
+    >>> parse("lr", "1e-4", flatten(default())), parse("data.options.stream", "true", flatten(default()))
+    (0.0001, True)
     """
     old = flat.get(path)
     if isinstance(old, str):
@@ -167,7 +167,7 @@ def parse(path: str, text: str, flat: Flat) -> Any:
         if isinstance(old, tuple):
             return _words(text)
         if old is None:
-            return text
+            return {"true": True, "false": False}.get(text.lower(), text)
         raise ConfigError(f"config.{path} = {text}: must be of type {type(old).__name__}, like {old!r}") from None
     if isinstance(old, tuple):
         return tuple(value) if isinstance(value, (tuple, list)) else (value,)

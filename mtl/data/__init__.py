@@ -23,6 +23,7 @@ from mtl.data.paths import stamp
 from mtl.data.problems import DataError
 from mtl.data.road_scenes import road_scenes_table
 from mtl.data.splits import Split, transfer_split
+from mtl.data.streamed import Streamed
 from mtl.data.summary import summary
 from mtl.data.table import Table, make_table
 from mtl.data.tfds_source import tfds_table
@@ -34,6 +35,7 @@ __all__ = [
     "About",
     "DataError",
     "Split",
+    "Streamed",
     "Table",
     "arff_table",
     "arrays_table",

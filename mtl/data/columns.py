@@ -10,6 +10,7 @@ import numpy as np
 
 from mtl.data.labels import ClassNames, Markers, Missing, class_names, read_input, read_label
 from mtl.data.problems import DataError, Problems
+from mtl.data.streamed import Streamed
 from mtl.data.table import Table, make_table
 from mtl.tasks import METRICS, suggest
 
@@ -119,7 +120,7 @@ def build(
     name: str,
     where: str,
     roles: Roles,
-    inputs: np.ndarray | Mapping[str, np.ndarray],
+    inputs: np.ndarray | Streamed | Mapping[str, np.ndarray],
     cells: Mapping[str, np.ndarray],
     problems: Problems,
     at: Callable[[int], str],
@@ -134,7 +135,7 @@ def build(
       name: of the table.
       where: what the data are called in errors, such as ``file "a.csv"``.
       roles: which columns are what.
-      inputs: x as it is, [N, ...], or ``{column: [N]}`` for each of ``roles.inputs``.
+      inputs: x as it is, [N, ...] or streamed, or ``{column: [N]}`` for each of ``roles.inputs``.
       cells: ``{column: [N]}`` for each label and for the groups.
       problems: those found so far; they are raised with those found here.
       at: what to call row i.
@@ -161,7 +162,7 @@ def build(
             values[column] = label.values
             if label.classes:
                 names[column] = label.classes
-    x = inputs if isinstance(inputs, np.ndarray) else _inputs(inputs, missing_inputs, marks, problems, at)
+    x = inputs if isinstance(inputs, np.ndarray | Streamed) else _inputs(inputs, missing_inputs, marks, problems, at)
     together = None
     if roles.groups:
         import pandas as pd  # here: it takes 0.2 s to import, and not every study needs it

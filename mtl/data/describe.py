@@ -8,6 +8,7 @@ import numpy as np
 
 from mtl.data.duplicates import across, within
 from mtl.data.splits import Split
+from mtl.data.streamed import blocks
 from mtl.data.table import Table
 from mtl.tasks import Task
 
@@ -33,7 +34,7 @@ def description(table: Table, split: Split | None = None) -> dict[str, Any]:
         "about": table.about,
         "examples": len(table),
         "inputs": list(table.x.shape[1:]),
-        "constant_inputs": int((table.x == table.x[0]).all(axis=0).sum()),
+        "constant_inputs": _constant(table),
         "complete": int(np.all(np.stack(list(table.mask.values())), axis=0).sum()),
         "sha256": table.sha256,
         "tasks": [_task(table, task) for task in table.tasks],
@@ -52,6 +53,14 @@ def description(table: Table, split: Split | None = None) -> dict[str, Any]:
             "duplicates": across(table, split),
         }
     return found
+
+
+def _constant(table: Table) -> int:
+    """Return how many inputs have one value in all rows."""
+    first, same = table.x[0], np.ones(table.x.shape[1:], bool)
+    for block in blocks(table.x):
+        same &= (block == first).all(axis=0)
+    return int(same.sum())
 
 
 def co_occurrence(table: Table) -> dict[str, Any]:

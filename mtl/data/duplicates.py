@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mtl.data.splits import Split
+from mtl.data.streamed import blocks
 from mtl.data.table import Table
 
 
@@ -47,9 +48,12 @@ def copies(table: Table) -> np.ndarray:
     """
     first: dict[bytes, int] = {}
     found = np.empty(len(table), np.int64)
-    for row, inputs in enumerate(table.x.reshape(len(table), -1)):
-        digest = hashlib.blake2b((inputs + np.float32(0)).data, digest_size=16).digest()
-        found[row] = first.setdefault(digest, row)
+    row = 0
+    for block in blocks(table.x):
+        for inputs in block.reshape(len(block), -1):
+            digest = hashlib.blake2b((inputs + np.float32(0)).data, digest_size=16).digest()
+            found[row] = first.setdefault(digest, row)
+            row += 1
     found.setflags(write=False)
     return found
 

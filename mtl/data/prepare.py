@@ -44,7 +44,8 @@ def prepare(
       name: one of ``PREPARED``.
       data_dir: the folder of prepared data, see ``mtl.data.tfds_source.root``.
       progress: told (examples done, of how many).
-      **options: of ``road_scenes``, those of ``road_scenes_table``. Of ``tox21``: ``bins``; ``directory``, the folder
+      **options: of ``road_scenes``, those of ``road_scenes_table``, and ``quality``, from 1 to 95: images are kept as
+        JPEG of it (0: as they are). Of ``tox21``: ``bins``; ``directory``, the folder
         that holds DeepChem's file; ``download``, whether it may be fetched if it is not there. What decides the
         contents makes the name of the configuration.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import io
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -11,26 +12,30 @@ from typing import Any
 import numpy as np
 
 from mtl.data import counter, drawing, road_background, road_objects, road_scenes
+from mtl.data.extras import needs
 from mtl.data.recipe import Contents, Options, Recipe
 from mtl.data.road_scenes import TASKS, check_options, draw_scenes, road_scenes_table
 
 
 def _open(options: Options, start: pathlib.Path) -> Contents:
     size = options["size"]
-    drawn = {k: v for k, v in options.items() if k != "examples"}
+    quality, drawn = options["quality"], {k: v for k, v in _drawn(options).items() if k != "examples"}
 
     def features() -> dict[str, Any]:
         import tensorflow_datasets as tfds
 
         return {
-            "image": tfds.features.Tensor(shape=(size, size, 3), dtype=np.uint8, encoding="bytes"),
+            "image": tfds.features.Image(shape=(size, size, 3), encoding_format="jpeg")
+            if quality
+            else tfds.features.Tensor(shape=(size, size, 3), dtype=np.uint8, encoding="bytes"),
             **{task: tfds.features.Scalar(dtype=np.float32) for task in TASKS},
         }
 
     def examples(begin: int, end: int) -> Iterator[dict[str, Any]]:
         images, labels = draw_scenes(np.arange(begin, end), **drawn)
         for i in range(end - begin):
-            yield {"image": images[i], **{task: np.float32(labels[task][i]) for task in TASKS}}
+            image = _jpeg(images[i], quality) if quality else images[i]
+            yield {"image": image, **{task: np.float32(labels[task][i]) for task in TASKS}}
 
     return Contents(
         features=features,
@@ -51,6 +56,29 @@ def _digest(options: Options) -> str:
     return digest.hexdigest()[:16]
 
 
-_OPTIONS = {k: p.default for k, p in inspect.signature(road_scenes_table).parameters.items()}
+def _drawn(options: Options) -> dict[str, Any]:
+    """Return the options of the drawing, without that of how images are kept."""
+    return {k: v for k, v in options.items() if k != "quality"}
 
-ROAD_SCENES = Recipe(_OPTIONS, tuple(_OPTIONS), ("examples", "size", "seed"), lambda o: check_options(**o), _open)
+
+def _jpeg(image: np.ndarray, quality: int) -> bytes:
+    from PIL import Image
+
+    held = io.BytesIO()
+    Image.fromarray(image).save(held, format="JPEG", quality=quality)
+    return held.getvalue()
+
+
+def _check(options: Options) -> None:
+    if not 0 <= options["quality"] <= 95:
+        raise ValueError(
+            f'data "road_scenes": quality = {options["quality"]}: must be from 1 to 95 (0: no compression)'
+        )
+    if options["quality"]:
+        needs("PIL", "images", "JPEG images")
+    check_options(**_drawn(options))
+
+
+_OPTIONS = {k: p.default for k, p in inspect.signature(road_scenes_table).parameters.items()} | {"quality": 0}
+
+ROAD_SCENES = Recipe(_OPTIONS, tuple(_OPTIONS), ("examples", "size", "seed", "quality"), _check, _open)

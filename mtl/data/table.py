@@ -1,4 +1,4 @@
-"""A table: inputs, labels and label masks in memory; ``make_table`` is the one door by which data enter."""
+"""A table: inputs, labels and label masks; ``make_table`` is the one door by which data enter."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mtl.data.streamed import Inputs, Streamed, blocks
 from mtl.tasks import Task, suggest
 
 
@@ -21,7 +22,7 @@ class Table:
 
     Args:
       name: the name of the data.
-      x: inputs, [N, ...] float32, finite.
+      x: inputs, [N, ...] float32, finite; in memory, or streamed.
       tasks: what can be predicted, in order.
       labels: ``{task: [N]}``, int32 class ids for ``multiclass`` and float32 otherwise; 0 where missing.
       mask: ``{task: [N]}``, true where the label is present.
@@ -37,7 +38,7 @@ class Table:
     """
 
     name: str
-    x: np.ndarray
+    x: Inputs
     tasks: tuple[Task, ...]
     labels: dict[str, np.ndarray]
     mask: dict[str, np.ndarray]
@@ -82,7 +83,7 @@ class Table:
 
 def make_table(
     name: str,
-    x: npt.ArrayLike,
+    x: npt.ArrayLike | Streamed,
     tasks: Sequence[Task],
     labels: Mapping[str, npt.ArrayLike],
     about: str = "",
@@ -96,7 +97,8 @@ def make_table(
 
     Args:
       name: the name of the data.
-      x: inputs, [N, ...] numbers or booleans, N ≥ 1, an axis of features or more; stored as float32.
+      x: inputs, [N, ...] numbers or booleans, N ≥ 1, an axis of features or more; stored as float32. Streamed ones
+        are read through once.
       tasks: what can be predicted; names differ.
       labels: ``{task: [N]}``, one entry for every task and none beside.
       about: what the data are, their source and licence.
@@ -117,7 +119,7 @@ def make_table(
     ...
     ValueError: data "toy", task "even": label 2 in row 1: must be 0, 1 or NaN (missing)
     """
-    inputs = _inputs(name, x)
+    inputs = x if isinstance(x, Streamed) else _inputs(name, x)
     names = [task.name for task in tasks]
     if not names:
         raise ValueError(f'data "{name}" has no tasks: give at least one')
@@ -134,7 +136,8 @@ def make_table(
         values[task.name], mask[task.name] = _labels(name, task, labels[task.name], len(inputs))
     named = _classes(name, tasks, classes or {})
     together = {} if groups is None else {"groups": _groups(name, groups, len(inputs))}
-    for array in (inputs, *values.values(), *mask.values(), *together.values()):
+    held = [] if isinstance(inputs, Streamed) else [inputs]
+    for array in (*held, *values.values(), *mask.values(), *together.values()):
         array.setflags(write=False)
     digest = sha256_of(
         {"data": name, "kinds": sorted((t.name, t.kind, t.num_classes) for t in tasks)},
@@ -146,12 +149,12 @@ def make_table(
     return Table(name, inputs, tuple(tasks), values, mask, digest, about, together.get("groups"), named)
 
 
-def sha256_of(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
+def sha256_of(header: Mapping[str, Any], arrays: Mapping[str, Inputs]) -> str:
     """Return the SHA-256 of a header and of named arrays (names, dtypes, shapes, little-endian bytes).
 
     Args:
       header: plain values; the order of keys does not matter.
-      arrays: ``{name: array}``; their order does not matter.
+      arrays: ``{name: array}``; their order does not matter, nor whether they are streamed.
 
     >>> one, two = np.zeros(2), np.zeros(3)
     >>> sha256_of({}, {"a": one, "b": two}) == sha256_of({}, {"b": two, "a": one})
@@ -159,7 +162,13 @@ def sha256_of(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> st
     """
     digest = hashlib.sha256(repr(sorted(header.items())).encode())
     for key in sorted(arrays):
-        array = np.ascontiguousarray(arrays[key])
+        given = arrays[key]
+        if isinstance(given, Streamed):
+            digest.update(repr((key, "<f4", given.shape)).encode())
+            for block in blocks(given):
+                digest.update(np.ascontiguousarray(block, "<f4").reshape(-1).view(np.uint8).data)
+            continue
+        array = np.ascontiguousarray(given)
         array = array.astype(array.dtype.newbyteorder("<"), copy=False)
         digest.update(repr((key, array.dtype.str, array.shape)).encode())
         digest.update(array.reshape(-1).view(np.uint8).data)  # a view: large tables are not copied to be hashed
@@ -183,12 +192,18 @@ def _inputs(name: str, x: npt.ArrayLike) -> np.ndarray:
         raise ValueError(
             f'data "{name}", x: shape {given.shape}: must be [N, ...] with at least one row and one feature'
         )
+    # What its maker has closed for good is taken as it is: a copy of a large set takes seconds.
+    ours = given.dtype == np.float32 and given.flags.owndata and given.flags.c_contiguous and not given.flags.writeable
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is refused below
-        inputs = given.astype(np.float32)
-    bad = ~np.isfinite(inputs)
-    if bad.any():
-        at = tuple(int(i) for i in np.argwhere(bad)[0])
-        raise ValueError(f'data "{name}", x: {given[at]} in row {at[0]}: inputs must be finite in float32')
+        inputs = given if ours else given.astype(np.float32)
+    step = max(
+        1, 2**16 // max(1, inputs[0].size)
+    )  # Block by block, in the cache: a mask of it all takes as long again.
+    for first in range(0, len(inputs), step):
+        bad = ~np.isfinite(inputs[first : first + step])
+        if bad.any():
+            at = (first + int(np.argwhere(bad)[0][0]), *(int(i) for i in np.argwhere(bad)[0][1:]))
+            raise ValueError(f'data "{name}", x: {given[at]} in row {at[0]}: inputs must be finite in float32')
     return inputs
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
-import functools
 import json
 import os
 import pathlib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,9 @@ from mtl.data.extras import needs
 from mtl.data.labels import ClassNames, Markers
 from mtl.data.paths import DATA_DIR, MAX_BYTES
 from mtl.data.problems import DataError, Problems
+from mtl.data.streamed import Streamed
 from mtl.data.table import Table
+from mtl.data.tfds_records import Records, as_float, damage, stacked
 
 # Examples read at once: whole batches are five times as fast as one by one.
 _BATCH = 1000
@@ -41,6 +43,7 @@ def tfds_table(
     name: str = "",
     about: str = "",
     max_bytes: int = MAX_BYTES,
+    stream: bool = False,
 ) -> Table:
     """Return the table of a prepared TFDS data set; nothing is ever downloaded.
 
@@ -67,6 +70,8 @@ def tfds_table(
       name: of the table; the builder's if empty.
       about: what the data are; what TFDS says if empty.
       max_bytes: the most that the inputs may hold, in float32.
+      stream: leave the inputs where they are and read them when they are needed; labels are kept in memory. The table
+        is the same, its sha256 too, and so are the bits of whatever trains on it.
 
     Returns:
       The table; inputs [N, …] in the order of the files.
@@ -85,32 +90,45 @@ def tfds_table(
     chosen = choose([*features], labels, names, groups=groups)
     if size and (len(size) != 2 or min(size) < 1):
         raise DataError(f"{where}: size = {tuple(size)}: must be (height, width), at least 1 each")
+    if not isinstance(stream, bool):
+        raise DataError(f"{where}: stream = {stream!r}: must be True or False")
     if examples < 0:
         raise DataError(f"{where}: examples = {examples}: must be at least 0 (0: all)")
-    x: np.ndarray | None = None
-    cells: dict[str, list[Any]] = {feature: [] for feature in chosen.cells}
-    done, sources = 0, _sources(opened, split, where)
-    read = _reader(features, chosen.all, sources)
-    whole = sum(len(source) for source in sources)
-    total = min(examples or whole, whole)
-    for source in sources:
-        for begin in range(0, min(len(source), total - done), _BATCH):
-            rows = range(begin, min(begin + _BATCH, len(source), begin + total - done))
-            with _damage(where):
-                batch = read(source, rows)
-            part = _inputs(batch, chosen.inputs, size, where)
-            if x is None:
-                if 4 * total * int(np.prod(part.shape[1:], dtype=object)) > max_bytes:
-                    raise DataError(f"{where}: inputs {(total, *part.shape[1:])}: must be at most {max_bytes:,} bytes")
-                x = np.empty((total, *part.shape[1:]), np.float32)
-            if part.shape[1:] != x.shape[1:]:
-                raise DataError(f"{where}: inputs {part.shape[1:]} and {x.shape[1:]}: give size=(height, width)")
-            np.multiply(part, np.float32(1 / 255) if part.dtype == np.uint8 else 1, out=x[done : done + len(rows)])
-            for feature, values in cells.items():
-                values += [example[feature] for example in batch]
-            done += len(rows)
-    if x is None:
+    records = Records(_sources(opened, split, where), features, chosen.all, where)
+    total = min(examples or len(records), len(records))
+    if not total:
         raise DataError(f"{where}: has no example")
+
+    def inputs_of(rows: np.ndarray) -> np.ndarray:
+        return stacked(records(rows), chosen.inputs, size, where)
+
+    shape = inputs_of(np.arange(1)).shape[1:]
+    x: np.ndarray | Streamed
+    if stream:
+        x = Streamed((total, *shape), lambda rows: as_float(_of_shape(inputs_of(rows), shape, where)))
+        read = Records(_sources(opened, split, where), features, chosen.cells, where)
+    else:
+        if 4 * total * int(np.prod(shape, dtype=object)) > max_bytes:
+            raise DataError(
+                f"{where}: inputs {(total, *shape)}: must be at most {max_bytes:,} bytes in memory: raise max_bytes, "
+                "or give stream=True"
+            )
+        x, read = np.empty((total, *shape), np.float32), records
+
+    def fill(begin: int) -> dict[str, list[Any]]:
+        rows = np.arange(begin, min(begin + _BATCH, total))
+        batch = read(rows)
+        if isinstance(x, np.ndarray):
+            as_float(_of_shape(stacked(batch, chosen.inputs, size, where), shape, where), x[begin : rows[-1] + 1])
+        return {feature: [example[feature] for example in batch] for feature in chosen.cells}
+
+    cells: dict[str, list[Any]] = {feature: [] for feature in chosen.cells}
+    with contextlib.closing(_in_threads(fill, range(0, total, _BATCH))) as parts:
+        for part in parts:
+            for feature, values in part.items():
+                cells[feature] += values
+    if isinstance(x, np.ndarray):
+        x.setflags(write=False)  # Nobody else has it: it need not be copied.
     columns, kinds, declared = _columns(features, cells, chosen.labels, where)
     if groups:
         columns[groups] = _cells(cells[groups])
@@ -129,6 +147,21 @@ def tfds_table(
         "error",
         told,
     )
+
+
+def _in_threads(do: Callable[[int], Any], items: Sequence[int]) -> Generator[Any, None, None]:
+    """Yield what is done with each item, in order: two threads, as reading and converting let go of Python's lock."""
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        try:
+            yield from pool.map(do, items)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _of_shape(batch: np.ndarray, shape: tuple[int, ...], where: str) -> np.ndarray:
+    if batch.shape[1:] != shape:
+        raise DataError(f"{where}: inputs {batch.shape[1:]} and {shape}: give size=(height, width)")
+    return batch
 
 
 def place(builder: str, directory: str = "") -> pathlib.Path:
@@ -190,20 +223,8 @@ def _open(builder: str, directory: str) -> Any:
             raise DataError(f"{where}: features.json names {used}: must be a feature of TFDS itself")
     import tensorflow_datasets as tfds
 
-    with _damage(where):
+    with damage(where):
         return tfds.builder_from_directory(folder)
-
-
-@contextlib.contextmanager
-def _damage(where: str) -> Iterator[None]:
-    """Say in one sentence that files are damaged: readers raise whatever their parsers do."""
-    try:
-        yield
-    except DataError:
-        raise
-    except Exception as error:  # noqa: BLE001
-        said = (str(error).strip().splitlines() or [""])[0][:200]
-        raise DataError(f"{where}: cannot be read ({type(error).__name__}: {said}): prepare it again") from None
 
 
 def _class_names(described: Any) -> Iterator[str]:
@@ -226,97 +247,14 @@ def _features(features: Any, prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _flat(example: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in example.items():
-        full = f"{prefix}{name}".replace("/", ".")
-        found |= _flat(value, f"{full}.") if isinstance(value, Mapping) else {full: value}
-    return found
-
-
 def _sources(opened: Any, split: str, where: str) -> list[Any]:
     there = list(opened.info.splits)
     names = [part.strip() for part in split.split("+")] if split else there
     for part in names:
         if there and part not in there:
             raise DataError(f'{where}: split "{part}": must be of {", ".join(there)}')
-    with _damage(where):
+    with damage(where):
         return [opened.as_data_source(split=part) for part in names]
-
-
-def _reader(
-    features: Mapping[str, Any], wanted: Sequence[str], sources: Sequence[Any]
-) -> Callable[[Any, range], list[dict[str, Any]]]:
-    """Return how to read a batch of examples: TFDS's own way, or where all is plain its records, twice as fast.
-
-    Plain are scalars, class labels and arrays of bytes that are no part of a dictionary or a sequence.
-    """
-    import tensorflow_datasets as tfds
-    from tensorflow_datasets.proto import tf_example_pb2
-
-    takes: dict[str, Callable[[Any], Any]] = {}
-    for name in wanted:
-        feature = features[name]
-        kind, dtype = type(feature), np.dtype(feature.np_dtype)
-        stored = getattr(feature, "_encoding", None)  # compressed arrays are left to TFDS
-        if stored not in (tfds.features.Encoding.NONE, tfds.features.Encoding.BYTES):
-            continue
-        if kind in (tfds.features.Scalar, tfds.features.ClassLabel) and dtype.kind in "biuf":
-            takes[name] = functools.partial(_scalar, dtype=dtype)
-        elif kind is tfds.features.Tensor and dtype == np.uint8 and None not in feature.shape:
-            takes[name] = functools.partial(_bytes, shape=feature.shape)
-    records = all(type(getattr(s, "data_source", None)).__module__.startswith("array_record.") for s in sources)
-    if len(takes) < len(set(wanted)) or any("." in name for name in wanted) or not records:
-        return lambda source, rows: [_flat(example) for example in source.__getitems__(rows)]
-
-    def read(source: Any, rows: range) -> list[dict[str, Any]]:
-        found = []
-        for record in source.data_source.__getitems__(rows):
-            held = tf_example_pb2.Example.FromString(record).features.feature
-            found.append({name: take(held[name]) for name, take in takes.items()})
-        return found
-
-    return read
-
-
-def _scalar(held: Any, dtype: np.dtype) -> Any:
-    if held.bytes_list.value:
-        return np.frombuffer(held.bytes_list.value[0], dtype)[0]
-    (value,) = held.float_list.value or held.int64_list.value
-    return value
-
-
-def _bytes(held: Any, shape: tuple[int, ...]) -> np.ndarray:
-    if held.bytes_list.value:
-        return np.frombuffer(held.bytes_list.value[0], np.uint8).reshape(shape)
-    return np.array(held.int64_list.value, np.uint8).reshape(shape)
-
-
-def _inputs(batch: list[dict[str, Any]], names: Sequence[str], size: Sequence[int], where: str) -> np.ndarray:
-    """Return a batch's inputs, [B, …] bytes or float32."""
-    if len(names) == 1:
-        arrays = [np.asarray(example[names[0]]) for example in batch]
-        if size:
-            arrays = [_scaled(a, size, where) for a in arrays]
-        shapes = {a.shape for a in arrays}
-        if len(shapes) > 1:
-            raise DataError(f"{where}: inputs of shapes {sorted(shapes)[:2]}: give size=(height, width)")
-        x = np.stack(arrays)
-        x = x[:, None] if x.ndim == 1 else x
-    else:
-        x = np.stack([np.concatenate([np.ravel(np.asarray(e[n], np.float64)) for n in names]) for e in batch])
-    if x.dtype.kind not in "biuf":
-        raise DataError(f"{where}: inputs of dtype {x.dtype}: must be numbers")
-    return x if x.dtype == np.uint8 and x.ndim > 2 else x.astype(np.float32)
-
-
-def _scaled(image: np.ndarray, size: Sequence[int], where: str) -> np.ndarray:
-    from PIL import Image
-
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 3):
-        raise DataError(f"{where}: inputs {image.dtype} {image.shape}: size= is for images of 1 or 3 channels")
-    plain = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
-    return np.asarray(plain.resize((size[1], size[0]), Image.Resampling.BILINEAR)).reshape(*size, image.shape[2])
 
 
 def _columns(

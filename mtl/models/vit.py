@@ -6,11 +6,12 @@ import functools
 from typing import Literal
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from mtl.models.attention import attend
 from mtl.models.layers import Conv, Dense, rematerialized
+from mtl.models.ops import gelu
 
 
 class Embed(nn.Module):
@@ -41,12 +42,9 @@ class Attention(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b t width"]) -> Float[Array, "b t width"]:
         """Return what the tokens gather from one another."""
-        b, t, width = x.shape
-        depth = width // self.heads
+        width = x.shape[-1]
         qkv = Dense(3 * width, kernel_init=nn.initializers.xavier_uniform(), name="qkv")(x)
-        q, k, v = jnp.moveaxis(qkv.reshape(b, t, 3, self.heads, depth), (2, 3), (0, 2))  # [b, heads, t, depth]
-        weights = jax.nn.softmax((q * depth**-0.5) @ jnp.swapaxes(k, 2, 3))
-        y = jnp.swapaxes(weights @ v, 1, 2).reshape(b, t, width)
+        y = attend(qkv, self.heads)
         return Dense(width, kernel_init=nn.initializers.xavier_uniform(), name="out")(y)
 
 
@@ -69,7 +67,7 @@ class Block(nn.Module):
         y = Attention(self.heads, name="attention")(nn.LayerNorm(epsilon=1e-6, name="norm_0")(x))
         x = x + drop(y)
         y = dense(int(width * self.mlp_ratio), name="mlp_0")(nn.LayerNorm(epsilon=1e-6, name="norm_1")(x))
-        y = drop(jax.nn.gelu(y, approximate=self.gelu == "tanh"))
+        y = drop(gelu(y, approximate=self.gelu == "tanh"))
         return x + drop(dense(width, name="mlp_1")(y))
 
 

@@ -19,10 +19,10 @@ from mtl.config import Trial
 from mtl.sweep.plan import Plan, init_sha256, split_of, table_of
 from mtl.sweep.store import FORMAT, NewResult, Workdir, code_version, now
 from mtl.tasks import METRICS, Task
-from mtl.train import loop
-from mtl.train.dataset import statistics
+from mtl.train.dataset import nothing, statistics
 from mtl.train.executor import Executor
 from mtl.train.phase import Weights
+from mtl.train.predict import predict
 
 #: Called with (work done, see ``work_of``; trials done; trials failed) since the last call.
 Progress = Callable[[float, int, int], None]
@@ -66,15 +66,18 @@ def conclude(
             continue
         table = table_of(trials[0])
         rows = np.flatnonzero(split_of(trials[0]).test[target])
-        shift, scale = zip(*(statistics(table, split_of(t)) for t in trials), strict=True)
-        outputs = loop.predict(
+        standardize = normalize == "standardize"
+        fitted = (statistics(table, split_of(t)) if standardize else nothing(table) for t in trials)
+        shift, scale = zip(*fitted, strict=True)
+        outputs = predict(
             model,
             target,
             [chain[-1].weights for chain in chains],
             np.stack(shift),
             np.stack(scale),
-            table.x[rows],
-            standardize=normalize == "standardize",
+            table.x,
+            standardize=standardize,
+            rows=rows,
         )
         labels = table.labels[target][rows]
         task = model.task(target)
@@ -85,7 +88,7 @@ def conclude(
             result = _result(trial, [d.about for d in chain], table.sha256, str(executor))
             if result["status"] == "done":
                 result["test"] = {n: float(v) for n, v in zip(names, values[i], strict=True)}
-            normalization = {"shift": shift[i], "scale": scale[i]} if normalize == "standardize" else {}
+            normalization = {"shift": shift[i], "scale": scale[i]} if standardize else {}
             arrays = {"outputs": outputs[i], "rows": rows.astype(np.int32), "labels": labels}
             writer.add(NewResult(digest, clean(result), arrays, _model_bytes(trial, chain[-1].weights, normalization)))
         writer.flush()

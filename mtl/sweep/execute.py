@@ -12,6 +12,7 @@ import numpy as np
 
 from mtl.checkpoint import CheckpointError, dump_tree, load_tree, load_weights
 from mtl.config import Trial
+from mtl.data.streamed import Streamed
 from mtl.files import DamagedError, FileError
 from mtl.models import Model
 from mtl.params import merge
@@ -20,11 +21,11 @@ from mtl.sweep.plan import Node, Plan, split_key, split_of, table_of, val_rows_o
 from mtl.sweep.schema import PREFIX, check
 from mtl.sweep.snapshots import Interrupt, Snapshots
 from mtl.sweep.store import FORMAT, StoreError, Workdir
-from mtl.train import loop
+from mtl.train import loop, stream
 from mtl.train.dataset import make_data
 from mtl.train.executor import Executor, executor_for, memory_limit
 from mtl.train.flops import flops_per_step, flops_to_cache, flops_to_solve
-from mtl.train.phase import Weights
+from mtl.train.phase import EVALUATION_ROWS, Weights
 from mtl.train.processes import agree, any_of_us
 from mtl.train.program import Program
 from mtl.train.trial import freshen, shapes
@@ -82,7 +83,7 @@ def execute(
                 failed[key] = failed.get(waiting[key].parent or "", ("the phase before it failed", ""))
                 waiting.pop(key)
             break
-        nodes = nodes[: _most_lanes(nodes[0])]
+        nodes = _of_few_replicates(nodes[: _most_lanes(nodes[0])])
         try:
             outcomes = _train(nodes, plan, done, workdir, executor, snapshots, progress, say)
         except (loop.Stopped, FileError, StoreError):  # A full disk is no trial's fault.
@@ -167,6 +168,17 @@ def _most_lanes(node: Node) -> int:
     return max(2, agree(memory_limit()) // (8 * max(1, held)))
 
 
+def _of_few_replicates(nodes: list[Node]) -> list[Node]:
+    """Return the first lanes of a pack, of so few replicates that one step of all fits into a window of a stream."""
+    inputs, program = table_of(nodes[0].trial).x, nodes[0].stage.program
+    if not isinstance(inputs, Streamed):
+        return nodes
+    rows = max(program.rows, min(EVALUATION_ROWS, val_rows_of(nodes[0].trial)))
+    most = max(1, stream.WINDOW_BYTES // (inputs.row_bytes * rows))
+    seeds = set(list(dict.fromkeys(n.trial.seed for n in nodes))[:most])
+    return [n for n in nodes if n.trial.seed in seeds]
+
+
 def _train(
     nodes: list[Node],
     plan: Plan,
@@ -216,6 +228,7 @@ def _train(
             arrays,
             evaluations=first.trial.config["evaluations"],
             executor=executor,
+            stream=table.x if isinstance(table.x, Streamed) else None,
             width=width,
             on_steps=lambda steps: progress(float(steps * _work_per_step(program)), 0, 0),
             on_width=halved,

@@ -13,8 +13,8 @@ from mtl.config import Trial
 from mtl.models import Model
 from mtl.sweep.documents import READS, StoreError, inside
 from mtl.tasks import suggest
-from mtl.train import loop
 from mtl.train.phase import Weights
+from mtl.train.predict import predict
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Trained:
         x = np.asarray(x, np.float32)
         ones = np.ones((1, *x.shape[1:]), np.float32)
         try:
-            outputs = loop.predict(
+            outputs = predict(
                 self.model,
                 name,
                 [self.weights],

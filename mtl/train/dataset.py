@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 
 import jax.numpy as jnp
 import numpy as np
 
 from mtl.data import Split, Table
+from mtl.data.streamed import Inputs, Streamed, blocks
 from mtl.train.program import Data, Pool, Program, pool_name
 
 
 def make_data(table: Table, splits: Sequence[Split], programs: Sequence[Program], val_rows: int) -> Data:
-    """Return the data on the device: inputs once, splits stacked, with every pool that the programs draw from.
+    """Return the data on the device: inputs once (unless streamed), splits stacked, with the programs' pools.
 
     Args:
       table: the data set.
@@ -25,9 +27,10 @@ def make_data(table: Table, splits: Sequence[Split], programs: Sequence[Program]
     pools = sorted({p.tasks for p in programs} | {(t,) for t in names})
     # One length for all single-task pools, as temperature sampling stacks them.
     longest = max(int(s.train[t].sum()) for s in splits for t in names)
-    shift, scale = zip(*(statistics(table, s) for s in splits), strict=True)
+    standardized = any(p.standardize for p in programs)  # Statistics that nobody reads are not worth a pass.
+    shift, scale = zip(*(statistics(table, s) if standardized else nothing(table) for s in splits), strict=True)
     return Data(
-        x=jnp.asarray(table.x),
+        x=() if isinstance(table.x, Streamed) else jnp.asarray(table.x),
         labels={t: jnp.asarray(np.stack([s.labels[t] for s in splits])) for t in names},
         train={t: jnp.asarray(np.stack([s.train[t] for s in splits])) for t in names},
         val={t: jnp.asarray(np.stack([s.val[t] for s in splits])) for t in names},
@@ -38,15 +41,30 @@ def make_data(table: Table, splits: Sequence[Split], programs: Sequence[Program]
     )
 
 
+@functools.lru_cache(maxsize=256)
 def statistics(table: Table, split: Split) -> tuple[np.ndarray, np.ndarray]:
     """Return (mean, 1/standard deviation) of the inputs over all rows that have a training label.
 
-    Validation and test rows take no part. A constant input keeps its scale.
+    Validation and test rows take no part. A constant input keeps its scale. Rows are added up one after the other in
+    float64, in memory and streamed alike.
     """
-    rows = np.any(np.stack(list(split.train.values())), axis=0)
-    x = table.x[rows].astype(np.float64)
-    deviation = x.std(axis=0)
-    return x.mean(axis=0).astype(np.float32), (1 / np.where(deviation > 0, deviation, 1)).astype(np.float32)
+    rows = np.flatnonzero(np.any(np.stack(list(split.train.values())), axis=0))
+    mean = _sum(table.x, rows, lambda x: x) / len(rows)
+    deviation = np.sqrt(_sum(table.x, rows, lambda x: (x - mean) ** 2) / len(rows))
+    return mean.astype(np.float32), (1 / np.where(deviation > 0, deviation, 1)).astype(np.float32)
+
+
+def nothing(table: Table) -> tuple[np.ndarray, np.ndarray]:
+    """Return the statistics with which standardising would change nothing."""
+    return np.zeros(table.x.shape[1:], np.float32), np.ones(table.x.shape[1:], np.float32)
+
+
+def _sum(x: Inputs, rows: np.ndarray, change: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    total = np.zeros(x.shape[1:])
+    for block in blocks(x, rows):
+        for row in change(block.astype(np.float64)):
+            total += row
+    return total
 
 
 def _any(masks: dict[str, np.ndarray], tasks: Sequence[str]) -> np.ndarray:

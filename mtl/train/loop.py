@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import time
@@ -12,14 +13,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mtl.data.streamed import Streamed
 from mtl.models import Model
 from mtl.params import path_of
 from mtl.train import executor as executors
 from mtl.train import pack, phase
 from mtl.train.executor import LANES, WHOLE, Executor
+from mtl.train.feed import Feed, Reach
 from mtl.train.phase import Moving, Weights
+from mtl.train.placing import fetch, pad, place, stacked, unstack
 from mtl.train.processes import agree
 from mtl.train.program import Data, Lane, Program
+from mtl.train.stream import make_feed
 from mtl.train.trial import Stage, boundaries, make_lane
 
 PyTree = Any
@@ -39,6 +44,7 @@ class Outcome:
       val_loss: per task of the phase, [evaluations]; NaN where the task has no validation label.
       diverged_at: first step whose loss was not finite, or −1.
       seconds: its share of the pack's training time, compilation excluded.
+      waited: of these, its share of those that the pack waited for streamed inputs.
       width: the compiled width of its pack.
       penalties: of a phase solved in closed form, the penalty that each task's head was found with.
     """
@@ -49,6 +55,7 @@ class Outcome:
     val_loss: dict[str, list[float]]
     diverged_at: int
     seconds: float
+    waited: float
     width: int
     penalties: dict[str, float]
 
@@ -96,7 +103,7 @@ def initial_weights(model: Model, shape: tuple[int, ...], seeds: Sequence[int], 
     for begin in range(0, len(seeds), width):
         part = list(seeds[begin : begin + width])
         padded = np.asarray(part + [part[-1]] * (width - len(part)), np.uint32)
-        found += _unstack(fn(jnp.int32(len(part)), jnp.asarray(padded)), len(part))
+        found += unstack(fn(jnp.int32(len(part)), jnp.asarray(padded)), len(part))
     return found
 
 
@@ -109,6 +116,7 @@ def run_phase(
     *,
     evaluations: int,
     executor: Executor,
+    stream: Streamed | None = None,
     width: int | None = None,
     on_steps: Callable[[int], None] = lambda steps: None,
     on_width: Callable[[int, int, int], None] = lambda width, needed, limit: None,
@@ -124,6 +132,7 @@ def run_phase(
       data: the stacked data.
       evaluations: validations a phase.
       executor: how the pack is run.
+      stream: the inputs, where they are not in ``data``.
       width: the compiled width; by default what suits so many lanes, halved until it fits into memory.
       on_steps: called after every chunk with the lane-steps done in it; may raise to stop.
       on_width: told (width that did not fit, bytes needed, bytes there are) before it is halved.
@@ -143,18 +152,19 @@ def run_phase(
         )
     chosen = executors.width_for(executor, len(seeds)) if width is None else width
     data = place(executor, data, WHOLE)
+    feed_of = functools.partial(make_feed, program, steps, data=data, executor=executor, stream=stream)
     if width is None:
-        chosen = _fitting(
-            program, chosen, make_lane(seeds[:1], stages[:1], splits[:1]), weights[0], data, executor, on_width
-        )
+        first_lane = make_lane(seeds[:1], stages[:1], splits[:1])
+        chosen = _fitting(program, chosen, first_lane, weights[0], feed_of, executor, on_width)
     outcomes: list[Outcome] = []
     for first in range(0, len(seeds), chosen):
         part = slice(first, min(first + chosen, len(seeds)))
         lanes = make_lane(seeds[part], stages[part], splits[part])
-        outcomes += _run_group(
-            program, steps, chosen, lanes, weights[part], data, evaluations, executor, on_steps, guard_of(part),
-            chunk_seconds,
-        )  # fmt: skip
+        with contextlib.closing(feed_of(len(lanes.seed), stacked(lanes, chosen))) as feed:
+            outcomes += _run_group(
+                program, steps, chosen, feed, weights[part], evaluations, executor, on_steps, guard_of(part),
+                chunk_seconds,
+            )  # fmt: skip
     return outcomes
 
 
@@ -163,19 +173,22 @@ def _fitting(
     width: int,
     lanes: Lane,
     weights: Weights,
-    data: Data,
+    feed_of: Callable[[int, Lane], Feed],
     executor: Executor,
     on_width: Callable[[int, int, int], None],
 ) -> int:
     """Return the largest width, halved from the one given, whose call fits into memory by XLA's own analysis."""
     limit, least = agree(executors.memory_limit()), executors.width_for(executor, 1)
     while True:
-        lanes_, stacked = _stacked(lanes, width), _stacked(jax.tree.map(lambda a: np.asarray(a)[None], weights), width)
-        moving, frozen = jax.eval_shape(pack.start_fn(program, executor), stacked)
+        lanes_, whole = stacked(lanes, width), stacked(jax.tree.map(lambda a: np.asarray(a)[None], weights), width)
+        moving, frozen = jax.eval_shape(pack.start_fn(program, executor), whole)
         moving = jax.eval_shape(functools.partial(phase.joined, program), moving)
-        fixed = jax.eval_shape(pack.fix(program, executor), jnp.int32(1), lanes_.split, stacked, frozen, data)
+        feed = feed_of(1, lanes_)
+        reach = feed.shapes()
+        seen = jax.eval_shape(functools.partial(pack.at_hand, executor), reach.data)
+        fixed = jax.eval_shape(pack.fix(program, executor), jnp.int32(1), lanes_.split, whole, frozen, seen)
         at = jax.ShapeDtypeStruct((), jnp.int32)
-        needed = pack.advance_fn(program, executor).memory(at, lanes_, moving, fixed, data, at, at)
+        needed = feed.advance().memory(at, reach.lanes, moving, fixed, reach.data, at, at)
         if needed <= limit:
             return width
         if width <= least:
@@ -192,9 +205,8 @@ def _run_group(
     program: Program,
     steps: int,
     width: int,
-    lanes: Lane,
+    feed: Feed,
     weights: Sequence[Weights],
-    data: Data,
     evaluations: int,
     executor: Executor,
     on_steps: Callable[[int], None],
@@ -202,8 +214,7 @@ def _run_group(
     chunk_seconds: float,
 ) -> list[Outcome]:
     count = len(weights)
-    lanes = place(executor, _stacked(lanes, width), LANES)
-    whole = jax.tree.map(lambda *leaves: _pad(np.stack(leaves), width), *weights)
+    whole = jax.tree.map(lambda *leaves: pad(np.stack(leaves), width), *weights)
     moving, frozen = pack.start_fn(program, executor)(whole)
     moving = phase.joined(program, jax.tree.map(np.asarray, moving))
     kept = guard.restore()
@@ -212,26 +223,25 @@ def _run_group(
     # What moves is donated, so every leaf needs a buffer of its own (the best state begins as the first one).
     lies = pack.lies(executor)
     moving = place(executor, jax.tree.map(np.array, moving), lies)
-    frozen, stacked = place(executor, (frozen, whole), LANES)
+    frozen, whole = place(executor, (frozen, whole), LANES)
     lane_count = place(executor, np.int32(count), WHOLE)
-    fixed = pack.fix_fn(program, executor)(lane_count, lanes.split, stacked, frozen, data)
-    advance = pack.advance_fn(program, executor)
-    evaluate = pack.evaluate_fn(program.model, program.tasks, program.standardize, executor)
+    fixed, advance = feed.fix(whole, frozen), feed.advance()
 
-    def forward(moving: Moving, begin: int, end: int) -> Moving:
+    def forward(moving: Moving, reach: Reach, begin: int, end: int) -> Moving:
         bounds = (place(executor, np.int32(b), WHOLE) for b in (begin, end))
-        moving = advance(lane_count, lanes, moving, fixed, data, *bounds)
+        moving = advance(lane_count, reach.lanes, moving, fixed, reach.data, *bounds)
         jax.block_until_ready(moving)
         return moving
 
     # Compiling with empty bounds keeps it out of the seconds that a trial is charged.
-    moving = forward(moving, 0, 0)
+    moving = forward(moving, feed.shapes(), 0, 0)
     ends, chunk, at, spent, since = boundaries(steps, evaluations), 8, 0, 0.0, 0
     train: list[np.ndarray] = []
     val: list[np.ndarray] = []
     if kept is not None:
         at, spent, train, val = kept.at, kept.spent, list(kept.train), list(kept.val)
         on_steps(at * count)
+    feed.begin(at)
 
     def take() -> Snapshot:
         return Snapshot({path_of(p): a for p, a in _leaves(moving)}, at, train, val, spent, executor.data)
@@ -239,9 +249,11 @@ def _run_group(
     for end in ends[len(train) :]:
         since = ends[len(train) - 1] if train else 0
         while at < end:
-            stop = min(end, at + chunk)
             begun = time.perf_counter()
-            moving = forward(moving, at, stop)
+            reach = feed.at(at)
+            stop = min(end, at + chunk, reach.end)
+            moving = forward(moving, reach, at, stop)
+            del reach  # Or the inputs in it would stay while the next ones come.
             took = agree(time.perf_counter() - begun)  # All processes must cut at the same steps.
             spent += took
             chunk = max(1, min(8 * chunk, int((stop - at) * chunk_seconds / max(took, 1e-6))))
@@ -252,7 +264,7 @@ def _run_group(
         merged = moving if executor.data == 1 else pack.merge_fn(executor)(moving)
         train.append(fetch(merged.loss_sum)[:count] / (end - since))
         now = Weights(phase.parted(program, _host_heads(merged.trainable), frozen), merged.state)
-        found = evaluate(lane_count, lanes.split, place(executor, now, LANES), data)
+        found = feed.evaluate(place(executor, now, LANES))
         val.append(fetch(found)[:count])
         del now, merged
         if program.select == "best":
@@ -266,7 +278,7 @@ def _run_group(
     if program.select == "best":
         merged = dataclasses.replace(merged, best=(merged.best[0], _host_heads(merged.best[1]), merged.best[2]))
     merged = dataclasses.replace(merged, trainable=_host_heads(merged.trainable))
-    finished = _unstack(phase.finish(program, merged, frozen), count)
+    finished = unstack(phase.finish(program, merged, frozen), count)
     diverged = fetch(merged.diverged_at)
     penalties = {t: fetch(p) for t, p in merged.slots.items()} if program.ridge else {}
     return [
@@ -277,6 +289,7 @@ def _run_group(
             val_loss={name: [float(v[i, k]) for v in val] for k, name in enumerate(program.tasks)},
             diverged_at=int(diverged[i]),
             seconds=spent / count,
+            waited=feed.waited / count,
             width=width,
             penalties={t: float(p[i]) for t, p in penalties.items()},
         )
@@ -298,7 +311,7 @@ def _filled(template: Moving, kept: Snapshot, width: int, data: int) -> Moving:
 
     def fill(key_path: Any, _: Any) -> np.ndarray:
         path = path_of(key_path)
-        array, name = _pad(kept.moving[path], width), path.split("/")[0]
+        array, name = pad(kept.moving[path], width), path.split("/")[0]
         if name not in pack.EACH or kept.data == data:
             return array
         # Each device had its own: averaged or added up as `pack.merge_fn` does, and dealt out anew.
@@ -314,101 +327,3 @@ def _filled(template: Moving, kept: Snapshot, width: int, data: int) -> Moving:
         return array
 
     return jax.tree_util.tree_map_with_path(fill, template)
-
-
-def place(executor: Executor, tree: PyTree, lies: PyTree) -> PyTree:
-    """Return a tree's arrays on the executor's mesh; as they are where there is one device.
-
-    Every process of several has the same values, and puts its own devices' part of them there.
-
-    Args:
-      executor: how packs run.
-      tree: arrays of NumPy or JAX.
-      lies: how they lie on the mesh, a prefix of the tree.
-    """
-    if executor.devices == 1:
-        return tree
-
-    def put(spec: Any, part: PyTree) -> PyTree:
-        sharding = jax.sharding.NamedSharding(executor.mesh, spec)
-
-        def one(a: Any) -> jax.Array:
-            if isinstance(a, jax.Array) and a.sharding == sharding:
-                return a
-            host = fetch(a)
-            return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
-
-        return jax.tree.map(one, part)
-
-    return jax.tree.map(put, lies, tree, is_leaf=lambda x: isinstance(x, jax.sharding.PartitionSpec))
-
-
-def fetch(a: Any) -> np.ndarray:
-    """Return an array on the host, from whatever processes have parts of it."""
-    if isinstance(a, jax.Array) and not (a.is_fully_addressable or a.is_fully_replicated):
-        from jax.experimental import multihost_utils
-
-        return np.asarray(multihost_utils.process_allgather(a, tiled=True))
-    return np.asarray(a)
-
-
-#: Predictions are made for at most so many inputs at a time.
-PREDICTION_ROWS = 1024
-
-
-def predict(
-    model: Model,
-    task: str,
-    weights: Sequence[Weights],
-    shift: np.ndarray,
-    scale: np.ndarray,
-    x: np.ndarray,
-    *,
-    standardize: bool,
-) -> np.ndarray:
-    """Return the outputs of a task's head for inputs x, one set of weights after the other, on one device.
-
-    Args:
-      model: the model.
-      task: the task's name.
-      weights: one each a lane.
-      shift, scale: what each lane's inputs are standardised with, [lanes, …].
-      x: inputs [n, …].
-      standardize: whether they are.
-
-    Returns:
-      Outputs [lanes, n, task outputs].
-    """
-    width = executors.width_for(executors.MAP, len(weights))
-    fn = pack.predict_fn(model, task, standardize)
-    blocks = [x[i : i + PREDICTION_ROWS] for i in range(0, len(x), PREDICTION_ROWS)] or [x]
-    found = []
-    for first in range(0, len(weights), width):
-        part = slice(first, first + width)
-        count = len(weights[part])
-        stacked = jax.tree.map(lambda *leaves: _pad(np.stack(leaves), width), *weights[part])
-        shifts, scales = _pad(shift[part], width), _pad(scale[part], width)
-        outputs = []
-        for block in blocks:
-            rows = _pad(block, PREDICTION_ROWS) if len(blocks) > 1 else block
-            out = np.asarray(fn(jnp.int32(count), stacked, shifts, scales, jnp.asarray(rows)))
-            outputs.append(out[:count, : len(block)])
-        found.append(np.concatenate(outputs, axis=1))
-    return np.concatenate(found)
-
-
-def _pad(a: Any, width: int) -> np.ndarray:
-    """Return an array padded to ``width`` along its first axis by repeating its last entry."""
-    host = np.asarray(a)  # Not jnp: each new shape of a small operation would be compiled.
-    return np.concatenate([host, np.repeat(host[-1:], width - len(host), axis=0)]) if len(host) < width else host
-
-
-def _unstack(tree: PyTree, count: int) -> list[Any]:
-    """Return the first ``count`` entries along the leading axis, as trees of NumPy arrays."""
-    host = jax.tree.map(fetch, tree)
-    return [jax.tree.map(lambda a, i=i: a[i].copy(), host) for i in range(count)]
-
-
-def _stacked(tree: PyTree, width: int) -> PyTree:
-    """Return a tree of stacked arrays padded to a width."""
-    return jax.tree.map(lambda a: _pad(a, width), tree)

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 from jaxtyping import Array
 
 from mtl.models import Model
@@ -16,6 +17,7 @@ from mtl.train import phase
 from mtl.train.executor import LANES, MAP, OWN, WHOLE, Compiled, Executor, over_lanes
 from mtl.train.phase import Moving, Weights
 from mtl.train.program import INIT, Data, Fixed, Lane, Program, key_for
+from mtl.train.step import DATA_AXIS
 
 PyTree = Any
 
@@ -101,8 +103,46 @@ def fix(program: Program, executor: Executor) -> Callable[..., Fixed]:
     return run
 
 
+def data_lies(executor: Executor, streamed: bool) -> Any:
+    """Return how data lie on the mesh: streamed inputs of a batch that is spread over devices are each device's own."""
+    return (WHOLE, PartitionSpec(DATA_AXIS) if executor.data > 1 else WHOLE) if streamed else WHOLE
+
+
+def at_hand(executor: Executor, data: Data | tuple[Data, tuple[Array, Array]]) -> Data:
+    """Return data as a device sees them: a window of a stream is given beside them, as (x, place)."""
+    if isinstance(data, Data):
+        return data
+    held, (x, at) = data
+    return (
+        dataclasses.replace(held, x=x[0], place=at[0])
+        if executor.data > 1
+        else dataclasses.replace(held, x=x, place=at)
+    )
+
+
 @functools.lru_cache(maxsize=256)
-def advance_fn(program: Program, executor: Executor) -> Compiled:
+def cache_fn(program: Program, executor: Executor) -> Compiled:
+    """Return the compiled ``cache(count, splits, weights, held, data, begin, end) -> held`` of a pack.
+
+    It fills in features block by block, as their inputs are streamed; ``held`` is (features, place).
+    """
+
+    def one(args: tuple[Array, Weights, PyTree], data: Data, begin: Array, end: Array) -> PyTree:
+        split, weights, held = args
+        done = phase.cache(program, split, weights, Fixed((), *held), data, begin, end)
+        return done.features, done.place
+
+    mapped = over_lanes(one, executor)
+
+    def run(count: Array, splits: Array, weights: Weights, held: PyTree, data: Any, begin: Array, end: Array) -> PyTree:
+        return mapped(count, held, (splits, weights, held), at_hand(executor, data), begin, end)
+
+    lies = (WHOLE, LANES, LANES, LANES, data_lies(executor, True), WHOLE, WHOLE)
+    return Compiled(run, executor, lies, LANES, donate=(3,))
+
+
+@functools.lru_cache(maxsize=256)
+def advance_fn(program: Program, executor: Executor, streamed: bool = False) -> Compiled:
     """Return the compiled ``advance(count, lanes, moving, fixed, data, begin, end) -> moving`` of a pack."""
 
     def one(args: tuple[Lane, Moving, Fixed], data: Data, begin: Array, end: Array) -> Moving:
@@ -111,13 +151,14 @@ def advance_fn(program: Program, executor: Executor) -> Compiled:
 
     mapped = over_lanes(one, executor)
 
-    def run(count: Array, lanes: Lane, moving: Moving, fixed: Fixed, data: Data, begin: Array, end: Array) -> Moving:
-        moving = _each(moving, lambda a: a[:, 0], executor)
+    def run(count: Array, lanes: Lane, moving: Moving, fixed: Fixed, data: Any, begin: Array, end: Array) -> Moving:
+        moving, data = _each(moving, lambda a: a[:, 0], executor), at_hand(executor, data)
         moving = mapped(count, moving, (lanes, moving, fixed), data, begin, end)
         return _each(moving, lambda a: a[:, None], executor)
 
     own = lies(executor)
-    return Compiled(run, executor, (WHOLE, LANES, own, LANES, WHOLE, WHOLE, WHOLE), own, donate=(2,))
+    lies_ = (WHOLE, LANES, own, LANES, data_lies(executor, streamed), WHOLE, WHOLE)
+    return Compiled(run, executor, lies_, own, donate=(2,))
 
 
 @functools.lru_cache(maxsize=256)
@@ -136,6 +177,39 @@ def evaluate_fn(model: Model, tasks: tuple[str, ...], standardize: bool, executo
         return mapped(count, jnp.zeros((splits.shape[0], len(tasks)), jnp.float32), (splits, weights), data)
 
     return Compiled(run, executor, (WHOLE, LANES, LANES, WHOLE), LANES)
+
+
+@functools.lru_cache(maxsize=256)
+def validate_fn(model: Model, tasks: tuple[str, ...], standardize: bool, executor: Executor, blocks: int) -> Compiled:
+    """Return the compiled ``validate(count, splits, weights, data, begin) -> sums`` of so many blocks of a pack.
+
+    ``sums`` are (losses, labels), [lanes, devices along data, blocks, tasks].
+    """
+
+    def one(args: tuple[Array, Weights], data: Data, begin: Array) -> PyTree:
+        return phase.validate(model, tasks, standardize, *args, data, begin, blocks, executor.data)
+
+    mapped = over_lanes(one, executor)
+
+    def run(count: Array, splits: Array, weights: Weights, data: Any, begin: Array) -> PyTree:
+        shape = (splits.shape[0], blocks, len(tasks))
+        out = (jnp.zeros(shape, jnp.float32), jnp.zeros(shape, jnp.int32))
+        found = mapped(count, out, (splits, weights), at_hand(executor, data), begin)
+        return jax.tree.map(lambda a: a[:, None], found)
+
+    return Compiled(run, executor, (WHOLE, LANES, LANES, data_lies(executor, True), WHOLE), OWN)
+
+
+@functools.lru_cache(maxsize=256)
+def mean_fn(executor: Executor) -> Compiled:
+    """Return the compiled ``mean(count, sums) -> losses [lanes, tasks]`` of a pack; ``sums`` as ``validate_fn``'s."""
+    mapped = over_lanes(lambda sums: phase.mean_loss(sums[0], sums[1], executor.data), executor)
+
+    def run(count: Array, sums: PyTree) -> Array:
+        total, labels = (a[:, 0] for a in sums)
+        return mapped(count, jnp.zeros((total.shape[0], total.shape[-1]), jnp.float32), (total, labels))
+
+    return Compiled(run, executor, (WHOLE, OWN), LANES)
 
 
 @functools.lru_cache(maxsize=256)

@@ -79,9 +79,6 @@ def start(program: Program, weights: Weights) -> tuple[Moving, PyTree]:
 def fix(program: Program, split: Array, weights: Weights, frozen: PyTree, data: Data) -> Fixed:
     """Return what does not change while a phase runs; here a frozen trunk's features are computed, once.
 
-    They are computed in blocks of as many rows as a training batch has, so that a row's features do not depend on
-    how many others there are.
-
     Args:
       program: the phase.
       split: which of the stacked splits.
@@ -92,25 +89,51 @@ def fix(program: Program, split: Array, weights: Weights, frozen: PyTree, data: 
     if not program.cached:
         return Fixed(frozen)
     own = data.of(split)
+    size = program.rows
+    shape = jax.eval_shape(lambda: _features(program, weights, own, jnp.zeros((size,), jnp.int32)))
+    empty = jnp.zeros((feature_blocks(program, data) * size, *shape.shape[1:]), shape.dtype)
+    blocks = jnp.int32(feature_blocks(program, data))
+    return cache(program, split, weights, Fixed(frozen, empty), data, jnp.int32(0), blocks)
+
+
+def feature_blocks(program: Program, data: Data) -> int:
+    """Return how many blocks a frozen trunk's features are computed in, at most."""
+    return -(-int(data.train_rows[pool_name(program.tasks)].rows.shape[-1]) // program.rows)
+
+
+def cache(
+    program: Program, split: Array, weights: Weights, fixed: Fixed, data: Data, begin: Array, end: Array
+) -> Fixed:
+    """Return a frozen trunk's features with the blocks [begin, end) of them computed.
+
+    They are computed in blocks of as many rows as a training batch has, so that a row's features do not depend on
+    how many others there are. The loop's bounds are data, as in ``advance``.
+
+    Args:
+      program: the phase.
+      split: which of the stacked splits.
+      weights: all parameters and batch statistics at the phase's start.
+      fixed: with room for the features, and those computed before.
+      data: the stacked data.
+      begin, end: blocks, int32; at most ``feature_blocks``.
+    """
+    own = data.of(split)
     pool, size = own.train_rows[pool_name(program.tasks)], program.rows
     most = pool.rows.shape[0]
 
-    def features(rows: Array) -> Array:
-        return program.model.features(weights.params, weights.state, inputs(program.standardize, own, rows))
-
-    shape = jax.eval_shape(features, jnp.zeros((size,), jnp.int32))
-    blocks = -(-most // size)
-
     def block(i: Array, held: Array) -> Array:
         rows = jnp.take(pool.rows, i * size + jnp.arange(size), mode="clip")
-        return jax.lax.dynamic_update_slice_in_dim(held, features(rows), i * size, axis=0)
+        return jax.lax.dynamic_update_slice_in_dim(held, _features(program, weights, own, rows), i * size, axis=0)
 
-    empty = jnp.zeros((blocks * size, *shape.shape[1:]), shape.dtype)
     needed = (pool.count + size - 1) // size
-    found = jax.lax.fori_loop(0, needed, block, empty)
-    at = jnp.where(jnp.arange(most) < pool.count, pool.rows, data.x.shape[0])  # Padding is dropped, out of range.
-    place = jnp.zeros((data.x.shape[0],), jnp.int32).at[at].set(jnp.arange(most, dtype=jnp.int32), mode="drop")
-    return Fixed(frozen, found, place)
+    found = jax.lax.fori_loop(begin, jnp.minimum(end, needed), block, fixed.features)
+    at = jnp.where(jnp.arange(most) < pool.count, pool.rows, data.table_rows)  # Padding is dropped, out of range.
+    place = jnp.zeros((data.table_rows,), jnp.int32).at[at].set(jnp.arange(most, dtype=jnp.int32), mode="drop")
+    return Fixed(fixed.frozen, found, place)
+
+
+def _features(program: Program, weights: Weights, own: Data, rows: Array) -> Array:
+    return program.model.features(weights.params, weights.state, inputs(program.standardize, own, rows))
 
 
 def advance(
@@ -237,23 +260,61 @@ def evaluate(
       data: the stacked data.
       shards: devices that the rows are spread over, see ``step.update``.
     """
+    count = evaluation_blocks(tasks, data, shards)[0]
+    return mean_loss(*validate(model, tasks, standardize, split, weights, data, jnp.int32(0), count, shards), shards)
+
+
+def evaluation_blocks(tasks: tuple[str, ...], data: Data, shards: int = 1) -> tuple[int, int]:
+    """Return (blocks that a device's share of validation runs in, rows of a block)."""
+    share = -(-int(data.val_rows[pool_name(tasks)].rows.shape[-1]) // shards)
+    size = min(share, EVALUATION_ROWS)
+    return -(-share // size), size
+
+
+def validate(
+    model: Model,
+    tasks: tuple[str, ...],
+    standardize: bool,
+    split: Array,
+    weights: Weights,
+    data: Data,
+    begin: Array,
+    count: int,
+    shards: int = 1,
+) -> tuple[Float[Array, "blocks tasks"], Int[Array, "blocks tasks"]]:
+    """Return each task's (sum of losses, number of labels) in ``count`` blocks of validation, from ``begin`` on.
+
+    Args:
+      model, tasks, standardize, split, weights, data, shards: as in ``evaluate``.
+      begin: the first block, int32.
+      count: how many; blocks past the last hold nothing.
+    """
     own = data.of(split)
     pool = own.val_rows[pool_name(tasks)]
     share = -(-pool.rows.shape[0] // shards)
-    size = min(share, EVALUATION_ROWS)
-    begin = jax.lax.axis_index(DATA_AXIS) * share if shards > 1 else 0
+    _, size = evaluation_blocks(tasks, data, shards)
+    start = jax.lax.axis_index(DATA_AXIS) * share if shards > 1 else 0
 
-    def block(first: Array) -> tuple[Array, Array]:
-        at = begin + first + jnp.arange(size)
+    def block(number: Array) -> tuple[Array, Array]:
+        first = number * size
+        at = start + first + jnp.arange(size)
         rows, real = jnp.take(pool.rows, at, mode="clip"), (at < pool.count) & (first + jnp.arange(size) < share)
         outputs, _ = model.apply(weights.params, weights.state, inputs(standardize, own, rows), tasks=tasks)
         found = [validation_sum(model.task(t), outputs[t], own.labels[t][rows], own.val[t][rows] & real) for t in tasks]
         return jnp.stack([f[0] for f in found]), jnp.stack([f[1] for f in found])
 
-    if size == share:
-        total, count = block(jnp.int32(0))
-    else:
-        total, count = (a.sum(axis=0) for a in jax.lax.map(block, jnp.arange(0, share, size)))
+    if count == 1:
+        total, labels = block(begin)
+        return total[None], labels[None]
+    found: tuple[Array, Array] = jax.lax.map(block, begin + jnp.arange(count))
+    return found
+
+
+def mean_loss(
+    total: Float[Array, "blocks tasks"], count: Int[Array, "blocks tasks"], shards: int = 1
+) -> Float[Array, " tasks"]:
+    """Return the mean loss of each task from the sums of all blocks; NaN for a task without labels."""
+    total, count = total.sum(axis=0), count.sum(axis=0)
     if shards > 1:
         total, count = jax.lax.psum((total, count), DATA_AXIS)
     return jnp.where(count > 0, total / jnp.maximum(count, 1), jnp.nan)

@@ -149,6 +149,7 @@ class Lane:
       steps: the phase's steps.
       offset: batches of each task's sequence that earlier phases have used, [tasks].
       split: which of the stacked splits this trial trains on.
+      first, picks: where inputs are streamed, the batches of the steps from ``first`` on, drawn before; else ``()``.
     """
 
     seed: Numbers
@@ -158,6 +159,8 @@ class Lane:
     steps: Numbers
     offset: Numbers
     split: Numbers
+    first: PyTree = ()
+    picks: PyTree = ()
 
 
 @jax.tree_util.register_dataclass
@@ -196,11 +199,13 @@ class Data:
     """The data a pack shares: inputs once, splits stacked (D of them).
 
     Attributes:
-      x: inputs of the whole table, [N, …].
+      x: inputs of the whole table, [N, …]; where they are streamed, of a window's rows, [W, …].
       labels: per task, [D, N].
       train, val: per task, present labels of that role, bool [D, N].
       train_rows, val_rows: per pool name (see ``pool_name``), the rows with any present label of its tasks.
       shift, scale: per split, what inputs are standardised with, [D, …]; only read if the program standardises.
+      place: where inputs are streamed, which row of x a row of the table is, int32 [N] (0 where it is not there);
+        else ``()``.
     """
 
     x: Numbers
@@ -211,12 +216,18 @@ class Data:
     val_rows: Mapping[str, Any]
     shift: Numbers
     scale: Numbers
+    place: PyTree = ()
+
+    @property
+    def table_rows(self) -> int:
+        """N, the rows of the table."""
+        return int(next(iter(self.train.values())).shape[-1])
 
     def of(self, split: Array) -> Data:
         """Return the data of one split, without the leading axis."""
-        stacked = dataclasses.replace(self, x=None)
+        stacked = dataclasses.replace(self, x=None, place=None)
         own = jax.tree.map(lambda a: jax.lax.dynamic_index_in_dim(a, split, 0, keepdims=False), stacked)
-        return dataclasses.replace(own, x=self.x)
+        return dataclasses.replace(own, x=self.x, place=self.place)
 
 
 def pool_name(tasks: Sequence[str]) -> str:
@@ -253,6 +264,8 @@ def key_for(seed: Array, purpose: int, name: str = "") -> Array:
 
 def inputs(standardize: bool, data: Data, rows: Array) -> Array:
     """Return the inputs of some rows, standardised with the split's statistics if asked."""
+    if not isinstance(data.place, tuple):
+        rows = jnp.take(data.place, rows, mode="clip")
     x = jnp.take(data.x, rows, axis=0, mode="clip")
     return standardized(data, x) if standardize else x
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -25,6 +26,20 @@ from mtl.train.program import (
     pool_name,
     standardized,
 )
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Picks:
+    """What chance decides of a batch.
+
+    Attributes:
+      rows: indices into the table, int32 [rows].
+      owner: the task that each row was drawn for, int32 [rows], where chance decides it; else ``()``.
+    """
+
+    rows: Numbers
+    owner: Any = ()
 
 
 @jax.tree_util.register_dataclass
@@ -91,64 +106,106 @@ def make_sampler(program: Program, lane: Lane, data: Data) -> Callable[[Array], 
 
     Args:
       program: the phase.
-      lane: its numbers; ``offset`` is where in each task's sequence the phase begins.
+      lane: its numbers; ``offset`` is where in each task's sequence the phase begins. What it has drawn before is
+        not drawn again.
       data: the data of the lane's split.
+    """
+    tasks, size = program.tasks, program.batch
+    drawn = not isinstance(lane.picks, tuple)
+    pick = functools.partial(_picked, lane) if drawn else make_picker(program, lane, data)
+    if program.sampling == "per_task" or len(tasks) == 1:
+
+        def per_task(step: Array) -> Draw:
+            rows = pick(step).rows
+            owner = jnp.repeat(jnp.arange(len(tasks)), size, total_repeat_length=len(tasks) * size)
+            return Draw(rows, {t: owner == i for i, t in enumerate(tasks)})
+
+        return per_task
+
+    if program.sampling == "proportional":
+        present = jnp.stack([data.train[t] for t in tasks], axis=1)  # Side by side: one gather a step, not one a task.
+
+        def proportional(step: Array) -> Draw:
+            rows = pick(step).rows
+            shown = jnp.take(present, rows, axis=0, mode="clip")
+            return Draw(rows, {t: shown[:, i] for i, t in enumerate(tasks)})
+
+        return proportional
+
+    def temperature(step: Array) -> Draw:
+        picks = pick(step)
+        return Draw(picks.rows, {t: picks.owner == i for i, t in enumerate(tasks)})
+
+    return temperature
+
+
+def make_picker(program: Program, lane: Lane, data: Data) -> Callable[[Array], Picks]:
+    """Return a function from a step's index in the phase to what chance decides of its batch, see ``make_sampler``.
+
+    Args:
+      program: the phase.
+      lane: its numbers.
+      data: the pools of the lane's split.
     """
     tasks, size = program.tasks, program.batch
     if program.sampling == "per_task" or len(tasks) == 1:
         # A phase of one task is the same under every way of mixing, and must draw the same batches.
-        pools = [data.train_rows[t] for t in tasks]
+        own = [data.train_rows[t] for t in tasks]
         keys = [key_for(lane.seed, BATCH, t) for t in tasks]
 
-        def per_task(step: Array) -> Draw:
+        def per_task(step: Array) -> Picks:
             drawn = []
-            for i, (pool, key) in enumerate(zip(pools, keys, strict=True)):
+            for i, (pool, key) in enumerate(zip(own, keys, strict=True)):
                 at = below(threefry.fold_in(key, lane.offset[i] + step), size, pool.count)
                 drawn.append(jnp.take(pool.rows, at, mode="clip"))
-            rows = jnp.concatenate(drawn)
-            owner = jnp.repeat(jnp.arange(len(tasks)), size, total_repeat_length=len(tasks) * size)
-            return Draw(rows, {t: owner == i for i, t in enumerate(tasks)})
+            return Picks(jnp.concatenate(drawn))
 
         return per_task
 
     key = key_for(lane.seed, BATCH, pool_name(tasks))
     if program.sampling == "proportional":
         anywhere = data.train_rows[pool_name(tasks)]
-        present = jnp.stack([data.train[t] for t in tasks], axis=1)  # Side by side: one gather a step, not one a task.
 
-        def proportional(step: Array) -> Draw:
+        def proportional(step: Array) -> Picks:
             at = below(threefry.fold_in(key, lane.offset[0] + step), size, anywhere.count)
-            rows = jnp.take(anywhere.rows, at, mode="clip")
-            shown = jnp.take(present, rows, axis=0, mode="clip")
-            return Draw(rows, {t: shown[:, i] for i, t in enumerate(tasks)})
+            return Picks(jnp.take(anywhere.rows, at, mode="clip"))
 
         return proportional
 
     pools = [data.train_rows[t] for t in tasks]
     all_rows, counts = jnp.stack([p.rows for p in pools]), jnp.stack([p.count for p in pools])
     if program.sampling == "one_task":
-        own = jnp.stack([key_for(lane.seed, BATCH, t) for t in tasks])
+        keys_ = jnp.stack([key_for(lane.seed, BATCH, t) for t in tasks])
         rounds = threefry.fold_in(key, lane.offset[0])
         turns = shares(counts, program.round_steps or len(tasks), program.temperature)
 
-        def one_task(step: Array) -> Draw:
+        def one_task(step: Array) -> Picks:
             task, before = turn(rounds, turns, program.round_steps or len(tasks), step)
-            at = below(threefry.fold_in(own[task], lane.offset[task] + before), size, counts[task])
+            at = below(threefry.fold_in(keys_[task], lane.offset[task] + before), size, counts[task])
             rows = jnp.take(all_rows[task], at, mode="clip")
-            return Draw(rows, {t: jnp.broadcast_to(task == i, (size,)) for i, t in enumerate(tasks)})
+            owner = jnp.broadcast_to(task.astype(jnp.int32), (size,))
+            # XLA sums in another order where it knows that all are one; batches drawn before must have the same bits.
+            return Picks(rows, jax.lax.optimization_barrier(owner))
 
         return one_task
 
     uniform = program.sampling == "uniform"
     logits = jnp.log(counts.astype(jnp.float32)) / (jnp.inf if uniform else program.temperature)
 
-    def temperature(step: Array) -> Draw:
+    def temperature(step: Array) -> Picks:
         which, where = jax.random.split(threefry.fold_in(key, lane.offset[0] + step))
         owner = jax.random.categorical(which, logits, shape=(size,))
-        rows = all_rows[owner, below(where, size, counts[owner])]
-        return Draw(rows, {t: owner == i for i, t in enumerate(tasks)})
+        return Picks(all_rows[owner, below(where, size, counts[owner])], owner)
 
     return temperature
+
+
+def _picked(lane: Lane, step: Array) -> Picks:
+    """Return what was drawn before for a step."""
+    found: Picks = jax.tree.map(
+        lambda a: jax.lax.dynamic_index_in_dim(a, step - lane.first, 0, keepdims=False), lane.picks
+    )
+    return found
 
 
 def shares(counts: Int[Array, " tasks"], size: int, temperature: float) -> Int[Array, " tasks"]:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtl.models import layers, ops
+from mtl.models import attention, layers, ops, products, windows
 
 #: (height, width, channels in, channels out, kernel, stride, padding): every rule of ``ops.conv`` and its edges.
 CONVS = [
@@ -71,6 +71,15 @@ def test_conv_equals_xlas(h, w, c, d, k, stride, padding):
     check(conv_of(stride, padding), random(0, 2, h, w, c), random(1, k, k, c, d))
 
 
+@pytest.mark.parametrize(("stride", "padding", "size"), [(2, 1, 3), (2, "SAME", 5)])
+def test_conv_in_blocks_of_images_equals_xlas(stride, padding, size, monkeypatch):
+    x, kernel = random(0, 6, 7, 8, 32), random(1, size, size, 32, 32)
+    monkeypatch.setattr(products, "_BLOCK_BYTES", max(4 * kernel.size, 2 * 4 * 16 * size**2 * 32))
+    pads = windows.pads_of(x.shape[1:3], (size, size), stride, padding)
+    assert products._images_a_block(stride, pads, x, kernel) < 6
+    check(conv_of(stride, padding), x, kernel)
+
+
 @pytest.mark.parametrize(("h", "w", "c", "k", "stride", "padding"), DEPTHWISE)
 def test_depthwise_conv_equals_xlas(h, w, c, k, stride, padding):
     check(conv_of(stride, padding, ops.depthwise_conv), random(0, 3, h, w, c), random(1, k, k, 1, c))
@@ -81,6 +90,30 @@ def test_depthwise_conv_equals_xlas(h, w, c, k, stride, padding):
 def test_pools_equal_xlas_ties_included(op, h, w, c, size, stride, padding):
     x = jnp.round(2 * random(0, 2, h, w, c))  # Few values, so many ties.
     check(lambda x, implementation: op(x, size, stride, padding, implementation), x, tolerance=1e-6)
+
+
+@pytest.mark.parametrize(("c", "d"), [(3, 8), (8, 3)])
+def test_dense_equals_xlas_whichever_side_is_transposed(c, d):
+    check(ops.dense, random(0, 2, 5, c), random(1, c, d))
+
+
+def test_gelu_equals_xlas():
+    x = jnp.concatenate([8 * random(0, 500), jnp.asarray([0.0, -40.0, 40.0])])
+    check(lambda x, implementation: ops.gelu(x, False, implementation), x, tolerance=1e-6)
+    approximate = functools.partial(ops.gelu, approximate=True)
+    np.testing.assert_array_equal(approximate(x, implementation="twin"), approximate(x, implementation="xla"))
+
+
+@pytest.mark.parametrize(("t", "heads", "depth"), [(5, 3, 4), (1, 1, 2), (7, 2, 8)])
+def test_attention_equals_xlas(t, heads, depth):
+    qkv = 3 * random(0, 2, t, 3 * heads * depth)
+    check(lambda x, implementation: attention.attend(x, heads, implementation), qkv)
+    q, k, v = (np.asarray(a, np.float64).reshape(2, t, heads, depth) for a in np.split(np.asarray(qkv), 3, axis=-1))
+    scores = np.einsum("bthd,bshd->bhts", q, k) / np.sqrt(depth)
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    weights /= weights.sum(-1, keepdims=True)
+    expected = np.einsum("bhts,bshd->bthd", weights, v).reshape(2, t, heads * depth)
+    np.testing.assert_allclose(attention.attend(qkv, heads), expected, rtol=1e-5, atol=1e-5)
 
 
 @settings(max_examples=8, deadline=None)

@@ -5,9 +5,9 @@ import dataclasses
 import jax.numpy as jnp
 import numpy as np
 
-from mtl.train.dataset import statistics
+from mtl.train.dataset import make_data, statistics
 from mtl.train.program import inputs
-from tests.train.build import data_of, run_all, same, split_of, table, trial
+from tests.train.build import VAL_ROWS, data_of, run_all, same, split_of, stages, table, trial
 
 
 def test_standardisation_is_numpys_on_rows_with_a_training_label_of_any_task():
@@ -45,7 +45,8 @@ def test_a_constant_input_keeps_its_scale():
 
 
 def test_batches_are_standardised_only_if_asked():
-    data = data_of(trial()).of(jnp.int32(0))
+    programs = [stage.program for stage in stages(trial(data__normalize="standardize"))]
+    data = make_data(table(), [split_of(trial())], programs, VAL_ROWS).of(jnp.int32(0))
     rows = jnp.arange(5)
     np.testing.assert_array_equal(inputs(False, data, rows), table().x[:5])
     shift, scale = statistics(table(), split_of(trial()))

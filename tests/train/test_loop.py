@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mtl.train import executor, loop, phase
+from mtl.train import executor, phase
 from mtl.train.executor import MAP, VMAP, Compiled, width_for
 from mtl.train.phase import Weights
+from mtl.train.predict import predict
 from mtl.train.trial import boundaries, freshen, make_lane, run
 from tests.train.build import data_of, gap, initial_of, run_all, run_phase, same, stages, trial, with_steps
 
@@ -237,7 +238,7 @@ def test_predictions_are_the_models_outputs(finetuned):
     x = np.random.default_rng(0).normal(size=(5, 8)).astype(np.float32)
     shift, scale = np.ones((3, 8), np.float32), np.full((3, 8), 2, np.float32)
     weights = [outcomes[-1].weights, outcomes[0].weights, outcomes[-1].weights]
-    found = loop.predict(t.model(), "goal", weights, shift, scale, x, standardize=True)
+    found = predict(t.model(), "goal", weights, shift, scale, x, standardize=True)
     assert found.shape == (3, 5, 1)
     for out, w in zip(found, weights, strict=True):
         h = (x - 1) * 2

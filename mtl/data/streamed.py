@@ -1,0 +1,146 @@
+"""Inputs that are read when they are needed and never all at once, ahead of time by threads of Grain."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator, Iterator
+from typing import Any, TypeVar
+
+import numpy as np
+
+from mtl.data.extras import needs
+
+Made = TypeVar("Made")
+
+#: Threads that read ahead; each holds one block or window. Decoders of images let go of Python's lock.
+THREADS = max(2, min(4, os.cpu_count() or 1))
+
+# Bytes of inputs that are read at once where all of them are gone through.
+_BLOCK_BYTES = 2**21
+
+
+class Streamed:
+    """Inputs [N, …] float32 that are nowhere in memory: rows are read, and checked, when they are asked for.
+
+    A data set of one's own streams if it gives ``make_table`` this in place of an array.
+
+    >>> squares = Streamed((5, 1), lambda rows: np.float32(rows[:, None] ** 2))
+    >>> len(squares), squares[np.array([3, 1, 3])].ravel(), squares[2]
+    (5, array([9., 1., 9.], dtype=float32), array([4.], dtype=float32))
+    """
+
+    def __init__(self, shape: tuple[int, ...], read: Callable[[np.ndarray], np.ndarray]) -> None:
+        """Wrap a way to read rows.
+
+        Args:
+          shape: (N, …), N ≥ 1 and an axis of features or more.
+          read: from numbers of rows, ascending and different, to their inputs, float32 and finite; called by several
+            threads at once, and always with the same answer.
+
+        Raises:
+          ValueError: for a shape that cannot be.
+          DataError: if Grain is not installed.
+        """
+        needs("grain", "stream", "Streams of data")
+        if len(shape) < 2 or min(shape) < 1:
+            raise ValueError(f"streamed inputs of shape {shape}: must be (N, …) with at least one row and one feature")
+        self.shape, self._read = shape, read
+
+    @property
+    def ndim(self) -> int:
+        """Axes, that of the rows included."""
+        return len(self.shape)
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes that a row takes in memory."""
+        return 4 * int(np.prod(self.shape[1:], dtype=np.int64))
+
+    def __len__(self) -> int:
+        """Return N."""
+        return self.shape[0]
+
+    def __getitem__(self, rows: np.ndarray | int) -> np.ndarray:
+        """Return the inputs of some rows, each read once; of one row, without the leading axis.
+
+        Raises:
+          ValueError: if what is read is not what was promised.
+        """
+        if not isinstance(rows, np.ndarray):
+            return self[np.array([rows])][0]
+        wanted, back = np.unique(rows, return_inverse=True)
+        found = self._read(wanted)
+        if found.dtype != np.float32 or found.shape != (len(wanted), *self.shape[1:]):
+            raise ValueError(
+                f"streamed inputs: read {found.dtype} {found.shape}: must be float32 {(len(wanted), *self.shape[1:])}"
+            )
+        good = np.isfinite(found).reshape(len(found), -1).all(axis=1)
+        if not good.all():
+            raise ValueError(f"streamed inputs: row {wanted[~good][0]} is not finite: inputs must be finite in float32")
+        return found if np.array_equal(wanted, rows) else found[back]
+
+
+#: Inputs [N, …]: held in memory, or streamed.
+Inputs = np.ndarray | Streamed
+
+
+def prefetched(make: Callable[[int], Made], count: int, threads: int = THREADS) -> Generator[Made, None, None]:
+    """Yield ``make(0)``, …, ``make(count − 1)`` in order, made ahead of time by threads.
+
+    Args:
+      make: called by several threads at once.
+      count: how many.
+      threads: how many threads, and how many are made ahead.
+
+    Raises:
+      Exception: whatever ``make`` raises, in its turn.
+
+    Source: Grain's ``MapDataset``, https://google-grain.readthedocs.io.
+
+    >>> list(prefetched(lambda i: i * i, 4))
+    [0, 1, 4, 9]
+    """
+    import grain  # Here: it takes a second.
+
+    source: Any = _Source(make, count)
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
+    made = iter(grain.MapDataset.source(source).to_iter_dataset(options))
+    try:
+        yield from made
+    finally:
+        made.close()
+
+
+class _Source:
+    """What Grain reads: items by their number."""
+
+    def __init__(self, make: Callable[[int], Any], count: int) -> None:
+        self._make, self._count = make, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int) -> Any:
+        return self._make(int(index))
+
+
+def blocks(x: Inputs, rows: np.ndarray | None = None, size: int = 0) -> Iterator[np.ndarray]:
+    """Yield the inputs of some rows, block by block; streamed ones are read ahead.
+
+    Args:
+      x: inputs [N, …].
+      rows: which, in this order; all of them if none.
+      size: of a block, in rows; 2 MiB if 0.
+
+    >>> [block.tolist() for block in blocks(np.arange(3.0)[:, None], np.array([2, 0, 1]), 2)]
+    [[[2.0], [0.0]], [[1.0]]]
+    """
+    size = size or max(1, _BLOCK_BYTES // (4 * int(np.prod(x.shape[1:], dtype=np.int64))))
+    parts = range(0, (len(x) if rows is None else len(rows)) or 1, size)
+    if isinstance(x, Streamed):
+        wanted = np.arange(len(x)) if rows is None else rows
+        yield from prefetched(lambda i: x[wanted[parts[i] : parts[i] + size]], len(parts))
+    elif rows is None:
+        yield from (x[i : i + size] for i in parts)
+    else:
+        yield from (x[rows[i : i + size]] for i in parts)

@@ -1,0 +1,82 @@
+"""Where a pack's steps get their data from: all of it in memory, or windows of a stream (``train.stream``)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Array
+
+from mtl.train import pack
+from mtl.train.executor import LANES, WHOLE, Compiled, Executor
+from mtl.train.phase import Weights
+from mtl.train.placing import PyTree, place
+from mtl.train.program import Data, Fixed, Lane, Program
+
+
+@dataclasses.dataclass(frozen=True)
+class Reach:
+    """What steps can be run with at once.
+
+    Attributes:
+      lanes: the pack's numbers.
+      data: the data; with a window of a stream, (data, (x, place)), see ``pack.at_hand``.
+      end: the step that they do not reach any more.
+    """
+
+    lanes: Lane
+    data: PyTree
+    end: int
+
+
+class Feed:
+    """What gives a pack its data; here all of them are in memory.
+
+    Attributes:
+      waited: seconds that steps had to wait for inputs.
+    """
+
+    def __init__(self, program: Program, steps: int, count: int, lanes: Lane, data: Data, executor: Executor) -> None:
+        """Hold what there is.
+
+        Args:
+          program: the phase.
+          steps: how many it has.
+          count: lanes that are real; the others are copies of the last.
+          lanes: the pack's numbers.
+          data: the stacked data.
+          executor: how the pack runs.
+        """
+        self.program, self.steps, self.executor, self.waited = program, steps, executor, 0.0
+        self.lanes, self.data = place(executor, lanes, LANES), place(executor, data, WHOLE)
+        self.count = place(executor, np.int32(count), WHOLE)
+
+    def advance(self) -> Compiled:
+        """Return the compiled function that its reaches are for."""
+        return pack.advance_fn(self.program, self.executor)
+
+    def shapes(self) -> Reach:
+        """Return a reach of no step, to compile with."""
+        return self.at(0)
+
+    def begin(self, step: int) -> None:
+        """Make ready to go on from a step."""
+
+    def at(self, step: int) -> Reach:
+        """Return what to run a step with, and those after it."""
+        return Reach(self.lanes, self.data, self.steps)
+
+    def fix(self, weights: Weights, frozen: PyTree) -> Fixed:
+        """Return what does not change while the phase runs."""
+        run = pack.fix_fn(self.program, self.executor)
+        return run(self.count, self.lanes.split, weights, frozen, self.data)
+
+    def evaluate(self, weights: Weights) -> Array:
+        """Return the validation losses, [lanes, tasks]."""
+        p = self.program
+        run = pack.evaluate_fn(p.model, p.tasks, p.standardize, self.executor)
+        found: Array = run(self.count, self.lanes.split, weights, self.data)
+        return found
+
+    def close(self) -> None:
+        """Stop reading."""
