@@ -50,9 +50,10 @@ EVERY_SECONDS = 6.0
 
 def cost(rounds: int) -> dict[str, Any]:
     """Measure both in rounds that alternate with and without, and return the figures."""
-    os.environ["MTL_CACHE_DIR"] = os.environ.get("MTL_CACHE_DIR", "") or tempfile.mkdtemp(prefix="mtl-cost-")
-    enable_cache()
-    return figures.circumstances() | {"snapshots": _snapshots(rounds), "fsync": _fsync(rounds)}
+    with tempfile.TemporaryDirectory(prefix="mtl-cost-") as folder:
+        os.environ.setdefault("MTL_CACHE_DIR", folder)
+        enable_cache()
+        return figures.circumstances() | {"snapshots": _snapshots(rounds), "fsync": _fsync(rounds)}
 
 
 def _snapshots(rounds: int) -> dict[str, Any]:
