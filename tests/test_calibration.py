@@ -17,6 +17,7 @@ from mtl.report.publish import analyses_of
 from mtl.sweep.launch import Silent, launch
 from mtl.sweep.plan import split_of, val_rows_of
 from mtl.sweep.store import Workdir
+from mtl.train import loop
 from mtl.train.dataset import make_data
 from mtl.train.executor import MAP
 from mtl.train.predict import predict

@@ -19,11 +19,11 @@ from mtl.tasks import Task
 
 TASKS = (Task("even", "binary"), Task("identity", "binary"))
 
-@mtl.data.register("copied")
-def copied():
+@mtl.data.register("doubled")
+def doubled():
     x = np.repeat(np.random.default_rng(0).random((60, 4, 4, 1)).astype(np.float32), 2, axis=0)
     y = (x.mean(axis=(1, 2, 3)) > 0.5).astype(np.float32)
-    return make_table("copied", x, TASKS, {"even": y, "identity": 1 - y})
+    return make_table("doubled", x, TASKS, {"even": y, "identity": 1 - y})
 
 @mtl.data.register("wide")
 def wide():
@@ -48,7 +48,7 @@ def sweep_kinds():
 """
 
 COPIED = [
-    "--config.data.name=copied", "--config.data.options={}", "--config.data.test_size=30",
+    "--config.data.name=doubled", "--config.data.options={}", "--config.data.test_size=30",
     "--config.data.target_pool=60", "--config.data.target_size=40", "--config.data.source_size=20",
     "--config.data.source_val_size=5",
 ]  # fmt: skip
@@ -85,7 +85,7 @@ def test_a_run_tells_of_copies_as_a_sweep_does(config, tmp_path, capsys):
     assert main(["run", config, work, "--config.augment=cutout", *COPIED]) == 0
     said = capsys.readouterr()
     assert "warning: " in said.err + said.out
-    assert "test inputs of copied are copies of inputs that training or validation sees" in said.err + said.out
+    assert "test inputs of doubled are copies of inputs that training or validation sees" in said.err + said.out
     assert main(["run", config, work, "--config.augment=cutout", "--quiet", *COPIED]) == 0
     assert "copies" not in capsys.readouterr().err
 

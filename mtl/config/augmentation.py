@@ -233,6 +233,7 @@ def check_images(spec: Spec, x: Inputs, name: str) -> None:
     Raises:
       ValueError: for inputs that are no images, or not in [0, 1], or no larger than a crop's reflected padding.
 
+    >>> import numpy as np
     >>> check_images(parse(("flip",)), np.zeros((2, 64)), "digits")
     Traceback (most recent call last):
     ...

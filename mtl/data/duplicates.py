@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 from collections.abc import Sequence
 
 import numpy as np
 
+from mtl.data.first_rows import FirstRows
 from mtl.data.splits import Split
-from mtl.data.streamed import blocks
+from mtl.data.streamed import Streamed, blocks
 from mtl.data.table import Table
 
 
@@ -33,10 +33,10 @@ class Duplicates:
 def copies(table: Table) -> np.ndarray:
     """Return, for each row, the number of the first row with the same inputs.
 
-    Rows are compared by a digest of 128 bits of their bytes; 0 and −0 are the same input.
+    Rows are compared as ``FirstRows`` does.
 
     Args:
-      table: any; its inputs are read once.
+      table: any; its inputs are read once, and streamed ones not again after they were when the table was made.
 
     Returns:
       [N] int64.
@@ -46,16 +46,12 @@ def copies(table: Table) -> np.ndarray:
     >>> copies(make_table("toy", [[1.0], [2.0], [1.0]], [Task("a", "binary")], {"a": [0, 1, 1]})).tolist()
     [0, 1, 0]
     """
-    first: dict[bytes, int] = {}
-    found = np.empty(len(table), np.int64)
-    row = 0
+    if isinstance(table.x, Streamed) and table.x.first_rows is not None:
+        return table.x.first_rows
+    rows = FirstRows(len(table))
     for block in blocks(table.x):
-        for inputs in block.reshape(len(block), -1):
-            digest = hashlib.blake2b((inputs + np.float32(0)).data, digest_size=16).digest()
-            found[row] = first.setdefault(digest, row)
-            row += 1
-    found.setflags(write=False)
-    return found
+        rows.see(block)
+    return rows.found
 
 
 def within(table: Table) -> Duplicates:

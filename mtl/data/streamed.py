@@ -24,6 +24,10 @@ class Streamed:
 
     A data set of one's own streams if it gives ``make_table`` this in place of an array.
 
+    Attributes:
+      shape: (N, …).
+      first_rows: for each row the first one with the same inputs, once all of them were read for a table.
+
     >>> squares = Streamed((5, 1), lambda rows: np.float32(rows[:, None] ** 2))
     >>> len(squares), squares[np.array([3, 1, 3])].ravel(), squares[2]
     (5, array([9., 1., 9.], dtype=float32), array([4.], dtype=float32))
@@ -45,6 +49,7 @@ class Streamed:
         if len(shape) < 2 or min(shape) < 1:
             raise ValueError(f"streamed inputs of shape {shape}: must be (N, …) with at least one row and one feature")
         self.shape, self._read = shape, read
+        self.first_rows: np.ndarray | None = None
 
     @property
     def ndim(self) -> int:

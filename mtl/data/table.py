@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mtl.data.first_rows import FirstRows
 from mtl.data.streamed import Inputs, Streamed, blocks
 from mtl.tasks import Task, suggest
 
@@ -154,7 +155,8 @@ def sha256_of(header: Mapping[str, Any], arrays: Mapping[str, Inputs]) -> str:
 
     Args:
       header: plain values; the order of keys does not matter.
-      arrays: ``{name: array}``; their order does not matter, nor whether they are streamed.
+      arrays: ``{name: array}``; their order does not matter, nor whether they are streamed. Streamed ones are told
+        which of their rows are copies.
 
     >>> one, two = np.zeros(2), np.zeros(3)
     >>> sha256_of({}, {"a": one, "b": two}) == sha256_of({}, {"b": two, "a": one})
@@ -165,8 +167,11 @@ def sha256_of(header: Mapping[str, Any], arrays: Mapping[str, Inputs]) -> str:
         given = arrays[key]
         if isinstance(given, Streamed):
             digest.update(repr((key, "<f4", given.shape)).encode())
+            rows = FirstRows(len(given))  # In the same pass: reading is what takes time.
             for block in blocks(given):
                 digest.update(np.ascontiguousarray(block, "<f4").reshape(-1).view(np.uint8).data)
+                rows.see(block)
+            given.first_rows = rows.found
             continue
         array = np.ascontiguousarray(given)
         array = array.astype(array.dtype.newbyteorder("<"), copy=False)

@@ -59,9 +59,15 @@ def models_of_configs():
     from mtl import models
 
     before = dict(models.MODELS)
+    forget()
     yield
     models.MODELS.clear()
     models.MODELS.update(before)
+
+
+def forget():
+    """Forget the models that were made: the one of that name is another class each time."""
+    importlib.import_module("mtl.config.resolve")._model.cache_clear()
 
 
 class Told(Silent):
@@ -75,9 +81,7 @@ class Told(Silent):
 def run(folder, deaths, how=KILL, **options):
     (folder / "left").write_text(str(deaths))
     (folder / "c.py").write_text(CONFIG.replace("HOW", how))
-    importlib.import_module(
-        "mtl.config.resolve"
-    )._model.cache_clear()  # The model of that name is another class each time.
+    forget()
     config, module = load(str(folder / "c.py"))
     display = Told()
     workdir = Workdir(folder / "work")

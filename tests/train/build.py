@@ -92,6 +92,7 @@ def data_of(*trials, from_table=None):
     """
     regimes = ("multitask", "multitask_finetune", "finetune")
     programs = [s.program for regime in regimes for s in stages(trial(regime=regime))]
+    programs += [s.program for t in trials for s in stages(t) if s.program.standardize]
     return make_data(from_table or table(), [split_of(t) for t in trials], programs, VAL_ROWS)
 
 
