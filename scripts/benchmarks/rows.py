@@ -23,6 +23,7 @@ class Row:
       least: whether the target is the least that will do (otherwise the most).
       ours, theirs: both sides in their own unit, as text.
       figures: everything measured, for ``--json``.
+      note: what the numbers do not say by themselves.
     """
 
     title: str
@@ -33,6 +34,7 @@ class Row:
     ours: str
     theirs: str
     figures: Mapping[str, Any]
+    note: str = ""
 
     @property
     def met(self) -> bool:
@@ -141,8 +143,9 @@ def probe(run: Run) -> list[Row]:
     times = timed(sides, 1, run.rounds)
     epoch = CASES["cnn"].rows / CASES["cnn"].batch
     once = times.median("features") / (epoch * times.median("finetune"))
-    title = f"CNN epoch, fine-tuning over a linear probe (features once: {once:.2f} epochs of fine-tuning)"
-    return [_compared(title, times, "probe", "finetune", 1, 20.0, run)]
+    note = f"The probe's features, computed once for {once:.2f} epochs of fine-tuning, are left out of its row."
+    row = _compared("CNN epoch, fine-tuning over a linear probe", times, "probe", "finetune", 1, 20.0, run)
+    return [dataclasses.replace(row, note=note)]
 
 
 def sweep(run: Run) -> list[Row]:
@@ -150,10 +153,10 @@ def sweep(run: Run) -> list[Row]:
     found = sweeps.trials_per_minute()
     parts = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in found["parts"].items())
     ratio = float(found["ratio"])
-    ours = f"{found['ours_per_minute']:.0f} a minute ({found['ours_seconds']:.1f} s: {parts})"
-    theirs = f"{found['theirs_per_minute']:.1f} a minute (by {found['theirs_trials']} trials)"
+    ours, theirs = (f"{found[f'{side}_per_minute']:.0f} a minute" for side in ("ours", "theirs"))
+    note = f"The sweep's {found['ours_seconds']:.1f} s: {parts}. PyTorch's rate is by {found['theirs_trials']} trials."
     title = f"Trials a minute: a sweep of {found['ours_trials']} from nothing over a PyTorch process a trial"
-    return [Row(title, 2, (ratio,) * 3, 40.0, True, ours, theirs, found)]
+    return [Row(title, 2, (ratio,) * 3, 40.0, True, ours, theirs, found, note)]
 
 
 def sharing(run: Run) -> list[Row]:

@@ -50,7 +50,8 @@ def text(row: Row) -> str:
     """Return a row's lines for people who wait for the next."""
     threads = f", {row.threads} thread{'s' if row.threads > 1 else ''}" if row.threads else ""
     sides = f"ours {row.ours}" + (f", theirs {row.theirs}" if row.theirs else "")
-    return f"{row.title}{threads}\n    {_ratio(row)}   ({_target(row)})   {sides}"
+    note = f"\n    {row.note}" if row.note else ""
+    return f"{row.title}{threads}\n    {_ratio(row)}   ({_target(row)})   {sides}{note}"
 
 
 def markdown(rows: Sequence[Row], run: Run) -> str:
@@ -69,6 +70,7 @@ def markdown(rows: Sequence[Row], run: Run) -> str:
         lines += [
             f"Best matrix product with {threads}: {flops / 1e9:.0f} GFLOP/s; copy of memory: {memory / 1e9:.0f} GB/s."
         ]
+    lines += [row.note for row in rows if row.note]
     if run.peaks:
         lines += ["In brackets: share of that product's rate, by the operations of the definition (2 a multiply-add)."]
     lines += [f"{about['processor']}, {about['cores']} cores; JAX {v['jax']}, PyTorch {v['torch']}, Python"]
