@@ -97,6 +97,7 @@ def test_a_dry_run_shows_what_would_be_changed(config, tmp_path, capsys):
     assert '{"augment":["flip"],"regime":"scratch"}' in told
 
 
+@pytest.mark.slow
 def test_a_sweep_chooses_among_ways_to_change_images_and_its_table_says_so(config, tmp_path):
     work = tmp_path / "work"
     assert main(["sweep", config, "--jobs=0", f"--workdir={work}"]) == 0

@@ -147,7 +147,7 @@ def test_commands_are_there(command, config, tmp_path, monkeypatch, capsys):
         assert "work directory" in capsys.readouterr().err
         return
     if arguments[0] == "sweep":
-        if "--sweep=all" in arguments:  # All six take 20 s to expand.
+        if arguments[-1] != "--dry-run":  # To expand the digits study once is enough.
             arguments = [a.replace("configs/digits.py", str(config)) for a in arguments]
         assert main([*dict.fromkeys([*arguments, "--dry-run"]), f"--workdir={tmp_path / 'work'}"]) == 0
         assert re.search(r"^sweep (even_from_identity: 4,320|sizes: 240) trials", capsys.readouterr().out)

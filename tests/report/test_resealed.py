@@ -68,6 +68,7 @@ def read_all(work):
 FILES = ["study.json", *sorted(str(p.relative_to(FIXTURE)) for p in FIXTURE.glob("trials/*/result.json"))]
 
 
+@pytest.mark.slow
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), name=st.sampled_from(FILES))
 def test_readers_say_what_is_wrong_in_a_sentence(victim, data, name):

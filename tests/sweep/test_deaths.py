@@ -105,6 +105,7 @@ def times(folder):
     return {p.parent.name: p.stat().st_mtime_ns for p in (folder / "work").glob("trials/*/result.json")}
 
 
+@pytest.mark.slow
 def test_what_a_dead_worker_left_is_given_to_a_new_one_once(tmp_path, serial):
     summary, told = run(tmp_path, 1)
     assert (summary.ran, summary.failed) == (4, {})

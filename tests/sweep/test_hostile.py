@@ -293,6 +293,7 @@ def victim(tmp_path_factory):
 TARGETS = sorted(str(p.relative_to(FIXTURE)) for p in FIXTURE.rglob("*") if p.is_file())
 
 
+@pytest.mark.slow
 @settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(edits=EDITS, target=st.sampled_from(TARGETS))
 def test_whatever_is_damaged_at_random_is_an_error_of_ours_or_none(victim, edits, target):

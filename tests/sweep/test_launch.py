@@ -114,6 +114,7 @@ def test_a_grown_grid_runs_only_what_is_new(study, tmp_path):
     assert (grown.ran, grown.reused) == (16, 32)
 
 
+@pytest.mark.slow
 def test_worker_processes_give_the_same_bits(study, tmp_path):
     base, entries, whole, summary, folder = study
     few = [e for e in entries if e["lr"] == 1e-2]
@@ -237,6 +238,7 @@ def test_a_half_written_shared_phase_is_trained_anew(study, tmp_path):
         assert len(prefix.read_bytes()) > len(content) // 2
 
 
+@pytest.mark.slow
 def test_side_by_side_a_missing_trial_runs_again_at_the_width_it_had(study, tmp_path):
     base, entries, _, _, _ = study
     how = {"jobs": 0, "config_file": None, "display": Silent(), "executor": VMAP}

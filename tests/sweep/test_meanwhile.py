@@ -91,6 +91,7 @@ def test_without_looking_the_error_is_silent(tmp_path, monkeypatch):
     execute(plan_of(CHANGES[0]), Workdir(tmp_path))
 
 
+@pytest.mark.slow
 def test_every_snapshot_that_a_run_wrote_leads_to_its_bits(tmp_path, monkeypatch):
     kept = []
 

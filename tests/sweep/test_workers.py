@@ -15,6 +15,7 @@ from tests.sweep.test_failures import MLP, Recorder, run, trials
 ENTRIES = product(sweep("regime", ("finetune", "linear_probe")), sweep("seed", range(2)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jobs", [0, 2])
 def test_progress_counts_only_what_is_still_to_be_trained(tmp_path, jobs):
     workdir = Workdir(tmp_path / "work")

@@ -35,7 +35,7 @@ def collectives(program, how, data, initial, lane):
     return found
 
 
-@pytest.mark.parametrize("regime", ["multitask", "finetune"])
+@pytest.mark.parametrize("regime", ["multitask", pytest.param("finetune", marks=pytest.mark.slow)])
 def test_two_devices_train_as_one(regime):
     t = trial(regime=regime, optimizer__clip=0.0)
     _, _, data, one = run_all(t)
@@ -105,6 +105,7 @@ def test_micro_batches_add_up_to_the_batch():
     assert gap(both[0].weights, single[0].weights) < 1e-5
 
 
+@pytest.mark.slow
 def test_widths_are_halved_until_they_fit(monkeypatch):
     trials = [trial(regime="scratch", seed=s) for s in range(8)]
     data, initial = data_of(*trials), initial_of(*trials)
@@ -173,7 +174,7 @@ print(len(one.steps), one.steps[-1], gap(one.weights, eight.weights), gap(one.we
 """
 
 
-@pytest.mark.parametrize("accumulate", [1, 4])
+@pytest.mark.parametrize("accumulate", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_eight_devices_against_one_after_a_hundred_steps(accumulate):
     script = "import os\nos.environ['XLA_FLAGS'] = '--xla_force_host_platform_device_count=8'\n" + EIGHT
     done = subprocess.run(

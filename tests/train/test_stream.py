@@ -116,7 +116,7 @@ CASES = {
     "features once": {"regime": "linear_probe", "target__total_steps": 200},
     "closed form": {"regime": "ridge_probe", "ridge__choose": "validation"},
 }
-QUICK = ("temperature", "closed form")
+QUICK = ("temperature",)
 
 
 @pytest.mark.parametrize("case", [pytest.param(c, marks=[] if c in QUICK else [pytest.mark.slow]) for c in CASES])
