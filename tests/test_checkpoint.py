@@ -336,6 +336,7 @@ class Scaled(nn.Module):
         return nn.relu(nn.Dense(4, name="dense")(x.reshape(x.shape[0], -1))) * scale
 
 
+@pytest.mark.slow
 def test_a_model_with_a_scalar_goes_on_from_a_source_phase_on_disk(tmp_path, monkeypatch):
     monkeypatch.setitem(models.MODELS, "scaled", Scaled)
     begun, probed = (
@@ -370,6 +371,7 @@ CNN = {
 }
 
 
+@pytest.mark.slow
 def test_the_batch_statistics_of_a_checkpoint_are_loaded_with_its_parameters(tmp_path):
     (source,) = trials(CNN | {"regime": "source"})
     workdir = Workdir(tmp_path / "work")

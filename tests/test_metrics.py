@@ -312,7 +312,10 @@ def test_the_mean_of_the_numbers_per_example_is_the_metric(compiled, kind, name)
 
 
 @pytest.mark.parametrize(
-    ("kind", "name"), [("binary", n) for n in ("auroc", "average_precision", "f1")] + [("regression", "r2")]
+    ("kind", "name"),
+    [pytest.param("binary", "auroc", marks=pytest.mark.slow)]
+    + [("binary", n) for n in ("average_precision", "f1")]
+    + [("regression", "r2")],
 )
 def test_pseudo_values_are_those_of_leaving_out_each_example(kind, name):
     """To first order: against the jackknife by hand, with scikit-learn's metrics."""

@@ -276,6 +276,7 @@ def test_the_compilation_cache_is_the_users_own(tmp_path, monkeypatch):
         jax.config.update("jax_compilation_cache_dir", before)
 
 
+@pytest.mark.slow
 def test_a_table_of_auroc_has_intervals_over_test_examples_too(tmp_path):
     (tmp_path / "small.py").write_text(CONFIG.replace("c.evaluations = 2", 'c.evaluations = 2\n    c.metric = "auroc"'))
     config, module = load(str(tmp_path / "small.py"))

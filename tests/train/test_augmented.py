@@ -153,6 +153,7 @@ def test_the_loss_of_a_mixed_batch_is_its_definition():
 # The same bits.
 
 
+@pytest.mark.slow
 def test_operations_that_change_nothing_keep_every_bit():
     changes = {"regime": "multitask", "data__normalize": "standardize"}
     _, _, data, (plain,) = run_all(trial(**changes))

@@ -64,6 +64,7 @@ def executor_lane(stage):
     return make_lane([0, 1], [stage, stage], [0, 0])
 
 
+@pytest.mark.slow
 def test_trials_side_by_side_on_two_devices_exchange_nothing():
     trials = [trial(regime="scratch", seed=s) for s in range(3)]
     data, initial = data_of(*trials), initial_of(*trials)
@@ -91,6 +92,7 @@ def test_a_lane_at_equal_width_has_the_same_bits_whatever_its_neighbours():
         assert same(beside[i].weights, whole[i].weights)
 
 
+@pytest.mark.slow
 def test_micro_batches_add_up_to_the_batch():
     for denominator in ("examples", "labels", "tasks"):
         whole, parts = (
