@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from mtl.data_commands import DataCommandError, add_data_command, data_command
 from mtl.spawn import Hand, default_jobs, started
-from mtl.start import add_options, begin, end_alone, takes_devices, together
+from mtl.start import add_options, begin, end_alone, in_this_process, takes_devices, together
 from mtl.tasks import suggest
 
 _EPILOG = """\
@@ -51,6 +51,7 @@ def _main(argv: Sequence[str] | None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         known, unknown = _parser().parse_known_args(arguments)
+        known.own = argv is None
         overrides = _overrides(unknown, hasattr(known, "config"))
         if known.command is None:
             _parser().print_help()
@@ -191,7 +192,6 @@ def _run(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     from mtl.config import augmentation, resolve
     from mtl.display import Terminal
     from mtl.params import count, report
-    from mtl.sweep.cache import enable_cache
     from mtl.sweep.launch import Silent, absent_of, run_missing
     from mtl.sweep.lease import Lease
     from mtl.sweep.plan import data_warnings, load_table, make_plan, table_of
@@ -214,7 +214,7 @@ def _run(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     display = Silent() if arguments.quiet or not is_lead() else Terminal()
     absent_of([trial], workdir)  # Refuses what cannot be mixed, before the directory is touched.
     workdir.open(base["name"])
-    enable_cache()
+    in_this_process(arguments.own)
     display.say(f"trial {trial.hash} in {workdir.trial(trial.hash)}")
     params = shapes(trial.model(), tuple(table_of(trial).x.shape[1:])).params
     display.say(f"{jax.devices()[0].device_kind}, {len(jax.devices())} device(s); {count(params):,} parameters")
@@ -282,7 +282,6 @@ def _sweep_with(arguments: argparse.Namespace, overrides: dict[str, str], jobs: 
     from mtl.config import ConfigError, is_ours, load
     from mtl.display import Terminal, error_line
     from mtl.sweep import sweeps_of
-    from mtl.sweep.cache import enable_cache
     from mtl.sweep.launch import Silent, launch
     from mtl.sweep.lease import Lease
     from mtl.sweep.snapshots import Interrupt
@@ -313,7 +312,7 @@ def _sweep_with(arguments: argparse.Namespace, overrides: dict[str, str], jobs: 
     if executor is not None and arguments.jobs:
         raise UsageError(f"--jobs={arguments.jobs}: worker processes and --mesh or --hosts exclude each other")
     if not jobs:
-        enable_cache()
+        in_this_process(arguments.own)
     lead = executor is None or is_lead()
     workdir = Workdir(workdir.path, writes=lead)
     display = Terminal() if lead else Silent()

@@ -11,6 +11,8 @@ import traceback
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from mtl import memory
+from mtl.spawn import default_jobs
 from mtl.witness import Witness
 
 if TYPE_CHECKING:
@@ -81,6 +83,19 @@ def begin(arguments: argparse.Namespace) -> Executor | None:
         return executor.parse(arguments.mesh, jax.default_backend(), jax.device_count())
     # Processes that train together share every trial: each batch goes over all of their devices.
     return executor.Executor("map" if jax.default_backend() == "cpu" else "vmap", data=jax.device_count())
+
+
+def in_this_process(own: bool) -> None:
+    """Prepare to train in this process, by itself and on one device.
+
+    Args:
+      own: whether the process was started for this, and is not somebody's who calls ``main``.
+    """
+    from mtl.sweep.cache import enable_cache
+
+    enable_cache()
+    if own and default_jobs():  # An accelerator has memory of its own.
+        memory.keep()
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
-from mtl.models.windows import Pads, pad, taps_of, untaps
+from mtl.models.windows import Pads, in_blocks, pad, taps_of, untaps
 
 
 @jax.custom_vjp
@@ -74,8 +74,7 @@ def _images_a_block(stride: int, pads: Pads, x: Array, kernel: Array) -> int:
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _in_blocks(stride: int, pads: Pads, x: Array, kernel: Array) -> Array:
     n, columns = _images_a_block(stride, pads, x, kernel), kernel.reshape(-1, kernel.shape[-1])
-    y = lax.map(lambda part: _patches(stride, pads, part, kernel) @ columns, x.reshape(-1, n, *x.shape[1:]))
-    return y.reshape(-1, *y.shape[2:])
+    return in_blocks(lambda part: _patches(stride, pads, part, kernel) @ columns, x, n)
 
 
 def _in_blocks_bwd(stride: int, pads: Pads, kept: tuple[Array, Array], g: Array) -> tuple[Array, Array]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
@@ -79,3 +80,18 @@ def weave(phases: Sequence[Sequence[Array]]) -> Array:
 def products_of(a: Array, b: Array) -> Array:
     """Return Σ over batch and pixels of a[…, c] · b[…, d], [c, d]: the gradient of a matrix product's kernel."""
     return lax.dot_general(a.reshape(-1, a.shape[-1]), b.reshape(-1, b.shape[-1]), (((0,), (0,)), ((), ())))
+
+
+def in_blocks(function: Callable[[Array], Array], x: Array, n: int) -> Array:
+    """Return a function of images, computed in a loop of ``n`` at a time.
+
+    The loop reads the images as they lie. (Had they been reshaped into blocks, XLA would compute whatever they come
+    from a second time, for the reshaped ones.)
+    """
+    out = jax.eval_shape(function, x)
+
+    def block(i: Array, y: Array) -> Array:
+        part = function(lax.dynamic_slice_in_dim(x, i * n, n))
+        return lax.dynamic_update_slice_in_dim(y, part, i * n, 0)
+
+    return lax.fori_loop(0, x.shape[0] // n, block, jnp.zeros(out.shape, out.dtype))

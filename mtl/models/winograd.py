@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
-from mtl.models.windows import Pads, products_of, taps_of, weave
+from mtl.models.windows import Pads, in_blocks, products_of, taps_of, weave
 
 # Winograd's F(2×2, 3×3): Y = Aᵀ[(G k Gᵀ) ⊙ (Bᵀ d B)]A for each 4×4 tile d of the images, at 16 products a channel pair
 # where the definition has 36 (Lavin & Gray 2015, arXiv:1509.09308).
@@ -82,8 +82,7 @@ def convolve(pads: Pads, x: Array, kernel: Array) -> Array:
     n = _images_a_block(pads, x, kernel)
     if n == x.shape[0]:
         return _winograd_images(pads, x, transformed)
-    y = lax.map(lambda part: _winograd_images(pads, part, transformed), x.reshape(-1, n, *x.shape[1:]))
-    return y.reshape(-1, *y.shape[2:])
+    return in_blocks(lambda part: _winograd_images(pads, part, transformed), x, n)
 
 
 def _winograd_images(pads: Pads, x: Array, transformed: list[_Four]) -> Array:

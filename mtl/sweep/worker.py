@@ -24,6 +24,7 @@ def main() -> int:
     events = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
 
+    from mtl import memory
     from mtl.config import load
     from mtl.files import FileError
     from mtl.sweep.cache import enable_cache
@@ -44,6 +45,7 @@ def main() -> int:
             interrupt.number = signal.SIGTERM
 
     enable_cache()
+    memory.keep()
     if setup["config_file"]:
         load(setup["config_file"])
     for line in sys.stdin.buffer:

@@ -13,6 +13,7 @@ import jax
 from jax.sharding import PartitionSpec
 from jaxtyping import Array
 
+from mtl import memory
 from mtl.train.step import DATA_AXIS
 
 PyTree = Any
@@ -159,6 +160,7 @@ def memory_limit() -> int:
 
     ``MTL_MEMORY_LIMIT`` (bytes) lowers it. On a CPU the workers of a sweep share what is free.
     """
+    memory.give_back()
     stats = jax.local_devices()[0].memory_stats()
     if stats and "bytes_limit" in stats:
         free = stats["bytes_limit"] - stats.get("bytes_in_use", 0)

@@ -18,6 +18,8 @@ class Case:
       batch: rows of a step.
       rows: rows that are drawn from.
       binary: number of binary tasks with missing labels; 0: one task of eight classes.
+      spread: whether ours, where it has several cores, spreads each batch over them (``--mesh=data:N``).
+      seconds: that a round takes, about.
     """
 
     backbone: str
@@ -26,6 +28,8 @@ class Case:
     batch: int
     rows: int
     binary: int = 0
+    spread: bool = False
+    seconds: float = 0.4
 
     @property
     def outputs(self) -> int:
@@ -39,9 +43,10 @@ MISSING = 0.3
 
 CASES = {
     "mlp": Case("mlp", {"hidden": (128, 128)}, (64,), 32, 4096, binary=10),
-    "cnn": Case("cnn", {"channels": (16, 32), "features": 64, "norm": "none"}, (28, 28, 1), 128, 4096),
-    "resnet": Case("resnet", {}, (32, 32, 3), 64, 512),
-    "vit": Case("vit", {}, (32, 32, 3), 64, 512),
+    "cnn": Case("cnn", {"channels": (16, 32), "features": 64, "norm": "none"}, (28, 28, 1), 128, 4096, spread=True),
+    # As the engine calls them: several steps in up to two seconds.
+    "resnet": Case("resnet", {}, (32, 32, 3), 64, 512, spread=True, seconds=2.0),
+    "vit": Case("vit", {}, (32, 32, 3), 64, 512, spread=True, seconds=2.0),
     "lite": Case("efficientnet_lite", {}, (64, 64, 3), 32, 256),
 }
 

@@ -12,6 +12,7 @@ import numpy as np
 from benchmarks.cases import CASES, Case, inputs, labels
 from benchmarks.side import Side
 from mtl import data as sources
+from mtl import memory
 from mtl.config import default, flatten, override, resolve
 from mtl.models import ops
 from mtl.sweep.plan import make_plan, split_of, table_of, val_rows_of
@@ -87,6 +88,7 @@ def make(
       accumulate: micro-batches.
       devices: that each batch is spread over, as ``--mesh=data:N`` does; on a CPU a device is a core.
     """
+    memory.keep()  # As our workers do.
     if devices > 1:
         jax.config.update("jax_num_cpu_devices", devices)
     how = Executor("map", data=devices)

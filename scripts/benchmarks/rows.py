@@ -87,14 +87,16 @@ def steps(case: str, title: str, target: float, fused: bool = False) -> Callable
     def rows(run: Run) -> list[Row]:
         found = []
         for threads in run.threads:
+            devices = threads if CASES[case].spread else 1
+            how = f", with --mesh=data:{devices}" if devices > 1 else ""
             sides = {
-                "ours": Order("engine", options={"case": case}),
+                "ours": Order("engine", options={"case": case, "devices": devices}),
                 "pytorch": Order("pytorch_steps", options={"case": case}),
             }
             if fused:
                 sides["fused"] = Order("pytorch_steps", options={"case": case, "fused": True})
-            times = timed(sides, threads, run.rounds)
-            found.append(_compared(f"{title}, PyTorch over ours", times, "ours", "pytorch", threads, target, run))
+            times = timed(sides, threads, run.rounds, CASES[case].seconds)
+            found.append(_compared(f"{title}, PyTorch over ours{how}", times, "ours", "pytorch", threads, target, run))
             if fused:
                 also = f"{title}, PyTorch with its fused Adam over ours"
                 found.append(_compared(also, times, "ours", "fused", threads, target, run))
