@@ -154,12 +154,15 @@ def _parts(tree: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _load_orbax(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    for file in path.rglob("*"):
+        if file.exists() and not file.is_file() and not file.is_dir():
+            raise CheckpointError(f"{file} is a pipe or a device: an Orbax checkpoint holds files and directories")
     import orbax.checkpoint as ocp  # slow to import, and seldom needed
 
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             tree = checkpointer.restore(path.absolute())
-    except (ValueError, FileNotFoundError, KeyError, OSError) as error:
+    except Exception as error:  # noqa: BLE001 — of a damaged checkpoint Orbax raises whatever its parsers do
         # A directory that Orbax's CheckpointManager keeps holds a checkpoint a step and item: STEP/default.
         inside = [file.parent for file in (*path.glob("*/_METADATA"), *path.glob("*/*/_METADATA"))]
         if inside:

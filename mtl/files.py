@@ -141,7 +141,7 @@ def parse(data: bytes) -> dict[str, Any]:
     if len(data) > MAX_JSON_BYTES or data.count(b",") + data.count(b"[") + data.count(b"{") > MAX_JSON_VALUES:
         raise DamagedError(f"has more than {MAX_JSON_BYTES:,} bytes or {MAX_JSON_VALUES:,} values")
     try:
-        found = json.loads(data, parse_int=_int)
+        found = json.loads(data.decode(), parse_int=_int)  # Bytes might be UTF-16, in which nothing above is found.
         if b"\\ud" in data.lower():  # Half a character cannot be written anywhere.
             json.dumps(found, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:

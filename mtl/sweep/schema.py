@@ -118,7 +118,7 @@ PREFIX: Any = {
     **{k: _NUMBER for k in ("examples", "flops", "seconds")},
 }
 #: The facts of a snapshot.
-SNAPSHOT: Any = {"keys": [str], "at": int, "data": int, "seconds": _NUMBER, "code": str}
+SNAPSHOT: Any = {"keys": [str], "at": int, "data": int, "seconds": _REAL, "code": str}
 FAILURE: Any = {"error": str}
 WIDTHS: Any = {"widths": {str: int}}
 
