@@ -240,7 +240,8 @@ def _attribute(name: str, kind: str) -> Attribute | None:
 def _reader(attribute: Attribute) -> Callable[[str], float | None]:
     """Return the function from a cell to its number: NaN if missing, None if it cannot be."""
     if attribute.kind == "nominal":
-        index = {v: float(v) if attribute.plain else float(i) for i, v in enumerate(attribute.values)}
+        plain = attribute.plain
+        index = {v: float(v) if plain else float(i) for i, v in enumerate(attribute.values)}
         return lambda cell: math.nan if cell == "?" else index.get(cell)
     if attribute.kind != "numeric":
         return lambda cell: math.nan
