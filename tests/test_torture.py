@@ -81,6 +81,11 @@ def forgetful(self):
 snapshots._Keeper.restore = forgetful
 """
 
+UNHELPFUL = """
+from mtl.config import fields
+fields.suggest = lambda name, valid: "Valid: "
+"""
+
 UNHELD = """
 lease.Lease.look = lambda self: None
 store.held = lambda *a: contextlib.nullcontext()
@@ -112,6 +117,7 @@ OFF = {
     "a sentence for a full disk": ("disk", 4, PLAINLY, "exit code"),
     "the lease": ("writers", 1, UNHELD, "exit codes"),
     "one number of a lease for one": ("leases", 6, UNEXCLUSIVE, "exit codes"),
+    "the nearest name of a field": ("mistakes", 5, UNHELPFUL, "right suggestions: 0"),
     "using what is done": ("grids", 1, "Workdir.result = lambda self, digest: None", "a done trial ran again"),
     "marking what diverges": ("diverging", 3, "conclude.next = lambda found, default: default", "done"),
 }

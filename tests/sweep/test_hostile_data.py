@@ -24,6 +24,7 @@ from mtl.data.csv_file import csv_table
 from mtl.data.images import images_table
 from mtl.data.npz import npz_table
 from mtl.data.parquet import parquet_table
+from mtl.data.prepare import prepare
 from mtl.data.tfds_records import _image
 from mtl.data.tfds_source import tfds_table
 from tests.sweep.hostile import MIB, NPY, Bomb, npy, npz, tensor, weights, within
@@ -297,3 +298,12 @@ def test_an_orbax_checkpoint_of_strangers_is_one_sentence(tmp_path, content):
     with within(60), pytest.raises(CheckpointError, match=str(tmp_path)) as error:
         load_weights(tmp_path)
     assert "\n" not in str(error.value)
+
+
+def test_a_lock_that_is_a_link_is_not_written_through(tmp_path):
+    (tmp_path / "outside").write_text("mine")
+    (tmp_path / "in" / "road_scenes").mkdir(parents=True)
+    (tmp_path / "in" / "road_scenes" / ".prepare.lock").symlink_to(tmp_path / "outside")
+    with pytest.raises(DataError, match="cannot be written"):
+        prepare("road_scenes", str(tmp_path / "in"), examples=4, size=16)
+    assert (tmp_path / "outside").read_text() == "mine"
