@@ -170,7 +170,7 @@ def test_a_pipe_in_place_of_a_file_is_not_waited_for(whole, tmp_path, monkeypatc
     digest = next(m.trial.hash for m in whole[1].sweep.members if m.changes["regime"] == "finetune")
     put(places(work, place, digest), "a pipe")
     with within(60):
-        for command in ("status", "table", "plot", "report"):
+        for command in ("plot",) if place.startswith("figures") else ("status", "report"):
             assert main([command, str(work)]) in (0, 2)
         with contextlib.suppress(StoreError):
             mtl.results(work, "predictions")

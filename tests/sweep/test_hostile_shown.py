@@ -56,7 +56,7 @@ def told(work):
     """Return what all readers say together, and the page."""
     out = io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
-        for command in (["status"], ["plot"], ["report"], *TABLES):
+        for command in (["status"], ["report"], *TABLES):
             assert main([command[0], str(work), *command[1:]]) in (0, 2)
     page = work / "report.html"
     return out.getvalue(), page.read_text() if page.exists() else ""
