@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from mtl import params as paths
-from mtl.files import parse, sha256_of_file, write_atomically
+from mtl.files import open_plain, parse, sha256_of_file, write_atomically
 
 PyTree = Any
 
@@ -25,6 +25,8 @@ class CheckpointError(ValueError):
 
 #: The longest header that is read; that of a model with ten thousand arrays takes about 1 MiB.
 MAX_HEADER_BYTES = 16 * 2**20
+#: The most parts of an array's name, ``a/b/c``: each is a dictionary in a dictionary.
+MAX_DEPTH = 64
 #: What a file of ours begins with, after the length of its header; the digest follows.
 _SEAL = b'{"__metadata__":{"mtl":"{\\"sha256\\": \\"'
 _UNSEALED = b"0" * 64
@@ -91,7 +93,7 @@ def load_about(path: Path) -> dict[str, Any]:
 
 def _facts(path: Path) -> dict[str, Any]:
     """Return the facts of a file whose header is within bounds and whose digest, if it has one, is right."""
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         size = os.fstat(file.fileno()).st_size
         start = file.read(8)
         length = int.from_bytes(start, "little")
@@ -106,7 +108,10 @@ def _facts(path: Path) -> dict[str, Any]:
                 digest.update(chunk)
             if digest.hexdigest().encode() != header[begin : begin + 64]:
                 raise ValueError("it is damaged: its sha256 is not the one it was written with")
-    metadata = parse(header).get("__metadata__", {})
+    names = parse(header)
+    if deep := [name for name in names if name.count("/") >= MAX_DEPTH]:
+        raise ValueError(f"{deep[0][:40]!r}… is the name of an array of more than {MAX_DEPTH} parts")
+    metadata = names.get("__metadata__", {})
     about = parse(str(metadata.get("mtl", "{}")).encode()) if isinstance(metadata, dict) else {}
     about.pop("sha256", None)
     if not sealed and about.get("format", 1) != 1:
@@ -149,12 +154,15 @@ def _parts(tree: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _load_orbax(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    for file in path.rglob("*"):
+        if file.exists() and not file.is_file() and not file.is_dir():
+            raise CheckpointError(f"{file} is a pipe or a device: an Orbax checkpoint holds files and directories")
     import orbax.checkpoint as ocp  # slow to import, and seldom needed
 
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             tree = checkpointer.restore(path.absolute())
-    except (ValueError, FileNotFoundError, KeyError, OSError) as error:
+    except Exception as error:  # noqa: BLE001 — of a damaged checkpoint Orbax raises whatever its parsers do
         # A directory that Orbax's CheckpointManager keeps holds a checkpoint a step and item: STEP/default.
         inside = [file.parent for file in (*path.glob("*/_METADATA"), *path.glob("*/*/_METADATA"))]
         if inside:
@@ -177,7 +185,10 @@ def sha256_of(path: str | Path) -> str:
         return sha256_of_file(path)
     elif path.is_dir():
         for file in sorted(p for p in path.rglob("*") if p.is_file()):
-            digest.update(str(file.relative_to(path)).encode() + b"\0" + file.read_bytes())
+            digest.update(str(file.relative_to(path)).encode() + b"\0")
+            with open_plain(file) as opened:
+                while chunk := opened.read(2**20):
+                    digest.update(chunk)
     else:
         raise CheckpointError(f"there is no file or directory {path}")
     return digest.hexdigest()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import io
 import itertools
 import json
 import os
+import stat
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -98,6 +100,22 @@ def _sync(paths: Sequence[Path]) -> None:
         list(threads.map(one, paths))
 
 
+def open_plain(path: Path) -> io.BufferedReader:
+    """Open a regular file to read; a pipe in its place would be waited for, and a device need have no end.
+
+    Raises:
+      OSError: if it is something else, or cannot be opened.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    kind = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(kind):
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    if stat.S_ISDIR(kind):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    raise OSError(errno.EINVAL, "it must be a file, and is a pipe or a device", str(path))
+
+
 def read(path: Path, most: int) -> bytes:
     """Return a file's bytes.
 
@@ -105,7 +123,7 @@ def read(path: Path, most: int) -> bytes:
       FileError: if it is no regular file, larger than ``most`` bytes, or cannot be read.
     """
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             size = os.fstat(file.fileno()).st_size
             if size > most:
                 raise FileError(f"{path} is {size:,} bytes long: at most {most:,} are read")
@@ -123,7 +141,7 @@ def parse(data: bytes) -> dict[str, Any]:
     if len(data) > MAX_JSON_BYTES or data.count(b",") + data.count(b"[") + data.count(b"{") > MAX_JSON_VALUES:
         raise DamagedError(f"has more than {MAX_JSON_BYTES:,} bytes or {MAX_JSON_VALUES:,} values")
     try:
-        found = json.loads(data, parse_int=_int)
+        found = json.loads(data.decode(), parse_int=_int)  # Bytes might be UTF-16, in which nothing above is found.
         if b"\\ud" in data.lower():  # Half a character cannot be written anywhere.
             json.dumps(found, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
@@ -197,5 +215,5 @@ def about_bytes(content: bytes) -> dict[str, Any]:
 
 def sha256_of_file(path: Path) -> str:
     """Return the sha256 of a file, without holding it in memory."""
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

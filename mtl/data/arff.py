@@ -118,7 +118,13 @@ def arff_table(
             cells[label] = names_of[np.where(np.isnan(values), len(attribute.values), values).astype(int)]
             if kind != "regression":
                 classes[label] = attribute.values
-    inputs = {}
+    inputs: dict[str, np.ndarray] = {}
+    wide = sum(len(a.values) if len(a.values) > 2 else 1 for a, _ in (column[key] for key in roles.inputs))
+    if 8 * wide * len(arff.cells) > max_bytes:
+        raise DataError(
+            f"{where}: {len(arff.cells):,} rows of {wide:,} inputs, one for each value of a nominal attribute: must be "
+            f"at most max_bytes = {max_bytes:,}: ignore some attributes, with ignore="
+        )
     for key in roles.inputs:
         attribute, values = column[key]
         if attribute.kind in ("string", "date"):
@@ -234,7 +240,8 @@ def _attribute(name: str, kind: str) -> Attribute | None:
 def _reader(attribute: Attribute) -> Callable[[str], float | None]:
     """Return the function from a cell to its number: NaN if missing, None if it cannot be."""
     if attribute.kind == "nominal":
-        index = {v: float(v) if attribute.plain else float(i) for i, v in enumerate(attribute.values)}
+        plain = attribute.plain
+        index = {v: float(v) if plain else float(i) for i, v in enumerate(attribute.values)}
         return lambda cell: math.nan if cell == "?" else index.get(cell)
     if attribute.kind != "numeric":
         return lambda cell: math.nan

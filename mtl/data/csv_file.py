@@ -150,7 +150,7 @@ def read_columns(
         roles = choose_roles(names)
     except DataError as error:
         raise prefixed(error, where) from None
-    position = {name: names.index(name) for name in roles.all}
+    position = {name: i for i, name in enumerate(names)}
     inputs: dict[str, list[np.ndarray]] = {name: [] for name in roles.inputs}
     cells: dict[str, list[str]] = {name: [] for name in roles.cells}
     lines: list[int] = []

@@ -145,6 +145,8 @@ def _decode(path: pathlib.Path, size: tuple[int, ...], channels: int, max_bytes:
             scaled = plain.resize((size[1], size[0]), Image.Resampling.BILINEAR)
     except DataError:
         raise
+    except Image.UnidentifiedImageError:
+        raise DataError(f"{where}: does not decode (must be one of {', '.join(FORMATS)})") from None
     except (
         *(OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, OverflowError),
         *(struct.error, zlib.error, Image.DecompressionBombError),

@@ -22,6 +22,9 @@ _HEADER = re.compile(
     rb"\{'descr': '([<>|=]?)([biufSU])(\d{1,6})', 'fortran_order': (True|False), 'shape': \(([\d, ]{0,200})\),? *\}\s*"
 )
 _LENGTH = {1: 2, 2: 4, 3: 4}
+#: The most members of a file: a directory of very many empty ones takes ten times its own size in memory.
+_MAX_MEMBERS = 10_000
+_MEMBER = b"PK\x01\x02"
 
 
 def npz_table(
@@ -80,6 +83,8 @@ def npz_table(
 
 
 def _open(data: bytes, where: str) -> zipfile.ZipFile:
+    if data.count(_MEMBER) > _MAX_MEMBERS:
+        raise DataError(f"{where}: more than {_MAX_MEMBERS:,} arrays: must be an NPZ file of some arrays")
     try:
         return zipfile.ZipFile(io.BytesIO(data))
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError) as error:
@@ -113,12 +118,16 @@ def read_npz(data: bytes, where: str, wanted: list[str], max_bytes: int = MAX_BY
     >>> {name: a.shape for name, a in read_npz(buffer.getvalue(), "here", ["x"]).items()}
     {'x': (2, 2)}
     """
-    problems, arrays, total = Problems(), {}, 0
+    problems, arrays, seen, total = Problems(), {}, set[str](), 0
     with _open(data, where) as archive:
         for info in archive.infolist():
             name = info.filename.removesuffix(".npy")
             if name not in wanted:
                 continue
+            if name in seen:
+                problems.add(f'{where}: array "{name}": is there twice: must be there once')
+                continue
+            seen.add(name)
             try:
                 with archive.open(info) as member:
                     dtype, shape, fortran = _header(member)
@@ -129,14 +138,13 @@ def read_npz(data: bytes, where: str, wanted: list[str], max_bytes: int = MAX_BY
                     body = member.read(size)
                     if len(body) != size or member.read(1):
                         raise ValueError(f"its bytes are not those of shape {shape}")
+                    flat = np.frombuffer(body, dtype=dtype)
+                    arrays[name] = flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
             except (
                 *(zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError, RuntimeError),
-                *(zlib.error, KeyError, UnicodeDecodeError, OverflowError),
+                *(zlib.error, KeyError, UnicodeDecodeError, OverflowError, TypeError),
             ) as error:
                 problems.add(f'{where}: array "{name}": {error}')
-                continue
-            flat = np.frombuffer(body, dtype=dtype)
-            arrays[name] = flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
     problems.stop()
     return arrays
 

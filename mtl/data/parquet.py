@@ -51,13 +51,25 @@ def parquet_table(
     data = read(full, sha256, max_bytes)
     try:
         file = pyarrow.parquet.ParquetFile(io.BytesIO(data))
+        kinds = dict(zip(file.schema_arrow.names, file.schema_arrow.types, strict=True))
         names = list(file.schema_arrow.names)
         groups_of_rows = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
         size = max(sum(g.total_byte_size for g in groups_of_rows), file.metadata.num_rows)
         if size > max_bytes:
             raise DataError(f"{where}: {size:,} bytes once decompressed: must be at most max_bytes = {max_bytes:,}")
         roles = choose(names, labels, inputs, ignore, groups)
-        frame = file.read(columns=list(roles.all)).to_pandas()
+        size = 8 * file.metadata.num_rows * len(roles.all)
+        if size > max_bytes:
+            raise DataError(f"{where}: {size:,} bytes of cells: must be at most max_bytes = {max_bytes:,}")
+        for column in roles.all:
+            if pyarrow.types.is_nested(kinds[column]):
+                raise DataError(f'column "{column}": each cell is a {kinds[column]}: must be a number or a text')
+        # A text that stands in many rows is held once: a dictionary of one long text may be named by all of them.
+        texts = [c for c in roles.all if kinds[c] in (pyarrow.string(), pyarrow.binary())]
+        file = pyarrow.parquet.ParquetFile(io.BytesIO(data), read_dictionary=texts)
+        # What pandas left in the file about its columns is no more to be believed than the rest, and is not needed.
+        frame = file.read(columns=list(roles.all)).replace_schema_metadata(None).to_pandas()
+        frame = frame.astype(dict.fromkeys(texts, object))
     except DataError as error:
         raise (error if str(error).startswith("file ") else prefixed(error, where)) from None
     except (pyarrow.ArrowException, OSError, ValueError, TypeError, KeyError, IndexError, OverflowError) as error:

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Hashable, Mapping
 
 from mtl.data.problems import DataError
+from mtl.files import open_plain
 
 #: The folder that relative paths start from, if this environment variable is set.
 DATA_DIR = "MTL_DATA_DIR"
@@ -104,10 +105,11 @@ def read(path: pathlib.Path, sha256: str = "", max_bytes: int = MAX_BYTES) -> by
     """
     where = f'file "{path.name}"'
     try:
-        size = path.stat().st_size
-        if size > max_bytes:
-            raise DataError(f"{where}: {size:,} bytes: must be at most max_bytes = {max_bytes:,}")
-        data = path.read_bytes()
+        with open_plain(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > max_bytes:
+                raise DataError(f"{where}: {size:,} bytes: must be at most max_bytes = {max_bytes:,}")
+            data = file.read(size)
     except OSError as error:
         raise DataError(f"{where}: cannot be read ({error.strerror or error})") from None
     if sha256 and hashlib.sha256(data).hexdigest() != sha256.lower():
@@ -115,13 +117,15 @@ def read(path: pathlib.Path, sha256: str = "", max_bytes: int = MAX_BYTES) -> by
     if data[:2] != b"\x1f\x8b" and path.suffix != ".gz":
         return data
     try:
+        plain = bytearray()  # Grown by the file, not taken at once: `read` would make room for `max_bytes`.
         with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
-            plain = stream.read(max_bytes + 1)
+            while len(plain) <= max_bytes and (part := stream.read(min(2**20, max_bytes + 1 - len(plain)))):
+                plain += part
     except (EOFError, OSError, zlib.error) as error:
         raise DataError(f"{where}: damaged or truncated gzip ({error})") from None
     if len(plain) > max_bytes:
         raise DataError(f"{where}: more than max_bytes = {max_bytes:,} bytes once decompressed")
-    return plain
+    return bytes(plain)
 
 
 def text_of(data: bytes, name: str) -> str:

@@ -95,7 +95,8 @@ def _alone(lock: pathlib.Path) -> Iterator[None]:
     """Wait until no other process prepares; the system lets go of the lock of one that is killed."""
     import fcntl  # here: there is none on Windows, where this module can still be looked at
 
-    with lock.open("w") as file:
+    # Not followed and not emptied: in a folder from elsewhere the name may be a link to a file of somebody's.
+    with open(os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "rb+", buffering=0) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

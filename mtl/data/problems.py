@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from mtl.shown import shown
+
 #: Sentences that an error lists; the rest is a count.
 LISTED = 20
+#: Characters of a sentence that are shown: a cell may be a megabyte long.
+LONGEST = 1000
 
 
 class DataError(ValueError):
@@ -21,11 +25,11 @@ class DataError(ValueError):
 
     def __init__(self, sentences: list[str] | str, count: int = 0) -> None:
         """Join the sentences, one a line."""
-        self.sentences = [sentences] if isinstance(sentences, str) else list(sentences)
+        self.sentences = [shown(s) for s in ([sentences] if isinstance(sentences, str) else sentences)]
         self.count = max(count, len(self.sentences))
-        shown = self.sentences[:LISTED]
-        more = self.count - len(shown)
-        super().__init__("\n".join([*shown, *([f"… and {more:,} more problems"] if more else [])]))
+        first = self.sentences[:LISTED]
+        more = self.count - len(first)
+        super().__init__("\n".join([*first, *([f"… and {more:,} more problems"] if more else [])]))
 
     def __reduce__(self) -> tuple[type[DataError], tuple[list[str], int]]:
         """Return how to pickle it: an exception's own way would call it with the message."""
@@ -54,7 +58,8 @@ class Problems:
         """Note a problem; past ``LISTED`` of them only their number is kept."""
         self.count += 1
         if len(self.sentences) < LISTED:
-            self.sentences.append(sentence)
+            line = shown(sentence[: LONGEST + 1]).replace("\n", "\\n")
+            self.sentences.append(line if len(line) <= LONGEST else f"{line[:LONGEST]}…")
 
     def more(self, count: int) -> None:
         """Count problems that need no sentence of their own."""

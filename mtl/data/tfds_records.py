@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from mtl.data.images import FORMATS
 from mtl.data.problems import DataError
 
 
@@ -102,6 +103,10 @@ def _reader(
             takes[name] = functools.partial(_bytes, shape=feature.shape)
     records = all(type(getattr(s, "data_source", None)).__module__.startswith("array_record.") for s in sources)
     if len(takes) < len(set(wanted)) or any("." in name for name in wanted) or not records:
+        with contextlib.suppress(ImportError):
+            from PIL import EpsImagePlugin
+
+            EpsImagePlugin.gs_binary = False  # TFDS opens images of any kind, and for this one starts Ghostscript.
         return lambda source, rows: [_flat(example) for example in source.__getitems__(rows)]
 
     def read(source: Any, rows: Sequence[int]) -> list[dict[str, Any]]:
@@ -130,7 +135,7 @@ def _bytes(held: Any, shape: tuple[int, ...]) -> np.ndarray:
 def _image(held: Any, channels: int | None) -> np.ndarray:
     from PIL import Image
 
-    with Image.open(io.BytesIO(held.bytes_list.value[0])) as image:
+    with Image.open(io.BytesIO(held.bytes_list.value[0]), formats=FORMATS) as image:
         pixels = np.asarray(image)
     pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
     if channels not in (None, pixels.shape[2]):

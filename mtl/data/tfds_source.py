@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
-import json
 import os
 import pathlib
 import re
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from mtl import files
 from mtl.data.columns import Labels, build, choose
 from mtl.data.extras import needs
 from mtl.data.labels import ClassNames, Markers
@@ -21,6 +21,7 @@ from mtl.data.problems import DataError, Problems
 from mtl.data.streamed import Streamed
 from mtl.data.table import Table
 from mtl.data.tfds_records import Records, as_float, damage, stacked
+from mtl.files import MAX_JSON_BYTES, FileError, parse
 
 # Examples read at once: whole batches are five times as fast as one by one.
 _BATCH = 1000
@@ -210,9 +211,12 @@ def _open(builder: str, directory: str) -> Any:
     folder = place(builder, directory)
     where = f'data "tfds:{builder}"'
     try:
-        described = json.loads((folder / "features.json").read_text())
-        written = json.loads((folder / "dataset_info.json").read_text()).get("fileFormat", "tfrecord")
-    except (OSError, ValueError) as error:
+        described = parse(files.read(folder / "features.json", MAX_JSON_BYTES))
+        written = parse(files.read(folder / "dataset_info.json", MAX_JSON_BYTES)).get("fileFormat", "tfrecord")
+        for file in folder.iterdir():
+            if not file.is_file() and not file.is_dir():
+                raise FileError(f"{file.name} is a pipe or a device")
+    except (OSError, FileError) as error:
         raise DataError(f"{where}: {folder} is damaged ({error}): prepare it again") from None
     if written != "array_record":
         raise DataError(

@@ -18,6 +18,7 @@ from mtl.data.molecules import TOX21, tox21_table
 from mtl.data.paths import read, resolve, text_of
 from mtl.data.problems import DataError
 from mtl.data.recipe import Contents, Options, Recipe
+from mtl.files import sha256_of_file
 
 #: Where the file can be had; its checksum decides whether it is the one that is meant.
 URL = "https://raw.githubusercontent.com/deepchem/deepchem/master/datasets/tox21.csv.gz"
@@ -36,7 +37,7 @@ def _found(options: Options, start: pathlib.Path) -> pathlib.Path:
                 f"{error}: give directory=FOLDER that holds it, or download=true to fetch it from {URL}"
             ) from None
     path = start / "downloads" / FILE
-    if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != SHA256:
+    if not path.is_file() or sha256_of_file(path) != SHA256:
         download(URL, path, SHA256, _MAX_BYTES)
     return path
 

@@ -5,6 +5,7 @@ How lines, labels and titles are drawn is in `mtl.report.drawing`. The same anal
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from mtl.files import write_atomically
 from mtl.report.analysis import Analysis, Cell
 from mtl.report.drawing import (
     FONT,
@@ -239,6 +241,8 @@ def save(figure: Any, path: str | Path) -> list[Path]:
     files = []
     for kind in kinds:
         file = path if path.suffix == f".{kind}" else path.with_name(f"{path.name}.{kind}")
-        write(figure, file, kind)
+        drawn = io.BytesIO()
+        write(figure, drawn, kind)
+        write_atomically(file, drawn.getvalue(), durable=False)
         files.append(file)
     return files

@@ -153,6 +153,15 @@ def to_latex(table: Table) -> str:
     return "\n".join([*lines, r"\end{table}"]) + "\n"
 
 
+def no_formulas(record: dict[str, Any]) -> dict[str, Any]:
+    """Return a line of a CSV table whose texts no spreadsheet takes for formulas, which it would compute.
+
+    >>> no_formulas({"regime": "=1+1", "gain": -0.5})
+    {'regime': "'=1+1", 'gain': -0.5}
+    """
+    return {k: f"'{v}" if isinstance(v, str) and v.startswith(("=", "+", "-", "@")) else v for k, v in record.items()}
+
+
 def to_csv(table: Table) -> str:
     """Write the numbers as tidy CSV: one line a cell, full precision, nothing scaled, empty where not known.
 
@@ -166,7 +175,7 @@ def to_csv(table: Table) -> str:
     if table.records:
         writer = csv.DictWriter(out, list(table.records[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(plain(list(table.records)))
+        writer.writerows(map(no_formulas, plain(list(table.records))))
     return out.getvalue()
 
 

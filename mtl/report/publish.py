@@ -71,7 +71,7 @@ def publish(workdir: Workdir, analyses: Sequence[Analysis], command: str) -> lis
     stamps: dict[str, str] = {}
     if file.is_file():
         with contextlib.suppress(FileError):  # Damaged: everything is written again.
-            stamps = parse(read(file, MAX_JSON_BYTES))
+            stamps = {k: v for k, v in parse(read(file, MAX_JSON_BYTES)).items() if isinstance(v, str)}
     study, paths = workdir.study(), []
     digests = {name: _digest(workdir, entry) for name, entry in study["sweeps"].items()}
     for analysis in analyses:

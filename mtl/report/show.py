@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable, Sequence
 
 from mtl.report.analysis import Analysis
+from mtl.report.formats import no_formulas
 from mtl.report.tables import (
     Table,
     cost_table,
@@ -55,7 +56,7 @@ def as_csv(tables: Sequence[tuple[str, Table]]) -> str:
     out = io.StringIO()
     writer = csv.DictWriter(out, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(plain(rows))
+    writer.writerows(map(no_formulas, plain(rows)))
     return out.getvalue()
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mtl.files import DIGEST, MAX_JSON_BYTES, DamagedError, parse, read, unseal
+from mtl.shown import shown
 from mtl.sweep.schema import check
 
 #: The format that is written. 1: without digests. 2: with them.
@@ -18,6 +19,8 @@ READS = (1, 2)
 #: A trial, a phase, a program, a sweep.
 IDENTIFIER = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _NAME = re.compile(r"(?!\.)[A-Za-z0-9_.-]{1,120}")
+# Without one of these a JSON file holds no character that a terminal would obey.
+_MAY_BE_OBEYED = re.compile(rb"\\[ubfr]|[\x7f-\xff]")
 
 
 class StoreError(ValueError):
@@ -81,9 +84,20 @@ def load_document(
             f"{file} is of format {found.get('format')}, and this version of mtl reads {min(READS)} to {max(READS)}: "
             "another version of mtl wrote it"
         )
+    if _MAY_BE_OBEYED.search(data):
+        found = _shown(found)
     try:
         check(found, schema)
         also(found)
     except DamagedError as error:
         raise DamagedError(f"{file} {error}") from None
     return found
+
+
+def _shown(value: Any) -> Any:
+    """Return a JSON value whose texts are fit to be shown: tables, pages and sentences are made of them."""
+    if isinstance(value, dict):
+        return {shown(key): _shown(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_shown(inner) for inner in value]
+    return shown(value) if isinstance(value, str) else value

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import socket
 import threading
@@ -29,6 +30,7 @@ WATCH_SECONDS = 3.0
 #: How long the workers of a run that was killed may take to keep what they have.
 ORPHAN_SECONDS = 15.0
 _MOST_BYTES = 2**16
+_NUMBERED = re.compile(r"[0-9]{6,12}\.json")
 
 
 class HeldError(FileError):
@@ -122,7 +124,8 @@ class Lease:
         self.number = number + 1
         for older in self._numbers():
             if older < self.number:
-                self._file(older).unlink(missing_ok=True)
+                with contextlib.suppress(IsADirectoryError, PermissionError):  # Nobody's lease: it is in nobody's way.
+                    self._file(older).unlink(missing_ok=True)
         # What a holder that was killed had half written; a probe of somebody who waits is not of that kind.
         for half in self.folder.glob(".[0-9]*.json.*.tmp"):
             older_one = half.name[1:].partition(".")[0]
@@ -197,9 +200,9 @@ class Lease:
     def _numbers(self) -> list[int]:
         try:
             names = os.listdir(self.folder)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
-        return sorted(int(name[:-5]) for name in names if name.endswith(".json") and name[:-5].isdecimal())
+        return sorted(int(name[:-5]) for name in names if _NUMBERED.fullmatch(name))
 
     def _highest(self) -> tuple[int, dict[str, Any] | None]:
         """Return the highest number (0 if there is none) and what its file says; nothing if it cannot be read."""
@@ -237,9 +240,10 @@ class Lease:
 
 
 def _check(holder: dict[str, Any]) -> None:
-    processes = [holder.get("process"), *(holder.get("workers") or [])]
+    kinds = {"host": str, "where": str, "released": bool, "workers": list}
+    processes = [holder.get("process"), *(holder["workers"] if isinstance(holder.get("workers"), list) else [])]
     good = all(isinstance(p, list) and len(p) == 2 and isinstance(p[0], int) and p[0] > 0 for p in processes)
-    if not (good and isinstance(holder.get("host"), str) and isinstance(holder.get("released"), bool)):
+    if not (good and all(isinstance(holder.get(key), kind) for key, kind in kinds.items())):
         raise FileError("is no lease")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 from mtl.config import augmentation
@@ -117,7 +118,7 @@ PREFIX: Any = {
     **{k: _NUMBER for k in ("examples", "flops", "seconds")},
 }
 #: The facts of a snapshot.
-SNAPSHOT: Any = {"keys": [str], "at": int, "data": int, "seconds": _NUMBER, "code": str}
+SNAPSHOT: Any = {"keys": [str], "at": int, "data": int, "seconds": _REAL, "code": str}
 FAILURE: Any = {"error": str}
 WIDTHS: Any = {"widths": {str: int}}
 
@@ -162,11 +163,14 @@ def check(value: Any, schema: Any, where: str = "") -> None:
 
 
 def check_study(study: dict[str, Any]) -> None:
-    """Check what the trials of a study, which is as ``STUDY`` says, change.
+    """Check what the sweeps of a study, which is as ``STUDY`` says, hold.
 
     Raises:
       DamagedError: if it cannot be; the file is not named.
     """
+    for entry in study["sweeps"].values():
+        if not 0 <= (margin := entry["base"]["report.margin"]) < math.inf:
+            raise DamagedError(f"holds a report.margin of {margin}: must be a finite number, 0 or more")
     try:
         for entry in study["sweeps"].values():
             for trial in entry["trials"]:

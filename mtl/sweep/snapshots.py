@@ -123,8 +123,8 @@ class Snapshots:
             for file in {self._where[key][0] for key in keys}:
                 try:
                     trees[file] = load_tree(file)
-                    if set(trees[file][0]) != {"moving", "train", "val"}:
-                        raise CheckpointError(f"{file} holds no snapshot")
+                    if not _is_whole(*trees[file]):
+                        raise CheckpointError(f"{file} holds no snapshot of the phases that it names")
                 except CheckpointError as error:
                     self._reject(file, str(error))
                     self._read()
@@ -212,6 +212,18 @@ class Snapshots:
     def _generations(self, file: Path) -> list[Path]:
         """Return the snapshots of a file's pack, by their steps: their times say nothing on a clock that jumps."""
         return sorted(self.folder.glob(f"{file.name.partition('-')[0]}-*.safetensors"))
+
+
+def _is_whole(tree: dict[str, Any], about: dict[str, Any]) -> bool:
+    """Return whether a file holds a snapshot: a lane in each array for each of the phases that it names."""
+    lanes = len(about["keys"])
+    if set(tree) != {"moving", "train", "val"} or not isinstance(tree["moving"], dict):
+        return False
+    train, val = tree["train"], tree["val"]
+    if not (isinstance(train, np.ndarray) and isinstance(val, np.ndarray) and train.ndim == 2 and val.ndim == 3):
+        return False
+    moving = flatten(tree["moving"]).values()
+    return train.shape[1] == lanes and val.shape[:2] == train.shape and all(a.shape[:1] == (lanes,) for a in moving)
 
 
 class _Keeper(Guard):

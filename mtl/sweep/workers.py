@@ -27,6 +27,8 @@ _Events = queue.Queue[tuple[int, subprocess.Popen[bytes], str | None]]
 
 #: How long workers that are told to end may take to keep what they have.
 SECONDS_TO_KEEP = 10.0
+# Of a log, which may have grown for days, so much is looked through for its last line.
+_TAIL_BYTES = 2**16
 
 
 def shares(plan: Plan, jobs: int) -> list[list[str]]:
@@ -236,7 +238,17 @@ class Pool:
         return f"worker {number} {how}; its log, {self._log(number)}, ends: {_tail(self._log(number))}"
 
     def _log(self, number: int) -> Path:
-        return self.workdir.inside("logs", f"worker-{number}.log")
+        """Return the file that a worker appends to.
+
+        Raises:
+          StoreError: if what lies there is no file, or has another name too, which may be one outside.
+        """
+        log = self.workdir.inside("logs", f"worker-{number}.log")
+        if log.exists() and not (log.is_file() and log.stat().st_nlink == 1):
+            raise StoreError(
+                f"{log} is no log of a worker, but a directory, a pipe or a second name of a file: remove it"
+            )
+        return log
 
 
 def on_disk(plan: Plan, workdir: Workdir) -> set[str]:
@@ -267,5 +279,7 @@ def _follow(number: int, process: subprocess.Popen[bytes], events: _Events) -> N
 
 
 def _tail(path: Path) -> str:
-    lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+        lines = [line for line in file.read(_TAIL_BYTES).decode(errors="replace").splitlines() if line.strip()]
     return lines[-1].strip() if lines else "(it is empty)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import os
 import random
 import re
@@ -15,7 +16,9 @@ from outcome import Outcome
 from study import Study, bits, kill, read, snapshots_often, wait
 
 import mtl.sweep.store
+from mtl.checkpoint import load_about
 from mtl.sweep import lease
+from mtl.sweep.snapshots import Interrupt, Snapshots
 
 
 def writers(study: Study, races: int, rng: random.Random) -> Outcome:
@@ -166,11 +169,30 @@ def clocks(study: Study, number: int, rng: random.Random) -> Outcome:
             for file in (p for p in work.rglob("*") if p.is_file()):
                 stamp = time.time() + rng.uniform(-86400, 86400)
                 os.utime(file, (stamp, stamp))
+            outcome.broken += [f"{work}: {key} goes on from step {at}, not {most}" for key, at, most in behind(work)]
         code, text = study.run(work, lambda: jumping(rng.random()))
         outcome.expect(code == 0 and bits(work) == study.bits, f"{work}: exit code {code}: {text[-200:]}")
         outcome.runs += 1
         shutil.rmtree(work)
     return outcome
+
+
+def behind(work: Path) -> list[tuple[str, int, int]]:
+    """Return (phase, step, the last step there is a snapshot of) where the two differ, from a process of its own."""
+    answer = work.with_name(f"{work.name}-answer.json")
+    child = os.fork()
+    if not child:
+        try:
+            found = Snapshots(work / "snapshots", Interrupt(), print)
+            last: dict[str, int] = {}
+            for file in (work / "snapshots").glob("*.safetensors"):
+                about = load_about(file)
+                last |= {key: max(about["at"], last.get(key, 0)) for key in about["keys"]}
+            answer.write_text(json.dumps([(k, found.at(k), at) for k, at in last.items() if found.at(k) != at]))
+        finally:
+            os._exit(0)
+    wait(child)
+    return [tuple(found) for found in json.loads(answer.read_bytes())]
 
 
 def jumping(seed: float) -> None:
