@@ -45,7 +45,7 @@ CASES = {
     "mlp": Case("mlp", {"hidden": (128, 128)}, (64,), 32, 4096, binary=10),
     "cnn": Case("cnn", {"channels": (16, 32), "features": 64, "norm": "none"}, (28, 28, 1), 128, 4096, spread=True),
     # As the engine calls them: several steps in up to two seconds.
-    "resnet": Case("resnet", {}, (32, 32, 3), 64, 512, spread=True, seconds=2.0),
+    "resnet": Case("resnet", {}, (32, 32, 3), 64, 512, seconds=2.0),
     "vit": Case("vit", {}, (32, 32, 3), 64, 512, spread=True, seconds=2.0),
     "lite": Case("efficientnet_lite", {}, (64, 64, 3), 32, 256),
 }

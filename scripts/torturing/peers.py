@@ -28,6 +28,8 @@ def deaths(study: Study, number: int, rng: random.Random) -> Outcome:
             time.sleep(0.05)
         time.sleep(rng.uniform(0, 0.5))
         kept = any(work.glob("snapshots/*.safetensors"))
+        # Who waits for one that has not joined yet hears nothing of its death, and says so when its patience ends.
+        joined = (work / "study.json").exists()
         kill(both[victim][0])
         begun = time.monotonic()
         died = wait(both[victim][0]) == -9
@@ -40,7 +42,9 @@ def deaths(study: Study, number: int, rng: random.Random) -> Outcome:
         text = read(both[1 - victim][1])
         outcome.most("slowest end of the other, s", seconds)
         outcome.expect(code != 0 and seconds <= 60, f"{work}: exit code {code} after {seconds:.0f} s")
-        outcome.expect(text.count(LOST) == 1 and "Traceback" not in text, f"{work}: {text[-500:]}")
+        sentences = text.count(LOST) + (not joined and text.count("(--start-timeout)"))
+        outcome.expect(sentences == 1 and "Traceback" not in text, f"{work}: {text[-500:]}")
+        outcome.count("before they had joined", not joined)
         outcome.count("with a snapshot left", kept)
         outcome.count("of the coordinator", victim == 0)
         code, text = study.run(work)

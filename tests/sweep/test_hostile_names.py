@@ -163,6 +163,7 @@ def places(work, place, digest):
     return work / place.replace("HASH", digest).replace("KEY", next((work / "prefixes").iterdir()).name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", PLACES)
 def test_a_pipe_in_place_of_a_file_is_not_waited_for(whole, tmp_path, monkeypatch, capsys, place):  # noqa: F811
     work = pathlib.Path(shutil.copytree(whole[0], tmp_path / "work"))
@@ -207,6 +208,7 @@ def test_without_looking_at_what_it_is_a_pipe_is_waited_for(tmp_path, monkeypatc
 # --- second names ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["figures/even-metric.png", "tables/even-result.md", "report.html", "published.json"])
 def test_a_file_with_a_second_name_outside_is_replaced_and_not_written_through(whole, tmp_path, name):  # noqa: F811
     work = pathlib.Path(shutil.copytree(whole[0], tmp_path / "work"))
@@ -249,6 +251,7 @@ BAD_LEASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", BAD_LEASES.values(), ids=BAD_LEASES)
 def test_a_lease_that_is_none_is_no_traceback_and_is_taken_in_time(tmp_path, monkeypatch, content):
     monkeypatch.setattr(lease, "WATCH_SECONDS", 0.1)
@@ -270,6 +273,7 @@ def test_a_name_that_is_no_number_of_a_lease_stands_in_nobodys_way(tmp_path, nam
         assert mine.number == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_lease_that_is_no_file_is_taken_over_when_it_is_old(tmp_path, monkeypatch, kind):
     monkeypatch.setattr(lease, "WATCH_SECONDS", 0.1)
