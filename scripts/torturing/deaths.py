@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import random
 import shutil
@@ -18,14 +20,23 @@ def kills(study: Study, number: int, rng: random.Random) -> Outcome:
     """Kill −9 at random times; after up to five kills of one work directory it must come to the undisturbed bits."""
     outcome = Outcome("kill -9 at random times", "0 lost, 0 duplicate, bits equal")
     work, hits = study.new(), 0
-    longest = study.seconds
-    while outcome.runs < number:
+    # At any time of a run, and every other time at any time since it first kept something: most of a small run is its
+    # start. As long as either takes now: other work comes and goes, and a kill after the end is none.
+    longest = [study.seconds, study.seconds / 2]
+    for i in itertools.count():
+        if outcome.runs == number:
+            break
+        begun, late = time.time(), i % 2
         child, _ = study.begin(work, snapshots_often)
-        time.sleep(wait_for := rng.uniform(0.02, longest))
+        while late and not kept_since(work, begun) and os.waitid(os.P_PID, child, _ENDED) is None:
+            time.sleep(0.002)
+        time.sleep(wait_for := rng.uniform(0.0, longest[late]))
         kill(child)
         killed = wait(child) == -signal.SIGKILL
-        # As long as a run takes now: other work comes and goes, and a kill after the end is none.
-        longest = longest * 1.02 if killed else wait_for
+        if killed:
+            longest[late] *= 1.02
+        elif not late or kept_since(work, begun):
+            longest[late] = wait_for
         outcome.runs += killed
         outcome.count("after its end", not killed)
         outcome.count("with a snapshot left", killed and any(work.glob("snapshots/*.safetensors")))
@@ -40,6 +51,20 @@ def kills(study: Study, number: int, rng: random.Random) -> Outcome:
             outcome.count("directories")
             work, hits = study.new(), 0
     return outcome
+
+
+#: To ask whether a child has ended, and leave it to be waited for.
+_ENDED = os.WEXITED | os.WNOHANG | os.WNOWAIT
+
+
+def kept_since(work: Path, begun: float) -> bool:
+    """Return whether a run has kept anything since then: a snapshot, a shared phase, a result."""
+    for pattern in ("snapshots/*.safetensors", "prefixes/*.safetensors", "trials/*/*"):
+        for file in work.glob(pattern):
+            with contextlib.suppress(FileNotFoundError):  # It may just be given up.
+                if file.stat().st_mtime >= begun:
+                    return True
+    return False
 
 
 def operations(study: Study, every: int) -> Outcome:
