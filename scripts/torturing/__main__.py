@@ -50,6 +50,7 @@ SIZES = {
 
 #: What differs from the usual study: the target's steps, and the sweep's axes by environment variable.
 STUDIES: dict[str, tuple[int, dict[str, str]]] = {
+    "kills": (600, {"REGIMES": "scratch,linear_probe,finetune"}),  # Two of its packs end trials.
     "operations": (600, {"SEEDS": "1", "REGIMES": "finetune"}),
     "flips": (600, {"REGIMES": "scratch,linear_probe,finetune"}),
     "files": (600, {"REGIMES": "scratch,linear_probe,finetune"}),
