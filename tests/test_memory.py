@@ -19,7 +19,7 @@ kept = "keep" in sys.argv and memory.keep()
 f = jax.jit(lambda x: jnp.flip(jnp.exp(x @ x.T)) @ x)
 x = jnp.ones((8192, 8))
 faults = []
-for _ in range(4):
+for _ in range(8):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     jax.block_until_ready(f(x))
     faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
@@ -46,7 +46,8 @@ def test_what_is_kept_meets_no_page_faults_and_is_given_back():
         assert not kept["kept"]
         return
     assert kept["kept"] and not plain["kept"]
-    assert min(plain["faults"][1:]) > 20 * max(kept["faults"][2:]), (kept, plain)
+    # Some calls come first that find what is kept too small.
+    assert min(plain["faults"]) > 20 * max(kept["faults"][-3:]), (kept, plain)
     assert kept["held"] - kept["left"] > 200 << 20, kept
 
 

@@ -168,6 +168,12 @@ CASES = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def _files_beside_us(monkeypatch):
+    """Data is looked for where a test runs."""
+    monkeypatch.delenv("MTL_DATA_DIR", raising=False)
+
+
 @pytest.mark.parametrize(("ending", "content"), CASES)
 def test_what_cannot_be_is_refused(tmp_path, monkeypatch, ending, content):
     monkeypatch.chdir(tmp_path)
