@@ -14,7 +14,7 @@ from typing import Any
 
 import figures
 
-from mtl import files
+from mtl import files, memory
 from mtl.config import default, flatten, override, resolve
 from mtl.sweep import snapshots
 from mtl.sweep.cache import enable_cache
@@ -39,7 +39,7 @@ LARGE = {
     "select": "best",
     "batch_size": 4,
     "source.total_steps": 1,
-    "target.total_steps": 64,
+    "target.total_steps": 256,
     "evaluations": 1,
 }
 TINY = {"regime": "scratch", "source.total_steps": 1, "target.total_steps": 200, "model.options": {"hidden": (16,)}}
@@ -53,6 +53,7 @@ def cost(rounds: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="mtl-cost-") as folder:
         os.environ.setdefault("MTL_CACHE_DIR", folder)
         enable_cache()
+        memory.keep()  # As whoever trains does.
         return figures.circumstances() | {"snapshots": _snapshots(rounds), "fsync": _fsync(rounds)}
 
 
