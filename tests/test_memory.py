@@ -11,8 +11,10 @@ from mtl import memory, start
 
 #: Calls a program whose working memory is 256 MiB or more, and says how many page faults each call met.
 PROCESS = """
-import json, resource, sys
+import ctypes, json, resource, sys
 from pathlib import Path
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE: pages are of 4 KiB, whatever the system gives to all.
 import jax, jax.numpy as jnp
 from mtl import memory
 kept = "keep" in sys.argv and memory.keep()
