@@ -179,7 +179,10 @@ class Workdir:
         if not self.study_file.is_file():
             if self.path.exists() and not self.path.is_dir():
                 raise StoreError(f"--workdir={self.path} is a file: it must be a directory")
-            if self.path.is_dir() and (others := sorted(p.name for p in self.path.iterdir() if not _is_ours(p.name))):
+            others = sorted(p.name for p in self.path.iterdir() if not _is_ours(p.name)) if self.path.is_dir() else []
+            if self.study_file.is_file():  # Another process of this run has written it in this moment.
+                return self.open(name)
+            if others:
                 raise StoreError(
                     f"--workdir={self.path} holds other files ({', '.join(others[:3])}) and no study.json: choose a "
                     "new directory"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
@@ -55,10 +56,12 @@ def deaths(study: Study, number: int, rng: random.Random) -> Outcome:
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        return int(bound.getsockname()[1])
+    """Return a port that nobody listens on, of those that systems give to nobody who asks for any."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as bound, contextlib.suppress(OSError):
+            bound.bind(("127.0.0.1", port))
+            return port
 
 
 def together() -> None:

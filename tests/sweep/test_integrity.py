@@ -253,6 +253,21 @@ def test_a_directory_of_something_else_is_not_taken_for_a_study_that_lost_its_in
         Workdir(tmp_path).open("small")
 
 
+def test_a_study_that_another_process_of_the_run_writes_in_this_moment_is_no_strangers(tmp_path, monkeypatch):
+    """Of processes that run together one writes ``study.json`` while the others look whether it is there."""
+    listed = pathlib.Path.iterdir
+
+    def late(folder):
+        Workdir(tmp_path).write_study({"study": "small", "created": "2026-11-24T00:00:00+00:00", "sweeps": {}})
+        return listed(folder)
+
+    monkeypatch.setattr(pathlib.Path, "iterdir", late)
+    assert Workdir(tmp_path, writes=False).open("small")["created"] == "2026-11-24T00:00:00+00:00"
+    (tmp_path / "study.json").unlink()
+    with pytest.raises(StoreError, match='belongs to the study "small", not to "large"'):
+        Workdir(tmp_path, writes=False).open("large")
+
+
 def test_the_width_of_a_pack_is_found_again_in_its_results(whole, tmp_path):
     path = tmp_path / "work"
     run(path, executor=VMAP)

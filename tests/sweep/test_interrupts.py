@@ -1,7 +1,9 @@
 """A run that is interrupted keeps what it has, and goes on to the same bits."""
 
+import contextlib
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -181,9 +183,12 @@ def until_it_trains(process, seconds=120):
 
 
 def free_port():
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        return bound.getsockname()[1]
+    """A port that nobody listens on, of those that systems give to nobody who asks for any."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as bound, contextlib.suppress(OSError):
+            bound.bind(("127.0.0.1", port))
+            return port
 
 
 @pytest.mark.slow

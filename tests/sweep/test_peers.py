@@ -35,7 +35,12 @@ def pair(folder, steps, before=OFTEN):
 def until_it_keeps(folder, processes, seconds=120):
     end = time.monotonic() + seconds
     while not list((folder / "work" / "snapshots").glob("*.safetensors")):
-        assert time.monotonic() < end and all(p.poll() is None for p in processes), [p.poll() for p in processes]
+        codes = [process.poll() for process in processes]
+        if time.monotonic() > end or any(code is not None for code in codes):
+            for process in processes:
+                process.kill()
+            said = [process.communicate()[1][-2000:] for process in processes]
+            pytest.fail(f"no snapshot; exit codes {codes}; they said {said}")
         time.sleep(0.1)
 
 
