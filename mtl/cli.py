@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import signal
 import sys
@@ -12,7 +13,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from mtl.data_commands import DataCommandError, add_data_command, data_command
-from mtl.spawn import Hand, default_jobs, started
+from mtl.spawn import Hand, default_jobs, leave, prepare, started
 from mtl.start import add_options, begin, end_alone, in_this_process, takes_devices, together
 from mtl.tasks import suggest
 
@@ -323,6 +324,7 @@ def _sweep_with(arguments: argparse.Namespace, overrides: dict[str, str], jobs: 
             summaries = launch(
                 base, entries, workdir, jobs=jobs, config_file=config_file, display=display, questions=questions,
                 executor=executor, interrupt=interrupt, retries=_retries(arguments), hands=hands,
+                meanwhile=_import_for_tables,
             )  # fmt: skip
         except Stopped:
             return _stopped(interrupt.number)
@@ -337,6 +339,13 @@ def _sweep_with(arguments: argparse.Namespace, overrides: dict[str, str], jobs: 
         for digest, reason in list(summary.failed.items())[:3]:
             error_line(f"trial {digest} failed: {reason}")
     return 1 if without or any(summary.failed for summary in summaries) else 0
+
+
+def _import_for_tables() -> None:
+    """Import what tables and figures are made with, while workers train, so that nobody waits for it in the end."""
+    drawing = ("matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg", "matplotlib.figure")
+    for name in (*drawing, "rich.console", "mtl.report.page", "mtl.report.publish", "mtl.report.show"):
+        importlib.import_module(name)
 
 
 def _print_study(workdir: Any, sweeps: Sequence[str]) -> list[str]:
@@ -390,5 +399,12 @@ _COMMANDS = {
     "data": data_command,
 }
 
+
+def console() -> NoReturn:
+    """Run the command line as a program."""
+    prepare()
+    leave(main())
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    console()

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import jax
 
+from mtl.train import compiled
+
 #: Environment variable that names another directory, or ``off``.
 VARIABLE = "MTL_CACHE_DIR"
 
@@ -19,12 +21,15 @@ def enable_cache() -> Path | None:
     """
     chosen = os.environ.get(VARIABLE, "")
     if chosen == "off":
+        compiled.turns = None
         return None
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     path = Path(chosen) if chosen else home / "mtl" / "xla"
     path.mkdir(parents=True, exist_ok=True, mode=0o700)
     path.chmod(0o700)
     jax.config.update("jax_compilation_cache_dir", str(path))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    compiled.turns = path / "turns"
+    compiled.turns.mkdir(exist_ok=True, mode=0o700)
     return path

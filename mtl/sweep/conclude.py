@@ -19,10 +19,13 @@ from mtl.config import Trial
 from mtl.sweep.plan import Plan, init_sha256, split_of, table_of
 from mtl.sweep.store import FORMAT, NewResult, Workdir, code_version, now
 from mtl.tasks import METRICS, Task
+from mtl.train.compiled import Call, Compiled
 from mtl.train.dataset import nothing, statistics
 from mtl.train.executor import Executor
 from mtl.train.phase import Weights
-from mtl.train.predict import predict
+from mtl.train.placing import pad
+from mtl.train.predict import predict, predict_calls
+from mtl.train.trial import shapes
 
 #: Called with (work done, see ``work_of``; trials done; trials failed) since the last call.
 Progress = Callable[[float, int, int], None]
@@ -50,15 +53,7 @@ def conclude(
     progress: Progress,
 ) -> None:
     """Test the trials that have ended, once, and write their results."""
-    groups: dict[Any, list[str]] = {}
-    for digest in digests:
-        trial = plan.trials[digest]
-        d = trial.config["data"]
-        tested = any(trial.target in p.tasks for p in trial.phases)
-        about = str([d["name"], d["options"], d["test_size"], tested])
-        signature = (trial.model(), trial.target, d["normalize"], about)
-        groups.setdefault(signature, []).append(digest)
-    for (model, target, normalize, _), members in groups.items():
+    for (model, target, normalize, _), members in _groups(digests, plan).items():
         trials = [plan.trials[d] for d in members]
         chains = [[done[k] for k in plan.chains[d]] for d in members]
         if not any(target in p.tasks for p in trials[0].phases):
@@ -93,6 +88,35 @@ def conclude(
             writer.add(NewResult(digest, clean(result), arrays, _model_bytes(trial, chain[-1].weights, normalization)))
         writer.flush()
         progress(0.0, len(members), 0)
+
+
+def conclude_calls(digests: Sequence[str], plan: Plan) -> list[Call]:
+    """Return what ``conclude`` will call for these trials."""
+    found: list[Call] = []
+    for (model, target, normalize, _), members in _groups(digests, plan).items():
+        first = plan.trials[members[0]]
+        if not any(target in p.tasks for p in first.phases):
+            continue
+        table, task = table_of(first), model.task(target)
+        shape, rows = tuple(table.x.shape[1:]), int(split_of(first).test[target].sum())
+        weights, standardize = shapes(model, shape), normalize == "standardize"
+        found += predict_calls(model, target, weights, len(members), shape, rows, standardize=standardize)
+        outputs = jax.ShapeDtypeStruct((_TESTED_TOGETHER, rows, task.outputs), jnp.float32)
+        labels = jax.ShapeDtypeStruct((rows,), table.labels[target].dtype)
+        found.append((_test_fn(task, METRICS[task.kind]), (outputs, labels)))
+    return found
+
+
+def _groups(digests: Sequence[str], plan: Plan) -> dict[Any, list[str]]:
+    """Return the trials that are tested together, by (model, target, normalisation, the rest that decides it)."""
+    groups: dict[Any, list[str]] = {}
+    for digest in digests:
+        trial = plan.trials[digest]
+        d = trial.config["data"]
+        tested = any(trial.target in p.tasks for p in trial.phases)
+        about = str([d["name"], d["options"], d["test_size"], tested])
+        groups.setdefault((trial.model(), trial.target, d["normalize"], about), []).append(digest)
+    return groups
 
 
 def _write_untested(
@@ -140,24 +164,27 @@ def _model_bytes(trial: Trial, weights: Weights, normalization: dict[str, np.nda
     return dump_tree(tree, {"format": FORMAT, "config": trial.config})
 
 
+#: One executable, whatever the number of trials.
+_TESTED_TOGETHER = 64
+
+
 def _tested(task: Task, names: tuple[str, ...], outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return the metrics of outputs [trials, n, …], as [trials, metrics]."""
-    width = 64  # One executable, whatever the number of trials.
     found = []
-    for first in range(0, len(outputs), width):
-        part = outputs[first : first + width]
-        padded = np.concatenate([part, np.repeat(part[-1:], width - len(part), axis=0)])
+    for first in range(0, len(outputs), _TESTED_TOGETHER):
+        part = outputs[first : first + _TESTED_TOGETHER]
+        padded = pad(part, _TESTED_TOGETHER)
         found.append(np.asarray(_test_fn(task, names)(padded, labels))[: len(part)])
     return np.concatenate(found)
 
 
 @functools.lru_cache(maxsize=64)
-def _test_fn(task: Task, names: tuple[str, ...]) -> Callable[..., jax.Array]:
+def _test_fn(task: Task, names: tuple[str, ...]) -> Compiled:
     def one(outputs: jax.Array, labels: jax.Array) -> jax.Array:
         mask = jnp.ones(labels.shape, bool)
         return jnp.stack([metrics.metric(task, name)(outputs, labels, mask) for name in names])
 
-    return jax.jit(lambda outputs, labels: jax.lax.map(lambda o: one(o, labels), outputs))
+    return Compiled(lambda outputs, labels: jax.lax.map(lambda o: one(o, labels), outputs))
 
 
 def _result(trial: Trial, phases: list[dict[str, Any]], data_sha256: str, executor: str) -> dict[str, Any]:

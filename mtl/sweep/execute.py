@@ -16,12 +16,13 @@ from mtl.data.streamed import Streamed
 from mtl.files import DamagedError, FileError
 from mtl.models import Model
 from mtl.params import merge
-from mtl.sweep.conclude import Done, Progress, clean, conclude
+from mtl.sweep.conclude import Done, Progress, clean, conclude, conclude_calls
 from mtl.sweep.plan import Node, Plan, split_key, split_of, table_of, val_rows_of
 from mtl.sweep.schema import PREFIX, check
 from mtl.sweep.snapshots import Interrupt, Snapshots
 from mtl.sweep.store import FORMAT, StoreError, Workdir
 from mtl.train import loop, stream
+from mtl.train.compiled import Call, compile_together
 from mtl.train.dataset import make_data
 from mtl.train.executor import Executor, executor_for, memory_limit
 from mtl.train.flops import flops_per_step, flops_to_cache, flops_to_solve
@@ -46,6 +47,7 @@ def execute(
     *,
     executor: Executor | None = None,
     reverse: bool = False,
+    beside: bool = False,
     interrupt: Interrupt | None = None,
     progress: Progress = lambda *_: None,
     say: Callable[[str], None] = lambda text: None,
@@ -58,6 +60,8 @@ def execute(
       executor: how packs run; by default what suits the backend.
       reverse: take programs in reverse order, so that two processes with a common cache do not compile the same
         program at the same time.
+      beside: whether other processes run trials like these at the same time: what a pack needs is then compiled before
+        it begins, each program by one of them.
       interrupt: told of signals; the pack at hand is then kept as it is, to go on from.
       progress: told of work done after every chunk.
       say: told what a user should know.
@@ -69,6 +73,11 @@ def execute(
     failed: dict[str, tuple[str, str]] = {}
     snapshots = Snapshots(workdir.inside("snapshots"), interrupt or Interrupt(), say)
     done = _there_already(plan, workdir, say)
+
+    def ahead(calls: Callable[[], list[Call]], meanwhile: Callable[[], object]) -> None:
+        if beside:
+            compile_together(calls()[:: -1 if reverse else 1], meanwhile)
+
     safe: set[str] = set()
     needed = {k for digest, chain in plan.chains.items() for k in chain[_resume_at(chain, done) :]}
     waiting = {k: n for k, n in plan.nodes.items() if k in needed and k not in done}
@@ -85,7 +94,7 @@ def execute(
             break
         nodes = _of_few_replicates(nodes[: _most_lanes(nodes[0])])
         try:
-            outcomes = _train(nodes, plan, done, workdir, executor, snapshots, progress, say)
+            outcomes = _train(nodes, plan, done, workdir, executor, snapshots, ahead, progress, say)
         except (loop.Stopped, FileError, StoreError):  # A full disk is no trial's fault.
             raise
         except Exception as error:
@@ -186,15 +195,15 @@ def _train(
     workdir: Workdir,
     executor: Executor,
     snapshots: Snapshots,
+    ahead: Callable[[Callable[[], list[Call]], Callable[[], object]], None],
     progress: Progress,
     say: Callable[[str], None],
 ) -> dict[str, Done]:
-    """Train a pack and return its outcomes by key."""
+    """Train a pack and return its outcomes by key; ``ahead`` is told what to compile, and what to do while it waits."""
     first = nodes[0]
     table = table_of(first.trial)
     shape = tuple(table.x.shape[1:])
     program = first.stage.program
-    per_step = flops_per_step(program, shape)
     order: dict[str, int] = {}
     for node in nodes:
         order.setdefault(split_key(node.trial), len(order))
@@ -204,6 +213,19 @@ def _train(
     splits += [splits[-1]] * ((1 << (len(splits) - 1).bit_length()) - len(splits))
     arrays = make_data(table, splits, [program], val_rows_of(first.trial))
     seeds = sorted({n.trial.seed for n in nodes})
+    program_key = plan.program_key(first.key)
+    width = workdir.width(program_key, str(executor)) if executor.kind == "vmap" else None
+    phase = ([n.trial.seed for n in nodes], [n.stage for n in nodes], [order[split_key(n.trial)] for n in nodes])
+
+    def calls() -> list[Call]:
+        found = loop.initial_calls(program.model, shape, len(seeds), executor)
+        if not isinstance(table.x, Streamed):  # Where inputs are streamed, what is called depends on what is read.
+            weights = shapes(program.model, shape)
+            found = loop.phase_calls(*phase, weights, arrays, executor=executor, width=width) + found
+        keys = {n.key for n in nodes}
+        return found + conclude_calls([d for d, chain in plan.chains.items() if chain[-1] in keys], plan)
+
+    ahead(calls, lambda: flops_per_step(program, shape))
     initial = _initial(program.model, shape, tuple(seeds), executor)
     begin = []
     for node in nodes:
@@ -212,8 +234,6 @@ def _train(
             begin.append(freshen(_loaded(node.trial, own), own, node.stage.fresh))
         else:
             begin.append(freshen(done[node.parent].weights, own, node.stage.fresh))
-    program_key = plan.program_key(first.key)
-    width = workdir.width(program_key, str(executor)) if executor.kind == "vmap" else None
 
     def halved(width: int, needed: int, limit: int) -> None:
         gib = 2**30
@@ -221,9 +241,7 @@ def _train(
 
     try:
         outcomes = loop.run_phase(
-            [n.trial.seed for n in nodes],
-            [n.stage for n in nodes],
-            [order[split_key(n.trial)] for n in nodes],
+            *phase,
             begin,
             arrays,
             evaluations=first.trial.config["evaluations"],
@@ -238,7 +256,7 @@ def _train(
         snapshots.settle()
     if executor.kind == "vmap" and width is None:
         workdir.keep_width(program_key, str(executor), outcomes[0].width)
-    found = {}
+    found, per_step = {}, flops_per_step(program, shape)
     for node, outcome in zip(nodes, outcomes, strict=True):
         split = splits[order[split_key(node.trial)]]
         rows = int(np.any(np.stack([split.train[t] for t in program.tasks]), axis=0).sum())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from mtl.config import Flat, Trial, override
@@ -109,6 +109,7 @@ def launch(
     interrupt: Interrupt | None = None,
     retries: int = 0,
     hands: list[Hand] | None = None,
+    meanwhile: Callable[[], object] = lambda: None,
 ) -> list[Summary]:
     """Run sweeps of a study to the end; what has a result is not run again.
 
@@ -124,6 +125,7 @@ def launch(
       interrupt: told of signals.
       retries: how often a trial that failed by an exception is run again at once.
       hands: worker processes that wait already.
+      meanwhile: called once, when workers have work and this process waits for them.
 
     Raises:
       ConfigError: for anything in the config that cannot be; before anything is compiled.
@@ -139,7 +141,7 @@ def launch(
     ]
     workdir.open(base["name"])
     interrupt = interrupt or Interrupt()
-    pool_of = Pool(workdir, jobs, config_file, executor, interrupt, hands)
+    pool_of = Pool(workdir, jobs, config_file, executor, interrupt, hands, meanwhile)
     with workdir.held(display.say, interrupt.ask), pool_of as pool:
         workdir.write_study(workdir.open(base["name"]))
         return [_one(sweep, workdir, pool, display, retries) for sweep in prepared]

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
 import sys
 
+from mtl.spawn import leave, prepare
+
 
 def main() -> int:
-    """Run jobs until there are no more, in this process, pinned to a core."""
-    line = sys.stdin.buffer.readline()
-    if not line:  # Nobody had work for it.
-        return 0
-    setup = json.loads(line)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent hears it too, and ends its workers.
-    if setup["core"] is not None:
-        os.sched_setaffinity(0, {setup["core"]})  # Before XLA counts the cores it may use.
-    log = os.open(setup["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(log, 2)
-    os.close(log)
-    # Only events go to the parent: whatever a user's code prints goes to the log.
-    events = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)
+    """Run jobs until there are no more, in this process, on the core that the command line names."""
+    prepare()
+    # All this before the first line comes: whoever started this process is still planning.
+    import jax
 
     from mtl import memory
     from mtl.config import load
@@ -34,6 +27,23 @@ def main() -> int:
     from mtl.sweep.store import StoreError, Workdir, trial_of
     from mtl.train.loop import Stopped
 
+    if len(sys.argv) > 1:
+        os.sched_setaffinity(0, {int(sys.argv[1])})  # Before XLA counts the cores it may use.
+    enable_cache()
+    memory.keep()
+    jax.block_until_ready(jax.numpy.zeros(1))  # The first program of a process takes 40 ms more than those after it.
+    line = sys.stdin.buffer.readline()
+    if not line:  # Nobody had work for it.
+        return 0
+    setup = json.loads(line)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent hears it too, and ends its workers.
+    log = os.open(setup["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(log, 2)
+    os.close(log)
+    # Only events go to the parent: whatever a user's code prints goes to the log.
+    events = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+
     interrupt = Interrupt()
     # Never at once, however often: a scheduler tells the whole group, and then the parent tells its workers.
     signal.signal(signal.SIGTERM, lambda number, frame: interrupt.ask())
@@ -44,10 +54,9 @@ def main() -> int:
         except BrokenPipeError:  # The parent is gone: keep what there is and end.
             interrupt.number = signal.SIGTERM
 
-    enable_cache()
-    memory.keep()
     if setup["config_file"]:
         load(setup["config_file"])
+    gc.freeze()  # What is there by now stays: nobody need look through it for garbage again.
     for line in sys.stdin.buffer:
         job = json.loads(line)
         try:
@@ -55,6 +64,7 @@ def main() -> int:
                 make_plan([trial_of(c) for c in job["trials"]]),
                 Workdir(job["workdir"]),
                 reverse=job["reverse"],
+                beside=True,
                 interrupt=interrupt,
                 progress=lambda *event: tell(event),
                 say=tell,
@@ -69,4 +79,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import queue
 import subprocess
 import threading
@@ -71,6 +70,7 @@ class Pool:
         executor: Executor | None = None,
         interrupt: Interrupt | None = None,
         hands: list[Hand] | None = None,
+        meanwhile: Callable[[], object] = lambda: None,
     ) -> None:
         """Prepare a pool; processes start with the first job.
 
@@ -81,10 +81,12 @@ class Pool:
           executor: how packs run in this process, if not as the backend suggests.
           interrupt: told of signals.
           hands: worker processes that wait already; they are taken from the list.
+          meanwhile: called once, when workers have work and this process waits for them.
         """
         self.hands = [] if hands is None else hands
         self.workdir, self.jobs, self.config_file = workdir, jobs, config_file
         self.executor, self.interrupt = executor, interrupt or Interrupt()
+        self._meanwhile: Callable[[], object] | None = meanwhile
         self._events: _Events = queue.Queue()
         self._workers: list[subprocess.Popen[bytes]] = []
         self._early: list[IO[bytes]] = []
@@ -140,6 +142,9 @@ class Pool:
             self._start(number)
             self._give(number, plan, part)
             running[number] = part
+        if self._meanwhile is not None:
+            self._meanwhile()
+            self._meanwhile = None
         while running:
             if self.interrupt.number:
                 raise Stopped
@@ -179,11 +184,13 @@ class Pool:
         """Start a worker, unless it lives."""
         if number < len(self._workers) and self._workers[number].poll() is None:
             return
-        cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-        pinned = len(cores) >= self.jobs
         log = self._log(number)
         log.parent.mkdir(parents=True, exist_ok=True)
-        hand = self.hands.pop() if self.hands else start(1, self.jobs)[0]
+        hand = next((h for h in self.hands if h.number == number), None)
+        if hand is None:
+            hand = start(number, self.jobs)
+        else:
+            self.hands.remove(hand)
         if number == len(self._workers):
             log.write_bytes(b"")
             self._workers.append(hand.process)
@@ -195,8 +202,7 @@ class Pool:
         if self.workdir.lease is not None:
             self.workdir.lease.add_workers([hand.process.pid])
         threading.Thread(target=_follow, args=(number, hand.process, self._events), daemon=True).start()
-        setup = {"config_file": self.config_file, "core": cores[number] if pinned else None}
-        self._send(number, setup | {"log": str(log.absolute())})
+        self._send(number, {"config_file": self.config_file, "log": str(log.absolute())})
 
     def _give(self, number: int, plan: Plan, digests: Sequence[str]) -> None:
         job = {

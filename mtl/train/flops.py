@@ -87,7 +87,7 @@ def _rows(program: Program, shape: tuple[int, ...]) -> Any:
 
 def _weights(program: Program, shape: tuple[int, ...]) -> Any:
     return jax.eval_shape(
-        lambda s: Weights(*program.model.init(key_for(s, INIT), jnp.zeros((1, *shape)))), jnp.uint32(0)
+        lambda s: Weights(*program.model.init(key_for(s, INIT), jnp.zeros((1, *shape)))), _shape((), "uint32")
     )
 
 

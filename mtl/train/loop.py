@@ -18,6 +18,7 @@ from mtl.models import Model
 from mtl.params import path_of
 from mtl.train import executor as executors
 from mtl.train import pack, phase
+from mtl.train.compiled import Call
 from mtl.train.executor import LANES, WHOLE, Executor
 from mtl.train.feed import Feed, Reach
 from mtl.train.phase import Moving, Weights
@@ -107,6 +108,38 @@ def initial_weights(model: Model, shape: tuple[int, ...], seeds: Sequence[int], 
     return found
 
 
+def initial_calls(model: Model, shape: tuple[int, ...], count: int, executor: Executor) -> list[Call]:
+    """Return what ``initial_weights`` will call for so many seeds."""
+    width = executors.width_for(executor, count)
+    count_, seeds = jax.ShapeDtypeStruct((), jnp.int32), jax.ShapeDtypeStruct((width,), jnp.uint32)
+    return [(pack.init_fn(model, shape, executor), (count_, seeds))]
+
+
+def phase_calls(
+    seeds: Sequence[int],
+    stages: Sequence[Stage],
+    splits: Sequence[int],
+    weights: Weights,
+    data: Data,
+    *,
+    executor: Executor,
+    width: int | None = None,
+) -> list[Call]:
+    """Return what ``run_phase`` will call, unless it halves the width; the longest to compile first.
+
+    Args:
+      seeds, stages, splits, executor, width: as ``run_phase`` will be given them.
+      weights: those of one lane; shapes are enough.
+      data: the stacked data, inputs included.
+    """
+    width = executors.width_for(executor, len(seeds)) if width is None else width
+    lanes = stacked(make_lane(seeds[:1], stages[:1], splits[:1]), width)
+    program, data = stages[0].program, place(executor, data, WHOLE)
+    with contextlib.closing(make_feed(program, stages[0].steps, 1, lanes, data, executor, None)) as feed:
+        whole, frozen, advance = _shapes(program, width, weights, feed, executor)
+        return [advance, *feed.calls(whole, frozen)]
+
+
 def run_phase(
     seeds: Sequence[int],
     stages: Sequence[Stage],
@@ -180,15 +213,8 @@ def _fitting(
     """Return the largest width, halved from the one given, whose call fits into memory by XLA's own analysis."""
     limit, least = agree(executors.memory_limit()), executors.width_for(executor, 1)
     while True:
-        lanes_, whole = stacked(lanes, width), stacked(jax.tree.map(lambda a: np.asarray(a)[None], weights), width)
-        moving, frozen = jax.eval_shape(pack.start_fn(program, executor), whole)
-        moving = jax.eval_shape(functools.partial(phase.joined, program), moving)
-        feed = feed_of(1, lanes_)
-        reach = feed.shapes()
-        seen = jax.eval_shape(functools.partial(pack.at_hand, executor), reach.data)
-        fixed = jax.eval_shape(pack.fix(program, executor), jnp.int32(1), lanes_.split, whole, frozen, seen)
-        at = jax.ShapeDtypeStruct((), jnp.int32)
-        needed = feed.advance().memory(at, reach.lanes, moving, fixed, reach.data, at, at)
+        advance, args = _shapes(program, width, weights, feed_of(1, stacked(lanes, width)), executor)[2]
+        needed = advance.memory(*args)
         if needed <= limit:
             return width
         if width <= least:
@@ -199,6 +225,28 @@ def _fitting(
             )
         on_width(width, needed, limit)
         width = max(least, width // 2)
+
+
+def _shapes(
+    program: Program, width: int, weights: Weights, feed: Feed, executor: Executor
+) -> tuple[Weights, PyTree, Call]:
+    """Return the shapes of a pack's weights and of those that are frozen, and the call that trains it.
+
+    Args:
+      program: the phase.
+      width: lanes.
+      weights: those of one lane; shapes are enough.
+      feed: what feeds such a pack.
+      executor: how it runs.
+    """
+    whole = jax.tree.map(lambda a: jax.ShapeDtypeStruct((width, *a.shape), a.dtype), weights)
+    moving, frozen = jax.eval_shape(pack.start_fn(program, executor), whole)
+    moving = jax.eval_shape(functools.partial(phase.joined, program), moving)
+    reach = feed.shapes()
+    seen = jax.eval_shape(functools.partial(pack.at_hand, executor), reach.data)
+    at = jax.ShapeDtypeStruct((), jnp.int32)
+    fixed = jax.eval_shape(pack.fix(program, executor), at, reach.lanes.split, whole, frozen, seen)
+    return whole, frozen, (feed.advance(), (at, reach.lanes, moving, fixed, reach.data, at, at))
 
 
 def _run_group(

@@ -14,7 +14,8 @@ from jaxtyping import Array
 
 from mtl.models import Model
 from mtl.train import phase
-from mtl.train.executor import LANES, MAP, OWN, WHOLE, Compiled, Executor, over_lanes
+from mtl.train.compiled import Compiled
+from mtl.train.executor import LANES, MAP, OWN, WHOLE, Executor, over_lanes
 from mtl.train.phase import Moving, Weights
 from mtl.train.program import INIT, Data, Fixed, Lane, Program, key_for
 from mtl.train.step import DATA_AXIS
@@ -224,7 +225,7 @@ def note_fn(program: Program, executor: Executor) -> Callable[[Moving, Array], M
 
 
 @functools.lru_cache(maxsize=64)
-def init_fn(model: Model, shape: tuple[int, ...], executor: Executor) -> Callable[..., Weights]:
+def init_fn(model: Model, shape: tuple[int, ...], executor: Executor) -> Compiled:
     """Return the compiled ``init(count, seeds) -> Weights`` of a pack, for inputs of that shape."""
 
     def one(seed: Array) -> Weights:
@@ -240,7 +241,7 @@ def init_fn(model: Model, shape: tuple[int, ...], executor: Executor) -> Callabl
 
 
 @functools.lru_cache(maxsize=64)
-def predict_fn(model: Model, task: str, standardize: bool) -> Callable[..., Array]:
+def predict_fn(model: Model, task: str, standardize: bool) -> Compiled:
     """Return the compiled ``predict(count, weights, shift, scale, x) -> outputs [lanes, n, outputs]`` of a task."""
 
     def one(args: tuple[Weights, Array, Array], x: Array) -> Array:

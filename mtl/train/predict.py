@@ -12,6 +12,7 @@ from mtl.data.streamed import Inputs, blocks
 from mtl.models import Model
 from mtl.train import executor as executors
 from mtl.train import pack
+from mtl.train.compiled import Call
 from mtl.train.phase import Weights
 from mtl.train.placing import pad
 
@@ -46,7 +47,7 @@ def predict(
     """
     width = executors.width_for(executors.MAP, len(weights))
     fn = pack.predict_fn(model, task, standardize)
-    several = len(x if rows is None else rows) > PREDICTION_ROWS
+    size = _block_rows(len(x if rows is None else rows))
     found = []
     for first in range(0, len(weights), width):
         part = slice(first, first + width)
@@ -55,8 +56,32 @@ def predict(
         shifts, scales = pad(shift[part], width), pad(scale[part], width)
         outputs = []
         for block in blocks(x, rows, PREDICTION_ROWS):
-            padded = pad(block, PREDICTION_ROWS) if several else block
-            out = np.asarray(fn(jnp.int32(count), whole, shifts, scales, jnp.asarray(padded)))
+            out = np.asarray(fn(jnp.int32(count), whole, shifts, scales, jnp.asarray(pad(block, size))))
             outputs.append(out[:count, : len(block)])
         found.append(np.concatenate(outputs, axis=1))
     return np.concatenate(found)
+
+
+def predict_calls(
+    model: Model, task: str, weights: Weights, lanes: int, shape: tuple[int, ...], rows: int, *, standardize: bool
+) -> list[Call]:
+    """Return what ``predict`` will call.
+
+    Args:
+      model, task, standardize: as ``predict`` will be given them.
+      weights: those of one lane; shapes are enough.
+      lanes: how many sets of weights.
+      shape: of one input.
+      rows: how many inputs.
+    """
+    width = executors.width_for(executors.MAP, lanes)
+    whole = jax.tree.map(lambda a: jax.ShapeDtypeStruct((width, *a.shape), a.dtype), weights)
+    each = jax.ShapeDtypeStruct((width, *shape), jnp.float32)
+    x = jax.ShapeDtypeStruct((_block_rows(rows), *shape), jnp.float32)
+    count = jax.ShapeDtypeStruct((), jnp.int32)
+    return [(pack.predict_fn(model, task, standardize), (count, whole, each, each, x))]
+
+
+def _block_rows(rows: int) -> int:
+    """Return how many inputs a call takes: all, or of many so many that every block has the same."""
+    return min(rows, PREDICTION_ROWS)

@@ -22,7 +22,8 @@ from jaxtyping import Array
 
 from mtl.data.streamed import Streamed, prefetched
 from mtl.train import pack, phase
-from mtl.train.executor import LANES, OWN, WHOLE, Compiled, Executor, ExecutorError
+from mtl.train.compiled import Compiled
+from mtl.train.executor import LANES, OWN, WHOLE, Executor, ExecutorError
 from mtl.train.feed import Feed, Reach
 from mtl.train.phase import Weights
 from mtl.train.placing import PyTree, fetch, place

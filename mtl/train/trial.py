@@ -150,7 +150,7 @@ def shapes(model: Model, shape: tuple[int, ...]) -> Weights:
     """Return the shapes of a model's parameters and statistics, for inputs of that shape."""
     return jax.eval_shape(
         lambda seed: Weights(*model.init(key_for(seed, INIT), jnp.zeros((1, *shape), jnp.float32))),
-        jnp.uint32(0),
+        jax.ShapeDtypeStruct((), jnp.uint32),
     )
 
 

@@ -90,8 +90,9 @@ class Worker:
 
 
 def environment() -> dict[str, str]:
-    """Return the environment of every process that is timed."""
-    return os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'scripts'}"}
+    """Return the environment of every process that is timed; byte code is kept, as it is for who installs a package."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return kept | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'scripts'}"}
 
 
 def cores_of(threads: int) -> list[int]:

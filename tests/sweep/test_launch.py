@@ -17,6 +17,7 @@ from mtl.sweep.execute import execute
 from mtl.sweep.launch import Silent, launch, preview
 from mtl.sweep.plan import make_plan
 from mtl.sweep.store import StoreError, Workdir
+from mtl.train import compiled
 from mtl.train.executor import VMAP
 from tests.sweep.resealed import change
 
@@ -270,8 +271,10 @@ def test_the_compilation_cache_is_the_users_own(tmp_path, monkeypatch):
         path = enable_cache()
         assert path == tmp_path / "mtl" / "xla"
         assert path.stat().st_mode & 0o777 == 0o700
+        assert compiled.turns == path / "turns" and compiled.turns.stat().st_mode & 0o777 == 0o700
         monkeypatch.setenv("MTL_CACHE_DIR", "off")
         assert enable_cache() is None
+        assert compiled.turns is None
     finally:
         jax.config.update("jax_compilation_cache_dir", before)
 

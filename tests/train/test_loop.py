@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from mtl.train import executor, phase
-from mtl.train.executor import MAP, VMAP, Compiled, width_for
+from mtl.train.compiled import Compiled
+from mtl.train.executor import MAP, VMAP, width_for
 from mtl.train.phase import Weights
 from mtl.train.predict import predict
 from mtl.train.trial import boundaries, freshen, make_lane, run
