@@ -59,11 +59,11 @@ def ordered(program: Program) -> list[Task]:
     return sorted(program.specs, key=lambda t: t.name)
 
 
-def columns(program: Program) -> list[Columns]:
-    """Return the phase's columns by what their losses have in common."""
+def columns(tasks: Iterable[Task]) -> list[Columns]:
+    """Return the columns of tasks by what their losses have in common; in the order of the tasks' names."""
     found: dict[Task, tuple[list[str], list[int]]] = {}
     begin = 0
-    for task in ordered(program):
+    for task in sorted(tasks, key=lambda t: t.name):
         # The weight is a number of the lane, and the metric is none of the loss's business.
         names, begins = found.setdefault(dataclasses.replace(task, name="any", weight=1.0, metric=""), ([], []))
         names.append(task.name)
@@ -87,10 +87,10 @@ def join(program: Program, trainable: PyTree, slots: dict[str, PyTree]) -> tuple
     tasks = ordered(program)
     together = {
         "backbone": trainable["backbone"],
-        "heads": {JOINED: _beside(trainable["heads"][t.name] for t in tasks)},
+        "heads": {JOINED: beside(trainable["heads"][t.name] for t in tasks)},
     }
     rest = {name: state for name, state in slots.items() if not name.startswith("heads/")}
-    return together, {**rest, f"heads/{JOINED}": _beside(_wide(slots[f"heads/{t.name}"], t.outputs) for t in tasks)}
+    return together, {**rest, f"heads/{JOINED}": beside(_wide(slots[f"heads/{t.name}"], t.outputs) for t in tasks)}
 
 
 def part(
@@ -131,7 +131,9 @@ def _wide(state: dict[str, PyTree], width: int) -> dict[str, PyTree]:
     return {name: columns(a) if name == COUNT else a for name, a in state.items()}
 
 
-def _beside(trees: Iterable[PyTree]) -> PyTree:
+def beside(trees: Iterable[PyTree]) -> PyTree:
+    """Return the columns of several heads side by side."""
+
     def concatenate(*parts: Numbers) -> Numbers:
         return (np if all(map(_host, parts)) else jnp).concatenate(parts, axis=-1)
 

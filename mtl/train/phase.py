@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -12,11 +14,10 @@ from jaxtyping import Array, Float, Int
 from mtl import losses
 from mtl import params as paths
 from mtl.models import Model
-from mtl.tasks import Task
 from mtl.train import optimizer, ridge
 from mtl.train.augment import changed
 from mtl.train.blocks import blocks, trunk_of
-from mtl.train.joined import is_joined, join, joins, part
+from mtl.train.joined import beside, columns, is_joined, join, joins, part
 from mtl.train.program import Data, Fixed, Lane, Numbers, Program, inputs, pool_name
 from mtl.train.sampling import make_gather, make_sampler
 from mtl.train.step import DATA_AXIS, update
@@ -299,9 +300,10 @@ def validate(
         first = number * size
         at = start + first + jnp.arange(size)
         rows, real = jnp.take(pool.rows, at, mode="clip"), (at < pool.count) & (first + jnp.arange(size) < share)
-        outputs, _ = model.apply(weights.params, weights.state, inputs(standardize, own, rows), tasks=tasks)
-        found = [validation_sum(model.task(t), outputs[t], own.labels[t][rows], own.val[t][rows] & real) for t in tasks]
-        return jnp.stack([f[0] for f in found]), jnp.stack([f[1] for f in found])
+        features = model.features(weights.params, weights.state, inputs(standardize, own, rows))
+        labels, masks = ({t: a[t][rows] for t in tasks} for a in (own.labels, own.val))
+        found = validation_sums(model, weights.params, features, labels, {t: m & real for t, m in masks.items()})
+        return jnp.stack([found[t][0] for t in tasks]), jnp.stack([found[t][1] for t in tasks])
 
     if count == 1:
         total, labels = block(begin)
@@ -337,10 +339,31 @@ def note(program: Program, moving: Moving, losses: Float[Array, " tasks"]) -> Mo
     return dataclasses.replace(moving, best=best)
 
 
-def validation_sum(task: Task, outputs: Array, labels: Array, mask: Array) -> tuple[Float[Array, ""], Int[Array, ""]]:
-    """Return (the sum of a task's plain losses over the labels that are present, their number)."""
-    plain = dataclasses.replace(task, weight=1.0, pos_weight=1.0, label_smoothing=0.0, focal_gamma=0.0)
-    return losses.sum_and_count(losses.values(plain, outputs, labels, mask), mask)
+def validation_sums(
+    model: Model, params: PyTree, features: Array, labels: Mapping[str, Array], masks: Mapping[str, Array]
+) -> dict[str, tuple[Float[Array, ""], Int[Array, ""]]]:
+    """Return (the sum of a task's plain losses over the labels that are present, their number), by task.
+
+    Heads of one kind are one matrix here, as they are in a step (see ``train.joined``).
+
+    Args:
+      model: the model.
+      params: all parameters.
+      features: the trunk's, [rows, features].
+      labels, masks: per task, [rows].
+    """
+    tasks = (model.task(name) for name in masks)
+    plain = (dataclasses.replace(t, pos_weight=1.0, label_smoothing=0.0, focal_gamma=0.0) for t in tasks)
+    found: dict[str, tuple[Array, Array]] = {}
+    for group in columns(plain):
+        head = beside(params["heads"][t] for t in group.names)
+        outputs = model.head(head, features).reshape(len(features), len(group.names), group.task.outputs)
+        mask = jnp.stack([masks[t] for t in group.names], axis=1)
+        values = jax.vmap(functools.partial(losses.values, group.task), in_axes=1, out_axes=1)
+        each = values(outputs, jnp.stack([labels[t] for t in group.names], axis=1), mask)
+        sums, counts = jax.vmap(losses.sum_and_count, in_axes=1)(each, mask)
+        found |= {t: (sums[i], counts[i]) for i, t in enumerate(group.names)}
+    return found
 
 
 def finish(program: Program, moving: Moving, frozen: PyTree) -> Weights:

@@ -75,7 +75,7 @@ def loss(
         each = program.model.heads(params, features, program.tasks)
         outputs = jnp.concatenate([each[t.name] for t in ordered(program)], axis=1)
     total = jnp.zeros((), outputs.dtype)
-    for part_of in columns(program):  # One order of summation, whatever that of the tasks.
+    for part_of in columns(program.specs):  # One order of summation, whatever that of the tasks.
         mask = jnp.stack([batch.mask[t] for t in part_of.names], axis=1)
         labels = jnp.stack([batch.labels[t] for t in part_of.names], axis=1)
         values = jax.vmap(functools.partial(losses.values, part_of.task), in_axes=1, out_axes=1)
