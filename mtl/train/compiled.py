@@ -88,11 +88,14 @@ class Compiled:
         if key in self._made:
             return True
         if key not in self._lowered:
-            self._lowered[key] = self._jit.lower(*args)
-        with _turn(self._lowered[key]) as ours:
+            lowered = self._jit.lower(*args)
+            self._lowered[key] = lowered, hashlib.sha256(lowered.as_text().encode()).hexdigest()
+        lowered, name = self._lowered[key]
+        with _turn(name) as ours:
             if not (ours or always):
                 return False
-            self._made[key] = self._lowered.pop(key).compile(_OPTIONS.get(jax.default_backend()))
+            self._made[key] = lowered.compile(_OPTIONS.get(jax.default_backend()))
+        del self._lowered[key]
         Compiled.compilations += 1
         return True
 
@@ -134,12 +137,12 @@ def _key(args: tuple[PyTree, ...]) -> Any:
 
 
 @contextlib.contextmanager
-def _turn(lowered: Any) -> Iterator[bool]:
+def _turn(program: str) -> Iterator[bool]:
     """Hold the right to compile a program, if no other process has it; without a common cache everybody has.
 
     Processes that run together as one (``jax.distributed``) compile in step, and must not wait for one another here.
     """
-    descriptor = -1 if turns is None or jax.process_count() > 1 else _open(turns, lowered)
+    descriptor = -1 if turns is None or jax.process_count() > 1 else _open(turns, program)
     try:
         yield descriptor < 0 or _locked(descriptor)
     finally:
@@ -147,12 +150,11 @@ def _turn(lowered: Any) -> Iterator[bool]:
             os.close(descriptor)
 
 
-def _open(folder: Path, lowered: Any) -> int:
+def _open(folder: Path, program: str) -> int:
     """Return a descriptor of the file that stands for a program; −1 if there can be none (a full disk, say)."""
-    name = hashlib.sha256(lowered.as_text().encode()).hexdigest()
     with contextlib.suppress(OSError):
         # At most 256 files, however many programs there will be: two that have one in common take turns, no more.
-        return os.open(folder / name[:2], os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        return os.open(folder / program[:2], os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     return -1
 
 

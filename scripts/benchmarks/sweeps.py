@@ -33,23 +33,24 @@ def mtl(arguments: list[str], cache: Path) -> float:
     return time.perf_counter() - begin
 
 
-def trials_per_minute(pytorch_trials: int = 12) -> dict[str, Any]:
+def trials_per_minute(pytorch_trials: int = 24) -> dict[str, Any]:
     """Return (trials a minute of both sides, where ours goes).
 
-    Ours runs twice with a cold cache around PyTorch's trials, of which enough are run for a rate: one process a trial,
-    two at a time, each with one thread.
+    Ours runs three times with a cold cache, and in between PyTorch's trials twice, of which enough are run for a rate:
+    one process a trial, two at a time, each with one thread.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
         config, trials, steps = f"--config={CONFIG}", 256, 500
         planned = mtl(["sweep", config, "--dry-run", f"--workdir={path / 'none'}"], path / "none-cache")
-        cold = [mtl(["sweep", config, f"--workdir={path / 'one'}"], path / "cold-1")]
-        theirs = _pytorch(pytorch_trials, steps, path)
-        cold.append(mtl(["sweep", config, f"--workdir={path / 'two'}"], path / "cold-2"))
-        warm = mtl(["sweep", config, f"--workdir={path / 'three'}"], path / "cold-1")
-        again = mtl(["sweep", config, f"--workdir={path / 'three'}"], path / "cold-1")
+        cold, theirs = [mtl(["sweep", config, f"--workdir={path / 'cold-0'}"], path / "cache-0")], 0.0
+        for i in (1, 2):
+            theirs += _pytorch(pytorch_trials // 2, steps, path)
+            cold.append(mtl(["sweep", config, f"--workdir={path / f'cold-{i}'}"], path / f"cache-{i}"))
+        warm = mtl(["sweep", config, f"--workdir={path / 'warm'}"], path / "cache-0")
+        again = mtl(["sweep", config, f"--workdir={path / 'warm'}"], path / "cache-0")
         jobs = len(cores_of(2))
-        results = [json.loads(f.read_text()) for f in sorted((path / "one" / "trials").glob("*/result.json"))]
+        results = [json.loads(f.read_text()) for f in sorted((path / "cold-0" / "trials").glob("*/result.json"))]
         assert len(results) == trials, f"{len(results)} trials of {trials} are there"
         training = sum(r["cost"]["seconds"] for r in results) / jobs
         ours = sum(cold) / len(cold)
