@@ -105,6 +105,20 @@ def plainly(contents, durable=True):
 store.write_all = plainly
 """
 
+# What a worker that died has left counts as neither done nor undone.
+FORGOTTEN = """
+from mtl.sweep import workers
+workers.Pool._failure_stamp = lambda self, digest: object()
+"""
+
+MUTE = """
+import mtl.start
+class Mute:
+    def dismiss(self, word="ended"):
+        pass
+mtl.start.Witness = Mute
+"""
+
 #: protection: (row, how often it is tried, how it is turned off, what the row then says).
 OFF = {
     "the sha256 of results": ("flips", 40, UNVERIFIED, "SILENT"),
@@ -115,6 +129,8 @@ OFF = {
     "removing halves of files": ("operations", 13, "lease.remove_halves = lambda workdir: None", "half a file is left"),
     "listening to signals": ("signals", 4, "snapshots.signal.signal = lambda *a: None", "exit code -"),
     "a sentence for a full disk": ("disk", 4, PLAINLY, "exit code"),
+    "giving what a dead worker left to a new one": ("workers", 1, FORGOTTEN, "other bits than serial"),
+    "the witness": ("peers", 1, MUTE, "work-"),
     "the lease": ("writers", 1, UNHELD, "exit codes"),
     "one number of a lease for one": ("leases", 6, UNEXCLUSIVE, "exit codes"),
     "the nearest name of a field": ("mistakes", 5, UNHELPFUL, "right suggestions: 0"),

@@ -77,4 +77,6 @@ def _pool(masks: list[np.ndarray], at_least: int) -> Pool:
     longest = max(at_least, *(len(rows) for rows in found))
     length = 1 << (longest - 1).bit_length()
     padded = np.stack([np.pad(rows, (0, length - len(rows))) for rows in found])
-    return Pool(jnp.asarray(padded, jnp.int32), jnp.asarray([len(rows) for rows in found], jnp.int32))
+    counts = np.asarray([len(rows) for rows in found])
+    # In NumPy, as JAX would compile a program for each shape that it converts.
+    return Pool(jnp.asarray(padded.astype(np.int32)), jnp.asarray(counts.astype(np.int32)))

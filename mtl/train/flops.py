@@ -11,7 +11,8 @@ import jax.numpy as jnp
 
 from mtl.train import phase, sampling, step
 from mtl.train.phase import Weights
-from mtl.train.program import INIT, Fixed, Lane, Program, key_for
+from mtl.train.program import Fixed, Lane, Program
+from mtl.train.trial import shapes
 
 
 @functools.lru_cache(maxsize=256)
@@ -31,7 +32,7 @@ def flops_per_step(program: Program, shape: tuple[int, ...]) -> float:
     if program.ridge:
         return 0.0
     program = dataclasses.replace(program, accumulate=1)  # The same arithmetic, and no loop to look into.
-    weights = _weights(program, shape)
+    weights = shapes(program.model, shape)
     moving, frozen = jax.eval_shape(lambda w: phase.start(program, w), weights)
     k = len(program.tasks)
     number, whole = _shape((), "float32"), _shape((), "int32")
@@ -57,7 +58,7 @@ def flops_to_cache(program: Program, shape: tuple[int, ...], rows: int) -> float
     if not program.cached:
         return 0.0
     blocks = -(-rows // program.rows)
-    return blocks * _count(lambda w: _features(program, w, shape), _weights(program, shape))
+    return blocks * _count(lambda w: _features(program, w, shape), shapes(program.model, shape))
 
 
 def flops_to_solve(program: Program, shape: tuple[int, ...], rows: int) -> float:
@@ -73,7 +74,7 @@ def flops_to_solve(program: Program, shape: tuple[int, ...], rows: int) -> float
     """
     if not program.ridge:
         return 0.0
-    width = jax.eval_shape(lambda w: _features(program, w, shape), _weights(program, shape)).shape[-1]
+    width = jax.eval_shape(lambda w: _features(program, w, shape), shapes(program.model, shape)).shape[-1]
     return float(len(program.tasks) * (4 * rows * width**2 + 9 * width**3))
 
 
@@ -83,12 +84,6 @@ def _features(program: Program, weights: Weights, shape: tuple[int, ...]) -> Any
 
 def _rows(program: Program, shape: tuple[int, ...]) -> Any:
     return _shape((program.rows, *shape), "float32")
-
-
-def _weights(program: Program, shape: tuple[int, ...]) -> Any:
-    return jax.eval_shape(
-        lambda s: Weights(*program.model.init(key_for(s, INIT), jnp.zeros((1, *shape)))), _shape((), "uint32")
-    )
 
 
 def _shape(shape: tuple[int, ...], dtype: str) -> Any:

@@ -104,7 +104,7 @@ def initial_weights(model: Model, shape: tuple[int, ...], seeds: Sequence[int], 
     for begin in range(0, len(seeds), width):
         part = list(seeds[begin : begin + width])
         padded = np.asarray(part + [part[-1]] * (width - len(part)), np.uint32)
-        found += unstack(fn(jnp.int32(len(part)), jnp.asarray(padded)), len(part))
+        found += unstack(fn(np.int32(len(part)), padded), len(part))
     return found
 
 

@@ -56,7 +56,7 @@ def predict(
         shifts, scales = pad(shift[part], width), pad(scale[part], width)
         outputs = []
         for block in blocks(x, rows, PREDICTION_ROWS):
-            out = np.asarray(fn(jnp.int32(count), whole, shifts, scales, jnp.asarray(pad(block, size))))
+            out = np.asarray(fn(np.int32(count), whole, shifts, scales, pad(block, size)))
             outputs.append(out[:count, : len(block)])
         found.append(np.concatenate(outputs, axis=1))
     return np.concatenate(found)

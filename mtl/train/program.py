@@ -15,6 +15,7 @@ from mtl import params as paths
 from mtl.config.augmentation import Spec
 from mtl.models import Model
 from mtl.tasks import Task
+from mtl.train import threefry
 from mtl.train.threefry import fold_in
 
 PyTree = Any
@@ -258,7 +259,7 @@ def trainable_paths(params: PyTree, patterns: Sequence[str], tasks: Sequence[str
 
 def key_for(seed: Array, purpose: int, name: str = "") -> Array:
     """Return the key of a purpose: ``fold_in(fold_in(key(seed), purpose), crc32(name))``."""
-    key = fold_in(jax.random.key(seed, impl="threefry2x32"), purpose)
+    key = fold_in(threefry.key(seed), purpose)
     return fold_in(key, zlib.crc32(name.encode())) if name else key
 
 

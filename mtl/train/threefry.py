@@ -7,7 +7,10 @@ fused operation (measured in a loop: 0.04 µs instead of 1.3 for 32 draws, compi
 
 from __future__ import annotations
 
+import math
+
 import jax
+import jax.extend.random
 import jax.numpy as jnp
 from jaxtyping import Array, UInt32
 
@@ -41,15 +44,63 @@ def fold_in(key: Array, data: Array | int) -> Array:
     """Return ``jax.random.fold_in(key, data)``, bit for bit.
 
     Args:
-      key: a key of JAX's, of the implementation ``threefry2x32``.
+      key: a key of ``WRITTEN_OUT``, or of JAX's own ``threefry2x32``.
       data: 32 bits.
     """
-    low = jnp.uint32(data) if isinstance(data, int) else data.astype(jnp.uint32)
-    words = threefry(jax.random.key_data(key), jnp.uint32(0), low)
-    return jax.random.wrap_key_data(jnp.stack(words), impl="threefry2x32")
+    return jax.random.wrap_key_data(_fold_in(jax.random.key_data(key), data), impl=WRITTEN_OUT)
 
 
 def bits(key: Array, size: int) -> UInt32[Array, " size"]:
     """Return ``jax.random.bits(key, (size,), uint32)``, bit for bit."""
-    a, b = threefry(jax.random.key_data(key), jnp.zeros(size, jnp.uint32), jnp.arange(size, dtype=jnp.uint32))
-    return a ^ b
+    return _bits(jax.random.key_data(key), 32, (size,))
+
+
+def key(seed: Array | int) -> Array:
+    """Return ``jax.random.key(seed)``, whose numbers are those of JAX's own key, in programs that compile faster.
+
+    >>> bool(jax.random.normal(key(7)) == jax.random.normal(jax.random.key(7, impl="threefry2x32")))
+    True
+    """
+    return jax.random.wrap_key_data(_seed(seed), impl=WRITTEN_OUT)
+
+
+def _seed(seed: Array | int) -> Array:
+    return jax.random.key_data(jax.random.key(seed, impl="threefry2x32"))
+
+
+def _fold_in(words: Array, data: Array | int) -> Array:
+    low = jnp.uint32(data) if isinstance(data, int) else data.astype(jnp.uint32)
+    return jnp.stack(threefry(words, jnp.uint32(0), low))
+
+
+def _counted(words: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:
+    """Return two words for each place of an array, which its index counts."""
+    if math.prod(shape) >= 2**32:
+        raise NotImplementedError(f"random numbers for an array of shape {shape}: 2³² or more")
+    low = jnp.arange(math.prod(shape), dtype=jnp.uint32).reshape(shape)
+    return threefry(words, jnp.zeros(shape, jnp.uint32), low)
+
+
+def _split(words: Array, shape: tuple[int, ...]) -> Array:
+    return jnp.stack(_counted(words, shape), axis=-1)
+
+
+def _bits(words: Array, width: int, shape: tuple[int, ...]) -> Array:
+    high, low = _counted(words, shape)
+    if width == 64:
+        return (high.astype(jnp.uint64) << jnp.uint64(32)) | low.astype(jnp.uint64)
+    return (high ^ low).astype(f"uint{width}")
+
+
+#: The implementation of keys whose bits are written out: whatever ``jax.random`` draws with one is what it draws with a
+#: key of its own (and ``jax_threefry_partitionable``, its default). An initialiser's normal numbers take 0.05 s to
+#: compile, not 0.2.
+WRITTEN_OUT = jax.extend.random.define_prng_impl(
+    key_shape=(2,),
+    seed=_seed,
+    split=_split,
+    random_bits=_bits,
+    fold_in=_fold_in,
+    name="written out",
+    tag="mtl",
+)

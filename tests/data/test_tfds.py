@@ -1,5 +1,6 @@
 """Data sets of TFDS without TensorFlow: what was prepared is read bit for bit, what was not is refused, quickly."""
 
+import io
 import json
 import os
 import pathlib
@@ -261,6 +262,18 @@ def test_nothing_of_tensorflow_is_imported(prepared):
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "JAX_PLATFORMS": "cpu"})
 
 
+def described(folder, features, examples):
+    """Write what TFDS says of a data set beside its one file."""
+    template = tfds.core.ShardedFileTemplate(
+        data_dir=folder, dataset_name="made", split="train", filetype_suffix="array_record"
+    )
+    split = tfds.core.SplitInfo(name="train", shard_lengths=[examples], num_bytes=1, filename_template=template)
+    tfds.folder_dataset.write_metadata(
+        data_dir=folder, features=features, split_infos=[split], version="1.0.0", filename_template=template,
+        check_data=False, description="made",
+    )  # fmt: skip
+
+
 def test_records_read_as_they_are_give_what_tfds_decodes(tmp_path):
     from array_record.python import array_record_module
 
@@ -285,14 +298,7 @@ def test_records_read_as_they_are_give_what_tfds_decodes(tmp_path):
         example = {"image": image, "plain": image, "packed": image, "kind": i % 4 - 1, "flag": i % 3 == 0, "dose": dose}
         writer.write(features.serialize_example(example))
     writer.close()
-    template = tfds.core.ShardedFileTemplate(
-        data_dir=folder, dataset_name="made", split="train", filetype_suffix="array_record"
-    )
-    split = tfds.core.SplitInfo(name="train", shard_lengths=[12], num_bytes=1, filename_template=template)
-    tfds.folder_dataset.write_metadata(
-        data_dir=folder, features=features, split_infos=[split], version="1.0.0", filename_template=template,
-        check_data=False, description="made",
-    )  # fmt: skip
+    described(folder, features, 12)
     decoded = list(tfds.builder_from_directory(folder).as_data_source(split="train"))
     expected = np.stack([e["image"] for e in decoded]).astype(np.float32) * np.float32(1 / 255)
     for inputs in ("image", "plain", "packed"):
@@ -304,3 +310,44 @@ def test_records_read_as_they_are_give_what_tfds_decodes(tmp_path):
         dose = np.array([e["dose"] for e in decoded])
         np.testing.assert_array_equal(table.mask["dose"], ~np.isnan(dose))
         np.testing.assert_array_equal(table.labels["dose"], np.nan_to_num(dose))
+
+
+EPS = b"""%!PS-Adobe-3.0 EPSF-3.0
+%%BoundingBox: 0 0 8 8
+%%Pages: 1
+%%EndComments
+0 0 8 8 rectfill
+showpage
+%%EOF
+"""
+
+
+def test_an_image_that_tfds_opens_itself_starts_no_other_program(tmp_path, monkeypatch):
+    """Pillow renders EPS by starting Ghostscript, here a script that leaves a trace."""
+    from array_record.python import array_record_module
+    from PIL import EpsImagePlugin, Image
+
+    trace = tmp_path / "started"
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "gs").write_text(f"#!/bin/sh\ntouch {trace}\n")
+    (tmp_path / "bin" / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)  # As it is before anything was opened.
+    with pytest.raises(OSError), Image.open(io.BytesIO(EPS)) as image:
+        image.load()
+    assert trace.exists()  # The control.
+    trace.unlink()
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)
+    f = tfds.features
+    kinds = f.ClassLabel(names=["a", "b"])
+    features = f.FeaturesDict({"inner": {"image": f.Image(shape=(8, 8, 3))}, "kind": kinds})  # Nested: TFDS reads it.
+    folder = tmp_path / "made" / "1.0.0"
+    folder.mkdir(parents=True)
+    writer = array_record_module.ArrayRecordWriter(str(folder / "made-train.array_record-00000-of-00001"), "")
+    for i in range(4):
+        writer.write(features.serialize_example({"inner": {"image": io.BytesIO(EPS)}, "kind": i % 2}))
+    writer.close()
+    described(folder, features, 4)
+    with pytest.raises(DataError):
+        data.tfds_table("made", "kind", "inner.image", directory=str(tmp_path))
+    assert not trace.exists()
