@@ -130,7 +130,7 @@ OFF = {
     "listening to signals": ("signals", 4, "snapshots.signal.signal = lambda *a: None", "exit code -"),
     "a sentence for a full disk": ("disk", 4, PLAINLY, "exit code"),
     "giving what a dead worker left to a new one": ("workers", 1, FORGOTTEN, "other bits than serial"),
-    "the witness": ("peers", 1, MUTE, "work-"),
+    "the witness": ("peers", 1, MUTE, "/work-"),
     "the lease": ("writers", 1, UNHELD, "exit codes"),
     "one number of a lease for one": ("leases", 6, UNEXCLUSIVE, "exit codes"),
     "the nearest name of a field": ("mistakes", 5, UNHELPFUL, "right suggestions: 0"),
