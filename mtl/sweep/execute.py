@@ -218,12 +218,15 @@ def _train(
     phase = ([n.trial.seed for n in nodes], [n.stage for n in nodes], [order[split_key(n.trial)] for n in nodes])
 
     def calls() -> list[Call]:
-        found = loop.initial_calls(program.model, shape, len(seeds), executor)
-        if not isinstance(table.x, Streamed):  # Where inputs are streamed, what is called depends on what is read.
-            weights = shapes(program.model, shape)
-            found = loop.phase_calls(*phase, weights, arrays, executor=executor, width=width) + found
         keys = {n.key for n in nodes}
-        return found + conclude_calls([d for d, chain in plan.chains.items() if chain[-1] in keys], plan)
+        rest = loop.initial_calls(program.model, shape, len(seeds), executor)
+        rest += conclude_calls([d for d, chain in plan.chains.items() if chain[-1] in keys], plan)
+        if isinstance(table.x, Streamed):  # What is called depends on what is read.
+            return rest
+        weights = shapes(program.model, shape)
+        advance, *others = loop.phase_calls(*phase, weights, arrays, executor=executor, width=width)
+        # What trains takes about as long as all the rest: who begins at the other end has done that by then.
+        return [advance, *rest, *others]
 
     ahead(calls, lambda: flops_per_step(program, shape))
     initial = _initial(program.model, shape, tuple(seeds), executor)
