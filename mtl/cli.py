@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import importlib
+import errno
 import json
 import signal
 import sys
@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from mtl.data_commands import DataCommandError, add_data_command, data_command
-from mtl.spawn import Hand, default_jobs, leave, prepare, started
+from mtl.spawn import Hand, default_jobs, leave, started
 from mtl.start import add_options, begin, end_alone, in_this_process, takes_devices, together
 from mtl.tasks import suggest
 
@@ -57,13 +57,20 @@ def _main(argv: Sequence[str] | None) -> int:
         if known.command is None:
             _parser().print_help()
             return 2
-        return int(_COMMANDS[known.command](known, overrides))
+        code = int(_COMMANDS[known.command](known, overrides))
+        sys.stdout.flush()  # Here, where it is said if that cannot be.
+        return code
     except KeyboardInterrupt:
         error_line("interrupted; finished trials are kept, run the same command again for the rest")
         return end_alone(130)
     except BrokenPipeError:  # The reader (head, less) has seen enough.
         sys.stderr.close()
         return 0
+    except OSError as error:
+        if error.errno != errno.ENOSPC or error.filename:
+            raise
+        error_line(f"what is printed cannot be written: {error.strerror}")
+        return end_alone(1)
     except ValueError as error:
         if not _is_ours(error):
             raise
@@ -282,6 +289,7 @@ def _sweep_with(arguments: argparse.Namespace, overrides: dict[str, str], jobs: 
     from mtl import dry_run
     from mtl.config import ConfigError, is_ours, load
     from mtl.display import Terminal, error_line
+    from mtl.readers import import_for_tables, print_study
     from mtl.sweep import sweeps_of
     from mtl.sweep.launch import Silent, launch
     from mtl.sweep.lease import Lease
@@ -324,7 +332,7 @@ def _sweep_with(arguments: argparse.Namespace, overrides: dict[str, str], jobs: 
             summaries = launch(
                 base, entries, workdir, jobs=jobs, config_file=config_file, display=display, questions=questions,
                 executor=executor, interrupt=interrupt, retries=_retries(arguments), hands=hands,
-                meanwhile=_import_for_tables,
+                meanwhile=import_for_tables,
             )  # fmt: skip
         except Stopped:
             return _stopped(interrupt.number)
@@ -332,43 +340,13 @@ def _sweep_with(arguments: argparse.Namespace, overrides: dict[str, str], jobs: 
         return 0
     for summary in summaries:
         display.say(f"{summary.sweep.name}: {summary.ran:,} trials run, {summary.reused:,} re-used")
-    without = _print_study(workdir, wanted)
+    without = print_study(workdir, wanted)
     for sentence in without:
         error_line(sentence)
     for summary in summaries:  # Last, where they are seen.
         for digest, reason in list(summary.failed.items())[:3]:
             error_line(f"trial {digest} failed: {reason}")
     return 1 if without or any(summary.failed for summary in summaries) else 0
-
-
-def _import_for_tables() -> None:
-    """Import what tables and figures are made with, while workers train, so that nobody waits for it in the end."""
-    drawing = ("matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg", "matplotlib.figure")
-    for name in (*drawing, "rich.console", "mtl.report.page", "mtl.report.publish", "mtl.report.show"):
-        importlib.import_module(name)
-
-
-def _print_study(workdir: Any, sweeps: Sequence[str]) -> list[str]:
-    """Print each sweep's tables and verdict, and the paths of what was written; return why others have none."""
-    from mtl.readers import command
-    from mtl.report.publish import analyses_of, publish
-    from mtl.report.show import print_analysis
-    from mtl.sweep.store import NoResultError
-
-    analyses, without = [], []
-    for name in sweeps:
-        try:
-            analyses += analyses_of(workdir, [name])
-        except NoResultError as error:  # All of its trials failed: the other sweeps have their tables all the same.
-            without.append(str(error))
-    for analysis in analyses:
-        print_analysis(analysis)
-    written = publish(workdir, analyses, command())
-    for path in written:
-        if path.suffix == ".html":
-            print(f"tables  {workdir.path / 'tables'}")
-        print(f"{'report' if path.suffix == '.html' else 'figure'}  {path}")
-    return without
 
 
 def _wanted(given: str | None, available: list[str]) -> list[str]:
@@ -402,7 +380,6 @@ _COMMANDS = {
 
 def console() -> NoReturn:
     """Run the command line as a program."""
-    prepare()
     leave(main())
 
 

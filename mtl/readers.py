@@ -1,14 +1,16 @@
-"""Commands that read a work directory and need no lease: ``mtl status | table | plot | report``.
+"""What is read from a work directory, without its lease: ``mtl status | table | plot | report``, and a sweep's end.
 
-They read JSON, safetensors and NPZ, and execute nothing that they find.
+It reads JSON, safetensors and NPZ, and executes nothing that it finds.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import shlex
 import sys
+from collections.abc import Sequence
 
 from mtl.display import error_line
 from mtl.sweep.store import Workdir
@@ -75,6 +77,35 @@ def _report(arguments: argparse.Namespace) -> int:
     _tell_damage(workdir)
     print(publish_page(workdir, analyses, command()))
     return 0
+
+
+def import_for_tables() -> None:
+    """Import what tables and figures are made with, while workers train, so that nobody waits for it in the end."""
+    drawing = ("matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg", "matplotlib.figure")
+    for name in (*drawing, "rich.console", "mtl.report.page", "mtl.report.publish", "mtl.report.show"):
+        importlib.import_module(name)
+
+
+def print_study(workdir: Workdir, sweeps: Sequence[str]) -> list[str]:
+    """Print each sweep's tables and verdict, and the paths of what was written; return why others have none."""
+    from mtl.report.publish import analyses_of, publish
+    from mtl.report.show import print_analysis
+    from mtl.sweep.store import NoResultError
+
+    analyses, without = [], []
+    for name in sweeps:
+        try:
+            analyses += analyses_of(workdir, [name])
+        except NoResultError as error:  # All of its trials failed: the other sweeps have their tables all the same.
+            without.append(str(error))
+    for analysis in analyses:
+        print_analysis(analysis)
+    written = publish(workdir, analyses, command())
+    for path in written:
+        if path.suffix == ".html":
+            print(f"tables  {workdir.path / 'tables'}")
+        print(f"{'report' if path.suffix == '.html' else 'figure'}  {path}")
+    return without
 
 
 def _tell_damage(workdir: Workdir) -> None:

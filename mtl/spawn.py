@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import dataclasses
-import gc
 import os
 import subprocess
 import sys
@@ -71,19 +70,11 @@ def default_jobs() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def prepare() -> None:
-    """Let Python look for garbage less often than after every 700 objects: imports and traces make a million that stay.
-
-    It is 3 % of the processor time of a sweep of small trials.
-    """
-    gc.set_threshold(50_000, *gc.get_threshold()[1:])
-
-
 def leave(code: int) -> NoReturn:
     """End this process as Python would, but without taking it apart, which takes 0.1 to 0.3 s once JAX was there."""
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         if not stream.closed:
-            with contextlib.suppress(BrokenPipeError):  # The reader (head, less) has seen enough.
+            with contextlib.suppress(OSError):  # A reader that has seen enough, a full disk: it has been said.
                 stream.flush()
     os._exit(code)

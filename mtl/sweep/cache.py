@@ -30,6 +30,7 @@ def enable_cache() -> Path | None:
     jax.config.update("jax_compilation_cache_dir", str(path))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    compiled.turns = path / "turns"
-    compiled.turns.mkdir(exist_ok=True, mode=0o700)
+    if os.name == "posix":  # Elsewhere there are no locks of this kind, and processes do not take turns.
+        compiled.turns = path / "turns"
+        compiled.turns.mkdir(exist_ok=True, mode=0o700)
     return path

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import signal
 import sys
 
-from mtl.spawn import leave, prepare
+from mtl.spawn import leave
 
 
 def main() -> int:
     """Run jobs until there are no more, in this process, on the core that the command line names."""
-    prepare()
     # All this before the first line comes: whoever started this process is still planning.
     import jax
 
@@ -56,7 +54,6 @@ def main() -> int:
 
     if setup["config_file"]:
         load(setup["config_file"])
-    gc.freeze()  # What is there by now stays: nobody need look through it for garbage again.
     for line in sys.stdin.buffer:
         job = json.loads(line)
         try:

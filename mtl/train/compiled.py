@@ -160,7 +160,7 @@ def _open(folder: Path, program: str) -> int:
 
 def _locked(descriptor: int) -> bool:
     """Lock a file and return whether it is; the system lets go of it when it is closed, or its process ends."""
-    import fcntl  # There is none on Windows, where processes do not take turns.
+    import fcntl  # Here: there is none on Windows, where there are no turns.
 
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

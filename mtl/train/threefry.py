@@ -14,6 +14,9 @@ import jax.extend.random
 import jax.numpy as jnp
 from jaxtyping import Array, UInt32
 
+#: An index of 32 bits counts so many numbers; what draws more is left to JAX.
+MOST = 2**32
+
 #: By how many bits each round turns a word.
 _TURNS = ((13, 15, 26, 6), (17, 29, 16, 24))
 
@@ -64,6 +67,11 @@ def key(seed: Array | int) -> Array:
     return jax.random.wrap_key_data(_seed(seed), impl=WRITTEN_OUT)
 
 
+def _theirs(words: Array) -> Array:
+    """Return JAX's own key of these words."""
+    return jax.random.wrap_key_data(words, impl="threefry2x32")
+
+
 def _seed(seed: Array | int) -> Array:
     return jax.random.key_data(jax.random.key(seed, impl="threefry2x32"))
 
@@ -75,17 +83,19 @@ def _fold_in(words: Array, data: Array | int) -> Array:
 
 def _counted(words: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:
     """Return two words for each place of an array, which its index counts."""
-    if math.prod(shape) >= 2**32:
-        raise NotImplementedError(f"random numbers for an array of shape {shape}: 2³² or more")
     low = jnp.arange(math.prod(shape), dtype=jnp.uint32).reshape(shape)
     return threefry(words, jnp.zeros(shape, jnp.uint32), low)
 
 
 def _split(words: Array, shape: tuple[int, ...]) -> Array:
+    if math.prod(shape) > MOST:
+        return jax.random.key_data(jax.random.split(_theirs(words), shape))
     return jnp.stack(_counted(words, shape), axis=-1)
 
 
 def _bits(words: Array, width: int, shape: tuple[int, ...]) -> Array:
+    if math.prod(shape) > MOST:
+        return jax.random.bits(_theirs(words), shape, f"uint{width}")
     high, low = _counted(words, shape)
     if width == 64:
         return (high.astype(jnp.uint64) << jnp.uint64(32)) | low.astype(jnp.uint64)

@@ -1,0 +1,36 @@
+"""How processes of ours begin and end."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from mtl.spawn import started
+
+ROOT = pathlib.Path(__file__).parents[1]
+BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"} | {"JAX_PLATFORMS": "cpu"}
+
+
+def test_who_leaves_has_said_everything_and_done_what_was_registered():
+    code = "import atexit; from mtl.spawn import leave; atexit.register(print, 'last'); print('first'); leave(3)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=BUFFERED, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "first\nlast\n", "")
+
+
+def test_each_of_the_workers_has_a_number_and_a_core_of_its_own():
+    cores = sorted(os.sched_getaffinity(0))
+    with started(len(cores)) as hands:
+        words = [(hand.number, hand.process.args[-1]) for hand in hands]
+    assert words == [(i, str(core)) for i, core in enumerate(cores)]
+    assert all(hand.process.returncode for hand in hands)
+
+
+@pytest.mark.skipif(not pathlib.Path("/dev/full").exists(), reason="no full device here")
+def test_output_to_a_full_disk_is_one_sentence():
+    words = [sys.executable, "-m", "mtl.cli", "sweep", f"--config={ROOT / 'configs' / 'digits.py'}", "--dry-run"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(words, cwd=ROOT, env=BUFFERED, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "mtl: what is printed cannot be written: No space left on device\n"
