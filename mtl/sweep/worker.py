@@ -13,8 +13,6 @@ from mtl.spawn import leave
 def main() -> int:
     """Run jobs until there are no more, in this process, on the core that the command line names."""
     # All this before the first line comes: whoever started this process is still planning.
-    import jax
-
     from mtl import memory
     from mtl.config import load
     from mtl.files import FileError
@@ -29,7 +27,7 @@ def main() -> int:
         os.sched_setaffinity(0, {int(sys.argv[1])})  # Before XLA counts the cores it may use.
     enable_cache()
     memory.keep()
-    jax.block_until_ready(jax.numpy.zeros(1))  # The first program of a process takes 40 ms more than those after it.
+    # JAX itself starts after the config file, which may say how.
     line = sys.stdin.buffer.readline()
     if not line:  # Nobody had work for it.
         return 0
