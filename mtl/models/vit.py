@@ -66,7 +66,9 @@ class Block(nn.Module):
         )
         y = Attention(self.heads, name="attention")(nn.LayerNorm(1e-6, use_fast_variance=False, name="norm_0")(x))
         x = x + drop(y)
-        y = dense(int(width * self.mlp_ratio), name="mlp_0")(nn.LayerNorm(1e-6, use_fast_variance=False, name="norm_1")(x))
+        y = dense(int(width * self.mlp_ratio), name="mlp_0")(
+            nn.LayerNorm(1e-6, use_fast_variance=False, name="norm_1")(x)
+        )
         y = drop(gelu(y, approximate=self.gelu == "tanh"))
         return x + drop(dense(width, name="mlp_1")(y))
 

@@ -6,6 +6,7 @@ import functools
 from typing import Any
 
 import jax
+import jax.extend.core as jex
 import jax.numpy as jnp
 
 from mtl.models.model import Model
@@ -39,13 +40,13 @@ def _converted(jaxpr: Any, inputs: set[Any]) -> tuple[bool, set[Any]]:
     """Return (whether any of some variables becomes an integer, all variables that are made of them alone)."""
     inputs = set(inputs)
     for equation in jaxpr.eqns:
-        taken = [v for v in equation.invars if not isinstance(v, jax.extend.core.Literal) and v in inputs]
+        taken = [v for v in equation.invars if not isinstance(v, jex.Literal) and v in inputs]
         if not taken or equation.primitive.name in _MIXING:
             continue
         whole = jnp.issubdtype(equation.params.get("new_dtype", jnp.float32), jnp.integer)
         if equation.primitive.name == "convert_element_type" and whole:
             return True, inputs
-        for inner in jax.core.jaxprs_in_params(equation.params):
+        for inner in jex.jaxprs_in_params(equation.params):
             given = dict(zip(reversed(inner.invars), reversed(equation.invars), strict=False))
             if _converted(inner, {v for v, outer in given.items() if any(outer is t for t in taken)})[0]:
                 return True, inputs
