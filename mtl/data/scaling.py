@@ -103,6 +103,13 @@ def chosen(table: Table, way: str) -> np.ndarray:
     return table.measured
 
 
+def counts(table: Table, way: str) -> dict[str, int]:
+    """Return how many inputs there are, how many of them were measured, and how many are scaled."""
+    scaled = chosen(table, way)
+    measured = 0 if table.measured is None else int(table.measured.sum())
+    return {"all": scaled.size, "measured": measured, "scaled": int(scaled.sum())}
+
+
 def changes(table: Table, way: str) -> bool:
     """Return whether a network sees other inputs than the table's: some are scaled, or missing and filled in."""
     return bool(chosen(table, way).any()) or table.gaps is not None

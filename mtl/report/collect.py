@@ -255,6 +255,14 @@ def _notes(
         "Every regime that uses the source sees the same number of training examples, to within a batch a phase; "
         "scratch_matched spends as many on the target alone."
     )
+    inputs = result["inputs"]
+    if inputs["scaled"]:
+        notes.append(
+            f"{inputs['scaled']:,} of {inputs['all']:,} inputs are standardised once a replicate, by the training rows "
+            "of the source and the target pools, labelled or not: the same for every regime and n."
+        )
+    elif inputs["measured"]:
+        notes.append(f"Inputs are not standardised (data.normalize = {data['normalize']}).")
     for field in tuned:
         values = {canonical(t[field]): t[field] for t in trials if field in t}.values()
         listed = ", ".join(_word(field, v) for v in sorted(values, key=_order))

@@ -17,7 +17,7 @@ from mtl import metrics
 from mtl.checkpoint import dump_tree
 from mtl.config import Trial
 from mtl.data import Table
-from mtl.data.scaling import Scaling, coded, described
+from mtl.data.scaling import Scaling, coded, counts, described
 from mtl.data.streamed import Streamed
 from mtl.sweep.plan import Plan, init_sha256, scaling_of, split_of, table_of
 from mtl.sweep.store import FORMAT, NewResult, Workdir, code_version, now
@@ -77,6 +77,7 @@ def conclude(
         writer = _Writer(workdir)
         for digest, trial, chain, own, test in zip(members, trials, chains, scalings, tested, strict=True):
             result = _result(trial, [d.about for d in chain], table.sha256, str(executor), own)
+            result["inputs"] = counts(table, trial.config["data"]["normalize"])
             arrays = None
             if test is not None:
                 arrays = test["arrays"]
