@@ -52,7 +52,7 @@ class Split:
             "test": self.test,
         }
         arrays = {f"{role}/{task}": a for role, by_task in roles.items() for task, a in by_task.items()}
-        return sha256_of({}, arrays | {"pool": self.pool})
+        return sha256_of({}, arrays)
 
 
 def transfer_split(
