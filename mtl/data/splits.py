@@ -45,12 +45,7 @@ class Split:
     @property
     def sha256(self) -> str:
         """The SHA-256 of all labels and masks."""
-        roles: dict[str, dict[str, np.ndarray]] = {
-            "labels": self.labels,
-            "train": self.train,
-            "val": self.val,
-            "test": self.test,
-        }
+        roles = {"labels": self.labels, "train": self.train, "val": self.val, "test": self.test}
         arrays = {f"{role}/{task}": a for role, by_task in roles.items() for task, a in by_task.items()}
         return sha256_of({}, arrays)
 
