@@ -1,0 +1,181 @@
+"""Published tables against what the code prints; see ``scripts/reproduce``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import platform
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+from mtl.report.analysis import Analysis
+from mtl.report.publish import analyses_of, publish_figures
+from mtl.report.show import tables_of
+from mtl.report.tables import to_markdown
+from mtl.sweep.store import Workdir
+
+ROOT = Path(__file__).parent.parent
+
+#: A table: its title, its rows and its footnotes; and a quotation of a verdict.
+_TABLE = re.compile(
+    r"^\*\*(?P<title>[^*\n]+ / [^*\n]+)\*\*\n\n(?P<rows>(?:\|.*\n)+)(?:\n(?:- .*\n(?:  .*\n)*)+)?", re.MULTILINE
+)
+_QUOTE = re.compile(r"(?:^>.*\n)+", re.MULTILINE)
+_NUMBER = re.compile(r"[−+-]?\d[\d,]*(?:\.\d+)?")
+_MADE = re.compile(r"<!-- printed by (.*) -->")
+
+
+def made() -> str:
+    """Return what numbers depend on beside the code: versions and the kind of CPU."""
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("jax", "jaxlib", "flax", "numpy"))
+    cpu = next(
+        (
+            line.split(":", 1)[1]
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.machine(),
+    )
+    return f"{versions} on {' '.join(cpu.split())}"
+
+
+def printed(workdir: Path) -> tuple[dict[str, str], dict[str, list[str]], list[Analysis]]:
+    """Return ({title: Markdown table}, {sweep: sentences of its verdict}, analyses) of a work directory."""
+    analyses = analyses_of(Workdir(workdir))
+    tables = {table.title: to_markdown(table) for _, table in tables_of(analyses)}
+    return tables, {a.scores.sweep: [*a.verdict, *a.warnings] for a in analyses}, analyses
+
+
+def numbers(row: str) -> list[float]:
+    """Return the numbers of a row of a table, its name left out.
+
+    >>> numbers("| lp_ft | ▲ +4.3 [−2.3, 6.4] |")
+    [4.3, -2.3, 6.4]
+    """
+    text = row.split("|", 2)[2]
+    return [float(n.replace("−", "-").replace(",", "")) for n in _NUMBER.findall(text)]
+
+
+def differences(published: str, now: str, exact: bool) -> list[str]:
+    """Return a sentence for each row of a published table that is not what is printed now.
+
+    Args:
+      published, now: the table's rows.
+      exact: whether numbers must agree to one unit of their last digit; else means must lie in the intervals of now.
+    """
+    rows = {line.split("|")[1].strip(): line for line in now.splitlines()}
+    found = []
+    for line in published.splitlines():
+        name = line.split("|")[1].strip()
+        if set(name) <= {":", "-"}:
+            continue
+        if name not in rows:
+            found.append(f'row "{name}" is not printed any more')
+            continue
+        then, today = numbers(line), numbers(rows[name])
+        if len(then) != len(today):
+            found.append(f"{name}: {line.strip()} was published, and {rows[name].strip()} is printed")
+        elif exact:
+            unit = 10 ** -min(
+                (len(n.split(".")[1]) if "." in n else 0 for n in _NUMBER.findall(line.split("|", 2)[2])), default=0
+            )
+            wrong = [(a, b) for a, b in zip(then, today, strict=True) if abs(a - b) > 1.01 * unit]
+            found += [f"{name}: {a:g} was published, and {b:g} is printed" for a, b in wrong[:3]]
+        else:
+            cells = re.findall(r"([−+-]?[\d.]+)\S* \[([−+-]?[\d.]+), ([−+-]?[\d.]+)\]", rows[name])
+            means = re.findall(r"([−+-]?[\d.]+)\S* \[", line)
+            for mean, (_, low, high) in zip(means, cells, strict=False):
+                value, low, high = (float(n.replace("−", "-")) for n in (mean, low, high))
+                if not low <= value <= high:
+                    found.append(f"{name}: {value:g} was published, and the interval is now [{low:g}, {high:g}]")
+    return found
+
+
+def compare(text: str, tables: dict[str, str], verdicts: dict[str, list[str]], exact: bool) -> list[str]:
+    """Return a sentence for each thing that a README publishes and the code does not print."""
+    found = []
+    for block in _TABLE.finditer(text):
+        title = block["title"]
+        if title not in tables:
+            found.append(f'table "{title}" is not printed any more')
+            continue
+        now = _TABLE.search(tables[title])
+        assert now is not None, tables[title]
+        found += [f"{title}: {said}" for said in differences(block["rows"], now["rows"], exact)]
+    if exact:
+        said = " ".join(" ".join(v) for v in verdicts.values())
+        for quote in _QUOTE.findall(text):
+            words = " ".join(" ".join(line.lstrip("> ") for line in quote.splitlines()).split())
+            for sentence in re.split(r"(?<=[.;]) (?=\S)|…", words):
+                if sentence.strip(" ;.") and sentence.strip(" ;.") not in " ".join(said.split()):
+                    found.append(f'"{textwrap.shorten(sentence, 100)}" is quoted, and the verdict does not say it')
+    return found
+
+
+def rewritten(text: str, tables: dict[str, str], verdicts: dict[str, list[str]]) -> str:
+    """Return a README with what is printed now in place of what it publishes: tables, and each sweep's verdict."""
+    at, sweep, out = 0, "", []
+    places = sorted([*_TABLE.finditer(text), *_QUOTE.finditer(text)], key=lambda m: m.start())
+    for place in places:
+        out.append(text[at : place.start()])
+        if place.re is _TABLE:
+            sweep = place["title"].split(" / ")[1].split(":")[0]
+            out.append(tables[place["title"]].rstrip("\n") + "\n")
+        else:
+            lines = [textwrap.fill(s, 118, break_long_words=False, break_on_hyphens=False) for s in verdicts[sweep]]
+            quoted = "\n\n".join(lines).splitlines()
+            out.append("\n".join(f"> {line}".rstrip() for line in quoted) + "\n")
+        at = place.end()
+    return "".join([*out, text[at:]])
+
+
+def main() -> int:
+    """Run, compare and, if asked, write."""
+    parser = argparse.ArgumentParser(prog="scripts/reproduce", description=__doc__)
+    parser.add_argument("studies", nargs="*", metavar="STUDY")
+    parser.add_argument("--write", action="store_true", help="publish what is printed now")
+    parser.add_argument("--workdir", default="runs/reproduce", help="where studies are run (default: runs/reproduce)")
+    arguments = parser.parse_args()
+    known = [p.parent.name for p in sorted((ROOT / "experiments").glob("*/README.md")) if _TABLE.search(p.read_text())]
+    studies = arguments.studies or known
+    if unknown := sorted(set(studies) - set(known)):
+        print(f"scripts/reproduce: no study {', '.join(unknown)}: must be among {', '.join(known)}", file=sys.stderr)
+        return 2
+    wrong = 0
+    for study in studies:
+        workdir, readme = Path(arguments.workdir) / study, ROOT / "experiments" / study / "README.md"
+        config = f"--config={ROOT / 'configs' / f'{study}.py'}"
+        subprocess.run(
+            [sys.executable, "-m", "mtl.cli", "sweep", config, "--sweep=all", f"--workdir={workdir}"],
+            check=True,
+            cwd=ROOT,
+        )
+        tables, verdicts, analyses = printed(workdir)
+        text = readme.read_text()
+        stamp = _MADE.search(text)
+        exact = stamp is not None and stamp[1] == made()
+        if arguments.write:
+            text = rewritten(_MADE.sub("", text).rstrip("\n") + "\n", tables, verdicts)
+            readme.write_text(f"{text}\n<!-- printed by {made()} -->\n")
+            for analysis in analyses:
+                for figure in publish_figures(Workdir(workdir), analysis):
+                    if (kept := readme.parent / figure.name).is_file():
+                        kept.write_bytes(figure.read_bytes())
+            print(f"{study}: written")
+            continue
+        said = compare(text, tables, verdicts, exact)
+        print(
+            f"{study}: {'to rounding' if exact else 'within the intervals (other versions or another CPU)'}: ", end=""
+        )
+        print(f"{len(said)} differences" if said else "as published")
+        for sentence in said:
+            print(f"  {sentence}")
+        wrong += len(said)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
