@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from mtl import metrics, regimes
-from mtl.config import augmentation, canonical
+from mtl.config import Trial, augmentation, canonical
 from mtl.metrics.averages import PER_EXAMPLE
 from mtl.report.analysis import Cost, Scores
 from mtl.report.spoilt import spoilt_notes
@@ -183,7 +183,7 @@ def _refuse_mixtures(workdir: Workdir, sweep: str, done: list[dict[str, Any]]) -
             )
     weights: dict[str, str] = {}
     for result in done:
-        path, sha256 = result["config"]["init"]["path"], str(result.get("init_sha256", ""))
+        path, sha256 = Trial(result["config"]).loads, str(result.get("init_sha256", ""))
         if weights.setdefault(path, sha256) != sha256:
             raise StoreError(
                 f"{workdir.path}: the trials of sweep {sweep} began from several weights at config.init.path = {path} "

@@ -20,8 +20,8 @@ from mtl import data
 from mtl.checkpoint import CheckpointError, load_weights, sha256_of
 from mtl.config import ConfigError, Trial, augmentation, canonical
 from mtl.data import duplicates, spoil
-from mtl.params import flatten, merge
 from mtl.sweep.store import code_version
+from mtl.train.begin import load
 from mtl.train.trial import Stage, canonical_phases, shapes, stages_of
 
 #: Fields of ``data`` that a phase without the target's labels does not depend on.
@@ -204,12 +204,11 @@ def make_plan(trials: Sequence[Trial]) -> Plan:
         signature = (trial.model(), canonical_phases(trial), shape)
         if signature not in stages:
             stages[signature] = stages_of(trial, shape)
-        init = trial.config["init"]
-        if (begin := (canonical(init), trial.model(), shape)) not in checked:
+        if (begin := (trial.loads, canonical(trial.config["init"]), trial.model(), shape)) not in checked:
             checked.add(begin)
             _check_init(trial, shape)
-            weights[init["path"]] = weights_sha256(init["path"])
-        _planned[digest] = weights[init["path"]]
+            weights[trial.loads] = weights_sha256(trial.loads)
+        _planned[digest] = weights[trial.loads]
         keys: list[str] = []
         for depth, stage in enumerate(stages[signature]):
             key = _address(trial, depth, table.sha256, _planned[digest])
@@ -273,7 +272,7 @@ def _weights_at(path: str) -> Path:
 
 def _check_init(trial: Trial, shape: tuple[int, ...]) -> None:
     init = trial.config["init"]
-    if init["path"]:
+    if trial.loads:
         rename = tuple(map(tuple, init["rename"]))
         _checked_init(init["path"], _stamp(init["path"]), tuple(init["fresh"]), rename, trial.model(), shape)
 
@@ -288,15 +287,7 @@ def _checked_init(
     shape: tuple[int, ...],
 ) -> None:
     try:
-        wanted, (params, state) = shapes(model, shape), load_weights(path)
-        merge(wanted.params, params, fresh, rename)
-        if wanted.state and not state:
-            raise ValueError(
-                f"it holds no batch statistics, and the model has them ({', '.join(list(flatten(wanted.state))[:3])}, "
-                "…): a trunk without its own normalises by zeros and ones"
-            )
-        if wanted.state:
-            merge(wanted.state, state)
+        load(shapes(model, shape), *load_weights(path), fresh, rename)
     except CheckpointError as error:
         raise ConfigError(f"config.init.path = {path}: {error}") from None
     except re.error as error:
@@ -331,7 +322,7 @@ def init_sha256(trial: Trial) -> str:
     Raises:
       ConfigError: if the weights were changed since: nobody knows which ones the trial began from.
     """
-    path = trial.config["init"]["path"]
+    path = trial.loads
     now = weights_sha256(path)
     if now != _planned.get(trial.hash, now):
         raise ConfigError(
@@ -345,6 +336,8 @@ def _address(trial: Trial, depth: int, data_sha256: str, weights: str) -> str:
     """Return the address of a trial's phase: the sha256 of everything that decides its outcome."""
     c = trial.config
     phases = c["phases"][: depth + 1]
+    # Random weights are the same whatever ``init`` says: what begins with them is shared between settings of it.
+    begin = [c["init"], weights] if trial.loads else []
     spec = dict(c["data"])
     # Standardisation is fitted on all training rows, the target's included, so there the subset does matter.
     if spec["normalize"] == "none" and not any(trial.target in p["tasks"] for p in phases):
@@ -354,7 +347,7 @@ def _address(trial: Trial, depth: int, data_sha256: str, weights: str) -> str:
         "data": spec,
         "data_sha256": data_sha256,
         "code": code_version(),
-        "init": [c["init"], weights],
+        "init": begin,
         **{
             k: c[k]
             for k in ("seed", "tasks", "evaluations", "accumulate", "model", "optimizer", "denominator", "format")

@@ -81,7 +81,7 @@ RESULT: Any = {
     "config": {
         "data": _DATA,
         "tasks": [{"name": str, "kind": frozenset(METRICS), "metric": str}],
-        "phases": [{"augment?": list}],
+        "phases": [{"augment?": list, "begin?": str}],
         "init?": {"path": str},
     },
     "status": frozenset(("done", "diverged")),

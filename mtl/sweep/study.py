@@ -179,10 +179,9 @@ def missing(trials: Sequence[Trial], workdir: Workdir) -> list[Trial]:
             absent.append(trial)
         else:
             versions.add(result["code_version"])
-            path = trial.config["init"]["path"]
-            if path not in weights:
-                weights[path] = weights_sha256(path)
-            _check_weights(trial, result, weights[path], workdir)
+            if trial.loads not in weights:
+                weights[trial.loads] = weights_sha256(trial.loads)
+            _check_weights(trial, result, weights[trial.loads], workdir)
     if stale := sorted(versions - {code_version()}):
         raise StoreError(
             f"{workdir.path} holds results of another version of the code ({', '.join(stale)}; this is "
@@ -198,7 +197,7 @@ def _check_weights(trial: Trial, result: Mapping[str, Any], now: str, workdir: W
         then = f"sha256 {began[:12]}" if began else "unknown"
         raise StoreError(
             f"{workdir.path}: trial {trial.hash} began from other weights than are now at config.init.path = "
-            f"{trial.config['init']['path']} ({then} then, sha256 {now[:12]} now): put those back, or choose another "
+            f"{trial.loads} ({then} then, sha256 {now[:12]} now): put those back, or choose another "
             "--workdir"
         )
 
