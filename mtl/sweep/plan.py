@@ -20,6 +20,7 @@ from mtl import data
 from mtl.checkpoint import CheckpointError, load_weights, sha256_of
 from mtl.config import ConfigError, Trial, augmentation, canonical
 from mtl.data import duplicates, spoil
+from mtl.sweep.labelled import check_labels
 from mtl.sweep.store import code_version
 from mtl.train.begin import load
 from mtl.train.trial import Stage, canonical_phases, shapes, stages_of
@@ -194,10 +195,10 @@ def make_plan(trials: Sequence[Trial]) -> Plan:
         table = table_of(trial)
         shape = tuple(table.x.shape[1:])
         # Trials of one phase list and one split config differ in nothing that is checked here.
-        labels = (split_key(trial), tuple((p.tasks, p.select) for p in trial.phases))
-        if labels not in checked:
+        rules = tuple((p.tasks, p.select, p.solver) for p in trial.phases)
+        if (labels := (split_key(trial), rules, trial.config["ridge"]["choose"])) not in checked:
             checked.add(labels)
-            check_split(trial)
+            check_labels(trial, split_of(trial))
         if (images := (table.sha256, tuple(p.augment for p in trial.phases))) not in checked:
             checked.add(images)
             check_images(trial, table)
@@ -222,21 +223,6 @@ def make_plan(trials: Sequence[Trial]) -> Plan:
     return plan
 
 
-def check_split(trial: Trial) -> None:
-    """Check that a trial's data can be split as asked and that every phase has labels to train on.
-
-    Raises:
-      ConfigError: if not.
-    """
-    split = split_of(trial)
-    for number, phase in enumerate(trial.phases):
-        for task in phase.tasks:
-            if not split.train[task].any():
-                raise ConfigError(f'config.data: task "{task}" has no label in train, and phase {number} trains on it')
-        if phase.select == "best" and not any(split.val[task].any() for task in phase.tasks):
-            raise ConfigError(f'config.select = "best": phase {number} has no validation label: use "last"')
-
-
 def check_images(trial: Trial, table: data.Table) -> None:
     """Check that every phase that changes images at random has images to change.
 
@@ -256,7 +242,7 @@ Stamp = tuple[tuple[str, int, int, int], ...]
 
 def _stamp(path: str) -> Stamp:
     """Return what changes when the weights at a path do, as they may while a process lives; cheap to look at."""
-    root, found = _weights_at(path), []
+    root, found = weights_at(path), []
     for file in sorted(root.rglob("*")) if root.is_dir() else [root]:
         if file.is_file():
             s = file.stat()
@@ -264,7 +250,7 @@ def _stamp(path: str) -> Stamp:
     return tuple(found)
 
 
-def _weights_at(path: str) -> Path:
+def weights_at(path: str) -> Path:
     """Return the file or directory that is loaded from a path: of a trial's directory, its model alone."""
     model = Path(path) / "model.safetensors"
     return model if model.is_file() else Path(path)
@@ -308,7 +294,7 @@ def weights_sha256(path: str) -> str:
 @functools.lru_cache(maxsize=16)
 def _sha256(path: str, stamp: Stamp) -> str:
     try:
-        return sha256_of(_weights_at(path))
+        return sha256_of(weights_at(path))
     except CheckpointError as error:
         raise ConfigError(f"config.init.path = {path}: {error}") from None
 

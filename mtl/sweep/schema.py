@@ -98,6 +98,7 @@ RESULT: Any = {
         }
     ],
     "cost": dict.fromkeys(("examples", "flops", "seconds", "source_examples"), _NUMBER),
+    "init_cost?": Either(type(None), {"examples": _REAL}),
     "test?": {str: _NUMBER},
     "files?": _FILES,
     **{k: str for k in ("data_sha256", "code_version", "executor", "backend", "device", "machine", "finished")},

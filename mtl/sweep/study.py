@@ -12,7 +12,8 @@ from mtl.config import ConfigError, Flat, Trial, canonical, check, override, res
 from mtl.config.fields import coerce
 from mtl.sweep.documents import identifier
 from mtl.sweep.expand import Changes
-from mtl.sweep.plan import Plan, load_table, weights_sha256
+from mtl.sweep.labelled import check_judged, check_labels
+from mtl.sweep.plan import Plan, load_table, split_key, split_of, weights_sha256
 from mtl.sweep.store import StoreError, Workdir, code_version
 
 #: Base fields that may differ between runs of one sweep: they do not decide any trial's numbers.
@@ -138,13 +139,46 @@ def source_trials(base: Flat, entries: Sequence[Changes]) -> list[tuple[float, T
     return found
 
 
+def check_choices(sweep: Sweep, pairs: Sequence[tuple[float, Trial]], trials: Sequence[Trial]) -> None:
+    """Check that every split has the labels that training, selecting and tuning go by, of every replicate.
+
+    Args:
+      sweep: the expanded sweep.
+      pairs: the trials that tune its source's rate.
+      trials: those of both that are still to be run.
+
+    Raises:
+      ConfigError: if not; before anything runs.
+    """
+    todo = {t.hash for t in trials}
+    cells: dict[str, list[Member]] = {}
+    for m in sweep.members:
+        c = m.trial.config
+        cells.setdefault(canonical([c["regime"], c["data"]["target_size"], c["seed"]]), []).append(m)
+    deciding = [(t, "config.tune.source_lr", "one source_lr") for _, t in pairs]
+    for members in cells.values():
+        fields = {k for m in members for k in m.changes} - {"regime", "data.target_size", "seed"}
+        field = " and ".join(f"config.{name}" for name in sorted(fields)) if len(members) > 1 else ""
+        deciding += [(m.trial, field, f"one value of {field}") for m in members]
+    seen: set[Any] = set()
+    for trial, field, instead in deciding:
+        rules = tuple((p.tasks, p.select, p.solver) for p in trial.phases)
+        key = (split_key(trial), rules, trial.config["ridge"]["choose"], field)
+        if trial.hash in todo and key not in seen:
+            seen.add(key)
+            check_labels(trial, split_of(trial))
+            if field:
+                check_judged(trial, split_of(trial), len(trial.phases) - 1, field, instead)
+
+
 def tuned_rate(pairs: Iterable[tuple[float, Trial]], workdir: Workdir) -> tuple[float, dict[float, float]]:
     """Return (the rate with the least mean source validation loss, that loss of each rate).
 
     A rate with which any replicate diverged is not eligible.
 
     Raises:
-      StoreError: if a trial is missing, or every rate diverged.
+      StoreError: if a trial is missing, or every rate diverged. Whether there is source validation was asked before
+        anything ran, see ``check_choices``.
     """
     losses: dict[float, list[float]] = {}
     for rate, trial in pairs:
@@ -158,8 +192,8 @@ def tuned_rate(pairs: Iterable[tuple[float, Trial]], workdir: Workdir) -> tuple[
     best = min(means, key=lambda r: (means[r], r))
     if not math.isfinite(means[best]):
         raise StoreError(
-            f"the source's rate cannot be tuned: training diverged, or there is no source validation, at every rate of "
-            f"{sorted(means)}: lower config.tune.source_lr or raise config.data.source_val_size"
+            f"the source's rate cannot be tuned: training diverged at every rate of {sorted(means)}: lower "
+            "config.tune.source_lr"
         )
     return best, means
 
