@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from mtl import regimes
 from mtl.config import ConfigError, Trial
 from mtl.data import Split
@@ -20,11 +22,17 @@ def judged(trial: Trial, split: Split, number: int) -> tuple[str, ...]:
 
 
 def check_labels(trial: Trial, split: Split) -> None:
-    """Check that every phase of a trial has labels to train on and those that it is selected by.
+    """Check that every phase of a trial has labels to train on and those that it is selected by, and the test its own.
 
     Raises:
       ConfigError: if not.
     """
+    target = next(task for task in trial.tasks if task.name == trial.target)
+    if target.metric == "r2" and np.ptp(tested := split.labels[target.name][split.test[target.name]]) == 0:
+        raise ConfigError(
+            f'config.metric = "r2": all test labels of {target.name} are {tested[0]:g}, and it is undefined then: use '
+            '"squared_error", or take a larger data.test_size'
+        )
     by_validation = trial.config["ridge"]["choose"] == "validation"
     for number, phase in enumerate(trial.phases):
         for task in phase.tasks:

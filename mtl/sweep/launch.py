@@ -18,6 +18,7 @@ from mtl.sweep.store import Workdir
 from mtl.sweep.study import (
     Sweep,
     check_choices,
+    left_out,
     make_sweep,
     missing,
     record,
@@ -213,7 +214,7 @@ def _one(prepared: _Prepared, workdir: Workdir, pool: Pool, display: Display, re
         display.say(sentence)
     if agree(bool(missing(trials, workdir)) or not recorded(workdir, sweep)):
         plan = make_plan(trials)
-        warnings = data_warnings(trials)
+        warnings = [*data_warnings(trials), *left_out(prepared.pairs, trials)]
         for said in warnings:
             display.say(f"{name}: warning: {said}")
         record(workdir, sweep, tuning, plan, warnings)

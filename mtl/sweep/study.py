@@ -10,9 +10,10 @@ from typing import Any
 
 from mtl.config import ConfigError, Flat, Trial, canonical, check, override, resolve
 from mtl.config.fields import coerce
+from mtl.regimes import judges
 from mtl.sweep.documents import identifier
 from mtl.sweep.expand import Changes
-from mtl.sweep.labelled import check_judged, check_labels
+from mtl.sweep.labelled import check_judged, check_labels, judged
 from mtl.sweep.plan import Plan, load_table, split_key, split_of, weights_sha256
 from mtl.sweep.store import StoreError, Workdir, code_version
 
@@ -169,6 +170,32 @@ def check_choices(sweep: Sweep, pairs: Sequence[tuple[float, Trial]], trials: Se
             check_labels(trial, split_of(trial))
             if field:
                 check_judged(trial, split_of(trial), len(trial.phases) - 1, field, instead)
+
+
+def left_out(pairs: Sequence[tuple[float, Trial]], trials: Sequence[Trial]) -> list[str]:
+    """Return a sentence for each task without a validation label, where others judge a phase that it is in.
+
+    Args:
+      pairs: the trials that tune the source's rate.
+      trials: those of the sweep.
+    """
+    found: dict[str, set[int]] = {}
+    seen: set[Any] = set()
+    for trial, tuned in [*((t, True) for _, t in pairs), *((t, False) for t in trials)]:
+        rules = tuple((p.tasks, p.select) for p in trial.phases)
+        if (key := (split_key(trial), rules, tuned)) in seen:
+            continue
+        seen.add(key)
+        for number, phase in enumerate(trial.phases):
+            if tuned or phase.select == "best":
+                there = judged(trial, split_of(trial), number)
+                for task in set(judges(phase.tasks, trial.target)) - set(there):
+                    found.setdefault(task, set()).add(trial.seed)
+    return [
+        f"{task} has no validation label in {len(seeds)} replicate{'s' * (len(seeds) > 1)}: there, source phases are "
+        "judged by their other tasks"
+        for task, seeds in sorted(found.items())
+    ]
 
 
 def tuned_rate(pairs: Iterable[tuple[float, Trial]], workdir: Workdir) -> tuple[float, dict[float, float]]:
