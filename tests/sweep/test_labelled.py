@@ -34,6 +34,7 @@ BASE = override(
         "data.test_size": 100,
         "data.source_size": 200,
         "data.source_val_size": 40,
+        "data.normalize": "none",
         "model.options": {"hidden": (4,)},
         "source.total_steps": 40,
         "target.total_steps": 20,

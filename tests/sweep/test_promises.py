@@ -28,6 +28,7 @@ SENTENCES = {
     "scratch": ("random", ()),
     "random_probe": ("random", ("heads/even/",)),
     "scratch_matched": ("random", ()),
+    "scratch_own_scale": ("random", ()),
     "source": ("init", ()),
     "linear_probe": ("init", (), ("heads/even/",)),
     "ridge_probe": ("init", (), ("heads/even/",)),
