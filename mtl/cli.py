@@ -226,6 +226,9 @@ def _run(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     display.say(f"trial {trial.hash} in {workdir.trial(trial.hash)}")
     params = shapes(trial.model(), tuple(table_of(trial).x.shape[1:])).params
     display.say(f"{jax.devices()[0].device_kind}, {len(jax.devices())} device(s); {count(params):,} parameters")
+    if base["init.path"]:
+        begins = f"the weights at {trial.loads}" if trial.loads else "random weights: config.init.path is not for it"
+        display.say(f"{base['regime']} begins from {begins}")
     for number, phase in enumerate(trial.phases):
         program = plan.nodes[plan.chains[trial.hash][number]].stage.program
         changed = f", images changed: {augmentation.described(program.augment)}" if program.augment else ""

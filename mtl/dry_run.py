@@ -30,12 +30,22 @@ def show(base: Any, entries: Mapping[str, list[Changes]], workdir: Workdir, each
             print(f"  {shown.tuning} trials first, to tune the source's learning rate (hashes are known after that)")
         print(f"  {plan.programs()} programs to compile, {len(plan.nodes):,} distinct phases")
         print(f"  {plan.steps():,} steps, each distinct phase once ({plan.steps_unshared():,} without sharing)")
+        for path, count in _begun(plan).items():
+            print(f"  {count:,} trials begin from {path or 'random weights'}")
         for spec, phases in _changed(plan).items():
             print(f"  images changed in {phases:,} of the phases: {augmentation.described(spec)}")
         if each:
             for i, entry in enumerate(changes):
                 print(f"  {shown.hashes[i] if shown.hashes else '-' * 16}  {canonical(entry)}")
     return 0
+
+
+def _begun(plan: Plan) -> dict[str, int]:
+    """Return how many trials begin from each file of weights; nothing if none could."""
+    if not any(t.config["init"]["path"] for t in plan.trials.values()):
+        return {}
+    paths = [t.loads for t in plan.trials.values()]
+    return {path: paths.count(path) for path in dict.fromkeys(paths)}
 
 
 def _changed(plan: Plan) -> dict[augmentation.Spec, int]:

@@ -30,6 +30,9 @@ class Phase:
       select: ``last`` or ``best`` (on validation) goes on; empty for the config's.
       augment: how training images are changed, as the config's ``augment`` says it: ``none``, or a tuple; empty for
         the config's.
+      begin: what the first phase begins from: ``random``, the replicate's initial weights, whatever else there is;
+        ``init``, the weights at the config's ``init.path``, which must be set; or empty, those weights if it is set
+        and else random ones. Later phases go on from the one before, and leave it empty.
       solver: ``gradient`` (steps of the optimizer), or ``ridge``: the heads in closed form, see ``train.ridge``; then
         ``trainable`` is ``head``, and there is neither a rate nor a duration, and images stay as they are.
     """
@@ -47,6 +50,7 @@ class Phase:
     trunk_mode: str = ""
     select: str = ""
     augment: str | tuple[Any, ...] = ""
+    begin: str = ""
     solver: str = "gradient"
 
 
@@ -88,10 +92,14 @@ def _gradual(blocks: int) -> tuple[Phase, ...]:
 
 
 #: The regimes by name. All that use the source see the same number of examples: source budget + target budget.
+#: What a name promises holds with ``init.path`` too: "scratch" and "random" are random always, the others transfer
+#: from the loaded weights (see ``without_source`` for those weights in place of a source).
 REGIMES: dict[str, Regime] = {
-    "scratch": Regime((Phase(),), "target only, from random weights"),
+    "scratch": Regime((Phase(begin="random"),), "target only, from random weights"),
     "random_probe": Regime(
-        (Phase(trainable="head", fresh=("head",)),), "a head on a trunk that was never trained", control=True
+        (Phase(trainable="head", fresh=("head",), begin="random"),),
+        "a head on a trunk that was never trained",
+        control=True,
     ),
     "linear_probe": Regime(
         (_SOURCE, Phase(trainable="head", fresh=("head",))), "source, then a fresh head on the frozen trunk"
@@ -108,19 +116,19 @@ REGIMES: dict[str, Regime] = {
     "gradual": Regime(_gradual, "source, then the head, then one more block at a time from the top"),
     "multitask": Regime(
         (Phase(tasks="source+target", budget="source+target"),),
-        "source and target together, from random weights",
+        "source and target together",
     ),
     "multitask_finetune": Regime(
         (Phase(tasks="source+target", lr="source_lr", budget="source"), Phase()),
         "source and target together, then the target alone",
     ),
     "scratch_matched": Regime(
-        (Phase(budget="source+target"),),
-        "target only, for as many examples as the costliest regime sees",
+        (Phase(budget="source+target", begin="random"),),
+        "target only, from random weights, for as many examples as the costliest regime sees",
         control=True,
     ),
     "scratch_own_scale": Regime(
-        (Phase(),),
+        (Phase(begin="random"),),
         "target only, inputs scaled by its own training labels' rows alone: what sharing the scaling decides",
         control=True,
         scale_with="own",
@@ -235,6 +243,33 @@ def plain(value: Any) -> dict[str, Any]:
     phases = [{k: v for k, v in vars(p).items() if v != default[k]} for p in regime.phases]
     found = {"phases": phases, "summary": regime.summary, "control": regime.control}
     return found | ({"scale_with": "own"} if regime.scale_with == "own" else {})
+
+
+def without_source(phases: tuple[Phase, ...]) -> tuple[Phase, ...]:
+    """Return a regime's phases where loaded weights stand for its source: without the source phases it begins with.
+
+    A model trained elsewhere is a source whose training is over: ``linear_probe`` is then a fresh head on its trunk.
+
+    Args:
+      phases: all phases of a regime. One that trains on the source alone keeps them.
+
+    >>> [phase.trainable for phase in without_source(REGIMES["linear_probe"].expand(2))]
+    ['head']
+    """
+    later = next((i for i, phase in enumerate(phases) if phase.tasks != "source"), 0)
+    return phases[later:]
+
+
+def judges(tasks: tuple[str, ...], target: str) -> tuple[str, ...]:
+    """Return the tasks whose validation judges a phase, for the best state and for what is tuned.
+
+    It is the target where the phase sees it, else all its tasks. The judgement is the mean loss over those of them
+    that have a validation label.
+
+    >>> judges(("prime", "even"), "even"), judges(("prime", "high"), "even")
+    (('even',), ('prime', 'high'))
+    """
+    return (target,) if target in tasks else tasks
 
 
 def trainable_patterns(trainable: str, tasks: tuple[str, ...], blocks: tuple[str, ...]) -> tuple[str, ...]:

@@ -369,6 +369,7 @@ CNN = {
     "data.options": {"images": True},
     "model.options": {"channels": (4,), "features": 8, "norm": "batch"},
 }
+PROBE = {"regime": "probe", "regimes": {"probe": ({"trainable": "head", "fresh": ("head",), "begin": "init"},)}}
 
 
 @pytest.mark.slow
@@ -376,7 +377,7 @@ def test_the_batch_statistics_of_a_checkpoint_are_loaded_with_its_parameters(tmp
     (source,) = trials(CNN | {"regime": "source"})
     workdir = Workdir(tmp_path / "work")
     execute(make_plan([source]), workdir)
-    (probe,) = trials(CNN | {"regime": "random_probe", "init.path": str(workdir.trial(source.hash))})
+    (probe,) = trials(CNN | PROBE | {"init.path": str(workdir.trial(source.hash))})
     execute(make_plan([probe]), workdir)
     before, after = (safetensors.numpy.load_file(workdir.trial(t.hash) / "model.safetensors") for t in (source, probe))
     assert any(path.startswith("state/") for path in before)
@@ -394,6 +395,6 @@ def test_a_trunk_without_its_batch_statistics_is_refused(tmp_path):
     safetensors.numpy.save_file({k: v for k, v in whole.items() if k.startswith("params/")}, bare)
     safetensors.numpy.save_file({k: v[:1] if k.startswith("state/") else v for k, v in whole.items()}, other)
     for file, message in ((bare, "holds no batch statistics"), (other, "shape of batch_stats/")):
-        (t,) = trials(CNN | {"regime": "random_probe", "init.path": str(file)})
+        (t,) = trials(CNN | PROBE | {"init.path": str(file)})
         with pytest.raises(ConfigError, match=message):
             make_plan([t])

@@ -44,8 +44,10 @@ def table(blocks):
             (BOTH, every | heads(*BOTH), set(), "source_lr", (1, 0)),
             (TARGET, every | head, set(), "lr", (0, 1)),
         ),
-        # Two more, that the table's text adds: the control at the largest budget, and what tunes the source's rate.
+        # More that the table's text adds: controls (the largest budget, a scaling of its own), and what tunes the
+        # source's rate.
         "scratch_matched": ((TARGET, every | head, set(), "lr", (1, 1)),),
+        "scratch_own_scale": ((TARGET, every | head, set(), "lr", (0, 1)),),
         "source": (source,),
     }
 
@@ -147,7 +149,8 @@ def test_where_budgets_do_not_divide_they_agree_to_a_batch_a_phase(source, targe
 
 
 def test_controls_are_what_a_verdict_must_not_recommend():
-    assert {name for name, r in regimes.REGIMES.items() if r.control} == {"random_probe", "scratch_matched", "source"}
+    controls = {"random_probe", "scratch_matched", "scratch_own_scale", "source"}
+    assert {name for name, r in regimes.REGIMES.items() if r.control} == controls
     assert all(r.summary and "\n" not in r.summary for r in regimes.REGIMES.values())
 
 

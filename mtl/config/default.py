@@ -95,8 +95,8 @@ def default() -> Config:
     c.metric = ""  # The target's metric in tables; empty for its kind's default.
 
     c.init = Config()
-    c.init.path = ""  # A model.safetensors (or an Orbax checkpoint) to begin from.
-    c.init.fresh = ()  # Patterns of parameters that are not loaded.
+    c.init.path = ""  # A model.safetensors (or an Orbax checkpoint) that regimes which transfer begin from.
+    c.init.fresh = ()  # Patterns of parameters that are not loaded, nor the batch statistics that belong to them.
     c.init.rename = ()  # Pairs (pattern, replacement) on loaded paths.
     c.save_model = True  # Keep each trial's parameters.
 

@@ -35,6 +35,7 @@ class Step:
       batch: B.
       sampling, temperature, trunk_mode, select, round_steps, augment: see ``train.program.Program``.
       solver: see ``regimes.Phase``.
+      begin: of a first phase that begins from loaded weights ``init``; else empty.
     """
 
     tasks: tuple[str, ...]
@@ -50,6 +51,7 @@ class Step:
     solver: str
     round_steps: int = 0
     augment: augmentation.Spec = ()
+    begin: str = ""
 
     @property
     def rows(self) -> int:
@@ -86,6 +88,12 @@ class Trial:
     def target(self) -> str:
         """The target task's name."""
         return str(self.config["data"]["target"])
+
+    @property
+    def loads(self) -> str:
+        """The path of the weights that it begins from; empty if they are random, whatever ``init.path`` says."""
+        first = self.config["phases"][0] if self.config["phases"] else {}
+        return str(self.config["init"]["path"]) if first.get("begin") == "init" else ""
 
     @functools.cached_property
     def phases(self) -> tuple[Step, ...]:
@@ -141,7 +149,10 @@ def resolve(flat: Flat, available: Sequence[Task]) -> Trial:
         blocks = _blocks(flat["model.name"], repr(flat["model.options"]), tasks, flat["model.head_init"], flat)
     except ValueError as error:
         raise ConfigError(f"config.{error}") from None
-    phases = tuple(_resolve_phase(p, flat, tasks, blocks) for p in regime.expand(len(blocks)))
+    named = regime.expand(len(blocks))
+    if flat["init.path"] and not flat["data.source"] and named and named[0].begin != "random":
+        named = regimes.without_source(named)
+    phases = tuple(_resolve_phase(i, p, flat, tasks, blocks) for i, p in enumerate(named))
     if not phases:
         raise ConfigError(f'regime "{flat["regime"]}" has no phases: it must have at least one')
     # What phases state in numbers is not stated twice: a rate that no phase uses must not change the hash.
@@ -237,10 +248,12 @@ def _with_options(flat: Flat, task: Task) -> Task:
 def _stated(step: Step) -> dict[str, Any]:
     """Return a phase as the resolved config states it: without what it does not have, so that hashes stay."""
     found = {**vars(step), "augment": augmentation.stated(step.augment)}
-    return {k: v for k, v in found.items() if v or k not in ("round_steps", "augment")}
+    return {k: v for k, v in found.items() if v or k not in ("round_steps", "augment", "begin")}
 
 
-def _resolve_phase(phase: regimes.Phase, flat: Flat, known: Sequence[Task], blocks: tuple[str, ...]) -> Step:
+def _resolve_phase(
+    number: int, phase: regimes.Phase, flat: Flat, known: Sequence[Task], blocks: tuple[str, ...]
+) -> Step:
     name, source, target = flat["regime"], tuple(flat["data.source"]), flat["data.target"]
     groups = {"source": source, "target": (target,), "source+target": (*source, target)}
     tasks = groups.get(phase.tasks, phase.tasks) if isinstance(phase.tasks, str) else phase.tasks
@@ -291,7 +304,21 @@ def _resolve_phase(phase: regimes.Phase, flat: Flat, known: Sequence[Task], bloc
         solver=phase.solver,
         round_steps=rounds,
         augment=_augment(phase, flat, [t for t in known if t.name in tasks]),
+        begin=_begin(number, phase, flat),
     )
+
+
+def _begin(number: int, phase: regimes.Phase, flat: Flat) -> str:
+    """Return ``init`` if a phase begins from loaded weights, else nothing."""
+    name, path = flat["regime"], flat["init.path"]
+    if number and phase.begin:
+        raise ConfigError(
+            f'regime "{name}": phase {number}: begin = "{phase.begin}": is of a first phase; later ones go on from the '
+            "one before: leave it out"
+        )
+    if phase.begin == "init" and not path:
+        raise ConfigError(f'config.init.path = "": regime "{name}" begins from loaded weights: must name them')
+    return "init" if not number and path and phase.begin != "random" else ""
 
 
 def _augment(phase: regimes.Phase, flat: Flat, tasks: Sequence[Task]) -> augmentation.Spec:
@@ -317,6 +344,7 @@ _WORDS = {
     "trunk_mode": ("", "eval", "train"),
     "select": ("", "last", "best"),
     "solver": ("gradient", "ridge"),
+    "begin": ("", "random", "init"),
 }
 
 

@@ -12,11 +12,13 @@ import numpy as np
 class Cost:
     """What one trial of a regime cost on average; the source phases it rests on are charged in full.
 
+    So is the training of the weights that it begins from, where that is known.
+
     Attributes:
       examples: training examples seen (rows of batches), all phases.
       flops: floating-point operations of all phases' steps, from XLA's cost analysis of one step.
       seconds: seconds of training, all phases.
-      source_examples: the part of ``examples`` seen in phases before the target's labels enter.
+      source_examples: the part of ``examples`` seen in phases before the target's labels enter, and by loaded weights.
     """
 
     examples: float

@@ -11,9 +11,10 @@ import jax
 import numpy as np
 
 from mtl import metrics, regimes
-from mtl.config import augmentation, canonical
+from mtl.config import Trial, augmentation, canonical
 from mtl.metrics.averages import PER_EXAMPLE
 from mtl.report.analysis import Cost, Scores
+from mtl.report.begun import begun_notes
 from mtl.report.spoilt import spoilt_notes
 from mtl.sweep.store import NoResultError, StoreError, Workdir
 from mtl.tasks import LOWER_IS_BETTER, Task, suggest
@@ -69,8 +70,11 @@ def collect(workdir: Workdir, sweep: str) -> Scores:
                 candidates = cells.get((row, column, replicate), [])
                 found = [(t, results[t["hash"]]) for t in candidates]
                 absent = [t for t, result in found if result is None]
+                # Without validation labels there is no loss; nothing is chosen then (see ``study.check_choices``).
                 eligible = [
-                    (t, v) for t, v in found if v is not None and v["status"] == "done" and v["val_loss"] is not None
+                    (t, v)
+                    for t, v in found
+                    if v is not None and v["status"] == "done" and (v["val_loss"] is not None or len(found) == 1)
                 ]
                 if absent or not eligible:
                     missing[g, s] += 1
@@ -78,7 +82,7 @@ def collect(workdir: Workdir, sweep: str) -> Scores:
                     failed[g, s] += int(crashed or (bool(candidates) and not absent))
                     continue
                 best, result = min(
-                    eligible, key=lambda c: (c[1]["val_loss"], tuple(_order(c[0].get(k)) for k in tuned))
+                    eligible, key=lambda c: (c[1]["val_loss"] or 0.0, tuple(_order(c[0].get(k)) for k in tuned))
                 )
                 scores = _scores(workdir, best["hash"], task)
                 if values is None:
@@ -112,6 +116,7 @@ def collect(workdir: Workdir, sweep: str) -> Scores:
         cost={str(row): _mean_cost(costs[row]) for row in axes[ROW]},
         controls=tuple(str(name) for name, regime in known.items() if regime is not None and regime.control),
         data_notes=(
+            *begun_notes(done),
             *spoilt_notes(tested[0]["config"]["data"]),
             *(f"Warning: {said}" for said in entry.get("warnings", ())),
         ),
@@ -183,7 +188,7 @@ def _refuse_mixtures(workdir: Workdir, sweep: str, done: list[dict[str, Any]]) -
             )
     weights: dict[str, str] = {}
     for result in done:
-        path, sha256 = result["config"]["init"]["path"], str(result.get("init_sha256", ""))
+        path, sha256 = Trial(result["config"]).loads, str(result.get("init_sha256", ""))
         if weights.setdefault(path, sha256) != sha256:
             raise StoreError(
                 f"{workdir.path}: the trials of sweep {sweep} began from several weights at config.init.path = {path} "

@@ -184,6 +184,8 @@ def learning_curves(workdir: Workdir, scores: Scores) -> Any | None:
         rows = [[np.nan if v is None else v for v in curve] for _, curve, _ in by_seed.values()]
         length = min(map(len, rows))
         curves[name] = np.asarray([row[:length] for row in rows], np.float64)
+        # What was no number there had diverged: a mean over the other replicates would hide it.
+        curves[name][:, ~np.isfinite(curves[name]).all(axis=0)] = np.nan
         steps[name] = np.asarray(next(iter(by_seed.values()))[2][:length], np.float64)
     return figures.curves_figure(
         curves,

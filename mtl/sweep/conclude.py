@@ -19,6 +19,8 @@ from mtl.config import Trial
 from mtl.data import Table
 from mtl.data.scaling import Scaling, coded, counts, described
 from mtl.data.streamed import Streamed
+from mtl.sweep.begun import COSTS, cost_of_weights
+from mtl.sweep.labelled import judged
 from mtl.sweep.plan import Plan, init_sha256, scaling_of, split_of, table_of
 from mtl.sweep.store import FORMAT, NewResult, Workdir, code_version, now
 from mtl.tasks import METRICS, Task
@@ -81,6 +83,9 @@ def conclude(
             arrays = None
             if test is not None:
                 arrays = test["arrays"]
+                if not np.isfinite(arrays["outputs"]).all() and result["status"] == "done":
+                    at = {"phase": len(chain) - 1, "step": chain[-1].about["steps"]}
+                    result |= {"status": "diverged", "diverged_at": at}
                 if result["status"] == "done":
                     result["test"] = test["values"]
             kept = _model_bytes(trial, chain[-1].weights, table, own) if trial.config["save_model"] else None
@@ -184,19 +189,16 @@ def _result(
     trial: Trial, phases: list[dict[str, Any]], data_sha256: str, executor: str, own: Scaling
 ) -> dict[str, Any]:
     """Return what ``result.json`` says, but for the test."""
-    last = phases[-1]
-    of_target = last["val_loss"].get(trial.target)
-    # A mean over tasks is one over what they were trained on: the unit of none decides.
-    several = [[v / own.squared(task) for v in curve] for task, curve in last["val_loss"].items()]
-    curves = [of_target] if of_target else several
-    scores = [math.fsum(at) / len(at) for at in zip(*curves, strict=True)]
-    finite = [score for score in scores if math.isfinite(score)]
-    # The loss of the state that was kept: the best one where the phase selects it (see ``phase.note``).
-    val_loss = min(finite) if trial.phases[-1].select == "best" and finite else scores[-1]
+    kept = [_kept_loss(trial, number, phase, own) for number, phase in enumerate(phases)]
+    val_loss = math.nan if kept[-1] is None else kept[-1]
     diverged = next(
-        ({"phase": i, "step": p["diverged_at"]} for i, p in enumerate(phases) if p["diverged_at"] >= 0), None
+        ({"phase": i, "step": at} for i, p in enumerate(phases) if (at := _diverged_at(p, kept[i])) is not None), None
     )
-    total = {name: math.fsum(p[name] for p in phases) for name in ("examples", "flops", "seconds")}
+    begun = init_sha256(trial)
+    # Like shared source phases, what trained the loaded weights is charged to each trial that begins from them.
+    before = cost_of_weights(trial.loads, begun) if trial.loads else None
+    total = {name: math.fsum([p[name] for p in phases] + ([before[name]] if before else [])) for name in COSTS}
+    source = [p["examples"] for p in phases if p["source_only"]] + ([before["examples"]] if before else [])
     return {
         "hash": trial.hash,
         "config": trial.config,
@@ -204,9 +206,10 @@ def _result(
         "diverged_at": diverged,
         "val_loss": val_loss,
         "phases": phases,
-        "cost": total | {"source_examples": math.fsum(p["examples"] for p in phases if p["source_only"])},
+        "cost": total | {"source_examples": math.fsum(source)},
         "data_sha256": data_sha256,
-        "init_sha256": init_sha256(trial),
+        "init_sha256": begun,
+        "init_cost": before,
         "code_version": code_version(),
         "executor": executor,
         "backend": jax.default_backend(),
@@ -215,6 +218,25 @@ def _result(
         "versions": {"jax": jax.__version__, "numpy": np.__version__, "python": platform.python_version()},
         "finished": now(),
     }
+
+
+def _kept_loss(trial: Trial, number: int, phase: dict[str, Any], own: Scaling) -> float | None:
+    """Return the validation loss of the state that a phase kept (see ``phase.note``); nothing without labels."""
+    curves = {task: phase["val_loss"][task] for task in judged(trial, split_of(trial), number)}
+    if not curves:
+        return None
+    if trial.target not in curves:  # A mean over tasks is one over what they were trained on: no unit decides.
+        curves = {task: [v / own.squared(task) for v in curve] for task, curve in curves.items()}
+    scores = [math.fsum(at) / len(at) for at in zip(*curves.values(), strict=True)]
+    finite = [score for score in scores if math.isfinite(score)]
+    return min(finite) if trial.phases[number].select == "best" and finite else scores[-1]
+
+
+def _diverged_at(phase: dict[str, Any], kept: float | None) -> int | None:
+    """Return the step at which a phase is known to have diverged: in training, or else when it was validated."""
+    if phase["diverged_at"] >= 0:
+        return int(phase["diverged_at"])
+    return int(phase["evaluated_at"][-1]) if kept is not None and not math.isfinite(kept) else None
 
 
 def clean(value: Any) -> Any:

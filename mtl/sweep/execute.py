@@ -15,13 +15,13 @@ from mtl.config import Trial
 from mtl.data.streamed import Streamed
 from mtl.files import DamagedError, FileError
 from mtl.models import Model
-from mtl.params import merge
 from mtl.sweep.conclude import Done, Progress, clean, conclude, conclude_calls
 from mtl.sweep.plan import Node, Plan, scaling_of, split_key, split_of, table_of, val_rows_of
 from mtl.sweep.schema import PREFIX, check
 from mtl.sweep.snapshots import Interrupt, Snapshots
 from mtl.sweep.store import FORMAT, StoreError, Workdir
 from mtl.train import loop, stream
+from mtl.train.begin import freshen, load
 from mtl.train.compiled import Call, compile_together
 from mtl.train.dataset import make_data
 from mtl.train.executor import Executor, executor_for, memory_limit
@@ -29,7 +29,7 @@ from mtl.train.flops import flops_per_step, flops_to_cache, flops_to_solve
 from mtl.train.phase import EVALUATION_ROWS, Weights
 from mtl.train.processes import agree, any_of_us
 from mtl.train.program import Program
-from mtl.train.trial import freshen, shapes
+from mtl.train.trial import shapes
 
 
 def work_of(node: Node) -> float:
@@ -295,14 +295,10 @@ def _initial(model: Model, shape: tuple[int, ...], seeds: tuple[int, ...], execu
 
 
 def _loaded(trial: Trial, initial: Weights) -> Weights:
-    init = trial.config["init"]
-    if not init["path"]:
+    if not trial.loads:
         return initial
-    params, state = load_weights(init["path"])
-    rename = tuple(map(tuple, init["rename"]))
-    merged = merge(initial.params, params, tuple(init["fresh"]), rename)
-    # Statistics come with the parameters they belong to; a model without any has no use for them.
-    return Weights(merged, merge(initial.state, state) if initial.state else initial.state)
+    init = trial.config["init"]
+    return load(initial, *load_weights(init["path"]), tuple(init["fresh"]), tuple(map(tuple, init["rename"])))
 
 
 def _prefix_bytes(outcome: Done) -> bytes:

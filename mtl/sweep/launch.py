@@ -15,7 +15,18 @@ from mtl.sweep.expand import Changes
 from mtl.sweep.plan import Plan, data_warnings, make_plan
 from mtl.sweep.snapshots import Interrupt
 from mtl.sweep.store import Workdir
-from mtl.sweep.study import Sweep, make_sweep, missing, record, recorded, settle, source_trials, tuned_rate
+from mtl.sweep.study import (
+    Sweep,
+    check_choices,
+    left_out,
+    make_sweep,
+    missing,
+    record,
+    recorded,
+    settle,
+    source_trials,
+    tuned_rate,
+)
 from mtl.sweep.workers import Pool, total_work
 from mtl.train.executor import Executor
 from mtl.train.processes import agree, any_of_us
@@ -170,6 +181,9 @@ def _prepare(name: str, base: Flat, entries: list[Changes], workdir: Workdir) ->
     if pairs and agree(not missing([t for _, t in pairs], workdir)):
         base, tuning = _tuned(base, pairs, workdir)
     sweep = make_sweep(name, base, entries)
+    trials = [t for _, t in pairs] + [m.trial for m in sweep.members]
+    there = set(agree([t.hash for t in trials if workdir.trial(t.hash).is_dir()]))
+    check_choices(sweep, pairs, [t for t in trials if t.hash not in there])
     make_plan([m.trial for m in sweep.members if m.trial.seed == sweep.members[0].trial.seed])
     return _Prepared(sweep, entries, pairs, tuning)
 
@@ -200,7 +214,7 @@ def _one(prepared: _Prepared, workdir: Workdir, pool: Pool, display: Display, re
         display.say(sentence)
     if agree(bool(missing(trials, workdir)) or not recorded(workdir, sweep)):
         plan = make_plan(trials)
-        warnings = data_warnings(trials)
+        warnings = [*data_warnings(trials), *left_out(prepared.pairs, trials)]
         for said in warnings:
             display.say(f"{name}: warning: {said}")
         record(workdir, sweep, tuning, plan, warnings)

@@ -22,8 +22,9 @@ from mtl.config import ConfigError, Trial, augmentation, canonical
 from mtl.data import duplicates, scaling, spoil
 from mtl.data.scaling import Scaling
 from mtl.models import whole_numbers
-from mtl.params import flatten, merge
+from mtl.sweep.labelled import check_labels
 from mtl.sweep.store import code_version
+from mtl.train.begin import load
 from mtl.train.trial import Stage, canonical_phases, shapes, stages_of
 
 #: Fields of ``data`` that a phase without the target's labels does not depend on.
@@ -213,10 +214,10 @@ def make_plan(trials: Sequence[Trial]) -> Plan:
         table = table_of(trial)
         shape = tuple(table.x.shape[1:])
         # Trials of one phase list and one split config differ in nothing that is checked here.
-        labels = (split_key(trial), tuple((p.tasks, p.select) for p in trial.phases))
-        if labels not in checked:
+        rules = tuple((p.tasks, p.select, p.solver) for p in trial.phases)
+        if (labels := (split_key(trial), rules, trial.config["ridge"]["choose"])) not in checked:
             checked.add(labels)
-            check_split(trial)
+            check_labels(trial, split_of(trial))
         if (inputs := (table.sha256, trial.config["data"]["normalize"], trial.model())) not in checked:
             checked.add(inputs)
             check_inputs(trial, table, shape)
@@ -226,12 +227,11 @@ def make_plan(trials: Sequence[Trial]) -> Plan:
         signature = (trial.model(), canonical_phases(trial), shape, scaled(trial))
         if signature not in stages:
             stages[signature] = stages_of(trial, shape, scaled(trial))
-        init = trial.config["init"]
-        if (begin := (canonical(init), trial.model(), shape)) not in checked:
+        if (begin := (trial.loads, canonical(trial.config["init"]), trial.model(), shape)) not in checked:
             checked.add(begin)
             _check_init(trial, shape)
-            weights[init["path"]] = weights_sha256(init["path"])
-        _planned[digest] = weights[init["path"]]
+            weights[trial.loads] = weights_sha256(trial.loads)
+        _planned[digest] = weights[trial.loads]
         keys: list[str] = []
         for depth, stage in enumerate(stages[signature]):
             key = _address(trial, depth, table.sha256, _planned[digest])
@@ -243,21 +243,6 @@ def make_plan(trials: Sequence[Trial]) -> Plan:
             plan.users.setdefault(key, []).append(digest)
         plan.chains[digest] = tuple(keys)
     return plan
-
-
-def check_split(trial: Trial) -> None:
-    """Check that a trial's data can be split as asked and that every phase has labels to train on.
-
-    Raises:
-      ConfigError: if not.
-    """
-    split = split_of(trial)
-    for number, phase in enumerate(trial.phases):
-        for task in phase.tasks:
-            if not split.train[task].any():
-                raise ConfigError(f'config.data: task "{task}" has no label in train, and phase {number} trains on it')
-        if phase.select == "best" and not any(split.val[task].any() for task in phase.tasks):
-            raise ConfigError(f'config.select = "best": phase {number} has no validation label: use "last"')
 
 
 def check_inputs(trial: Trial, table: data.Table, shape: tuple[int, ...]) -> None:
@@ -301,7 +286,7 @@ Stamp = tuple[tuple[str, int, int, int], ...]
 
 def _stamp(path: str) -> Stamp:
     """Return what changes when the weights at a path do, as they may while a process lives; cheap to look at."""
-    root, found = _weights_at(path), []
+    root, found = weights_at(path), []
     for file in sorted(root.rglob("*")) if root.is_dir() else [root]:
         if file.is_file():
             s = file.stat()
@@ -309,7 +294,7 @@ def _stamp(path: str) -> Stamp:
     return tuple(found)
 
 
-def _weights_at(path: str) -> Path:
+def weights_at(path: str) -> Path:
     """Return the file or directory that is loaded from a path: of a trial's directory, its model alone."""
     model = Path(path) / "model.safetensors"
     return model if model.is_file() else Path(path)
@@ -317,7 +302,7 @@ def _weights_at(path: str) -> Path:
 
 def _check_init(trial: Trial, shape: tuple[int, ...]) -> None:
     init = trial.config["init"]
-    if init["path"]:
+    if trial.loads:
         rename = tuple(map(tuple, init["rename"]))
         _checked_init(init["path"], _stamp(init["path"]), tuple(init["fresh"]), rename, trial.model(), shape)
 
@@ -332,15 +317,7 @@ def _checked_init(
     shape: tuple[int, ...],
 ) -> None:
     try:
-        wanted, (params, state) = shapes(model, shape), load_weights(path)
-        merge(wanted.params, params, fresh, rename)
-        if wanted.state and not state:
-            raise ValueError(
-                f"it holds no batch statistics, and the model has them ({', '.join(list(flatten(wanted.state))[:3])}, "
-                "…): a trunk without its own normalises by zeros and ones"
-            )
-        if wanted.state:
-            merge(wanted.state, state)
+        load(shapes(model, shape), *load_weights(path), fresh, rename)
     except CheckpointError as error:
         raise ConfigError(f"config.init.path = {path}: {error}") from None
     except re.error as error:
@@ -361,7 +338,7 @@ def weights_sha256(path: str) -> str:
 @functools.lru_cache(maxsize=16)
 def _sha256(path: str, stamp: Stamp) -> str:
     try:
-        return sha256_of(_weights_at(path))
+        return sha256_of(weights_at(path))
     except CheckpointError as error:
         raise ConfigError(f"config.init.path = {path}: {error}") from None
 
@@ -375,7 +352,7 @@ def init_sha256(trial: Trial) -> str:
     Raises:
       ConfigError: if the weights were changed since: nobody knows which ones the trial began from.
     """
-    path = trial.config["init"]["path"]
+    path = trial.loads
     now = weights_sha256(path)
     if now != _planned.get(trial.hash, now):
         raise ConfigError(
@@ -389,6 +366,8 @@ def _address(trial: Trial, depth: int, data_sha256: str, weights: str) -> str:
     """Return the address of a trial's phase: the sha256 of everything that decides its outcome."""
     c = trial.config
     phases = c["phases"][: depth + 1]
+    # Random weights are the same whatever ``init`` says: what begins with them is shared between settings of it.
+    begin = [c["init"], weights] if trial.loads else []
     spec = dict(c["data"])
     # Inputs are scaled by the training part of the target's pool too, whatever the number of its labels.
     if not any(trial.target in p["tasks"] for p in phases) and trial.target not in _own(trial):
@@ -399,7 +378,7 @@ def _address(trial: Trial, depth: int, data_sha256: str, weights: str) -> str:
         "data": spec,
         "data_sha256": data_sha256,
         "code": code_version(),
-        "init": [c["init"], weights],
+        "init": begin,
         "own": _own(trial),
         **{
             k: c[k]

@@ -81,7 +81,7 @@ RESULT: Any = {
     "config": {
         "data": _DATA,
         "tasks": [{"name": str, "kind": frozenset(METRICS), "metric": str}],
-        "phases": [{"augment?": list}],
+        "phases": [{"augment?": list, "begin?": str}],
         "init?": {"path": str},
     },
     "status": frozenset(("done", "diverged")),
@@ -99,6 +99,7 @@ RESULT: Any = {
     ],
     "inputs": dict.fromkeys(("all", "measured", "scaled"), int),
     "cost": dict.fromkeys(("examples", "flops", "seconds", "source_examples"), _NUMBER),
+    "init_cost?": Either(type(None), {"examples": _REAL}),
     "test?": {str: _NUMBER},
     "files?": _FILES,
     **{k: str for k in ("data_sha256", "code_version", "executor", "backend", "device", "machine", "finished")},

@@ -10,9 +10,11 @@ from typing import Any
 
 from mtl.config import ConfigError, Flat, Trial, canonical, check, override, resolve
 from mtl.config.fields import coerce
+from mtl.regimes import judges
 from mtl.sweep.documents import identifier
 from mtl.sweep.expand import Changes
-from mtl.sweep.plan import Plan, load_table, weights_sha256
+from mtl.sweep.labelled import check_judged, check_labels, judged
+from mtl.sweep.plan import Plan, load_table, split_key, split_of, weights_sha256
 from mtl.sweep.store import StoreError, Workdir, code_version
 
 #: Base fields that may differ between runs of one sweep: they do not decide any trial's numbers.
@@ -138,13 +140,72 @@ def source_trials(base: Flat, entries: Sequence[Changes]) -> list[tuple[float, T
     return found
 
 
+def check_choices(sweep: Sweep, pairs: Sequence[tuple[float, Trial]], trials: Sequence[Trial]) -> None:
+    """Check that every split has the labels that training, selecting and tuning go by, of every replicate.
+
+    Args:
+      sweep: the expanded sweep.
+      pairs: the trials that tune its source's rate.
+      trials: those of both that are still to be run.
+
+    Raises:
+      ConfigError: if not; before anything runs.
+    """
+    todo = {t.hash for t in trials}
+    cells: dict[str, list[Member]] = {}
+    for m in sweep.members:
+        c = m.trial.config
+        cells.setdefault(canonical([c["regime"], c["data"]["target_size"], c["seed"]]), []).append(m)
+    deciding = [(t, "config.tune.source_lr", "one source_lr") for _, t in pairs]
+    for members in cells.values():
+        fields = {k for m in members for k in m.changes} - {"regime", "data.target_size", "seed"}
+        field = " and ".join(f"config.{name}" for name in sorted(fields)) if len(members) > 1 else ""
+        deciding += [(m.trial, field, f"one value of {field}") for m in members]
+    seen: set[Any] = set()
+    for trial, field, instead in deciding:
+        rules = tuple((p.tasks, p.select, p.solver) for p in trial.phases)
+        key = (split_key(trial), rules, trial.config["ridge"]["choose"], field)
+        if trial.hash in todo and key not in seen:
+            seen.add(key)
+            check_labels(trial, split_of(trial))
+            if field:
+                check_judged(trial, split_of(trial), len(trial.phases) - 1, field, instead)
+
+
+def left_out(pairs: Sequence[tuple[float, Trial]], trials: Sequence[Trial]) -> list[str]:
+    """Return a sentence for each task without a validation label, where others judge a phase that it is in.
+
+    Args:
+      pairs: the trials that tune the source's rate.
+      trials: those of the sweep.
+    """
+    found: dict[str, set[int]] = {}
+    seen: set[Any] = set()
+    for trial, tuned in [*((t, True) for _, t in pairs), *((t, False) for t in trials)]:
+        rules = tuple((p.tasks, p.select) for p in trial.phases)
+        if (key := (split_key(trial), rules, tuned)) in seen:
+            continue
+        seen.add(key)
+        for number, phase in enumerate(trial.phases):
+            if tuned or phase.select == "best":
+                there = judged(trial, split_of(trial), number)
+                for task in set(judges(phase.tasks, trial.target)) - set(there):
+                    found.setdefault(task, set()).add(trial.seed)
+    return [
+        f"{task} has no validation label in {len(seeds)} replicate{'s' * (len(seeds) > 1)}: there, source phases are "
+        "judged by their other tasks"
+        for task, seeds in sorted(found.items())
+    ]
+
+
 def tuned_rate(pairs: Iterable[tuple[float, Trial]], workdir: Workdir) -> tuple[float, dict[float, float]]:
     """Return (the rate with the least mean source validation loss, that loss of each rate).
 
     A rate with which any replicate diverged is not eligible.
 
     Raises:
-      StoreError: if a trial is missing, or every rate diverged.
+      StoreError: if a trial is missing, or every rate diverged. Whether there is source validation was asked before
+        anything ran, see ``check_choices``.
     """
     losses: dict[float, list[float]] = {}
     for rate, trial in pairs:
@@ -158,8 +219,8 @@ def tuned_rate(pairs: Iterable[tuple[float, Trial]], workdir: Workdir) -> tuple[
     best = min(means, key=lambda r: (means[r], r))
     if not math.isfinite(means[best]):
         raise StoreError(
-            f"the source's rate cannot be tuned: training diverged, or there is no source validation, at every rate of "
-            f"{sorted(means)}: lower config.tune.source_lr or raise config.data.source_val_size"
+            f"the source's rate cannot be tuned: training diverged at every rate of {sorted(means)}: lower "
+            "config.tune.source_lr"
         )
     return best, means
 
@@ -179,10 +240,9 @@ def missing(trials: Sequence[Trial], workdir: Workdir) -> list[Trial]:
             absent.append(trial)
         else:
             versions.add(result["code_version"])
-            path = trial.config["init"]["path"]
-            if path not in weights:
-                weights[path] = weights_sha256(path)
-            _check_weights(trial, result, weights[path], workdir)
+            if trial.loads not in weights:
+                weights[trial.loads] = weights_sha256(trial.loads)
+            _check_weights(trial, result, weights[trial.loads], workdir)
     if stale := sorted(versions - {code_version()}):
         raise StoreError(
             f"{workdir.path} holds results of another version of the code ({', '.join(stale)}; this is "
@@ -198,7 +258,7 @@ def _check_weights(trial: Trial, result: Mapping[str, Any], now: str, workdir: W
         then = f"sha256 {began[:12]}" if began else "unknown"
         raise StoreError(
             f"{workdir.path}: trial {trial.hash} began from other weights than are now at config.init.path = "
-            f"{trial.config['init']['path']} ({then} then, sha256 {now[:12]} now): put those back, or choose another "
+            f"{trial.loads} ({then} then, sha256 {now[:12]} now): put those back, or choose another "
             "--workdir"
         )
 

@@ -72,11 +72,11 @@ class Feed:
         run = pack.fix_fn(self.program, self.executor)
         return run(self.count, self.lanes.split, weights, frozen, self.data)
 
-    def evaluate(self, weights: Weights) -> Array:
-        """Return the validation losses, [lanes, tasks]."""
+    def evaluate(self, weights: Weights) -> tuple[Array, Array]:
+        """Return (the validation losses, the numbers of labels), [lanes, tasks]."""
         p = self.program
         run = pack.evaluate_fn(p.model, p.tasks, p.standardize, self.executor)
-        found: Array = run(self.count, self.lanes.split, weights, self.data)
+        found: tuple[Array, Array] = run(self.count, self.lanes.split, weights, self.data)
         return found
 
     def calls(self, weights: Weights, frozen: PyTree) -> list[Call]:

@@ -42,7 +42,7 @@ class Outcome:
       weights: what goes on to the next phase (NumPy arrays).
       steps: steps after which it was evaluated.
       train_loss: mean batch loss since the evaluation before, [evaluations].
-      val_loss: per task of the phase, [evaluations]; NaN where the task has no validation label.
+      val_loss: per task of the phase, [evaluations]; NaN where the task has no validation label or training diverged.
       diverged_at: first step whose loss was not finite, or −1.
       seconds: its share of the pack's training time, compilation excluded.
       waited: of these, its share of those that the pack waited for streamed inputs.
@@ -312,11 +312,11 @@ def _run_group(
         merged = moving if executor.data == 1 else pack.merge_fn(executor)(moving)
         train.append(fetch(merged.loss_sum)[:count] / (end - since))
         now = Weights(phase.parted(program, _host_heads(merged.trainable), frozen), merged.state)
-        found = feed.evaluate(place(executor, now, LANES))
+        found, labels = feed.evaluate(place(executor, now, LANES))
         val.append(fetch(found)[:count])
         del now, merged
         if program.select == "best":
-            moving = pack.note_fn(program, executor)(moving, found)
+            moving = pack.note_fn(program, executor)(moving, found, labels)
         else:  # All there is to note: the sum of losses begins anew.
             zeros = np.zeros(moving.loss_sum.shape, np.float32)
             moving = dataclasses.replace(moving, loss_sum=place(executor, zeros, lies.loss_sum))

@@ -164,20 +164,25 @@ def advance_fn(program: Program, executor: Executor, streamed: bool = False) -> 
 
 @functools.lru_cache(maxsize=256)
 def evaluate_fn(model: Model, tasks: tuple[str, ...], standardize: bool, executor: Executor) -> Compiled:
-    """Return the compiled ``evaluate(count, splits, weights, data) -> losses [lanes, tasks]`` of a pack.
+    """Return the compiled ``evaluate(count, splits, weights, data) -> (losses, labels)`` of a pack, [lanes, tasks].
 
     It does not depend on what trains, so all phases of the same tasks share it.
     """
 
-    def one(args: tuple[Array, Weights], data: Data) -> Array:
+    def one(args: tuple[Array, Weights], data: Data) -> tuple[Array, Array]:
         return phase.evaluate(model, tasks, standardize, *args, data, executor.data)
 
     mapped = over_lanes(one, executor)
 
-    def run(count: Array, splits: Array, weights: Weights, data: Data) -> Array:
-        return mapped(count, jnp.zeros((splits.shape[0], len(tasks)), jnp.float32), (splits, weights), data)
+    def run(count: Array, splits: Array, weights: Weights, data: Data) -> tuple[Array, Array]:
+        return mapped(count, _of_tasks(splits.shape[0], len(tasks)), (splits, weights), data)
 
     return Compiled(run, executor, (WHOLE, LANES, LANES, WHOLE), LANES)
+
+
+def _of_tasks(*shape: int) -> tuple[Array, Array]:
+    """Return room for losses and for numbers of labels."""
+    return jnp.zeros(shape, jnp.float32), jnp.zeros(shape, jnp.int32)
 
 
 @functools.lru_cache(maxsize=256)
@@ -193,9 +198,9 @@ def validate_fn(model: Model, tasks: tuple[str, ...], standardize: bool, executo
     mapped = over_lanes(one, executor)
 
     def run(count: Array, splits: Array, weights: Weights, data: Any, begin: Array) -> PyTree:
-        shape = (splits.shape[0], blocks, len(tasks))
-        out = (jnp.zeros(shape, jnp.float32), jnp.zeros(shape, jnp.int32))
-        found = mapped(count, out, (splits, weights), at_hand(executor, data), begin)
+        found = mapped(
+            count, _of_tasks(splits.shape[0], blocks, len(tasks)), (splits, weights), at_hand(executor, data), begin
+        )
         return jax.tree.map(lambda a: a[:, None], found)
 
     return Compiled(run, executor, (WHOLE, LANES, LANES, data_lies(executor, True), WHOLE), OWN)
@@ -203,22 +208,22 @@ def validate_fn(model: Model, tasks: tuple[str, ...], standardize: bool, executo
 
 @functools.lru_cache(maxsize=256)
 def mean_fn(executor: Executor) -> Compiled:
-    """Return the compiled ``mean(count, sums) -> losses [lanes, tasks]`` of a pack; ``sums`` as ``validate_fn``'s."""
+    """Return the compiled ``mean(count, sums)`` of a pack: ``evaluate_fn``'s results from ``validate_fn``'s."""
     mapped = over_lanes(lambda sums: phase.mean_loss(sums[0], sums[1], executor.data), executor)
 
-    def run(count: Array, sums: PyTree) -> Array:
+    def run(count: Array, sums: PyTree) -> tuple[Array, Array]:
         total, labels = (a[:, 0] for a in sums)
-        return mapped(count, jnp.zeros((total.shape[0], total.shape[-1]), jnp.float32), (total, labels))
+        return mapped(count, _of_tasks(total.shape[0], total.shape[-1]), (total, labels))
 
     return Compiled(run, executor, (WHOLE, OWN), LANES)
 
 
 @functools.lru_cache(maxsize=256)
-def note_fn(program: Program, executor: Executor) -> Callable[[Moving, Array], Moving]:
-    """Return the compiled ``note(moving, losses) -> moving`` of a pack; elementwise, so lanes run together."""
+def note_fn(program: Program, executor: Executor) -> Callable[[Moving, Array, Array], Moving]:
+    """Return the compiled ``note(moving, losses, labels) -> moving`` of a pack; elementwise, so lanes run together."""
 
-    def note(moving: Moving, losses: Array) -> Moving:
-        noted = jax.vmap(functools.partial(phase.note, program))(_merged(moving, executor), losses)
+    def note(moving: Moving, losses: Array, labels: Array) -> Moving:
+        noted = jax.vmap(functools.partial(phase.note, program))(_merged(moving, executor), losses, labels)
         return dataclasses.replace(moving, best=noted.best, loss_sum=jnp.zeros_like(moving.loss_sum))
 
     return jax.jit(note, donate_argnums=0)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from mtl import losses
+from mtl import losses, regimes
 from mtl import params as paths
 from mtl.models import Model
 from mtl.train import optimizer, ridge
@@ -246,11 +246,11 @@ def evaluate(
     weights: Weights,
     data: Data,
     shards: int = 1,
-) -> Float[Array, " tasks"]:
-    """Return the validation loss of each of some tasks.
+) -> tuple[Float[Array, " tasks"], Int[Array, " tasks"]]:
+    """Return (the validation loss of each of some tasks, the number of validation labels that it is over).
 
     It is the plain log loss (or squared error) on present validation labels, without weights, smoothing or focusing,
-    so that it means the same in every regime; NaN for a task without validation labels.
+    so that it means the same in every regime; NaN for a task without validation labels, and where training diverged.
 
     Args:
       model: the model.
@@ -314,25 +314,32 @@ def validate(
 
 def mean_loss(
     total: Float[Array, "blocks tasks"], count: Int[Array, "blocks tasks"], shards: int = 1
-) -> Float[Array, " tasks"]:
-    """Return the mean loss of each task from the sums of all blocks; NaN for a task without labels."""
+) -> tuple[Float[Array, " tasks"], Int[Array, " tasks"]]:
+    """Return (each task's mean loss, its labels) from the sums of all blocks; the loss is NaN without labels."""
     total, count = total.sum(axis=0), count.sum(axis=0)
     if shards > 1:
         total, count = jax.lax.psum((total, count), DATA_AXIS)
-    return jnp.where(count > 0, total / jnp.maximum(count, 1), jnp.nan)
+    return jnp.where(count > 0, total / jnp.maximum(count, 1), jnp.nan), count
 
 
-def note(program: Program, moving: Moving, losses: Float[Array, " tasks"]) -> Moving:
+def note(program: Program, moving: Moving, losses: Float[Array, " tasks"], labels: Int[Array, " tasks"]) -> Moving:
     """Return the phase with an evaluation taken note of: the best state so far is kept, if the phase selects it.
 
-    What decides is the target's loss, or in a phase without the target the mean over its tasks. A loss that is NaN
-    is never better, so a diverged state cannot be the best one.
+    What decides is the mean loss over the phase's judges (see ``regimes.judges``) that have a validation label. A mean
+    that is NaN is never better, so a diverged state cannot be the best one.
+
+    Args:
+      program: the phase.
+      moving: its state.
+      losses, labels: as ``evaluate`` returns them.
     """
     moving = dataclasses.replace(moving, loss_sum=jnp.float32(0))
     if program.select == "last":
         return moving
-    seen = program.target in program.tasks
-    score = losses[program.tasks.index(program.target)] if seen else jnp.mean(losses)
+    at = jnp.asarray([program.tasks.index(t) for t in regimes.judges(program.tasks, program.target)])
+    # By the labels, not by the losses: one that is NaN because training diverged must not be left out.
+    there = labels[at] > 0
+    score = jnp.sum(losses[at], where=there) / jnp.sum(there)
     better = score < moving.best[0]
     now = (score, moving.trainable, moving.state)
     best = jax.tree.map(lambda new, old: jnp.where(better, new, old), now, moving.best)

@@ -171,7 +171,7 @@ class _Streaming(Feed):
             held = run(self.count, self.lanes.split, weights, held, data, *bounds)
         return Fixed(frozen, *held)
 
-    def evaluate(self, weights: Weights) -> Array:
+    def evaluate(self, weights: Weights) -> tuple[Array, Array]:
         p, shards = self.program, self.executor.data
         pool = self._pools.val_rows[pool_name(p.tasks)]
         each = min(self._blocks, self._together(self._block_rows))
@@ -189,7 +189,7 @@ class _Streaming(Feed):
             sums = run(self.count, self.lanes.split, weights, data, place(self.executor, np.int32(begin), WHOLE))
             found.append(jax.tree.map(fetch, sums))
         whole = jax.tree.map(lambda *parts: np.concatenate(parts, axis=2)[:, :, : self._blocks], *found)
-        mean: Array = pack.mean_fn(self.executor)(self.count, place(self.executor, whole, OWN))
+        mean: tuple[Array, Array] = pack.mean_fn(self.executor)(self.count, place(self.executor, whole, OWN))
         return mean
 
     def close(self) -> None:

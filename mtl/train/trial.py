@@ -16,6 +16,7 @@ from mtl import config
 from mtl import params as paths
 from mtl.models import Model
 from mtl.train import phase
+from mtl.train.begin import freshen
 from mtl.train.phase import Weights
 from mtl.train.program import INIT, Data, Lane, Optimizer, Program, key_for, trainable_paths
 
@@ -170,21 +171,6 @@ def make_lane(seeds: Sequence[int], stages: Sequence[Stage], splits: Sequence[in
     )
 
 
-def freshen(weights: Weights, initial: Weights, fresh: Sequence[str]) -> Weights:
-    """Return weights with the parameters at the paths ``fresh`` back at their initial values.
-
-    Batch statistics start anew when the whole backbone does.
-    """
-    if not fresh:
-        return weights
-    anew = set(fresh)
-    params = jax.tree_util.tree_map_with_path(
-        lambda p, w, i: i if paths.path_of(p) in anew else w, weights.params, initial.params
-    )
-    backbone = [p for p in paths.flatten(weights.params) if p.startswith("backbone/")]
-    return Weights(params, initial.state if anew.issuperset(backbone) else weights.state)
-
-
 def boundaries(steps: int, evaluations: int) -> list[int]:
     """Return the steps after which a phase is evaluated: evenly spaced, the last one included.
 
@@ -223,8 +209,8 @@ def run(
             moving = phase.advance(stage.program, lane, moving, fixed, data, jnp.int32(begin), jnp.int32(end))
             now = Weights(paths.combine(moving.trainable, frozen), moving.state)
             program = stage.program
-            found = phase.evaluate(program.model, program.tasks, program.standardize, lane.split, now, data)
-            moving = phase.note(program, moving, found)
+            found, labels = phase.evaluate(program.model, program.tasks, program.standardize, lane.split, now, data)
+            moving = phase.note(program, moving, found, labels)
             losses.append(found)
             begin = end
         weights = phase.finish(stage.program, moving, frozen)

@@ -18,10 +18,11 @@ from mtl.models import ops
 from mtl.sweep.plan import make_plan, split_of, table_of, val_rows_of
 from mtl.tasks import Task
 from mtl.train import loop, pack, phase, sampling
+from mtl.train.begin import freshen
 from mtl.train.dataset import make_data
 from mtl.train.executor import LANES, MAP, WHOLE, Executor
 from mtl.train.flops import flops_per_step
-from mtl.train.trial import freshen, make_lane
+from mtl.train.trial import make_lane
 
 #: Rows beside those that are trained on: the other pool, validation and test each need some.
 _OTHERS = 64

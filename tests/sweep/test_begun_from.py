@@ -24,7 +24,7 @@ BASE = override(
     flatten(default()),
     {
         "name": "begun",
-        "regime": "scratch",
+        "regime": "finetune",
         "model.options": {"hidden": (4,)},
         "source.total_steps": 2,
         "target.total_steps": 2,
@@ -110,7 +110,7 @@ def test_weights_that_change_under_a_run_stop_it(file):
 
 def test_a_sweep_is_not_gone_on_with_from_other_weights_nor_shown(file, tmp_path):
     base = override(BASE, {"init.path": str(file)})
-    entries = product(sweep("seed", range(2)), sweep("regime", ("scratch", "random_probe")))
+    entries = product(sweep("seed", range(2)), sweep("regime", ("finetune", "multitask")))
     workdir = Workdir(tmp_path / "work")
 
     def run():

@@ -15,11 +15,12 @@ from mtl.data import make_table, transfer_split
 from mtl.data.scaling import fit
 from mtl.tasks import Task
 from mtl.train import loop, step
+from mtl.train.begin import freshen
 from mtl.train.dataset import make_data
 from mtl.train.executor import MAP
 from mtl.train.program import Fixed
 from mtl.train.sampling import Draw, make_gather, make_sampler
-from mtl.train.trial import freshen, make_lane, stages_of
+from mtl.train.trial import make_lane, stages_of
 
 ROWS, INPUTS, VAL_ROWS = 240, 8, 30
 

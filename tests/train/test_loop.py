@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from mtl.train import executor, phase
+from mtl.train.begin import freshen
 from mtl.train.compiled import Compiled
 from mtl.train.executor import MAP, VMAP, width_for
 from mtl.train.phase import Weights
 from mtl.train.predict import predict
-from mtl.train.trial import boundaries, freshen, make_lane, run
+from mtl.train.trial import boundaries, make_lane, run
 from tests.train.build import data_of, gap, initial_of, run_all, run_phase, same, stages, trial, with_steps
 
 
@@ -197,17 +198,18 @@ def test_best_is_the_state_with_the_least_validation_loss_on_the_target():
     assert same(nothing.weights, initial)
 
 
-def test_note_goes_by_the_target_or_the_mean_and_never_by_nan():
+def test_note_goes_by_the_judges_that_have_labels_and_never_by_nan():
     joint = dataclasses.replace(stages(trial(regime="multitask"))[0].program, select="best")
     source = dataclasses.replace(stages(trial(regime="source"))[0].program, select="best")
     assert joint.tasks == ("kind", "rare", "goal")
 
-    def kept(program, losses):
+    def kept(program, losses, labels=(5, 5, 5)):
         """Return which of the states 1, 2, … is kept after these evaluations; 0 is the state at the start."""
         at = lambda k: {"w": np.float32(k)}  # noqa: E731
         moving = phase.Moving(at(0), {}, {}, (jnp.float32(jnp.inf), at(0), {}), jnp.float32(3), jnp.int32(-1))
         for k, values in enumerate(losses, 1):
-            moving = phase.note(program, dataclasses.replace(moving, trainable=at(k)), jnp.asarray(values, jnp.float32))
+            values, counts = jnp.asarray(values, jnp.float32), jnp.asarray(labels[: len(values)], jnp.int32)
+            moving = phase.note(program, dataclasses.replace(moving, trainable=at(k)), values, counts)
             assert float(moving.loss_sum) == 0
             assert float(moving.trainable["w"]) == k
         return int(moving.best[1]["w"])
@@ -217,6 +219,10 @@ def test_note_goes_by_the_target_or_the_mean_and_never_by_nan():
     assert kept(joint, [(0, 0, nan), (0, 0, 5.0), (0, 0, nan)]) == 2
     assert kept(joint, [(0, 0, nan), (0, 0, nan)]) == 0
     assert kept(source, [(1.0, 5.0), (2.0, 2.0), (5.0, 1.0)]) == 2
+    # A task without labels does not count; one that is NaN because training diverged does.
+    assert kept(source, [(3.0, nan), (1.0, nan), (2.0, nan)], labels=(4, 0)) == 2
+    assert kept(source, [(3.0, 3.0), (1.0, nan), (2.0, 2.0)], labels=(4, 4)) == 3
+    assert kept(joint, [(nan, 9, 3.0), (0, nan, 2.0)], labels=(0, 0, 1)) == 2
 
 
 # Fresh parts.

@@ -18,9 +18,10 @@ from mtl.config.default import default
 from mtl.data import Streamed, make_table, transfer_split
 from mtl.tasks import Task
 from mtl.train import loop, stream
+from mtl.train.begin import freshen
 from mtl.train.dataset import make_data
 from mtl.train.executor import MAP, Executor
-from mtl.train.trial import freshen, make_lane, stages_of
+from mtl.train.trial import make_lane, stages_of
 from tests.train.build import same
 
 ROWS, INPUTS = 2600, 6

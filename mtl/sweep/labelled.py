@@ -1,0 +1,74 @@
+"""Whether there are the labels that training, selecting and tuning go by; asked before anything runs."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mtl import regimes
+from mtl.config import ConfigError, Trial
+from mtl.data import Split
+
+
+def judged(trial: Trial, split: Split, number: int) -> tuple[str, ...]:
+    """Return the tasks over whose validation loss a phase's judgement is the mean: its judges that have a label.
+
+    Args:
+      trial: the resolved trial.
+      split: its split.
+      number: of the phase.
+    """
+    tasks = regimes.judges(trial.phases[number].tasks, trial.target)
+    return tuple(t for t in tasks if split.val[t].any())
+
+
+def check_labels(trial: Trial, split: Split) -> None:
+    """Check that every phase of a trial has labels to train on and those that it is selected by, and the test its own.
+
+    Raises:
+      ConfigError: if not.
+    """
+    target = next(task for task in trial.tasks if task.name == trial.target)
+    if target.metric == "r2" and np.ptp(tested := split.labels[target.name][split.test[target.name]]) == 0:
+        raise ConfigError(
+            f'config.metric = "r2": all test labels of {target.name} are {tested[0]:g}, and it is undefined then: use '
+            '"squared_error", or take a larger data.test_size'
+        )
+    by_validation = trial.config["ridge"]["choose"] == "validation"
+    for number, phase in enumerate(trial.phases):
+        for task in phase.tasks:
+            if not split.train[task].any():
+                raise ConfigError(f'config.data: task "{task}" has no label in train, and phase {number} trains on it')
+            if phase.solver == "ridge" and by_validation and not split.val[task].any():
+                what, instead = 'config.ridge.choose = "validation"', '"leave_one_out"'
+                raise ConfigError(_unjudged(what, trial, (task,), instead))
+        if phase.select == "best":
+            check_judged(trial, split, number, 'config.select = "best"', '"last"')
+
+
+def check_judged(trial: Trial, split: Split, number: int, what: str, instead: str) -> None:
+    """Check that a phase has a validation label to be judged by.
+
+    Args:
+      trial: the resolved trial.
+      split: its split.
+      number: of the phase.
+      what: the field and the value that validation decides for.
+      instead: what does without.
+
+    Raises:
+      ConfigError: if it has none.
+    """
+    if not judged(trial, split, number):
+        tasks = regimes.judges(trial.phases[number].tasks, trial.target)
+        raise ConfigError(_unjudged(what, trial, tasks, instead))
+
+
+def _unjudged(what: str, trial: Trial, tasks: tuple[str, ...], instead: str) -> str:
+    """Return the sentence for a judgement without labels."""
+    data = trial.config["data"]
+    fields = ("target_size", "val_fraction") if trial.target in tasks else ("source_val_size",)
+    more = " or ".join(f"data.{field} = {data[field]}" for field in fields)
+    hidden = "set data.hide_in_validation = False, or " if data.get("hide_in_validation") else ""
+    none = f'task "{tasks[0]}" has no validation label' if len(tasks) == 1 else f"none of {', '.join(tasks)} has one"
+    right = f"{hidden}raise {more}, or use {instead}"
+    return f"{what}: goes by validation labels, and in replicate {trial.seed} {none}: {right}"
