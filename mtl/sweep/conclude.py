@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-import platform
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,8 +15,10 @@ import numpy as np
 from mtl import metrics
 from mtl.checkpoint import dump_tree
 from mtl.config import Trial
-from mtl.sweep.plan import Plan, init_sha256, split_of, table_of
-from mtl.sweep.store import FORMAT, NewResult, Workdir, code_version, now
+from mtl.sweep.fingerprint import Fingerprint
+from mtl.sweep.plan import Plan, check_weights, split_of, table_of
+from mtl.sweep.provenance import provenance
+from mtl.sweep.store import FORMAT, NewResult, Workdir, now
 from mtl.tasks import METRICS, Task
 from mtl.train.compiled import Call, Compiled
 from mtl.train.dataset import nothing, statistics
@@ -57,7 +58,7 @@ def conclude(
         trials = [plan.trials[d] for d in members]
         chains = [[done[k] for k in plan.chains[d]] for d in members]
         if not any(target in p.tasks for p in trials[0].phases):
-            _write_untested(trials, chains, workdir, executor, progress)
+            _write_untested(trials, chains, plan, workdir, executor, progress)
             continue
         table = table_of(trials[0])
         rows = np.flatnonzero(split_of(trials[0]).test[target])
@@ -80,7 +81,7 @@ def conclude(
         values = _tested(task, names, outputs, labels)
         writer = _Writer(workdir)
         for i, (digest, trial, chain) in enumerate(zip(members, trials, chains, strict=True)):
-            result = _result(trial, [d.about for d in chain], table.sha256, str(executor))
+            result = _result(trial, [d.about for d in chain], plan.fingerprints[digest], str(executor))
             if result["status"] == "done":
                 result["test"] = {n: float(v) for n, v in zip(names, values[i], strict=True)}
             normalization = {"shift": shift[i], "scale": scale[i]} if standardize else {}
@@ -122,6 +123,7 @@ def _groups(digests: Sequence[str], plan: Plan) -> dict[Any, list[str]]:
 def _write_untested(
     trials: Sequence[Trial],
     chains: Sequence[Sequence[Done]],
+    plan: Plan,
     workdir: Workdir,
     executor: Executor,
     progress: Progress,
@@ -129,7 +131,7 @@ def _write_untested(
     """Write the results of trials that never see the target's labels: the test set is not for them."""
     writer = _Writer(workdir)
     for trial, chain in zip(trials, chains, strict=True):
-        result = _result(trial, [d.about for d in chain], table_of(trial).sha256, str(executor))
+        result = _result(trial, [d.about for d in chain], plan.fingerprints[trial.hash], str(executor))
         writer.add(NewResult(trial.hash, clean(result), None, _model_bytes(trial, chain[-1].weights, {})))
     writer.flush()
     progress(0.0, len(trials), 0)
@@ -187,8 +189,9 @@ def _test_fn(task: Task, names: tuple[str, ...]) -> Compiled:
     return Compiled(lambda outputs, labels: jax.lax.map(lambda o: one(o, labels), outputs))
 
 
-def _result(trial: Trial, phases: list[dict[str, Any]], data_sha256: str, executor: str) -> dict[str, Any]:
+def _result(trial: Trial, phases: list[dict[str, Any]], planned: Fingerprint, executor: str) -> dict[str, Any]:
     """Return what ``result.json`` says, but for the test."""
+    check_weights(trial, planned)
     last = phases[-1]
     of_target = last["val_loss"].get(trial.target)
     curves = [of_target] if of_target else list(last["val_loss"].values())
@@ -208,14 +211,9 @@ def _result(trial: Trial, phases: list[dict[str, Any]], data_sha256: str, execut
         "val_loss": val_loss,
         "phases": phases,
         "cost": total | {"source_examples": math.fsum(p["examples"] for p in phases if p["source_only"])},
-        "data_sha256": data_sha256,
-        "init_sha256": init_sha256(trial),
-        "code_version": code_version(),
+        "fingerprint": planned,
         "executor": executor,
-        "backend": jax.default_backend(),
-        "device": jax.devices()[0].device_kind,
-        "machine": platform.machine(),
-        "versions": {"jax": jax.__version__, "numpy": np.__version__, "python": platform.python_version()},
+        **provenance(),
         "finished": now(),
     }
 

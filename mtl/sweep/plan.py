@@ -1,7 +1,8 @@
 """What a set of trials comes to: distinct phases, the programs they need, and the steps they take.
 
-A phase is addressed by its content: the resolved config of the phases up to it, the data's sha256, the code's
-version. Trials that begin alike share the phases they have in common, and each distinct one is trained once.
+A phase is addressed by its content: the resolved config of the phases up to it, and the fingerprint of what decides its
+numbers beside that. Trials that begin alike share the phases they have in common, and each distinct one is trained
+once.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from mtl.checkpoint import CheckpointError, load_weights, sha256_of
 from mtl.config import ConfigError, Trial, augmentation, canonical
 from mtl.data import duplicates, spoil
 from mtl.params import flatten, merge
-from mtl.sweep.store import code_version
+from mtl.sweep.fingerprint import Fingerprint, digests, fingerprint
+from mtl.sweep.sources import Sources
 from mtl.train.trial import Stage, canonical_phases, shapes, stages_of
 
 #: Fields of ``data`` that a phase without the target's labels does not depend on.
@@ -56,12 +58,14 @@ class Plan:
       nodes: by key, parents before children.
       chains: for each trial, the keys of its phases.
       users: for each node, the trials that rest on it.
+      fingerprints: of each trial.
     """
 
     trials: dict[str, Trial]
     nodes: dict[str, Node]
     chains: dict[str, tuple[str, ...]]
     users: dict[str, list[str]]
+    fingerprints: dict[str, Fingerprint]
 
     def steps(self) -> int:
         """Return the steps that the distinct phases take."""
@@ -115,6 +119,13 @@ def load_table(name: str, options: Mapping[str, Any]) -> data.Table:
 
 
 _tables: dict[str, data.Table] = {}
+
+
+def look_again() -> None:
+    """Forget what tables hold: in a process that lives on, the files they were read from may have changed since."""
+    data.forget()
+    _tables.clear()
+    _split.cache_clear()
 
 
 @functools.lru_cache(maxsize=4096)
@@ -175,17 +186,20 @@ def val_rows_of(trial: Trial) -> int:
     return max(1, int(d["source_val_size"]) + int(np.ceil(d["val_fraction"] * d["target_pool"])) + 1)
 
 
-def make_plan(trials: Sequence[Trial]) -> Plan:
+def make_plan(trials: Sequence[Trial], sources: Sources = Sources()) -> Plan:  # noqa: B008 — it cannot change
     """Return the plan of some trials, everything checked that can be checked before anything is compiled.
+
+    Args:
+      trials: resolved.
+      sources: what the config file adds to the code.
 
     Raises:
       ConfigError: for a pattern that matches nothing, sizes that the data cannot give, a file of weights that does
         not fit.
     """
-    plan = Plan({}, {}, {}, {})
+    plan = Plan({}, {}, {}, {}, {})
     stages: dict[Any, tuple[Stage, ...]] = {}
     checked: set[Any] = set()
-    weights: dict[str, str] = {}
     for trial in trials:
         digest = trial.hash
         if digest in plan.trials:
@@ -208,11 +222,10 @@ def make_plan(trials: Sequence[Trial]) -> Plan:
         if (begin := (canonical(init), trial.model(), shape)) not in checked:
             checked.add(begin)
             _check_init(trial, shape)
-            weights[init["path"]] = weights_sha256(init["path"])
-        _planned[digest] = weights[init["path"]]
+        plan.fingerprints[digest] = fingerprint_of(trial, sources)
         keys: list[str] = []
         for depth, stage in enumerate(stages[signature]):
-            key = _address(trial, depth, table.sha256, _planned[digest])
+            key = _address(trial, depth, plan.fingerprints[digest])
             keys.append(key)
             if key not in plan.nodes:
                 seen = {t for s in stages[signature][: depth + 1] for t in s.program.tasks}
@@ -322,26 +335,32 @@ def _sha256(path: str, stamp: Stamp) -> str:
         raise ConfigError(f"config.init.path = {path}: {error}") from None
 
 
-_planned: dict[str, str] = {}  # The sha256 of the weights that each trial was planned with, by hash.
-
-
-def init_sha256(trial: Trial) -> str:
-    """Return the sha256 of the weights that a planned trial began from, for its result; empty if from none.
+def fingerprint_of(trial: Trial, sources: Sources) -> Fingerprint:
+    """Return what decides a trial's numbers beside its config, as it is now.
 
     Raises:
-      ConfigError: if the weights were changed since: nobody knows which ones the trial began from.
+      ConfigError: for a data set, an option or weights that do not exist.
+    """
+    spec, path = trial.config["data"], trial.config["init"]["path"]
+    read_from = str(spec["options"].get("path", spec["name"]))
+    return fingerprint((table_of(trial).sha256, read_from), sources, (weights_sha256(path), path))
+
+
+def check_weights(trial: Trial, planned: Fingerprint) -> None:
+    """Check that a trial's weights are still those that it was planned with.
+
+    Raises:
+      ConfigError: if they were changed since: nobody knows which ones the trial began from.
     """
     path = trial.config["init"]["path"]
-    now = weights_sha256(path)
-    if now != _planned.get(trial.hash, now):
+    if weights_sha256(path) != planned.get("init", {}).get("sha256", ""):
         raise ConfigError(
             f"config.init.path = {path}: the weights were changed while trials began from them: run again, and leave "
             "them as they are until it is done"
         )
-    return now
 
 
-def _address(trial: Trial, depth: int, data_sha256: str, weights: str) -> str:
+def _address(trial: Trial, depth: int, planned: Fingerprint) -> str:
     """Return the address of a trial's phase: the sha256 of everything that decides its outcome."""
     c = trial.config
     phases = c["phases"][: depth + 1]
@@ -352,9 +371,8 @@ def _address(trial: Trial, depth: int, data_sha256: str, weights: str) -> str:
     content = {
         "phases": phases,
         "data": spec,
-        "data_sha256": data_sha256,
-        "code": code_version(),
-        "init": [c["init"], weights],
+        "fingerprint": digests(planned),
+        "init": c["init"],
         **{
             k: c[k]
             for k in ("seed", "tasks", "evaluations", "accumulate", "model", "optimizer", "denominator", "format")
