@@ -83,23 +83,26 @@ def changed(then: Fingerprint, now: Fingerprint) -> str:
 
 @functools.cache
 def code() -> str:
-    """Return the sha256 of the syntax trees, without docstrings, of our modules that compute.
+    """Return ``code_of`` the package that this process runs."""
+    return code_of(Path(mtl.__file__).parent, cache_folder())
 
-    Parsing them takes a third of a second, so what came of it is kept in the user's cache by the sha256 of their bytes.
+
+def code_of(package: Path, cache: Path | None) -> str:
+    """Return the sha256 of the syntax trees, without docstrings, of a package's modules that compute.
+
+    Args:
+      package: the directory of ``mtl``.
+      cache: parsing takes a third of a second, so what came of it is kept here, by the sha256 of the modules' bytes.
     """
-    root = Path(mtl.__file__).parent
-    files = [f for f in sorted(root.rglob("*.py")) if _computes(f.relative_to(root).as_posix())]
-    contents = {f.relative_to(root).as_posix(): f.read_bytes() for f in files}
-    how = {name: (root / name).read_bytes() for name in ("sweep/fingerprint.py", "sweep/sources.py")}
+    names = [path.relative_to(package).as_posix() for path in sorted(package.rglob("*.py"))]
+    contents = {name: (package / name).read_bytes() for name in names if _computes(name)}
+    how = {name: (package / name).read_bytes() for name in ("sweep/fingerprint.py", "sweep/sources.py")}
     raw = hashlib.sha256()
     for name, content in (contents | how).items():
         raw.update(f"{name}\0{len(content)}\0".encode() + content)
-    folder = cache_folder()
-    kept = folder / "sources" / raw.hexdigest() if folder is not None else None
-    if kept is not None and kept.is_file():
-        known = _known(kept)
-        if known:
-            return known
+    kept = cache / "sources" / raw.hexdigest() if cache is not None else None
+    if kept is not None and kept.is_file() and (known := _known(kept)):
+        return known
     whole = hashlib.sha256()
     for name, content in contents.items():
         whole.update(f"{name}\0{digest_of([ast.parse(content)])}".encode())

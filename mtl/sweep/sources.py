@@ -65,8 +65,7 @@ def sources_of(config_file: str | Path | None) -> Sources:
         file, name = waiting.pop()
         if file in digests:
             continue
-        content = file.read_bytes()
-        _check_imported(name, file, content)
+        content = _content(file, name)
         tree = _parsed(content) if file.suffix == ".py" else None
         if tree is None:  # A compiled module.
             digests[file] = hashlib.sha256(content).hexdigest()
@@ -84,11 +83,22 @@ def sources_of(config_file: str | Path | None) -> Sources:
 _imported_as: WeakKeyDictionary[ModuleType, bytes] = WeakKeyDictionary()
 
 
-def _check_imported(name: str, file: Path, content: bytes) -> None:
-    """Check that a module which this process holds is the one that it held when its file was read first."""
-    module = sys.modules.get(name)
+def _content(file: Path, name: str) -> bytes:
+    """Return what was executed of a config file, and of a module what it holds."""
+    module = _module_of(name, file)
+    executed = getattr(module, "__mtl_source__", None)
+    if isinstance(executed, bytes):
+        return executed
+    content = file.read_bytes()
     if module is not None and _imported_as.setdefault(module, content) != content:
         raise ConfigError(f"{file} was changed after this process had imported it: begin a new process")
+    return content
+
+
+def _module_of(name: str, file: Path) -> ModuleType | None:
+    """Return the module of that name, if this process holds it and it is of that file."""
+    module = sys.modules.get(name)
+    return module if module and Path(getattr(module, "__file__", None) or "").resolve() == file else None
 
 
 def digest_of(body: Iterable[ast.AST]) -> str:
@@ -276,9 +286,7 @@ def _root(node: ast.AST) -> str:
 
 def _used_by(tree: ast.Module, name: str, file: Path) -> Iterator[tuple[Path, str]]:
     """Return (file, name) of each local module that a module imports, wherever, or holds something of."""
-    module = sys.modules.get(name)
-    if module is None or Path(getattr(module, "__file__", None) or "").resolve() != file:
-        module = None
+    module = _module_of(name, file)
     package = name if file.name == "__init__.py" else name.rpartition(".")[0]
     for imported in _imported(tree, package):
         found = _file_of(imported)
