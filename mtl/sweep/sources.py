@@ -159,8 +159,8 @@ def _is_entry(statement: ast.stmt) -> bool:
 def _without_settings(tree: ast.Module, whole: bool) -> list[ast.stmt]:
     """Return a module's statements without those that nothing but a config's settings come from.
 
-    A function is left out if it only makes a value, and a constant if no such function makes it, and if get_config and
-    the sweeps, but no other code, use it. Whatever may register, set or change something else stays.
+    Functions that only make values, constants and imports are left out, unless code that stays uses them. Whatever may
+    register, set or change something else stays.
 
     Args:
       tree: a module.
@@ -180,8 +180,9 @@ def _without_settings(tree: ast.Module, whole: bool) -> list[ast.stmt]:
     used = {name for s in body for name in uses[id(s)] - names[id(s)]}
 
     def may_go(s: ast.stmt) -> bool:
-        """What nobody uses is there for what it does, unless it is called by mtl."""
-        return _is_entry(s) or (whole and (bool(names[id(s)] & used) or _top_modules(s) <= _DO_NOTHING))
+        if isinstance(s, (ast.Import, ast.ImportFrom)):  # What nobody uses is imported for what that does.
+            return whole and (bool(names[id(s)] & used) or _top_modules(s) <= _DO_NOTHING)
+        return whole or _is_entry(s)
 
     kept = {id(s) for s in body if id(s) in changing or not may_go(s)}
     grown = True

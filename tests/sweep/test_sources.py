@@ -66,6 +66,7 @@ HARMLESS = {
     "another way to write a number": ("WIDTH = 3", "WIDTH = 0x3"),
     "more replicates": ("range(3)", "range(6)"),
     "more rates": ("-1, 3)", "-1, 5)"),
+    "a constant that nobody uses": ("SEEDS =", "MORE = range(9)\nSEEDS ="),
     "a regime more": ('["scratch"]', '["scratch", "finetune"]'),
     "a sweep more": ("def sweep_s", 'def sweep_t():\n    return sweep("lr", (1e-3,))\n\n\ndef sweep_s'),
     "another base config": ('{"width": 3}', '{"width": 7}'),
