@@ -219,6 +219,7 @@ def make_plan(trials: Sequence[Trial], sources: Sources = Sources()) -> Plan:  #
     plan = Plan({}, {}, {}, {}, {})
     stages: dict[Any, tuple[Stage, ...]] = {}
     checked: set[Any] = set()
+    known: dict[tuple[str, str], Fingerprint] = {}
     for trial in trials:
         digest = trial.hash
         if digest in plan.trials:
@@ -244,7 +245,7 @@ def make_plan(trials: Sequence[Trial], sources: Sources = Sources()) -> Plan:  #
         if (begin := (canonical(init), trial.model(), shape)) not in checked:
             checked.add(begin)
             _check_init(trial, shape)
-        plan.fingerprints[digest] = fingerprint_of(trial, sources)
+        plan.fingerprints[digest] = fingerprint_of(trial, sources, known)
         keys: list[str] = []
         for depth, stage in enumerate(stages[signature]):
             key = _address(trial, depth, plan.fingerprints[digest])
@@ -379,15 +380,22 @@ def _sha256(path: str, stamp: Stamp) -> str:
         raise ConfigError(f"config.init.path = {path}: {error}") from None
 
 
-def fingerprint_of(trial: Trial, sources: Sources) -> Fingerprint:
+def fingerprint_of(trial: Trial, sources: Sources, known: dict[tuple[str, str], Fingerprint]) -> Fingerprint:
     """Return what decides a trial's numbers beside its config, as it is now.
+
+    Args:
+      trial: resolved.
+      sources: what the config file adds to the code.
+      known: those of other trials, to which this one is added: files are looked at once for all.
 
     Raises:
       ConfigError: for a data set, an option or weights that do not exist.
     """
     spec, path = trial.config["data"], trial.config["init"]["path"]
-    read_from = str(spec["options"].get("path", spec["name"]))
-    return fingerprint((table_of(trial).sha256, read_from), sources, (weights_sha256(path), path))
+    data_sha256, read_from = table_of(trial).sha256, str(spec["options"].get("path", spec["name"]))
+    if (key := (data_sha256, path)) not in known:
+        known[key] = fingerprint((data_sha256, read_from), sources, (weights_sha256(path), path))
+    return known[key]
 
 
 def check_weights(trial: Trial, planned: Fingerprint) -> None:

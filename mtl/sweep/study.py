@@ -171,7 +171,8 @@ def missing(trials: Sequence[Trial], workdir: Workdir) -> list[Trial]:
     Raises:
       ConfigError: for data or weights that are not there.
     """
-    workdir.expected |= {trial.hash: fingerprint_of(trial, workdir.sources) for trial in trials}
+    known: dict[tuple[str, str], Fingerprint] = {}
+    workdir.expected |= {trial.hash: fingerprint_of(trial, workdir.sources, known) for trial in trials}
     return [trial for trial in trials if not workdir.complete(trial.hash)]
 
 
