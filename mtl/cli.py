@@ -193,6 +193,10 @@ def _base(arguments: argparse.Namespace, overrides: dict[str, str]) -> tuple[Any
     return override(flat, {path: parse(path, text, flat) for path, text in overrides.items()}), module
 
 
+def _config_file(arguments: argparse.Namespace) -> str:
+    return str(Path(arguments.config.partition(":")[0]).absolute())
+
+
 def _run(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     executor = begin(arguments)
     import jax
@@ -204,6 +208,7 @@ def _run(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     from mtl.sweep.lease import Lease
     from mtl.sweep.plan import data_warnings, load_table, make_plan, table_of
     from mtl.sweep.snapshots import Interrupt
+    from mtl.sweep.sources import sources_of
     from mtl.sweep.store import Workdir
     from mtl.sweep.study import check_base, default_workdir, record_run
     from mtl.sweep.workers import Pool
@@ -215,12 +220,12 @@ def _run(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     base, _ = _base(arguments, overrides)
     check_base(base)
     workdir = Workdir(arguments.workdir or default_workdir(base), writes=is_lead())
+    workdir.sources = sources_of(_config_file(arguments))
     if executor is None:
         Lease(workdir.path).look()
     trial = resolve(base, load_table(base["data.name"], base["data.options"]).tasks)
-    plan = make_plan([trial])
+    plan = make_plan([trial], workdir.sources)
     display = Silent() if arguments.quiet or not is_lead() else Terminal()
-    absent_of([trial], workdir)  # Refuses what cannot be mixed, before the directory is touched.
     workdir.open(base["name"])
     in_this_process(arguments.own)
     display.say(f"trial {trial.hash} in {workdir.trial(trial.hash)}")
@@ -299,6 +304,7 @@ def _sweep_with(arguments: argparse.Namespace, overrides: dict[str, str], jobs: 
     from mtl.sweep.launch import Silent, launch
     from mtl.sweep.lease import Lease
     from mtl.sweep.snapshots import Interrupt
+    from mtl.sweep.sources import sources_of
     from mtl.sweep.store import Workdir
     from mtl.sweep.study import check_base, default_workdir
     from mtl.train.loop import Stopped
@@ -318,6 +324,7 @@ def _sweep_with(arguments: argparse.Namespace, overrides: dict[str, str], jobs: 
     entries = {name: available[name]() for name in wanted}
     workdir = Workdir(arguments.workdir or default_workdir(base))
     if arguments.dry_run:
+        workdir.sources = sources_of(_config_file(arguments))
         return dry_run.show(base, entries, workdir, arguments.list)
     executor = begin(arguments)
     if executor is None:  # Of several processes one looks, later, for all of them.
@@ -330,7 +337,7 @@ def _sweep_with(arguments: argparse.Namespace, overrides: dict[str, str], jobs: 
     lead = executor is None or is_lead()
     workdir = Workdir(workdir.path, writes=lead)
     display = Terminal() if lead else Silent()
-    config_file = str(Path(arguments.config.partition(":")[0]).absolute())
+    config_file = _config_file(arguments)
     questions = {name: available[name].question for name in wanted}
     with Interrupt().listening() as interrupt:
         try:

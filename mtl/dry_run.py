@@ -26,6 +26,8 @@ def show(base: Any, entries: Mapping[str, list[Changes]], workdir: Workdir, each
         shown = preview(base, name, changes, workdir)
         plan = shown.plan
         print(f"sweep {name}: {len(changes):,} trials, {shown.to_run:,} to run")
+        for sentence in shown.news:
+            print(f"  {sentence}")
         if shown.tuning:
             print(f"  {shown.tuning} trials first, to tune the source's learning rate (hashes are known after that)")
         print(f"  {plan.programs()} programs to compile, {len(plan.nodes):,} distinct phases")

@@ -30,13 +30,11 @@ def _status(arguments: argparse.Namespace) -> int:
         return 0
     print(f"study {found['study']} in {arguments.workdir}")
     for name, c in found["sweeps"].items():
-        parts = [f"{c[k]:,} {k}" for k in ("done", "diverged", "failed", "missing") if c[k] or k == "done"]
+        parts = [f"{c[k]:,} {k}" for k in ("done", "diverged", "failed", "stale", "missing") if c[k] or k == "done"]
         print(f"  {name}: {', '.join(parts)} of {c['trials']:,} trials")
         print(f"    {c['steps']:,} steps in {c['phases']:,} distinct phases ({c['steps_unshared']:,} without sharing)")
         for reason, n in c["reasons"].items():
             print(f"    {n} failed: {reason}")
-    if found["unverified"]:
-        print(f"  {found['unverified']:,} results were written before mtl kept digests: damage to them is not seen")
     for sentence in found["damaged"]:
         print(f"  {sentence}")
     return 0
@@ -109,8 +107,8 @@ def print_study(workdir: Workdir, sweeps: Sequence[str]) -> list[str]:
 
 
 def _tell_damage(workdir: Workdir) -> None:
-    """Say which results were found damaged and are left out."""
-    for sentence in workdir.news_of_damage():
+    """Say which results were found damaged or stale and are left out."""
+    for sentence in workdir.news("left out; run `mtl sweep` again"):
         error_line(sentence)
 
 

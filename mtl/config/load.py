@@ -34,7 +34,9 @@ def load(spec: str) -> tuple[Config, ModuleType]:
     module = importlib.util.module_from_spec(found)
     sys.modules[found.name] = module  # dataclasses and pickling look a class's module up there.
     try:
-        found.loader.exec_module(module)
+        # Neither kept as bytecode nor taken from it: that is looked up by the file's time and size, which may lie.
+        module.__mtl_source__ = path.read_bytes()  # type: ignore[attr-defined]
+        exec(compile(module.__mtl_source__, path, "exec", dont_inherit=True), vars(module))  # noqa: S102 — as asked for
         get_config = getattr(module, "get_config", None)
         if get_config is None:
             raise ConfigError(f"--config={spec}: {name} defines no function get_config()")

@@ -7,7 +7,7 @@ import functools
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mtl import regimes
@@ -16,7 +16,7 @@ from mtl.config.default import SAMPLINGS, ConfigError
 from mtl.config.fields import KNOWN, Flat, check, duration
 from mtl.config.hiding import hiding
 from mtl.data import spoil
-from mtl.models import Model, build
+from mtl.models import MODELS, Model, build
 from mtl.tasks import METRICS, Task, suggest
 
 #: The version of the resolved config's format.
@@ -114,11 +114,15 @@ class Trial:
     def model(self) -> Model:
         """Build the model; equal trials' models are equal, and the same object while they are remembered."""
         m = self.config["model"]
-        return _model(m["name"], canonical(m["options"]), self.tasks, m["head_init"], m["dtype"])
+        factory = MODELS.get(m["name"])
+        return _model(factory, m["name"], canonical(m["options"]), self.tasks, m["head_init"], m["dtype"])
 
 
 @functools.lru_cache(maxsize=64)
-def _model(name: str, options: str, tasks: tuple[Task, ...], head_init: str, dtype: str) -> Model:
+def _model(
+    factory: Callable[..., Any] | None, name: str, options: str, tasks: tuple[Task, ...], head_init: str, dtype: str
+) -> Model:
+    del factory  # Part of the key alone: a config file that is executed again may have changed it.
     return build(name, json.loads(options), tasks, head_init, dtype)
 
 
@@ -192,7 +196,7 @@ _known_blocks: dict[tuple[Any, ...], tuple[str, ...]] = {}
 
 def _blocks(name: str, options: str, tasks: tuple[Task, ...], head_init: str, flat: Flat) -> tuple[str, ...]:
     """Return the model's blocks; built once for all trials of a sweep that share it."""
-    key = (name, options, tasks, head_init)
+    key = (MODELS.get(name), name, options, tasks, head_init)
     if key not in _known_blocks:
         _known_blocks[key] = build(name, flat["model.options"], tasks, head_init).blocks
     return _known_blocks[key]

@@ -43,6 +43,7 @@ __all__ = [
     "csv_table",
     "digits_table",
     "fashion_mnist_table",
+    "forget",
     "frame_table",
     "images_table",
     "latent_table",
@@ -149,6 +150,11 @@ def load(name: str, **options: Any) -> Table:
             )
         frozen.append((option, value))
     return _load(name, SOURCES[name], tuple(frozen), stamp(full))
+
+
+def forget() -> None:
+    """Let go of the tables that are kept: the next ``load`` reads its files again, whatever their times say."""
+    _load.cache_clear()
 
 
 @functools.lru_cache(maxsize=16)

@@ -17,7 +17,8 @@ def begun_notes(results: Iterable[Mapping[str, Any]]) -> list[str]:
 
     >>> def result(regime, begin):
     ...     config = {"regime": regime, "init": {"path": "a.safetensors"}, "phases": [{"begin": begin}]}
-    ...     return {"config": config, "init_sha256": "0123456789abcdef", "init_cost": {"examples": 6400}}
+    ...     fingerprint = {"init": {"sha256": "0123456789abcdef"}}
+    ...     return {"config": config, "fingerprint": fingerprint, "init_cost": {"examples": 6400}}
     >>> begun_notes([result("finetune", "init"), result("scratch", "")])
     ['finetune begins from the weights at a.safetensors (sha256 0123456789ab), whose training on 6,400 examples is
      charged to it; scratch begins from random weights.']
@@ -28,7 +29,7 @@ def begun_notes(results: Iterable[Mapping[str, Any]]) -> list[str]:
     for result in results:
         regime = str(result["config"].get("regime", ""))
         if path := Trial(dict(result["config"])).loads:
-            key = (path, str(result.get("init_sha256", ""))[:12])
+            key = (path, str(result["fingerprint"].get("init", {}).get("sha256", ""))[:12])
             loaded.setdefault(key, {})[regime] = None
             charged[key] = (result.get("init_cost") or {}).get("examples")
         elif result["config"].get("init", {}).get("path"):

@@ -11,11 +11,13 @@ import jax
 import numpy as np
 
 from mtl import metrics, regimes
-from mtl.config import Trial, augmentation, canonical
+from mtl.config import augmentation, canonical
 from mtl.metrics.averages import PER_EXAMPLE
 from mtl.report.analysis import Cost, Scores
 from mtl.report.begun import begun_notes
+from mtl.report.made_by import differing
 from mtl.report.spoilt import spoilt_notes
+from mtl.sweep.fingerprint import stale_sentences
 from mtl.sweep.store import NoResultError, StoreError, Workdir
 from mtl.tasks import LOWER_IS_BETTER, Task, suggest
 
@@ -42,6 +44,7 @@ def collect(workdir: Workdir, sweep: str) -> Scores:
     if sweep not in study["sweeps"]:
         raise StoreError(f"--sweep={sweep}: {workdir.path} has no such sweep: {suggest(sweep, study['sweeps'])}")
     entry = study["sweeps"][sweep]
+    workdir.expect(entry)
     base = entry["base"]
     trials = [dict(t["changes"], hash=t["hash"]) for t in entry["trials"]]
     axes = {axis: _levels(trials, base, axis) for axis in (ROW, COLUMN, REPLICATE)}
@@ -118,7 +121,7 @@ def collect(workdir: Workdir, sweep: str) -> Scores:
         data_notes=(
             *begun_notes(done),
             *spoilt_notes(tested[0]["config"]["data"]),
-            *(f"Warning: {said}" for said in entry.get("warnings", ())),
+            *(f"Warning: {said}" for said in (*entry.get("warnings", ()), *differing(done))),
         ),
     )
 
@@ -127,6 +130,8 @@ def _nothing(workdir: Workdir, sweep: str, results: Mapping[str, Mapping[str, An
     """Return the sentence for a sweep without a complete cell: is it not done yet, or did its trials fail?"""
     failed = [digest for digest, r in results.items() if r is None and workdir.failure(digest) is not None]
     diverged = [r for r in results.values() if r is not None and r["status"] != "done"]
+    if stale := stale_sentences((workdir.stale[d] for d in results if d in workdir.stale), "run `mtl sweep` again"):
+        return f"{workdir.path}: sweep {sweep} has no complete cell: {'; '.join(stale)}"
     if sum(r is None for r in results.values()) > len(failed):
         return f"{workdir.path}: sweep {sweep} has no complete cell yet: run `mtl sweep` to the end"
     if not failed and not diverged:
@@ -175,8 +180,6 @@ def _grid(trials: list[dict[str, Any]], tuned: list[str]) -> tuple[float, ...]:
 
 def _refuse_mixtures(workdir: Workdir, sweep: str, done: list[dict[str, Any]]) -> None:
     for field, what in (
-        ("code_version", "versions of the code"),
-        ("data_sha256", "versions of the data"),
         ("executor", "executors"),
         ("backend", "backends"),
     ):
@@ -185,14 +188,6 @@ def _refuse_mixtures(workdir: Workdir, sweep: str, done: list[dict[str, Any]]) -
             raise StoreError(
                 f"{workdir.path}: the results of sweep {sweep} come from several {what} ({', '.join(found)}) and must "
                 "not be mixed in one table: run the sweep in a new --workdir"
-            )
-    weights: dict[str, str] = {}
-    for result in done:
-        path, sha256 = Trial(result["config"]).loads, str(result.get("init_sha256", ""))
-        if weights.setdefault(path, sha256) != sha256:
-            raise StoreError(
-                f"{workdir.path}: the trials of sweep {sweep} began from several weights at config.init.path = {path} "
-                "and must not be mixed in one table: run the sweep in a new --workdir"
             )
 
 

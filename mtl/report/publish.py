@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
-import os
 import platform
 import shlex
 import subprocess
@@ -24,8 +23,10 @@ from mtl.files import MAX_JSON_BYTES, FileError, parse, read, write_atomically
 from mtl.report.analyse import analyse
 from mtl.report.analysis import Analysis, Scores
 from mtl.report.collect import COLUMN, REPLICATE, ROW, collect
+from mtl.report.made_by import made_by
 from mtl.report.tables import cost_table, gain_table, result_table, to_csv, to_json, to_latex, to_markdown
-from mtl.sweep.store import StoreError, Workdir, code_version
+from mtl.sweep.fingerprint import code
+from mtl.sweep.store import StoreError, Workdir
 
 
 def analyses_of(workdir: Workdir, sweeps: Sequence[str] = (), partial: bool = False) -> list[Analysis]:
@@ -108,11 +109,12 @@ def _report_version() -> str:
 def _digest(workdir: Workdir, entry: Mapping[str, Any]) -> str:
     """Return a digest of all that a sweep's tables and figures are made from."""
     done = []
+    workdir.expect(entry)
     for t in entry["trials"]:
         result = workdir.result(t["hash"])
         state = workdir.failure(t["hash"]) if result is None else result["finished"]
         done.append([t["hash"], state])
-    return hashlib.sha256(canonical([_report_version(), code_version(), entry, done]).encode()).hexdigest()
+    return hashlib.sha256(canonical([_report_version(), code(), entry, done]).encode()).hexdigest()
 
 
 def publish_tables(workdir: Workdir, analysis: Analysis) -> list[Path]:
@@ -158,6 +160,7 @@ def learning_curves(workdir: Workdir, scores: Scores) -> Any | None:
     from mtl.report import figures
 
     entry = workdir.study()["sweeps"][scores.sweep]
+    workdir.expect(entry)
     base, size = entry["base"], scores.sizes[len(scores.sizes) // 2]
     tuned = {k for t in entry["trials"] for k in t["changes"]} - {ROW, COLUMN, REPLICATE}
     chosen: dict[str, dict[int, tuple[float, list[float], list[int]]]] = {}
@@ -205,11 +208,12 @@ def publish_page(workdir: Workdir, analyses: Sequence[Analysis], command: str) -
     study = workdir.study()
     trials: list[dict[str, Any]] = []
     configs: dict[str, dict[str, Any]] = {}
-    times, hardware = [], set()
+    results: dict[str, dict[str, Any]] = {}
     with_curves = []
     for analysis in analyses:
         entry = study["sweeps"][analysis.scores.sweep]
         configs[f"{analysis.scores.sweep}: base"] = entry["base"]
+        workdir.expect(entry)
         figure = learning_curves(workdir, analysis.scores)
         extra = dict(analysis.extra) | ({"learning curves": figure} if figure is not None else {})
         with_curves.append(dataclasses.replace(analysis, extra=extra))
@@ -218,15 +222,16 @@ def publish_page(workdir: Workdir, analyses: Sequence[Analysis], command: str) -
             trials.append(_row(workdir, analysis.scores, entry["base"], t, result))
             configs.setdefault(t["hash"], t["changes"])
             if result is not None:
-                times.append(result["finished"])
-                hardware.add(f"{result['device']} ({result['machine']}), executor {result['executor']}")
+                results[t["hash"]] = result
+    times = [result["finished"] for result in results.values()]
     text = page(
         with_curves,
         title=f"mtl · {study['study']}",
-        provenance=provenance() | {
+        provenance={
             "study made": study["created"],
             "first and last result": [min(times), max(times)] if times else [],
-            "devices": sorted(hardware),
+            "trained with": made_by(results.values()),
+            "this page": drawn_by(),
         },
         trials=trials,
         configs=configs,
@@ -262,26 +267,13 @@ def _row(
     return row
 
 
-def provenance() -> dict[str, Any]:
-    """Return what made the page: version, commit, packages, machine."""
-    packages = (
-        "jax",
-        "jaxlib",
-        "flax",
-        "optax",
-        "numpy",
-        "scipy",
-        "scikit-learn",
-        "matplotlib",
-        "ml-collections",
-    )
+def drawn_by() -> dict[str, Any]:
+    """Return what made the page itself; by what the trials were trained, their results say."""
     return {
         "mtl": mtl.__version__,
-        "code": code_version(),
         "git commit": git_commit() or "not in a git checkout",
         "Python": platform.python_version(),
-        "packages": {name: metadata.version(name) for name in packages},
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "matplotlib": metadata.version("matplotlib"),
         "command": shlex.join(["mtl", *sys.argv[1:]]),
     }
 

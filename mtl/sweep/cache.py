@@ -13,18 +13,24 @@ from mtl.train import compiled
 VARIABLE = "MTL_CACHE_DIR"
 
 
-def enable_cache() -> Path | None:
-    """Turn on XLA's persistent cache and return its directory, or nothing if it is off.
+def cache_folder() -> Path | None:
+    """Return the cache's directory, or nothing if it is off.
 
-    The cache holds machine code that is executed as it is, so it lives in the user's own cache directory, readable
-    and writable by nobody else, and never in a work directory, which may be shared.
+    It is the user's own, readable and writable by nobody else, and never in a work directory, which may be shared.
     """
     chosen = os.environ.get(VARIABLE, "")
     if chosen == "off":
-        compiled.turns = None
         return None
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    path = Path(chosen) if chosen else home / "mtl" / "xla"
+    return Path(chosen) if chosen else home / "mtl" / "xla"
+
+
+def enable_cache() -> Path | None:
+    """Turn on XLA's persistent cache, machine code that is executed as it is; return its directory if it is not off."""
+    path = cache_folder()
+    if path is None:
+        compiled.turns = None
+        return None
     path.mkdir(parents=True, exist_ok=True, mode=0o700)
     path.chmod(0o700)
     jax.config.update("jax_compilation_cache_dir", str(path))

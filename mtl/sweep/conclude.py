@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-import platform
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,9 +19,11 @@ from mtl.data import Table
 from mtl.data.scaling import Scaling, coded, counts, described
 from mtl.data.streamed import Streamed
 from mtl.sweep.begun import COSTS, cost_of_weights
+from mtl.sweep.fingerprint import Fingerprint
 from mtl.sweep.labelled import judged
-from mtl.sweep.plan import Plan, init_sha256, scaling_of, split_of, table_of
-from mtl.sweep.store import FORMAT, NewResult, Workdir, code_version, now
+from mtl.sweep.plan import Plan, check_weights, scaling_of, split_of, table_of
+from mtl.sweep.provenance import provenance
+from mtl.sweep.store import FORMAT, NewResult, Workdir, now
 from mtl.tasks import METRICS, Task
 from mtl.train.compiled import Call, Compiled
 from mtl.train.dataset import device_inputs
@@ -78,7 +79,7 @@ def conclude(
             tested = _tested(model.task(target), outputs, table.labels[target][rows], rows, scalings)
         writer = _Writer(workdir)
         for digest, trial, chain, own, test in zip(members, trials, chains, scalings, tested, strict=True):
-            result = _result(trial, [d.about for d in chain], table.sha256, str(executor), own)
+            result = _result(trial, [d.about for d in chain], plan.fingerprints[digest], str(executor), own)
             result["inputs"] = counts(table, trial.config["data"]["normalize"])
             arrays = None
             if test is not None:
@@ -186,17 +187,17 @@ def _test_fn(task: Task) -> Compiled:
 
 
 def _result(
-    trial: Trial, phases: list[dict[str, Any]], data_sha256: str, executor: str, own: Scaling
+    trial: Trial, phases: list[dict[str, Any]], planned: Fingerprint, executor: str, own: Scaling
 ) -> dict[str, Any]:
     """Return what ``result.json`` says, but for the test."""
+    check_weights(trial, planned)
     kept = [_kept_loss(trial, number, phase, own) for number, phase in enumerate(phases)]
     val_loss = math.nan if kept[-1] is None else kept[-1]
     diverged = next(
         ({"phase": i, "step": at} for i, p in enumerate(phases) if (at := _diverged_at(p, kept[i])) is not None), None
     )
-    begun = init_sha256(trial)
     # Like shared source phases, what trained the loaded weights is charged to each trial that begins from them.
-    before = cost_of_weights(trial.loads, begun) if trial.loads else None
+    before = cost_of_weights(trial.loads, planned["init"]["sha256"]) if trial.loads else None
     total = {name: math.fsum([p[name] for p in phases] + ([before[name]] if before else [])) for name in COSTS}
     source = [p["examples"] for p in phases if p["source_only"]] + ([before["examples"]] if before else [])
     return {
@@ -207,15 +208,10 @@ def _result(
         "val_loss": val_loss,
         "phases": phases,
         "cost": total | {"source_examples": math.fsum(source)},
-        "data_sha256": data_sha256,
-        "init_sha256": begun,
         "init_cost": before,
-        "code_version": code_version(),
+        "fingerprint": planned,
         "executor": executor,
-        "backend": jax.default_backend(),
-        "device": jax.devices()[0].device_kind,
-        "machine": platform.machine(),
-        "versions": {"jax": jax.__version__, "numpy": np.__version__, "python": platform.python_version()},
+        **provenance(),
         "finished": now(),
     }
 

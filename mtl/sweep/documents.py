@@ -11,10 +11,8 @@ from mtl.files import DIGEST, MAX_JSON_BYTES, DamagedError, parse, read, unseal
 from mtl.shown import shown
 from mtl.sweep.schema import check
 
-#: The format that is written. 1: without digests. 2: with them.
-FORMAT = 2
-#: The formats of results that are read. Shared phases and snapshots of another format are trained anew.
-READS = (1, 2)
+#: The format that is written and read. 1: without digests. 2: with them. 3: with fingerprints.
+FORMAT = 3
 
 #: A trial, a phase, a program, a sweep.
 IDENTIFIER = re.compile(r"[A-Za-z0-9_-]{1,100}")
@@ -72,17 +70,16 @@ def load_document(
     """
     data = read(file, MAX_JSON_BYTES)
     try:
-        # Format 1 came before digests: its files are believed as they are. No single wrong bit makes one of a later
-        # format look like one.
+        # A file of format 1, which has no digest, is refused for what it is.
         found = parse(data)
         if found.get("format") != 1 or DIGEST in found:
             found = unseal(data)
     except DamagedError as error:
         raise DamagedError(f"{file} {error}") from None
-    if found.get("format") not in READS:
+    if found.get("format") != FORMAT:
         raise StoreError(
-            f"{file} is of format {found.get('format')}, and this version of mtl reads {min(READS)} to {max(READS)}: "
-            "another version of mtl wrote it"
+            f"{file} is of format {found.get('format')}, and this version of mtl reads {FORMAT}: another version of "
+            "mtl wrote it; choose another --workdir to run the study anew"
         )
     if _MAY_BE_OBEYED.search(data):
         found = _shown(found)

@@ -25,7 +25,7 @@ def results(
     Args:
       path: the work directory.
       what: ``trials``: a row a trial (its changes, status, validation loss, ``test_…`` metrics, cost; trials without
-        a result have status ``missing`` or ``failed``); ``curves``: a row an evaluation of a phase's task;
+        a result have status ``missing``, ``stale`` or ``failed``); ``curves``: a row an evaluation of a phase's task;
         ``predictions``: a row a test example of a trial, with its label and the head's outputs (logits).
       sweep: a sweep's name; all of them by default. A trial that is in two sweeps has a row in each.
 
@@ -45,6 +45,7 @@ def results(
     for name, entry in study["sweeps"].items():
         if sweep and name != sweep:
             continue
+        workdir.expect(entry)
         for trial in entry["trials"]:
             head = {"sweep": name, "hash": trial["hash"], **trial["changes"]}
             rows += list(_rows(workdir, head, what))
@@ -56,12 +57,13 @@ def _rows(workdir: Workdir, head: dict[str, Any], what: str) -> Iterator[dict[st
     if result is None:
         if what == "trials":
             error = workdir.failure(head["hash"])
-            yield head | {"status": "missing" if error is None else "failed", "error": error}
+            absent = "stale" if head["hash"] in workdir.stale else "missing"
+            yield head | {"status": absent if error is None else "failed", "error": error}
         return
     if what == "trials":
         test = {f"test_{k}": _number(v) for k, v in result.get("test", {}).items()}
         cost = {k: _number(v) for k, v in result["cost"].items()}
-        shared = {k: result[k] for k in ("status", "executor", "code_version", "finished")}
+        shared = {k: result[k] for k in ("status", "executor", "finished")}
         yield head | shared | {"val_loss": _number(result["val_loss"])} | test | cost
     elif what == "curves":
         for number, phase in enumerate(result["phases"]):
@@ -87,25 +89,25 @@ def _number(value: Any) -> float:
 
 
 def counts(workdir: Workdir) -> dict[str, Any]:
-    """Return how many trials of each sweep are done, diverged, failed and missing, from files alone.
+    """Return how many trials of each sweep are done, diverged, failed, stale and missing, from files alone.
 
-    ``unverified`` counts results of format 1, which came before digests; ``damaged`` says what was found damaged.
+    What has been edited since the sweep last ran is not seen here. ``damaged`` says what was found damaged.
 
     Raises:
       StoreError: if there is no study in that directory.
     """
     study = workdir.study()
     found: dict[str, Any] = {"study": study["study"], "sweeps": {}, "runs": len(study.get("runs", {}))}
-    older = 0
     for name, entry in study["sweeps"].items():
-        tally = {"done": 0, "diverged": 0, "failed": 0, "missing": 0}
+        workdir.expect(entry)
+        tally = {"done": 0, "diverged": 0, "failed": 0, "stale": 0, "missing": 0}
         reasons: dict[str, int] = {}
         for trial in entry["trials"]:
             result = workdir.result(trial["hash"])
-            older += result is not None and "files" not in result
-            status = result["status"] if result is not None else "missing"
+            absent = "stale" if trial["hash"] in workdir.stale else "missing"
+            status = result["status"] if result is not None else absent
             if result is None and (error := workdir.failure(trial["hash"])) is not None:
                 status, reasons[error] = "failed", reasons.get(error, 0) + 1
             tally[status] += 1
         found["sweeps"][name] = {"trials": len(entry["trials"]), **tally, **entry["plan"], "reasons": reasons}
-    return found | {"unverified": older, "damaged": sorted(workdir.damaged.values())}
+    return found | {"damaged": sorted(workdir.damaged.values())}

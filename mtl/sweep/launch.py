@@ -12,8 +12,9 @@ from mtl.config import Flat, Trial, override
 from mtl.spawn import Hand
 from mtl.sweep.conclude import clean
 from mtl.sweep.expand import Changes
-from mtl.sweep.plan import Plan, data_warnings, make_plan
+from mtl.sweep.plan import Plan, data_warnings, look_again, make_plan
 from mtl.sweep.snapshots import Interrupt
+from mtl.sweep.sources import sources_of
 from mtl.sweep.store import Workdir
 from mtl.sweep.study import (
     Sweep,
@@ -30,6 +31,8 @@ from mtl.sweep.study import (
 from mtl.sweep.workers import Pool, total_work
 from mtl.train.executor import Executor
 from mtl.train.processes import agree, any_of_us
+
+_AGAIN = "run again, each replaced when that is done"
 
 
 @runtime_checkable
@@ -81,7 +84,8 @@ class Preview:
       hashes: each trial's hash; empty while the source's rate is still to be tuned.
       tuning: the trials that tune it.
       plan: of all the sweep's trials (with the config's own source rate while it is still to be tuned).
-      to_run: how many have no result yet.
+      to_run: how many have no result yet, or a stale one.
+      news: what was found stale or damaged.
     """
 
     name: str
@@ -90,6 +94,7 @@ class Preview:
     tuning: int
     plan: Plan
     to_run: int
+    news: list[str]
 
 
 def preview(base: Flat, name: str, entries: list[Changes], workdir: Workdir) -> Preview:
@@ -98,13 +103,15 @@ def preview(base: Flat, name: str, entries: list[Changes], workdir: Workdir) -> 
     Raises:
       ConfigError: for anything that cannot be.
     """
+    look_again()
     prepared = _prepare(name, *settle(base, entries), workdir)
     waiting = bool(prepared.pairs) and prepared.tuning is None
     trials = [m.trial for m in prepared.sweep.members]
     absent = trials if waiting else missing(trials, workdir)
     hashes = [] if waiting else [t.hash for t in trials]
     todo = sum(workdir.result(t.hash) is None for _, t in prepared.pairs)
-    return Preview(name, prepared.entries, hashes, todo, make_plan(trials), len(absent))
+    plan = make_plan(trials, workdir.sources)
+    return Preview(name, prepared.entries, hashes, todo, plan, len(absent), workdir.news("to be run again"))
 
 
 def launch(
@@ -129,7 +136,7 @@ def launch(
       sweeps: the changes of each trial, by sweep.
       workdir: where results go.
       jobs: worker processes; 0 for none.
-      config_file: the config file, for what it registers.
+      config_file: the config file, which this process has executed, for what it registers.
       display: where progress is shown.
       questions: what each sweep asks, for its tables.
       executor: how packs run in this process, if not as the backend suggests.
@@ -145,6 +152,8 @@ def launch(
       FileError: if it cannot be written.
       Stopped: if it was interrupted.
     """
+    look_again()
+    workdir.sources = sources_of(config_file)
     # Everything is checked before the directory is touched: every trial's config, and one replicate's plan.
     prepared = [
         _prepare(name, *settle(base, entries, (questions or {}).get(name, "")), workdir)
@@ -184,7 +193,7 @@ def _prepare(name: str, base: Flat, entries: list[Changes], workdir: Workdir) ->
     trials = [t for _, t in pairs] + [m.trial for m in sweep.members]
     there = set(agree([t.hash for t in trials if workdir.trial(t.hash).is_dir()]))
     check_choices(sweep, pairs, [t for t in trials if t.hash not in there])
-    make_plan([m.trial for m in sweep.members if m.trial.seed == sweep.members[0].trial.seed])
+    make_plan([m.trial for m in sweep.members if m.trial.seed == sweep.members[0].trial.seed], workdir.sources)
     return _Prepared(sweep, entries, pairs, tuning)
 
 
@@ -210,10 +219,10 @@ def _one(prepared: _Prepared, workdir: Workdir, pool: Pool, display: Display, re
             display.say(f"{name}: warning: source_lr = {rate:g} lies at the edge of its grid; widen tune.source_lr")
     trials = [m.trial for m in sweep.members]
     ran = 0
-    for sentence in workdir.news_of_damage():
+    for sentence in workdir.news(_AGAIN):
         display.say(sentence)
     if agree(bool(missing(trials, workdir)) or not recorded(workdir, sweep)):
-        plan = make_plan(trials)
+        plan = make_plan(trials, workdir.sources)
         warnings = [*data_warnings(trials), *left_out(prepared.pairs, trials)]
         for said in warnings:
             display.say(f"{name}: warning: {said}")
@@ -272,18 +281,18 @@ def run_missing(
       whole: the plan of all the trials, if it is there already.
     """
     absent = absent_of(trials, workdir)
-    for sentence in workdir.news_of_damage():
+    for sentence in workdir.news(_AGAIN):
         display.say(sentence)
     if not absent:
         return 0
-    plan = whole if whole is not None and len(absent) == len(trials) else make_plan(absent)
+    plan = whole if whole is not None and len(absent) == len(trials) else make_plan(absent, workdir.sources)
     with display.meter(title, total_work(plan, workdir), len(absent)) as meter:
         pool.run(plan, meter, display.say)
     for again in range(retries):
         failed = agree([t.hash for t in absent if workdir.failure(t.hash) is not None])
         if not failed:
             break
-        plan = make_plan([t for t in absent if t.hash in set(failed)])
+        plan = make_plan([t for t in absent if t.hash in set(failed)], workdir.sources)
         display.say(f"{title}: {len(failed):,} failed; tried again ({again + 1} of {retries})")
         with display.meter(title, total_work(plan, workdir), len(failed)) as meter:
             pool.run(plan, meter, display.say)

@@ -1,7 +1,8 @@
 """What a set of trials comes to: distinct phases, the programs they need, and the steps they take.
 
-A phase is addressed by its content: the resolved config of the phases up to it, the data's sha256, the code's
-version. Trials that begin alike share the phases they have in common, and each distinct one is trained once.
+A phase is addressed by its content: the resolved config of the phases up to it, and the fingerprint of what decides its
+numbers beside that. Trials that begin alike share the phases they have in common, and each distinct one is trained
+once.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from mtl.config import ConfigError, Trial, augmentation, canonical
 from mtl.data import duplicates, scaling, spoil
 from mtl.data.scaling import Scaling
 from mtl.models import whole_numbers
+from mtl.sweep.fingerprint import Fingerprint, digests, fingerprint
 from mtl.sweep.labelled import check_labels
-from mtl.sweep.store import code_version
+from mtl.sweep.sources import Sources
 from mtl.train.begin import load
 from mtl.train.trial import Stage, canonical_phases, shapes, stages_of
 
@@ -59,12 +61,14 @@ class Plan:
       nodes: by key, parents before children.
       chains: for each trial, the keys of its phases.
       users: for each node, the trials that rest on it.
+      fingerprints: of each trial.
     """
 
     trials: dict[str, Trial]
     nodes: dict[str, Node]
     chains: dict[str, tuple[str, ...]]
     users: dict[str, list[str]]
+    fingerprints: dict[str, Fingerprint]
 
     def steps(self) -> int:
         """Return the steps that the distinct phases take."""
@@ -118,6 +122,13 @@ def load_table(name: str, options: Mapping[str, Any]) -> data.Table:
 
 
 _tables: dict[str, data.Table] = {}
+
+
+def look_again() -> None:
+    """Forget what tables hold: in a process that lives on, the files they were read from may have changed since."""
+    data.forget()
+    _tables.clear()
+    _split.cache_clear()
 
 
 @functools.lru_cache(maxsize=4096)
@@ -195,17 +206,21 @@ def val_rows_of(trial: Trial) -> int:
     return max(1, int(d["source_val_size"]) + int(np.ceil(d["val_fraction"] * d["target_pool"])) + 1)
 
 
-def make_plan(trials: Sequence[Trial]) -> Plan:
+def make_plan(trials: Sequence[Trial], sources: Sources = Sources()) -> Plan:  # noqa: B008 — it cannot change
     """Return the plan of some trials, everything checked that can be checked before anything is compiled.
+
+    Args:
+      trials: resolved.
+      sources: what the config file adds to the code.
 
     Raises:
       ConfigError: for a pattern that matches nothing, sizes that the data cannot give, a file of weights that does
         not fit.
     """
-    plan = Plan({}, {}, {}, {})
+    plan = Plan({}, {}, {}, {}, {})
     stages: dict[Any, tuple[Stage, ...]] = {}
     checked: set[Any] = set()
-    weights: dict[str, str] = {}
+    known: dict[tuple[str, str], Fingerprint] = {}
     for trial in trials:
         digest = trial.hash
         if digest in plan.trials:
@@ -230,11 +245,10 @@ def make_plan(trials: Sequence[Trial]) -> Plan:
         if (begin := (trial.loads, canonical(trial.config["init"]), trial.model(), shape)) not in checked:
             checked.add(begin)
             _check_init(trial, shape)
-            weights[trial.loads] = weights_sha256(trial.loads)
-        _planned[digest] = weights[trial.loads]
+        plan.fingerprints[digest] = fingerprint_of(trial, sources, known)
         keys: list[str] = []
         for depth, stage in enumerate(stages[signature]):
-            key = _address(trial, depth, table.sha256, _planned[digest])
+            key = _address(trial, depth, plan.fingerprints[digest])
             keys.append(key)
             if key not in plan.nodes:
                 seen = {t for s in stages[signature][: depth + 1] for t in s.program.tasks}
@@ -343,31 +357,42 @@ def _sha256(path: str, stamp: Stamp) -> str:
         raise ConfigError(f"config.init.path = {path}: {error}") from None
 
 
-_planned: dict[str, str] = {}  # The sha256 of the weights that each trial was planned with, by hash.
+def fingerprint_of(trial: Trial, sources: Sources, known: dict[tuple[str, str], Fingerprint]) -> Fingerprint:
+    """Return what decides a trial's numbers beside its config, as it is now.
 
-
-def init_sha256(trial: Trial) -> str:
-    """Return the sha256 of the weights that a planned trial began from, for its result; empty if from none.
+    Args:
+      trial: resolved.
+      sources: what the config file adds to the code.
+      known: those of other trials, to which this one is added: files are looked at once for all.
 
     Raises:
-      ConfigError: if the weights were changed since: nobody knows which ones the trial began from.
+      ConfigError: for a data set, an option or weights that do not exist.
+    """
+    spec, path = trial.config["data"], trial.loads
+    data_sha256, read_from = table_of(trial).sha256, str(spec["options"].get("path", spec["name"]))
+    if (key := (data_sha256, path)) not in known:
+        known[key] = fingerprint((data_sha256, read_from), sources, (weights_sha256(path), path))
+    return known[key]
+
+
+def check_weights(trial: Trial, planned: Fingerprint) -> None:
+    """Check that a trial's weights are still those that it was planned with.
+
+    Raises:
+      ConfigError: if they were changed since: nobody knows which ones the trial began from.
     """
     path = trial.loads
-    now = weights_sha256(path)
-    if now != _planned.get(trial.hash, now):
+    if weights_sha256(path) != planned.get("init", {}).get("sha256", ""):
         raise ConfigError(
             f"config.init.path = {path}: the weights were changed while trials began from them: run again, and leave "
             "them as they are until it is done"
         )
-    return now
 
 
-def _address(trial: Trial, depth: int, data_sha256: str, weights: str) -> str:
+def _address(trial: Trial, depth: int, planned: Fingerprint) -> str:
     """Return the address of a trial's phase: the sha256 of everything that decides its outcome."""
     c = trial.config
     phases = c["phases"][: depth + 1]
-    # Random weights are the same whatever ``init`` says: what begins with them is shared between settings of it.
-    begin = [c["init"], weights] if trial.loads else []
     spec = dict(c["data"])
     # Inputs are scaled by the training part of the target's pool too, whatever the number of its labels.
     if not any(trial.target in p["tasks"] for p in phases) and trial.target not in _own(trial):
@@ -376,9 +401,9 @@ def _address(trial: Trial, depth: int, data_sha256: str, weights: str) -> str:
     content = {
         "phases": phases,
         "data": spec,
-        "data_sha256": data_sha256,
-        "code": code_version(),
-        "init": begin,
+        "fingerprint": digests(planned),
+        # Random weights are the same whatever ``init`` says: what begins with them is shared between settings of it.
+        "init": c["init"] if trial.loads else {},
         "own": _own(trial),
         **{
             k: c[k]

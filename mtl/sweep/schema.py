@@ -14,6 +14,8 @@ from mtl.tasks import METRICS, Task
 _REAL = (int, float)
 _NUMBER = (int, float, type(None))  # Null stands for what is not finite.
 _CURVE = [_NUMBER]
+_PART: Any = {"sha256": str, "of": str}
+_FINGERPRINT: Any = {"data": _PART, "code": _PART, "config": _PART, "init?": _PART}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,9 +46,11 @@ STUDY: Any = {
                 "regimes?": dict,
             },
             "plan": {"programs": int, "phases": int, "steps": int, "steps_unshared": int},
+            "fingerprints": {str: _FINGERPRINT},
             "trials": [
                 {
                     "hash": str,
+                    "fingerprint": str,
                     "changes": {
                         "regime?": str,
                         "data.target_size?": int,
@@ -101,8 +105,10 @@ RESULT: Any = {
     "cost": dict.fromkeys(("examples", "flops", "seconds", "source_examples"), _NUMBER),
     "init_cost?": Either(type(None), {"examples": _REAL}),
     "test?": {str: _NUMBER},
-    "files?": _FILES,
-    **{k: str for k in ("data_sha256", "code_version", "executor", "backend", "device", "machine", "finished")},
+    "files": _FILES,
+    "fingerprint": _FINGERPRINT,
+    "versions": {str: str},
+    **{k: str for k in ("executor", "backend", "device", "machine", "cpu", "finished")},
 }
 #: The facts of a shared phase.
 PREFIX: Any = {
@@ -120,7 +126,7 @@ PREFIX: Any = {
     **{k: _NUMBER for k in ("examples", "flops", "seconds")},
 }
 #: The facts of a snapshot.
-SNAPSHOT: Any = {"keys": [str], "at": int, "data": int, "seconds": _REAL, "code": str}
+SNAPSHOT: Any = {"keys": [str], "at": int, "data": int, "seconds": _REAL}
 FAILURE: Any = {"error": str}
 WIDTHS: Any = {"widths": {str: int}}
 
@@ -176,6 +182,8 @@ def check_study(study: dict[str, Any]) -> None:
     try:
         for entry in study["sweeps"].values():
             for trial in entry["trials"]:
+                if trial["fingerprint"] not in entry["fingerprints"]:
+                    raise DamagedError(f"names a fingerprint that it does not hold: {trial['fingerprint'][:40]!r}")
                 augmentation.parse(trial["changes"].get("augment", ()))
     except (TypeError, ValueError) as error:
         raise DamagedError(f"holds a change of images that cannot be: {str(error).splitlines()[0]}") from None

@@ -19,7 +19,7 @@ from mtl.checkpoint import CheckpointError, load_about, load_tree, save_tree
 from mtl.files import DamagedError
 from mtl.params import flatten, unflatten
 from mtl.sweep.schema import SNAPSHOT, check
-from mtl.sweep.store import FORMAT, code_version
+from mtl.sweep.store import FORMAT
 from mtl.train.loop import Guard, Snapshot, Stopped
 from mtl.train.processes import any_of_us, is_lead
 
@@ -91,7 +91,7 @@ class Snapshots:
             except (CheckpointError, DamagedError) as error:
                 self._reject(file, str(error))
                 continue
-            if about.get("format") == FORMAT and about["code"] == code_version():
+            if about.get("format") == FORMAT:
                 for lane, key in enumerate(about["keys"]):
                     if about["at"] >= self.at(key):
                         self._where[key] = (file, lane, about["at"])
@@ -167,7 +167,7 @@ class Snapshots:
             "train": np.asarray(kept.train, np.float32).reshape(len(kept.train), lanes),
             "val": np.asarray(kept.val, np.float32).reshape(len(kept.val), lanes, tasks),
         }
-        about = {"format": FORMAT, "code": code_version(), "keys": list(keys), "at": kept.at, "data": kept.data}
+        about = {"format": FORMAT, "keys": list(keys), "at": kept.at, "data": kept.data}
         file = self._file(keys, kept.at)
         before = self._generations(file)
         save_tree(file, tree, about | {"seconds": kept.spent / lanes})

@@ -5,21 +5,20 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
-import functools
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import mtl
 from mtl.config import Trial
 from mtl.files import DamagedError, FileError, about_bytes, read, seal, sha256_of_file, write_all
 from mtl.sweep import arrays
 from mtl.sweep.documents import FORMAT, IDENTIFIER, StoreError, identifier, inside, load_document
+from mtl.sweep.fingerprint import Fingerprint, changed, stale_sentences
 from mtl.sweep.lease import Lease, held
 from mtl.sweep.schema import FAILURE, RESULT, STUDY, WIDTHS, check_result, check_study
+from mtl.sweep.sources import Sources
 
 _WRITES_IT_ANEW = (
     "run `mtl sweep` with the same config and --workdir again, which writes it anew and trains nothing twice"
@@ -43,19 +42,6 @@ _OURS = (
 
 class NoResultError(StoreError):
     """A sweep without one complete cell: there is no table of it."""
-
-
-@functools.lru_cache(maxsize=1)
-def code_version() -> str:
-    """Return the version and a digest of the code that decides a trial's numbers."""
-    root = Path(mtl.__file__).parent
-    rooms = ("params.py", "tasks.py", "losses.py", "metrics", "models", "data", "regimes.py", "train")
-    digest = hashlib.sha256()
-    for room in rooms:
-        path = root / room
-        for file in [path] if path.is_file() else sorted(path.rglob("*.py")):
-            digest.update(str(file.relative_to(root)).encode() + b"\0" + file.read_bytes())
-    return f"{mtl.__version__}+{digest.hexdigest()[:12]}"
 
 
 def now() -> str:
@@ -99,9 +85,15 @@ class Workdir:
           writes: whether this process writes there; of several that run together only one does.
         """
         self.path, self.writes = Path(path), writes
-        self._done: dict[str, dict[str, Any]] = {}  # A result never changes once it is there.
+        self._done: dict[str, dict[str, Any]] = {}  # A result changes only when this process writes a new one.
         #: What was found damaged, one sentence each, by trial (or by file, if it is no trial's).
         self.damaged: dict[str, str] = {}
+        #: What the config file adds to the code that trials are run with.
+        self.sources = Sources()
+        #: The fingerprints that results must have, by trial; what has another is stale.
+        self.expected: dict[str, Fingerprint] = {}
+        #: What has changed since a stale result was made, by trial.
+        self.stale: dict[str, str] = {}
         self._told: set[str] = set()
         self._complete: set[str] = set()
         self._model_bytes_left = _MODEL_BYTES
@@ -125,11 +117,25 @@ class Workdir:
                 if lease is not None:
                     lease.check()
 
-    def news_of_damage(self) -> list[str]:
-        """Return the sentences of ``damaged`` that have not been returned yet."""
+    def news(self, then: str) -> list[str]:
+        """Return what was found damaged or stale and has not been returned yet, a sentence each.
+
+        Args:
+          then: what becomes of stale results.
+        """
         news = [sentence for sentence in self.damaged.values() if sentence not in self._told]
         self._told.update(news)
-        return news
+        stale = {digest: reason for digest, reason in self.stale.items() if digest not in self._told}
+        self._told.update(stale)
+        return news + stale_sentences(stale.values(), then)
+
+    def expect(self, entry: Mapping[str, Any]) -> None:
+        """Expect of a sweep's trials the fingerprints that it was planned with.
+
+        Args:
+          entry: the sweep, from ``study.json``.
+        """
+        self.expected |= {t["hash"]: entry["fingerprints"][t["fingerprint"]] for t in entry["trials"]}
 
     @property
     def study_file(self) -> Path:
@@ -217,7 +223,8 @@ class Workdir:
     def result(self, digest: str) -> dict[str, Any] | None:
         """Return a trial's result, or nothing if it is not done.
 
-        A result that is damaged, or whose arrays are, counts as not done; ``damaged`` then says why.
+        A result that is damaged, or whose arrays are, counts as not done; ``damaged`` then says why. So does one that
+        is stale, as ``stale`` says; it stays until it is written again.
 
         Raises:
           StoreError: if the file is of a version of mtl that is not read.
@@ -236,7 +243,13 @@ class Workdir:
                 return None
             self._done[digest] = result
             self.damaged.pop(digest, None)  # It has been run again.
-        return self._done[digest]
+        result = self._done[digest]
+        self.stale.pop(digest, None)
+        if digest in self.expected and (why := changed(result["fingerprint"], self.expected[digest])):
+            self.stale[digest] = why
+            del self._done[digest]  # Until it is written again.
+            return None
+        return result
 
     def complete(self, digest: str) -> bool:
         """Return whether a trial is done and its model, unless somebody removed it, is the one that was written.

@@ -13,9 +13,10 @@ from mtl.config.fields import coerce
 from mtl.regimes import judges
 from mtl.sweep.documents import identifier
 from mtl.sweep.expand import Changes
+from mtl.sweep.fingerprint import Fingerprint, name_of
 from mtl.sweep.labelled import check_judged, check_labels, judged
-from mtl.sweep.plan import Plan, load_table, split_key, split_of, weights_sha256
-from mtl.sweep.store import StoreError, Workdir, code_version
+from mtl.sweep.plan import Plan, fingerprint_of, load_table, split_key, split_of
+from mtl.sweep.store import StoreError, Workdir
 
 #: Base fields that may differ between runs of one sweep: they do not decide any trial's numbers.
 _FREE_TO_CHANGE = (
@@ -226,41 +227,14 @@ def tuned_rate(pairs: Iterable[tuple[float, Trial]], workdir: Workdir) -> tuple[
 
 
 def missing(trials: Sequence[Trial], workdir: Workdir) -> list[Trial]:
-    """Return the trials without a result, or whose files are damaged.
+    """Return the trials without a result, or whose files are damaged, or whose result is stale.
 
     Raises:
-      StoreError: if there are results of another version of the code, which cannot be mixed; or of trials that began
-        from other weights than those which are now at the same ``init.path``.
+      ConfigError: for data or weights that are not there.
     """
-    absent, versions = [], set()
-    weights: dict[str, str] = {}
-    for trial in trials:
-        result = workdir.result(trial.hash) if workdir.complete(trial.hash) else None
-        if result is None:
-            absent.append(trial)
-        else:
-            versions.add(result["code_version"])
-            if trial.loads not in weights:
-                weights[trial.loads] = weights_sha256(trial.loads)
-            _check_weights(trial, result, weights[trial.loads], workdir)
-    if stale := sorted(versions - {code_version()}):
-        raise StoreError(
-            f"{workdir.path} holds results of another version of the code ({', '.join(stale)}; this is "
-            f"{code_version()}), and they must not be mixed: choose another --workdir"
-        )
-    return absent
-
-
-def _check_weights(trial: Trial, result: Mapping[str, Any], now: str, workdir: Workdir) -> None:
-    """Refuse a result whose trial began from other weights than ``now``: its hash knows only their path."""
-    began = str(result.get("init_sha256", ""))
-    if began != now:
-        then = f"sha256 {began[:12]}" if began else "unknown"
-        raise StoreError(
-            f"{workdir.path}: trial {trial.hash} began from other weights than are now at config.init.path = "
-            f"{trial.loads} ({then} then, sha256 {now[:12]} now): put those back, or choose another "
-            "--workdir"
-        )
+    known: dict[tuple[str, str], Fingerprint] = {}
+    workdir.expected |= {trial.hash: fingerprint_of(trial, workdir.sources, known) for trial in trials}
+    return [trial for trial in trials if not workdir.complete(trial.hash)]
 
 
 def record(
@@ -295,18 +269,25 @@ def record(
             "steps": plan.steps(),
             "steps_unshared": plan.steps_unshared(),
         },
-        "trials": [{"hash": m.trial.hash, "changes": m.changes} for m in sweep.members],
+        **_listed(sweep, plan.fingerprints),
     }
     workdir.write_study(study)
 
 
+def _listed(sweep: Sweep, fingerprints: Mapping[str, Fingerprint]) -> dict[str, Any]:
+    """Return what ``study.json`` says of a sweep's trials; most of them share a fingerprint."""
+    names = {m.trial.hash: name_of(fingerprints[m.trial.hash]) for m in sweep.members}
+    trials = [{"hash": h, "changes": m.changes, "fingerprint": names[h]} for m in sweep.members for h in [m.trial.hash]]
+    return {"fingerprints": {name: fingerprints[h] for h, name in names.items()}, "trials": trials}
+
+
 def recorded(workdir: Workdir, sweep: Sweep) -> bool:
-    """Return whether ``study.json`` holds a sweep as it is, so that there is nothing to write."""
+    """Return whether ``study.json`` holds a sweep as it is now expected, so that there is nothing to write."""
     known = workdir.open(sweep.study)["sweeps"].get(sweep.name)
     if not known:
         return False
-    listed = [{"hash": m.trial.hash, "changes": m.changes} for m in sweep.members]
-    return canonical([known["base"], known["trials"]]) == canonical([sweep.base, listed])
+    listed = _listed(sweep, workdir.expected)
+    return canonical([known["base"], {k: known[k] for k in listed}]) == canonical([sweep.base, listed])
 
 
 def record_run(workdir: Workdir, base: Flat, trial: Trial) -> None:

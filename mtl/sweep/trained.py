@@ -14,7 +14,7 @@ from mtl.checkpoint import CheckpointError, load_tree
 from mtl.config import Trial
 from mtl.data.scaling import Scaling, restore
 from mtl.models import Model
-from mtl.sweep.documents import READS, StoreError, inside
+from mtl.sweep.documents import FORMAT, StoreError, inside
 from mtl.tasks import suggest
 from mtl.train.phase import Weights
 from mtl.train.predict import predict
@@ -127,7 +127,7 @@ def load(trial: str | Path) -> Trained:
         tree, about = load_tree(file)
     except CheckpointError as error:
         raise CheckpointError(f"{error}; remove {trial} and run the sweep again to train it anew") from None
-    if about.get("format") not in READS:
+    if about.get("format") != FORMAT:
         raise CheckpointError(f"{file} is of format {about.get('format')}: another version of mtl wrote it")
     if not all(isinstance(part, dict) for part in (about.get("config"), about.get("inputs"), tree.get("params"))):
         raise CheckpointError(f"{file} holds no model of a trial")

@@ -14,12 +14,14 @@ def main() -> int:
     """Run jobs until there are no more, in this process, on the core that the command line names."""
     # All this before the first line comes: whoever started this process is still planning.
     from mtl import memory
-    from mtl.config import load
+    from mtl.config import ConfigError, load
     from mtl.files import FileError
     from mtl.sweep.cache import enable_cache
     from mtl.sweep.execute import execute
+    from mtl.sweep.fingerprint import changed
     from mtl.sweep.plan import make_plan
     from mtl.sweep.snapshots import Interrupt
+    from mtl.sweep.sources import sources_of
     from mtl.sweep.store import StoreError, Workdir, trial_of
     from mtl.train.loop import Stopped
 
@@ -50,13 +52,23 @@ def main() -> int:
         except BrokenPipeError:  # The parent is gone: keep what there is and end.
             interrupt.number = signal.SIGTERM
 
-    if setup["config_file"]:
-        load(setup["config_file"])
+    sources = None
     for line in sys.stdin.buffer:
         job = json.loads(line)
         try:
+            if sources is None:
+                if setup["config_file"]:
+                    load(setup["config_file"])
+                sources = sources_of(setup["config_file"])
+            plan = make_plan([trial_of(c) for c in job["trials"]], sources)
+            for planned, now in zip(job["fingerprints"], plan.fingerprints.values(), strict=True):
+                if why := changed(planned, now):
+                    raise StoreError(
+                        f"{why} while the sweep ran: what was done before is kept; run the same command again, and "
+                        "leave it as it is until it is done"
+                    )
             execute(
-                make_plan([trial_of(c) for c in job["trials"]]),
+                plan,
                 Workdir(job["workdir"]),
                 reverse=job["reverse"],
                 beside=True,
@@ -66,7 +78,7 @@ def main() -> int:
             )
         except Stopped:
             return 128 + interrupt.number
-        except (FileError, StoreError) as error:  # A full disk, say: another worker would fare no better.
+        except (ConfigError, FileError, StoreError) as error:  # A full disk, say: no other worker would fare better.
             tell({"error": str(error)})
             return 2
         tell("end")

@@ -209,6 +209,7 @@ class Pool:
             "workdir": str(self.workdir.path),
             "reverse": bool(number % 2),
             "trials": [plan.trials[d].config for d in digests],
+            "fingerprints": [plan.fingerprints[d] for d in digests],
         }
         self._send(number, job)
 

@@ -4,8 +4,6 @@ import contextlib
 import io
 import json
 import os
-import pathlib
-import shutil
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,8 +12,8 @@ from hypothesis import strategies as st
 from mtl.cli import main
 from mtl.files import seal
 from mtl.sweep import schema
+from tests.sweep.hostile import small_study
 
-FIXTURE = pathlib.Path(__file__).parents[1] / "fixtures" / "format_1"
 EXAMPLES = int(os.environ.get("MTL_FUZZ", "25"))
 READERS = [
     ["status", "--json"],
@@ -37,7 +35,7 @@ VALUES = st.recursive(
 
 @pytest.fixture(scope="module")
 def victim(tmp_path_factory):
-    return pathlib.Path(shutil.copytree(FIXTURE, tmp_path_factory.mktemp("resealed") / "work"))
+    return small_study(tmp_path_factory.mktemp("resealed") / "work")
 
 
 def nodes(value, path=()):
@@ -65,14 +63,15 @@ def read_all(work):
     return said.getvalue()
 
 
-FILES = ["study.json", *sorted(str(p.relative_to(FIXTURE)) for p in FIXTURE.glob("trials/*/result.json"))]
+def files_of(work):
+    return [work / "study.json", *sorted(work.glob("trials/*/result.json"))]
 
 
 @pytest.mark.slow
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data(), name=st.sampled_from(FILES))
-def test_readers_say_what_is_wrong_in_a_sentence(victim, data, name):
-    file = victim / name
+@given(data=st.data())
+def test_readers_say_what_is_wrong_in_a_sentence(victim, data):
+    file = data.draw(st.sampled_from(files_of(victim)))
     good = file.read_bytes()
     content = json.loads(good)
     put(content, data.draw(st.sampled_from([p for p in nodes(content) if p])), data.draw(VALUES))
@@ -84,9 +83,8 @@ def test_readers_say_what_is_wrong_in_a_sentence(victim, data, name):
         file.write_bytes(good)
 
 
-def changed(victim, name, path, value):
+def changed(victim, file, path, value):
     """Return what readers say of a file with one value changed."""
-    file = victim / name
     good = file.read_bytes()
     content = json.loads(good)
     put(content, path, value)
@@ -109,6 +107,8 @@ STUDY_CASES = {
     "warnings that are a number": ((*SWEEP, "warnings"), 3),
     "a tuning that is a list": ((*SWEEP, "tuning"), [1]),
     "images changed in a way there is not": ((*SWEEP, "trials", 0, "changes", "augment"), ["flop"]),
+    "a fingerprint that is not there": ((*SWEEP, "trials", 0, "fingerprint"), "0" * 16),
+    "no fingerprints": ((*SWEEP, "fingerprints"), {}),
     "a number beyond 63 bits": ((*SWEEP, "base", "seed"), 2**63),
     "half a character": ((*SWEEP, "base", "report.question"), "\ud800"),
 }
@@ -116,7 +116,7 @@ STUDY_CASES = {
 
 @pytest.mark.parametrize(("path", "value"), STUDY_CASES.values(), ids=STUDY_CASES)
 def test_study_json_of_another_shape_is_one_sentence(victim, path, value):
-    lines = changed(victim, "study.json", path, value).splitlines()
+    lines = changed(victim, victim / "study.json", path, value).splitlines()
     assert lines and all(line.startswith("mtl: ") for line in lines)
 
 
@@ -124,7 +124,7 @@ def test_without_the_schema_it_is_a_traceback(victim, monkeypatch):
     """The control."""
     monkeypatch.setattr(schema, "_must", lambda value, kind, where: None)
     with pytest.raises((TypeError, AttributeError)):
-        changed(victim, "study.json", *STUDY_CASES["a source that is a number"])
+        changed(victim, victim / "study.json", *STUDY_CASES["a source that is a number"])
 
 
 RESULT_CASES = {
@@ -135,6 +135,9 @@ RESULT_CASES = {
     "no cost": (("cost", "flops"), None),
     "a cost that is a word": (("cost", "flops"), "many"),
     "weights without a path": (("config", "init", "path"), 1),
+    "a fingerprint without data": (("fingerprint", "data"), None),
+    "a fingerprint that is a word": (("fingerprint", "code"), "new"),
+    "versions that are numbers": (("versions", "jax"), 10),
     "no phases": (("config", "phases"), None),
     "images changed in a way there is not": (("config", "phases", 0, "augment"), [["crop", 3]]),
     "rates that are words": (("config", "data", "label_noise"), {"even": "much"}),
@@ -143,5 +146,5 @@ RESULT_CASES = {
 
 @pytest.mark.parametrize(("path", "value"), RESULT_CASES.values(), ids=RESULT_CASES)
 def test_a_result_of_another_shape_counts_as_not_done(victim, path, value):
-    said = changed(victim, FILES[1], path, value)
+    said = changed(victim, files_of(victim)[1], path, value)
     assert said.count("counts as not done") and all(line.startswith("mtl: ") for line in said.splitlines())

@@ -1,17 +1,58 @@
 """What hostile files are made of, and bounds on what reading them may take."""
 
 import contextlib
+import functools
 import io
 import json
 import os
+import pathlib
+import shutil
 import signal
 import struct
+import tempfile
 import tracemalloc
 import zipfile
 
+import numpy as np
 import pandas  # noqa: F401  # Before memory is counted.
+import safetensors.numpy
+
+from mtl.checkpoint import load_tree
+from mtl.config import flatten, load
+from mtl.params import flatten as flat
+from mtl.sweep import sweeps_of
+from mtl.sweep.launch import Silent, launch
+from mtl.sweep.snapshots import Interrupt, Snapshots
+from mtl.sweep.store import Workdir
+from mtl.train.executor import VMAP
+from mtl.train.loop import Snapshot
 
 MIB = 2**20
+SMALL = pathlib.Path(__file__).parents[1] / "fixtures" / "small.py"
+
+
+@functools.cache
+def _small_study():
+    work = pathlib.Path(tempfile.mkdtemp()) / "work"
+    config, module = load(str(SMALL))
+    entries = {"even": sweeps_of(module)["even"]()}
+    launch(flatten(config), entries, Workdir(work), jobs=0, config_file=str(SMALL), display=Silent(), executor=VMAP)
+    loss = [np.ones(2, np.float32)] * 3
+    kept = Snapshot({"w": np.ones((2, 3), np.float32)}, 3, loss, [a[:, None] for a in loss], 0.0, 1)
+    Snapshots(work / "snapshots", Interrupt(), print).save(["a", "b"], kept)
+    return work
+
+
+def small_study(to):
+    """Copy a work directory that has something of everything: two regimes, two seeds, side by side, and a snapshot."""
+    return pathlib.Path(shutil.copytree(_small_study(), to))
+
+
+def unsealed(work):
+    """Take the digests out of a work directory's weights, so that what is damaged in them gets as far as it can."""
+    for file in work.rglob("*.safetensors"):
+        tree, about = load_tree(file)
+        safetensors.numpy.save_file(flat(tree), file, {"mtl": json.dumps(about | {"format": 1})})
 
 
 @contextlib.contextmanager

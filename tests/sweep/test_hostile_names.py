@@ -21,7 +21,7 @@ from mtl.report.publish import analyses_of, publish
 from mtl.sweep import documents, lease
 from mtl.sweep.lease import Lease, held
 from mtl.sweep.snapshots import Interrupt, Snapshots
-from mtl.sweep.store import FORMAT, StoreError, Workdir, code_version
+from mtl.sweep.store import FORMAT, StoreError, Workdir
 from mtl.sweep.workers import Pool
 from tests.sweep.hostile import bounded, within
 from tests.sweep.resealed import change
@@ -308,7 +308,7 @@ BAD_SNAPSHOTS = {
 
 @pytest.mark.parametrize(("tree", "changes"), BAD_SNAPSHOTS.values(), ids=BAD_SNAPSHOTS)
 def test_a_snapshot_of_another_shape_is_not_gone_on_from(tmp_path, tree, changes):
-    about = {"format": FORMAT, "code": code_version(), "keys": ["k"], "at": 5, "data": 0, "seconds": 1.0}
+    about = {"format": FORMAT, "keys": ["k"], "at": 5, "data": 0, "seconds": 1.0}
     save_tree(tmp_path / "a-000000000005.safetensors", GOOD, about)
     assert Snapshots(tmp_path, Interrupt(), print).load(["k"]).at == 5
     save_tree(tmp_path / "a-000000000005.safetensors", tree, about | changes)

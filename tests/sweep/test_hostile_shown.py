@@ -2,19 +2,18 @@
 
 import contextlib
 import io
-import json
 import os
-import pathlib
 import re
-import shutil
 
 import pytest
 
 from mtl.cli import main
 from mtl.display import Terminal, error_line
+from mtl.files import seal
 from mtl.shown import shown
 from mtl.sweep import documents
-from tests.sweep.test_integrity import FIXTURES
+from tests.sweep.hostile import small_study
+from tests.sweep.resealed import change
 
 WORDS = {
     "clears the screen": "\x1b[2J\x1b[H",
@@ -35,20 +34,26 @@ OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e]")
 
 def stranger(tmp_path, words):
     """Return a work directory in which a stranger wrote words wherever there are any."""
-    work = pathlib.Path(shutil.copytree(FIXTURES / "format_1", tmp_path / "work"))
-    study = json.loads((work / "study.json").read_bytes())
-    study["study"] = study["created"] = words
-    (entry,) = study["sweeps"].values()
-    entry["warnings"] = [words]
-    entry["base"] |= {"report.question": words, "report.notes": [words], "regime": words, "report.baseline": words}
-    for trial in entry["trials"]:
-        trial["changes"]["regime"] = words
-    (work / "study.json").write_text(json.dumps(study))
-    file = next(work.glob("trials/*/result.json"))
-    result = json.loads(file.read_bytes())
-    file.write_text(json.dumps(result | {"device": words, "machine": words}))
-    failed = file.with_name("failed.json")
-    failed.write_text(json.dumps({"format": 1, "error": words}))
+    work = small_study(tmp_path / "work")
+
+    def study(content):
+        content["study"] = content["created"] = words
+        (entry,) = content["sweeps"].values()
+        entry["warnings"] = [words]
+        entry["base"] |= {"report.question": words, "report.notes": [words], "regime": words, "report.baseline": words}
+        for fingerprint in entry["fingerprints"].values():
+            fingerprint["data"] |= {"of": words}
+        for trial in entry["trials"]:
+            trial["changes"]["regime"] = words
+        return content
+
+    change(work / "study.json", study)
+    first, second, *_ = sorted(work.glob("trials/*/result.json"))
+    versions = {"jax": words}
+    change(first, lambda content: content | {"device": words, "machine": words, "cpu": words, "versions": versions})
+    data = {"sha256": words, "of": words}
+    change(second, lambda content: content | {"fingerprint": content["fingerprint"] | {"data": data}})
+    first.with_name("failed.json").write_bytes(seal({"format": documents.FORMAT, "error": words}))
     return work
 
 

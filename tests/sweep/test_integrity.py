@@ -280,30 +280,31 @@ def test_the_width_of_a_pack_is_found_again_in_its_results(whole, tmp_path):
     assert len(workdir.damaged) == 1
 
 
-# --- older formats ---
+# --- other formats ---
 
 
-def test_a_study_of_format_1_is_read_and_counted_as_unverified(tmp_path, capsys):
+@pytest.mark.parametrize("command", [["status"], ["table"], ["report"]])
+def test_a_study_of_an_older_format_is_refused_in_a_sentence(tmp_path, capsys, command):
     path = pathlib.Path(shutil.copytree(FIXTURES / "format_1", tmp_path / "work"))
-    frame = mtl.results(path)
-    assert set(frame["status"]) == {"done"} and len(frame) == 4
-    assert len(mtl.results(path, "predictions")) == 4 * 40
-    (analysis,) = analyses_of(Workdir(path))
-    assert analysis.scores.missing.sum() == 0
-    assert main(["status", str(path)]) == 0
-    assert "4 results were written before mtl kept digests" in capsys.readouterr().out
-    for folder in (path / "trials").iterdir():
-        arrays = Workdir(path).arrays(folder.name)
-        assert arrays["outputs"].shape == (40, 1)
-        assert mtl.load(folder).predict(np.zeros((2, 64), np.float32)).shape == (2,)
-    told = []
-    assert not Snapshots(path / "snapshots", Interrupt(), told.append)._where
-    assert Workdir(path).width("101a5934ee607fce", "vmap") is not None
+    assert main([*command, str(path)]) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.count("\n") == 1
+    assert "is of format 1, and this version of mtl reads 3" in said.err and "choose another --workdir" in said.err
+
+
+def test_a_sweep_does_not_touch_a_study_of_an_older_format(tmp_path, capsys):
+    path = pathlib.Path(shutil.copytree(FIXTURES / "format_1", tmp_path / "work"))
+    before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
+    assert main(["sweep", f"--config={FIXTURES / 'small.py'}", f"--workdir={path}", "--jobs=0"]) == 2
+    assert "is of format 1" in capsys.readouterr().err
+    assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == before
+    with pytest.raises(CheckpointError, match="is of format 1"):
+        mtl.load(next((path / "trials").iterdir()))
 
 
 def test_a_later_format_is_refused_by_name(whole, copied, capsys):
     from tests.sweep.resealed import change
 
-    change(copied / "study.json", lambda c: c | {"format": 3})
+    change(copied / "study.json", lambda c: c | {"format": 4})
     assert main(["table", str(copied)]) == 2
-    assert "is of format 3, and this version of mtl reads 1 to 2" in capsys.readouterr().err
+    assert "is of format 4, and this version of mtl reads 3" in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """A small study from config to results, and everything that must hold when it is run again."""
 
+import json
 import shutil
 
 import jax
@@ -147,18 +148,27 @@ def test_the_chosen_rate_is_the_one_with_the_least_validation_loss(study):
     assert scores.question == "Is it even?" or study[0]["report.question"] == ""
 
 
-def test_missing_cells_and_mixed_versions(study, tmp_path):
+def test_missing_cells_and_those_made_by_other_code(study, tmp_path):
     base, entries, whole, summary, _ = study
     workdir = copy_of(whole, tmp_path / "work")
     shutil.rmtree(workdir.trial(summary.sweep.members[0].trial.hash))
     (analysis,) = analyses_of(Workdir(workdir.path))
     assert analysis.scores.missing.sum() == 1
-    file = workdir.trial(summary.sweep.members[1].trial.hash) / "result.json"
-    change(file, lambda content: content | {"code_version": "0+old"})
-    with pytest.raises(StoreError, match="several versions of the code"):
-        analyses_of(Workdir(workdir.path))
-    with pytest.raises(StoreError, match="another version of the code"):
-        launch(base, {"even": entries}, Workdir(workdir.path), jobs=0, config_file=None, display=Silent())
+    file = workdir.trial(summary.sweep.members[2].trial.hash) / "result.json"
+    right = file.read_bytes()
+    old = {"sha256": "0" * 64, "of": "mtl 0"}
+    change(file, lambda content: content | {"fingerprint": content["fingerprint"] | {"code": old}})
+    workdir = Workdir(workdir.path)
+    (analysis,) = analyses_of(workdir)
+    assert analysis.scores.missing.sum() == 2
+    (said,) = workdir.news("left out")
+    assert said == f"1 trial is stale: mtl's code changed (mtl {mtl.__version__}); left out"
+    (again,) = launch(base, {"even": entries}, Workdir(workdir.path), jobs=0, config_file=None, display=Silent())
+    assert (again.ran, again.reused) == (2, 30)
+    ours, theirs = (json.loads(content) for content in (file.read_bytes(), right))
+    assert {k: ours[k] for k in ("fingerprint", "test", "val_loss")} == {
+        k: theirs[k] for k in ("fingerprint", "test", "val_loss")
+    }
 
 
 def test_page_and_tables_are_written(study, tmp_path):

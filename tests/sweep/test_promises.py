@@ -294,7 +294,7 @@ def test_what_regimes_begin_from_is_charged_and_stands_under_the_table(tmp_path)
             "scratch begins from random weights."
         )
         results = [workdir.result(t["hash"]) for t in workdir.study()["sweeps"]["s"]["trials"]]
-        used = {r["config"]["regime"]: r["init_sha256"] for r in results}
+        used = {r["config"]["regime"]: r["fingerprint"].get("init", {}).get("sha256", "") for r in results}
         assert used == {"scratch": "", "finetune": sha256_of(model)}
     assert spent["own"]["scratch"] == spent["copy"]["scratch"] == (96, 0)
     (total, source), (bare_total, bare_source) = spent["own"]["finetune"], spent["copy"]["finetune"]

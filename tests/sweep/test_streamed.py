@@ -59,7 +59,7 @@ def of(workdir):
     result = held.result(digest)
     phases = [{k: p[k] for k in ("train_loss", "val_loss", "evaluated_at", "examples")} for p in result["phases"]]
     outputs = {k: a.tobytes() for k, a in held.arrays(digest).items()}
-    return {k: result[k] for k in ("val_loss", "test", "data_sha256", "status")}, phases, outputs
+    return {k: result[k] for k in ("val_loss", "test", "fingerprint", "status")}, phases, outputs
 
 
 def test_a_streamed_set_gives_the_results_of_the_set_in_memory(config, tmp_path, capsys):
