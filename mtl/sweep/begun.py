@@ -6,8 +6,8 @@ import functools
 from pathlib import Path
 
 from mtl.sweep.documents import IDENTIFIER
-from mtl.sweep.plan import weights_at
 from mtl.sweep.store import StoreError, Workdir
+from mtl.sweep.weights import weights_at
 
 #: What a trial is charged with, see ``conclude``.
 COSTS = ("examples", "flops", "seconds")

@@ -21,9 +21,10 @@ from mtl.data.streamed import Streamed
 from mtl.sweep.begun import COSTS, cost_of_weights
 from mtl.sweep.fingerprint import Fingerprint
 from mtl.sweep.labelled import judged
-from mtl.sweep.plan import Plan, check_weights, scaling_of, split_of, table_of
+from mtl.sweep.plan import Plan, scaling_of, split_of, table_of
 from mtl.sweep.provenance import provenance
 from mtl.sweep.store import FORMAT, NewResult, Workdir, now
+from mtl.sweep.weights import check_weights
 from mtl.tasks import METRICS, Task
 from mtl.train.compiled import Call, Compiled
 from mtl.train.dataset import device_inputs

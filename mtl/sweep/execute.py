@@ -10,8 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from mtl.checkpoint import CheckpointError, dump_tree, load_tree, load_weights
-from mtl.config import Trial
+from mtl.checkpoint import CheckpointError, dump_tree, load_tree
 from mtl.data.streamed import Streamed
 from mtl.files import DamagedError, FileError
 from mtl.models import Model
@@ -20,8 +19,9 @@ from mtl.sweep.plan import Node, Plan, scaling_of, split_key, split_of, table_of
 from mtl.sweep.schema import PREFIX, check
 from mtl.sweep.snapshots import Interrupt, Snapshots
 from mtl.sweep.store import FORMAT, StoreError, Workdir
+from mtl.sweep.weights import begin_of
 from mtl.train import loop, stream
-from mtl.train.begin import freshen, load
+from mtl.train.begin import freshen
 from mtl.train.compiled import Call, compile_together
 from mtl.train.dataset import make_data
 from mtl.train.executor import Executor, executor_for, memory_limit
@@ -236,7 +236,8 @@ def _train(
     for node in nodes:
         own = initial[node.trial.seed]
         if node.parent is None:
-            begin.append(freshen(_loaded(node.trial, own), own, node.stage.fresh))
+            scaling = scalings[order[split_key(node.trial)]]
+            begin.append(freshen(begin_of(node.trial, own, scaling), own, node.stage.fresh))
         else:
             begin.append(freshen(done[node.parent].weights, own, node.stage.fresh))
 
@@ -292,13 +293,6 @@ def _train(
 @functools.lru_cache(maxsize=8)
 def _initial(model: Model, shape: tuple[int, ...], seeds: tuple[int, ...], executor: Executor) -> dict[int, Weights]:
     return dict(zip(seeds, loop.initial_weights(model, shape, seeds, executor), strict=True))
-
-
-def _loaded(trial: Trial, initial: Weights) -> Weights:
-    if not trial.loads:
-        return initial
-    init = trial.config["init"]
-    return load(initial, *load_weights(init["path"]), tuple(init["fresh"]), tuple(map(tuple, init["rename"])))
 
 
 def _prefix_bytes(outcome: Done) -> bytes:

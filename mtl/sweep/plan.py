@@ -10,15 +10,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mtl import data
-from mtl.checkpoint import CheckpointError, load_weights, sha256_of
 from mtl.config import ConfigError, Trial, augmentation, canonical
 from mtl.data import duplicates, scaling, spoil
 from mtl.data.scaling import Scaling
@@ -26,8 +23,8 @@ from mtl.models import whole_numbers
 from mtl.sweep.fingerprint import Fingerprint, digests, fingerprint
 from mtl.sweep.labelled import check_labels
 from mtl.sweep.sources import Sources
-from mtl.train.begin import load
-from mtl.train.trial import Stage, canonical_phases, shapes, stages_of
+from mtl.sweep.weights import brought, check_init, weights_sha256
+from mtl.train.trial import Stage, canonical_phases, stages_of
 
 #: Fields of ``data`` that a phase without the target's labels does not depend on.
 _TARGET_ONLY = ("target_size", "val_fraction")
@@ -159,12 +156,18 @@ def split_of(trial: Trial) -> data.Split:
 
 def scaled(trial: Trial) -> bool:
     """Return whether a trial's network sees other inputs than the table's."""
+    own = brought(trial, table_of(trial))
+    if own is not None:
+        return own.shift is not None
     return scaling.changes(table_of(trial), trial.config["data"]["normalize"])
 
 
 def scaling_of(trial: Trial) -> Scaling:
-    """Return what a trial's inputs and labels are scaled with."""
-    return scaling.fit(table_of(trial), split_of(trial), trial.config["data"]["normalize"], _own(trial))
+    """Return what a trial's inputs and labels are scaled with: inputs as the weights bring it that it begins from."""
+    table = table_of(trial)
+    own = scaling.fit(table, split_of(trial), trial.config["data"]["normalize"], _own(trial))
+    given = brought(trial, table)
+    return own if given is None else dataclasses.replace(given, units=own.units)
 
 
 def _own(trial: Trial) -> tuple[str, ...]:
@@ -197,7 +200,7 @@ def data_warnings(trials: Sequence[Trial]) -> list[str]:
 
 def split_key(trial: Trial) -> str:
     """Return what identifies a trial's split and what its data are scaled with."""
-    return canonical([trial.config["data"], trial.seed, _own(trial)])
+    return canonical([trial.config["data"], trial.seed, _own(trial), trial.loads])
 
 
 def val_rows_of(trial: Trial) -> int:
@@ -233,7 +236,7 @@ def make_plan(trials: Sequence[Trial], sources: Sources = Sources()) -> Plan:  #
         if (labels := (split_key(trial), rules, trial.config["ridge"]["choose"])) not in checked:
             checked.add(labels)
             check_labels(trial, split_of(trial))
-        if (inputs := (table.sha256, trial.config["data"]["normalize"], trial.model())) not in checked:
+        if (inputs := (table.sha256, trial.config["data"]["normalize"], trial.model(), trial.loads)) not in checked:
             checked.add(inputs)
             check_inputs(trial, table, shape)
         if (images := (table.sha256, tuple(p.augment for p in trial.phases))) not in checked:
@@ -244,7 +247,7 @@ def make_plan(trials: Sequence[Trial], sources: Sources = Sources()) -> Plan:  #
             stages[signature] = stages_of(trial, shape, scaled(trial))
         if (begin := (trial.loads, canonical(trial.config["init"]), trial.model(), shape)) not in checked:
             checked.add(begin)
-            _check_init(trial, shape)
+            check_init(trial, shape)
         plan.fingerprints[digest] = fingerprint_of(trial, sources, known)
         keys: list[str] = []
         for depth, stage in enumerate(stages[signature]):
@@ -294,69 +297,6 @@ def check_images(trial: Trial, table: data.Table) -> None:
         raise ConfigError(f"config.{error}") from None
 
 
-#: (name, inode, time of the last change, size) of a file, or of each file of a directory.
-Stamp = tuple[tuple[str, int, int, int], ...]
-
-
-def _stamp(path: str) -> Stamp:
-    """Return what changes when the weights at a path do, as they may while a process lives; cheap to look at."""
-    root, found = weights_at(path), []
-    for file in sorted(root.rglob("*")) if root.is_dir() else [root]:
-        if file.is_file():
-            s = file.stat()
-            found.append((str(file), s.st_ino, s.st_mtime_ns, s.st_size))
-    return tuple(found)
-
-
-def weights_at(path: str) -> Path:
-    """Return the file or directory that is loaded from a path: of a trial's directory, its model alone."""
-    model = Path(path) / "model.safetensors"
-    return model if model.is_file() else Path(path)
-
-
-def _check_init(trial: Trial, shape: tuple[int, ...]) -> None:
-    init = trial.config["init"]
-    if trial.loads:
-        rename = tuple(map(tuple, init["rename"]))
-        _checked_init(init["path"], _stamp(init["path"]), tuple(init["fresh"]), rename, trial.model(), shape)
-
-
-@functools.lru_cache(maxsize=16)
-def _checked_init(
-    path: str,
-    stamp: Stamp,
-    fresh: tuple[str, ...],
-    rename: tuple[tuple[str, str], ...],
-    model: Any,
-    shape: tuple[int, ...],
-) -> None:
-    try:
-        load(shapes(model, shape), *load_weights(path), fresh, rename)
-    except CheckpointError as error:
-        raise ConfigError(f"config.init.path = {path}: {error}") from None
-    except re.error as error:
-        raise ConfigError(f"config.init.rename: {error} in a pattern or its replacement") from None
-    except ValueError as error:
-        raise ConfigError(f"config.init: {path}: {error}") from None
-
-
-def weights_sha256(path: str) -> str:
-    """Return the sha256 of the weights that are now at an ``init.path``; empty for the empty path.
-
-    Raises:
-      ConfigError: if there is nothing at that path.
-    """
-    return _sha256(path, _stamp(path)) if path else ""
-
-
-@functools.lru_cache(maxsize=16)
-def _sha256(path: str, stamp: Stamp) -> str:
-    try:
-        return sha256_of(weights_at(path))
-    except CheckpointError as error:
-        raise ConfigError(f"config.init.path = {path}: {error}") from None
-
-
 def fingerprint_of(trial: Trial, sources: Sources, known: dict[tuple[str, str], Fingerprint]) -> Fingerprint:
     """Return what decides a trial's numbers beside its config, as it is now.
 
@@ -373,20 +313,6 @@ def fingerprint_of(trial: Trial, sources: Sources, known: dict[tuple[str, str], 
     if (key := (data_sha256, path)) not in known:
         known[key] = fingerprint((data_sha256, read_from), sources, (weights_sha256(path), path))
     return known[key]
-
-
-def check_weights(trial: Trial, planned: Fingerprint) -> None:
-    """Check that a trial's weights are still those that it was planned with.
-
-    Raises:
-      ConfigError: if they were changed since: nobody knows which ones the trial began from.
-    """
-    path = trial.loads
-    if weights_sha256(path) != planned.get("init", {}).get("sha256", ""):
-        raise ConfigError(
-            f"config.init.path = {path}: the weights were changed while trials began from them: run again, and leave "
-            "them as they are until it is done"
-        )
 
 
 def _address(trial: Trial, depth: int, planned: Fingerprint) -> str:

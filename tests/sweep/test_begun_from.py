@@ -9,9 +9,10 @@ from mtl.config import ConfigError, default, flatten, override, resolve
 from mtl.sweep import product, sweep
 from mtl.sweep.execute import execute
 from mtl.sweep.launch import Silent, launch
-from mtl.sweep.plan import check_weights, load_table, make_plan
+from mtl.sweep.plan import load_table, make_plan
 from mtl.sweep.store import Workdir
 from mtl.sweep.study import missing
+from mtl.sweep.weights import check_weights
 
 SHAPES = {
     "backbone/dense_0/bias": (4,), "backbone/dense_0/kernel": (64, 4),

@@ -240,3 +240,75 @@ def test_ids_of_tokens_are_not_scaled_nor_rounded(tmp_path):
     trial = resolve(override(base, {"data.normalize": "none"}), load_table("ids", {}).tasks)
     ((model, result),) = trained(tmp_path, [trial])
     check(model, result, trial)
+
+
+def source_and(path, then, **changes):
+    """Train a source model, then a trial that begins from it; return (its model, its result, the trial, the source's)."""
+    tasks = load_table("kelvin_and_euros", {}).tasks
+    first = resolve(override(BASE, {"regime": "source", **changes}), tasks)
+    ((source, _),) = trained(path / "source", [first])
+    weights = Workdir(path / "source").trial(first.hash) / "model.safetensors"
+    trial = resolve(override(BASE, {"init.path": str(weights), **then}), load_table(then["data.name"], {}).tasks)
+    ((model, result),) = trained(path / "then", [trial])
+    return model, result, trial, source
+
+
+OWN = {"probe_it": ({"trainable": "head", "fresh": ("head",), "begin": "init"},)}
+
+
+@mtl.data.register("warmer")
+def warmer():
+    """The same columns, of another population: one that would be scaled otherwise."""
+    of = kelvin_and_euros()
+    labels = {t: np.where(m, of.labels[t], -1 if t == "kind" else np.nan) for t, m in of.mask.items()}
+    x = of.x[:, :4] * np.array([1.0, 1.0, 1.0, 1.0]) + np.array([5.0, 2e3, 0.0, 1e-5])
+    return mtl.data.make_table("warmer", x, of.tasks, labels, "", None, {}, of.columns[:4], missing_inputs="flag")
+
+
+def test_weights_bring_their_scaling_for_all_phases_after(tmp_path):
+    then = {"data.name": "warmer", "regimes": OWN, "regime": "probe_it"}
+    model, result, trial, source = source_and(tmp_path, then)
+    np.testing.assert_array_equal(model.shift, source.shift)
+    np.testing.assert_array_equal(model.scale, source.scale)
+    check(model, result, trial)
+    # The frozen trunk and its head of the source say what they said.
+    x = kelvin_and_euros().x[:20]
+    np.testing.assert_allclose(model.predict(x, "kind"), source.predict(x, "kind"), atol=1e-6)
+
+
+def test_a_regression_head_that_is_loaded_speaks_the_same(tmp_path):
+    """Its labels' unit is that of the new training rows, and its predictions stay what they were."""
+    then = {"data.name": "warmer", "regimes": OWN, "regime": "probe_it", "seed": 3}
+    model, _, _, source = source_and(tmp_path, then)
+    x = kelvin_and_euros().x[:20]
+    assert model.scaling.units["price"] != source.scaling.units["price"]
+    np.testing.assert_allclose(model.predict(x, "price"), source.predict(x, "price"), rtol=1e-5)
+
+
+def test_weights_from_unscaled_inputs_stay_on_unscaled_inputs(tmp_path):
+    changes = {"data.name": "kelvin_in_range", "data.normalize": "none"}
+    then = {"data.name": "kelvin_in_range", "regimes": OWN, "regime": "probe_it"}
+    first = resolve(override(BASE, {"regime": "source", **changes}), load_table("kelvin_in_range", {}).tasks)
+    ((source, _),) = trained(tmp_path / "source", [first])
+    weights = Workdir(tmp_path / "source").trial(first.hash) / "model.safetensors"
+    trial = resolve(override(BASE, {"init.path": str(weights), **then}), load_table("kelvin_in_range", {}).tasks)
+    ((model, result),) = trained(tmp_path / "then", [trial])
+    np.testing.assert_array_equal(model.shift, np.zeros(5))
+    np.testing.assert_array_equal(model.scale, np.ones(5))
+    check(model, result, trial)
+
+
+@mtl.data.register("renamed")
+def renamed():
+    of = kelvin_and_euros()
+    labels = {t: np.where(m, of.labels[t], -1 if t == "kind" else np.nan) for t, m in of.mask.items()}
+    columns = ("pressure", "t", "flag", "dose")
+    return mtl.data.make_table("renamed", of.x[:, :4], of.tasks, labels, "", None, {}, columns, missing_inputs="flag")
+
+
+def test_weights_of_other_columns_are_refused(tmp_path):
+    with pytest.raises(
+        ValueError,
+        match=r"weights were trained on other columns \(t, pressure, .*\) than those of renamed \(pressure, t,",
+    ):
+        source_and(tmp_path, {"data.name": "renamed", "regimes": OWN, "regime": "probe_it"})
