@@ -5,7 +5,6 @@ A trial's address is its resolved config alone. Its result holds this fingerprin
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import functools
 import hashlib
@@ -16,7 +15,7 @@ from pathlib import Path
 import mtl
 from mtl.files import FileError, read, write_atomically
 from mtl.sweep.cache import cache_folder
-from mtl.sweep.sources import Sources, digest_of
+from mtl.sweep.sources import Sources, digest_of, parsed
 
 #: ``{part: {"sha256": …, "of": what it is of}}``; ``init`` is there if the trial begins from weights.
 Fingerprint = Mapping[str, Mapping[str, str]]
@@ -105,7 +104,7 @@ def code_of(package: Path, cache: Path | None) -> str:
         return known
     whole = hashlib.sha256()
     for name, content in contents.items():
-        whole.update(f"{name}\0{digest_of([ast.parse(content)])}".encode())
+        whole.update(f"{name}\0{digest_of(parsed(content) or content)}".encode())
     if kept is not None:
         _keep(kept, whole.hexdigest())
     return whole.hexdigest()

@@ -12,10 +12,11 @@ from mtl.config import Flat, Trial, override
 from mtl.spawn import Hand
 from mtl.sweep.conclude import clean
 from mtl.sweep.expand import Changes
+from mtl.sweep.fingerprint import changed
 from mtl.sweep.plan import Plan, data_warnings, look_again, make_plan
 from mtl.sweep.snapshots import Interrupt
 from mtl.sweep.sources import sources_of
-from mtl.sweep.store import Workdir
+from mtl.sweep.store import StoreError, Workdir
 from mtl.sweep.study import (
     Sweep,
     check_choices,
@@ -254,8 +255,18 @@ def penalties_at_edge(trials: Sequence[Trial], workdir: Workdir) -> list[str]:
 
 
 def absent_of(trials: Sequence[Trial], workdir: Workdir) -> list[Trial]:
-    """Return the trials without a result; with several processes, those that the first one misses."""
-    hashes = set(agree([t.hash for t in missing(trials, workdir)]))
+    """Return the trials without a result; with several processes, those that the first one misses.
+
+    Raises:
+      StoreError: if processes that run together have other data, code or weights.
+    """
+    absent = missing(trials, workdir)
+    own = list({id(f): f for t in trials for f in [workdir.expected[t.hash]]}.values())
+    other = next(filter(None, map(changed, agree(own), own)), "")
+    if any_of_us(bool(other)):
+        where = f"in this process {other}" if other else "in another one something changed"
+        raise StoreError(f"the processes of this run do not have the same: {where}: give all the same files")
+    hashes = set(agree([t.hash for t in absent]))
     any_of_us(False)  # Nobody writes before all have looked.
     return [t for t in trials if t.hash in hashes]
 

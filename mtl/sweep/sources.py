@@ -14,7 +14,7 @@ import functools
 import hashlib
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from importlib.machinery import PathFinder
 from pathlib import Path
 from types import FunctionType, ModuleType
@@ -66,9 +66,9 @@ def sources_of(config_file: str | Path | None) -> Sources:
         if file in digests:
             continue
         content = _content(file, name)
-        tree = _parsed(content) if file.suffix == ".py" else None
+        tree = parsed(content) if file.suffix == ".py" else None
         if tree is None:  # A compiled module.
-            digests[file] = hashlib.sha256(content).hexdigest()
+            digests[file] = digest_of(content)
             continue
         body = _without_settings(tree, whole=file == path)
         digests[file] = digest_of(body) if body else ""
@@ -101,15 +101,28 @@ def _module_of(name: str, file: Path) -> ModuleType | None:
     return module if module and Path(getattr(module, "__file__", None) or "").resolve() == file else None
 
 
-def digest_of(body: Iterable[ast.AST]) -> str:
+def parsed(content: bytes) -> ast.Module | None:
+    """Return a module's syntax tree; nothing if it has none."""
+    try:
+        return ast.parse(content)
+    except (SyntaxError, ValueError):
+        return None
+
+
+def digest_of(what: ast.AST | list[ast.stmt] | bytes) -> str:
     """Return the sha256 of syntax trees without docstrings and positions, the same for every version of Python.
 
-    >>> same = [ast.parse(text).body for text in ("x = f(1)", "x = f( 1, )  # one")]
+    Args:
+      what: a tree, or statements; of what has no tree, the bytes.
+
+    >>> same = [ast.parse(text) for text in ("x = f(1)", "x = f( 1, )  # one")]
     >>> digest_of(same[0]) == digest_of(same[1])
     True
     """
+    if isinstance(what, bytes):
+        return hashlib.sha256(what).hexdigest()
     out: list[str] = []
-    stack: list[Any] = [list(body)]
+    stack: list[Any] = [what]
     while stack:  # Not recursive: a sum of a thousand terms is a thousand levels deep.
         value = stack.pop()
         if isinstance(value, ast.AST):
@@ -130,13 +143,6 @@ def digest_of(body: Iterable[ast.AST]) -> str:
 
 class _Word(str):
     """A word of the normal form itself, which no text of a program can be taken for."""
-
-
-def _parsed(content: bytes) -> ast.Module | None:
-    try:
-        return ast.parse(content)
-    except (SyntaxError, ValueError):
-        return None
 
 
 def _without_docstring(node: ast.AST, body: Any) -> Any:

@@ -15,9 +15,8 @@ from mtl.config import flatten, load
 from mtl.data import SOURCES
 from mtl.report.collect import collect
 from mtl.sweep import execute, sweeps_of, workers
-from mtl.sweep.launch import Silent, launch
+from mtl.sweep.launch import launch
 from mtl.sweep.plan import look_again
-from mtl.sweep.schema import RESULT, STUDY
 from mtl.sweep.store import StoreError, Workdir
 from tests.sweep.resealed import change
 from tests.sweep.test_integrity import Told
@@ -425,7 +424,22 @@ def test_two_workers_replace_what_is_stale(study):
     assert study.numbers() == study.numbers("new")
 
 
-def test_results_and_studies_without_a_fingerprint_are_none():
-    """The control of the schema: without it what is unknown would pass for fresh."""
-    assert "fingerprint" in RESULT and "fingerprints" in STUDY["sweeps"][str]
-    assert isinstance(Silent(), Silent)
+def test_processes_that_run_together_must_have_the_same(study, monkeypatch):
+    """Of several processes each reads its own files; what process 0 says is stood in for here."""
+    study.run()
+    theirs = Workdir(study.folder / "work").study()["sweeps"]["s"]["fingerprints"].values()
+    study.write_table(right=True)
+    said = iter([list(theirs)])
+    monkeypatch.setattr("mtl.sweep.launch.agree", lambda own: next(said) if isinstance(own, list) else own)
+    with pytest.raises(StoreError, match=r"do not have the same: in this process the data changed \(.*t\.csv\)"):
+        study.run()
+
+
+def test_without_the_comparison_the_wrong_number_is_re_used(study, monkeypatch):
+    """The control."""
+    study.run()
+    before = study.numbers()
+    study.write_table(right=True)
+    monkeypatch.setattr("mtl.sweep.store.changed", lambda then, now: "")
+    summary, told = study.run()
+    assert (summary.reused, told, study.numbers()) == (4, [], before)
