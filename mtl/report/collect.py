@@ -84,9 +84,11 @@ def collect(workdir: Workdir, sweep: str) -> Scores:
                     crashed = any(workdir.failure(t["hash"]) is not None for t in absent)
                     failed[g, s] += int(crashed or (bool(candidates) and not absent))
                     continue
-                best, result = min(
-                    eligible, key=lambda c: (c[1]["val_loss"] or 0.0, tuple(_order(c[0].get(k)) for k in tuned))
-                )
+                best, result = eligible[0]
+                if len(eligible) > 1:
+                    best, result = min(
+                        eligible, key=lambda c: (c[1]["val_loss"], tuple(_order(c[0].get(k)) for k in tuned))
+                    )
                 scores = _scores(workdir, best["hash"], task)
                 if values is None:
                     values = np.full((*shape, len(scores)), np.nan)

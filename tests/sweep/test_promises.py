@@ -17,7 +17,7 @@ from mtl.report.collect import collect
 from mtl.sweep import execute as executing
 from mtl.sweep import sweep
 from mtl.sweep.launch import Silent, launch
-from mtl.sweep.plan import load_table, make_plan
+from mtl.sweep.plan import load_table, make_plan, split_of
 from mtl.sweep.store import Workdir
 from mtl.train.phase import Weights
 from mtl.train.program import INIT, key_for
@@ -136,7 +136,7 @@ def with_fresh(weights, initial, parts):
 
 @pytest.fixture
 def seen(monkeypatch):
-    """{address of a phase: (what it began from, what it ended with)}, of every phase that trains."""
+    """{address of a phase: (what it began from, what it ended with, what is said of it)}, of every phase trained."""
     found = {}
     run = executing._train
 
@@ -154,7 +154,7 @@ def seen(monkeypatch):
         finally:
             monkeypatch.setattr(executing.loop, "run_phase", whole)
         for node, weights in zip(nodes, begun, strict=True):
-            found[node.key] = flat(weights), flat(done[node.key].weights)
+            found[node.key] = flat(weights), flat(done[node.key].weights), done[node.key].about
         return done
 
     monkeypatch.setattr(executing, "_train", recorded)
@@ -176,11 +176,32 @@ def held_to_sentences(plan, seen, origin):
         initial = initial_of(trial)
         before = origin if begin == "init" and origin is not None else initial
         for number, (key, parts) in enumerate(zip(chain, fresh, strict=True)):
-            begun, after = seen[key]
+            begun, after, about = seen[key]
             what = f"{trial.config['regime']}, phase {number}"
             same(begun, with_fresh(before, initial, parts), what)
             assert any(not np.array_equal(begun[p], after[p]) for p in begun), what
             before = after
+        if trial.config["regime"].endswith("probe"):
+            trunk = {p for p in begun if not p.startswith("heads/")}
+            assert all(np.array_equal(begun[p], after[p]) for p in trunk)
+        # What was recorded is the loss of these very weights: no cache holds the features of others.
+        if "even" in about["tasks"]:
+            np.testing.assert_allclose(about["val_loss"]["even"][-1], log_loss_of(after, trial), rtol=1e-4)
+
+
+def log_loss_of(weights, trial):
+    """Return the target's validation loss, in float64 with NumPy."""
+    table, split = load_table("digits", {}), split_of(trial)
+    rows = np.flatnonzero(split.val["even"])
+    h = np.asarray(table.x[rows], np.float64).reshape(len(rows), -1)
+    w = {p: a.astype(np.float64) for p, a in weights.items()}
+    for block in "ab":
+        at = f"backbone/{block}"
+        h = h @ w[f"{at}/dense/kernel"] + w[f"{at}/dense/bias"]
+        h = (h - w[f"state/{block}/norm/mean"]) / np.sqrt(w[f"state/{block}/norm/var"] + 1e-5)
+        h = np.maximum(h * w[f"{at}/norm/scale"] + w[f"{at}/norm/bias"], 0)
+    z = (h @ w["heads/even/kernel"] + w["heads/even/bias"])[:, 0]
+    return np.mean(np.logaddexp(0, z) - split.labels["even"][rows] * z)
 
 
 def test_the_sentences_name_every_regime():
