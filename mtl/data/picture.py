@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import pathlib
@@ -185,15 +186,15 @@ class Picture:
         if self.size:
             height, width = self.size
             bands = [band.resize((width, height), Image.Resampling.BILINEAR) for band in bands]
-        return bands
+        return bands * 3 if bands[0].mode == "F" and len(bands) < self.channels else bands
 
     def _deep(self, image: Any, where: str) -> np.ndarray:
-        """Return [channels, height, width] float32 in [0, 1] of a grey picture of more than 8 bits."""
+        """Return [1, height, width] float32 in [0, 1] of a grey picture of more than 8 bits; [3, …] on a colour."""
         from PIL import Image
 
         tags, stored = getattr(image, "tag_v2", {}), np.asarray(image)
         if image.mode == "F":
-            values = stored.astype(np.float32)
+            values = stored
             if not (values.min() >= 0 and values.max() <= 1):
                 raise DataError(f"{where}: floats from {values.min():g} to {values.max():g}: must be in [0, 1]")
         else:
@@ -201,18 +202,22 @@ class Picture:
             values = np.multiply(stored, np.float32(1 / (2**bits - 1)), dtype=np.float32)
         if tags.get(_PHOTOMETRIC) == 0:  # White is zero: Pillow turns this round for up to 8 bits only.
             values = 1 - values
-        clear = stored == image.info.get("transparency")
+        if (clear := image.info.get("transparency")) is None:
+            return values[None]
         ground = np.asarray(Image.new("RGB" if self.channels == 3 else "L", (1, 1), self.ground)).reshape(-1, 1, 1)
-        return np.where(clear, np.float32(1 / 255) * ground, values)
+        return np.where(stored == clear, np.float32(1 / 255) * ground, values)
 
 
 def _refuse(image: Any, where: str, max_pixels: int) -> None:
     """Refuse, before it is decoded, a picture that is too large or not wholly known."""
     if image.width * image.height > max_pixels:
         raise DataError(f"{where}: {image.width} x {image.height} pixels: must be at most {max_pixels:,}")
-    frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.format != "MPO":  # A camera's JPEG, with previews behind the picture.
-        raise DataError(f"{where}: {frames} frames: must be one picture")
+    if image.format != "MPO":  # A camera's JPEG, with previews behind the picture.
+        with contextlib.suppress(
+            EOFError
+        ):  # Asked for the second alone: to count them takes as long as there are many.
+            image.seek(1)
+            raise DataError(f"{where}: several frames: must be one picture")
     signed = 2 in getattr(image, "tag_v2", {}).get(_SAMPLE_FORMAT, (1,))
     # "I" may hold any 32 bits, and nothing says which is white; of PPM files Pillow makes 0 to 65,535.
     if signed or image.mode not in _KNOWN or (image.mode == "I" and image.format != "PPM"):
