@@ -261,7 +261,11 @@ def _pictures(
     """Return what is made of the inputs that are pictures, or pixels to be scaled to a size."""
     import tensorflow_datasets as tfds
 
-    found: dict[str, Picture] = {}
+    try:
+        grey, colour = (Picture(size, channels, ground) for channels in (1, 3))
+    except DataError as error:
+        raise prefixed(error, where) from None
+    found = {}
     for name in inputs:
         feature = features[name]
         shape: tuple[int | None, ...] = feature.shape or ()
@@ -272,10 +276,7 @@ def _pictures(
         if size and not stored and (dtype != np.uint8 or len(shape) != 3 or shape[2] not in (1, 3)):
             raise DataError(f"{where}: inputs {dtype} {shape}: size= is for images of 1 or 3 channels")
         if size or stored:
-            try:
-                found[name] = Picture(size, 1 if shape[2] in (1, 2) else 3, ground)
-            except DataError as error:
-                raise prefixed(error, where) from None
+            found[name] = grey if shape[2] in (1, 2) else colour
     return found
 
 
