@@ -113,7 +113,7 @@ def arrays_table(
     (['y_0', 'y_1'], array([1., 0., 1.], dtype=float32))
     """
     where = where or f'data "{name}"'
-    problems = Problems()
+    problems, reading = Problems(), {}
     given = np.asarray(x)
     if given.ndim < 2 or given.size == 0 or given.dtype.kind not in "biuf":
         problems.add(f"inputs: {given.dtype} {given.shape}: must be numbers [N, ...] with a row and a feature or more")
@@ -126,7 +126,7 @@ def arrays_table(
                 f"inputs: {given.dtype} {given.shape} of 0 and 1 alone, which as pixels would be divided: must be "
                 "booleans or floats, which are taken as they are"
             )
-        given = unit(given)
+        given, reading = unit(given), {"divided_by": int(np.iinfo(given.dtype).max)}
     elif given.ndim == 4 and given.dtype.kind in "iu" and given.max() > 1:
         problems.add(
             f"inputs: {given.dtype} {given.shape} up to {given.max():,}, and nothing says which value is white: must "
@@ -161,6 +161,7 @@ def arrays_table(
         classes,
         "error",
         about,
+        reading=reading,
     )
 
 

@@ -118,4 +118,5 @@ def images_table(
         classes,
         "error",
         about,
+        reading={"picture": dataclasses.asdict(picture)},
     )

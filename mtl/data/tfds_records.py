@@ -144,7 +144,7 @@ def _stored(held: Any) -> bytes:
 
 
 def stacked(batch: list[dict[str, Any]], names: Sequence[str], where: str) -> np.ndarray:
-    """Return a batch's inputs, [B, …] float32, or unsigned pixels."""
+    """Return a batch's inputs, [B, …] numbers as they are stored; several side by side, in float64."""
     columns = []
     for name in names:
         arrays = [np.asarray(example[name]) for example in batch]
@@ -153,9 +153,10 @@ def stacked(batch: list[dict[str, Any]], names: Sequence[str], where: str) -> np
             raise DataError(f"{where}: inputs of shapes {sorted(shapes)[:2]}: give size=(height, width)")
         columns.append(np.stack(arrays))
     if len(columns) > 1:
-        x = np.concatenate([unit(c).reshape(len(batch), -1).astype(np.float64) for c in columns], axis=1)
+        flat = [(unit(c) if holds_pixels(c) else c).reshape(len(batch), -1) for c in columns]
+        x = np.concatenate(flat, axis=1, dtype=np.float64)
     else:
         x = columns[0][:, None] if columns[0].ndim == 1 else columns[0]
     if x.dtype.kind not in "biuf":
         raise DataError(f"{where}: inputs of dtype {x.dtype}: must be numbers")
-    return x if holds_pixels(x) else x.astype(np.float32)
+    return x

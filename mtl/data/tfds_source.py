@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import dataclasses
 import os
 import pathlib
 import re
@@ -17,7 +18,7 @@ from mtl.data.columns import Labels, build, choose
 from mtl.data.extras import needs
 from mtl.data.labels import ClassNames, Markers
 from mtl.data.paths import DATA_DIR, MAX_BYTES
-from mtl.data.picture import Picture, unit
+from mtl.data.picture import Picture, holds_pixels, unit
 from mtl.data.problems import DataError, Problems, prefixed
 from mtl.data.streamed import Streamed
 from mtl.data.table import Table
@@ -107,18 +108,21 @@ def tfds_table(
     def inputs_of(rows: np.ndarray) -> np.ndarray:
         return stacked(records(rows), chosen.inputs, where)
 
-    shape = inputs_of(np.arange(1)).shape[1:]
+    first = inputs_of(np.arange(1))
+    shape = first.shape[1:]
+    # Measured columns are cast once their mean and spread are known, not before.
+    dtype = np.dtype(np.float64 if len(shape) == 1 else np.float32)
     x: np.ndarray | Streamed
     if stream:
-        x = Streamed((total, *shape), lambda rows: unit(_of_shape(inputs_of(rows), shape, where)))
+        x = Streamed((total, *shape), lambda rows: _narrow(_of_shape(inputs_of(rows), shape, where), where))
         read = Records(_sources(opened, split, where), features, chosen.cells, where, {})
     else:
-        if 4 * total * int(np.prod(shape, dtype=object)) > max_bytes:
+        if dtype.itemsize * total * int(np.prod(shape, dtype=object)) > max_bytes:
             raise DataError(
                 f"{where}: inputs {(total, *shape)}: must be at most {max_bytes:,} bytes in memory: raise max_bytes, "
                 "or give stream=True"
             )
-        x, read = np.empty((total, *shape), np.float32), records
+        x, read = np.empty((total, *shape), dtype), records
 
     def fill(begin: int) -> dict[str, list[Any]]:
         rows = np.arange(begin, min(begin + _BATCH, total))
@@ -137,6 +141,9 @@ def tfds_table(
     columns, kinds, declared = _columns(features, cells, chosen.labels, where)
     if groups:
         columns[groups] = _cells(cells[groups])
+    reading: dict[str, Any] = {"divided_by": int(np.iinfo(first.dtype).max)} if holds_pixels(first) else {}
+    if len(pictures) == len(chosen.inputs) == 1:
+        reading["picture"] = dataclasses.asdict(pictures[chosen.inputs[0]])
     roles = choose([*columns, "x "], kinds, "x ", groups=groups)
     told = about or f"{info.description.strip()} Source: {info.citation.strip() or 'not stated'} TFDS {info.full_name}."
     return build(
@@ -151,6 +158,7 @@ def tfds_table(
         declared | dict(_declared(classes)),
         "error",
         told,
+        reading=reading,
     )
 
 
@@ -167,6 +175,14 @@ def _of_shape(batch: np.ndarray, shape: tuple[int, ...], where: str) -> np.ndarr
     if batch.shape[1:] != shape:
         raise DataError(f"{where}: inputs {batch.shape[1:]} and {shape}: give size=(height, width)")
     return batch
+
+
+def _narrow(batch: np.ndarray, where: str) -> np.ndarray:
+    """Return streamed inputs in float32, if none of a table's changes by it."""
+    found = unit(batch)
+    if batch.ndim == 2 and not np.array_equal(found, batch):
+        raise DataError(f"{where}: float32 changes inputs of {batch.dtype}: must be read without stream")
+    return found
 
 
 def place(builder: str, directory: str = "") -> pathlib.Path:

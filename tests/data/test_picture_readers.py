@@ -1,6 +1,8 @@
 """Pictures and pixels are the same numbers whichever way they come in: a folder, TFDS, an array."""
 
+import dataclasses
 import io
+import json
 
 import numpy as np
 import pytest
@@ -35,6 +37,8 @@ def test_a_folder_of_every_kind(tmp_path):
         table = images_table("t.csv", "y", (4, 5), channels=channels, ground=NAMED, directory=str(tmp_path))
         expected = [Picture((4, 5), channels, NAMED).read(data) for data in KINDS.values()]
         np.testing.assert_array_equal(table.x, np.stack(expected))
+        kept = json.loads(json.dumps(table.reading))["picture"]  # as a model keeps it
+        np.testing.assert_array_equal(Picture(**kept).read(KINDS["deep.png"]), table.x[0])
     (tmp_path / "t.csv").write_text("\n".join(["file,y", *lines, "wide.png,0"]))
     (tmp_path / "wide.png").write_bytes(png(samples(16, 3), 16, 2))
     with pytest.raises(DataError, match=r'^file "t.csv", line 12, column "file": image "wide.png": 16 bits a channel'):
@@ -66,6 +70,7 @@ def test_tfds_reads_pictures_as_a_folder_does(tmp_path, nested, channels):
     np.testing.assert_array_equal(table.x, np.stack([picture.read(data) for data in KINDS.values()]))
     streamed = tfds_table("made", "kind", name, stream=True, **options)
     assert streamed.sha256 == table.sha256
+    assert streamed.reading == table.reading == {"picture": dataclasses.asdict(picture)}
     written(tmp_path, features, [({"inner": e} if nested else e) | {"kind": 0} for e in [{"image": io.BytesIO(b"no")}]])
     with pytest.raises(DataError, match=rf'^data "tfds:made", example 0, {name}: does not decode \(must be one of PNG'):
         tfds_table("made", "kind", name, **options)
@@ -92,6 +97,7 @@ def test_pixels_in_arrays_are_scaled_by_their_dtype(tmp_path, dtype):
     np.savez(tmp_path / "a.npz", x=x, y=y)
     table = npz_table("a.npz", "y", directory=str(tmp_path))
     np.testing.assert_allclose(table.x, x / (2**bits - 1), rtol=1e-6)
+    assert table.reading == {"divided_by": 2**bits - 1}
     np.testing.assert_array_equal(arrays_table(x, {"y": y}).x, table.x)
     np.testing.assert_array_equal(arrays_table(x[..., 0], {"y": y}).x, table.x[..., 0])
     np.testing.assert_array_equal(

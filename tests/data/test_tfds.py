@@ -320,12 +320,28 @@ def test_records_read_as_they_are_give_what_tfds_decodes(tmp_path):
     for inputs in ("image", "plain", "packed"):
         table = data.tfds_table("made", ["kind", "flag", "dose:regression"], inputs, directory=str(tmp_path))
         np.testing.assert_array_equal(table.x, expected)
+        assert table.reading == {"divided_by": 255}
         np.testing.assert_array_equal(table.labels["flag"], [e["flag"] for e in decoded])
         np.testing.assert_array_equal(table.mask["kind"], [e["kind"] >= 0 for e in decoded])
         np.testing.assert_array_equal(table.labels["kind"], [max(0, e["kind"]) for e in decoded])
         dose = np.array([e["dose"] for e in decoded])
         np.testing.assert_array_equal(table.mask["dose"], ~np.isnan(dose))
         np.testing.assert_array_equal(table.labels["dose"], np.nan_to_num(dose))
+
+
+def test_measured_numbers_are_not_rounded_on_their_way_in(tmp_path):
+    f, rng = tfds.features, np.random.default_rng(0)  # Whole numbers: TFDS stores floats as float32.
+    kinds = f.ClassLabel(names=["a", "b"])
+    features = f.FeaturesDict(
+        {"time": f.Scalar(dtype=np.int64), "place": f.Tensor(shape=(2,), dtype=np.int64), "kind": kinds}
+    )
+    time, place = 1_700_000_000 + np.arange(8), 10**9 + rng.integers(0, 100, (8, 2))
+    examples = [{"time": t, "place": p, "kind": t % 2} for t, p in zip(time, place, strict=True)]
+    written(tmp_path, features, examples)
+    for inputs, expected in ((["time", "place"], np.column_stack([place, time])), ("time", time[:, None])):
+        np.testing.assert_array_equal(data.tfds_table("made", "kind", inputs, directory=str(tmp_path)).x, expected)
+        with pytest.raises(DataError, match=r"float32 changes inputs of .*: must be read without stream"):
+            data.tfds_table("made", "kind", inputs, directory=str(tmp_path), stream=True)
 
 
 EPS = b"""%!PS-Adobe-3.0 EPSF-3.0
