@@ -213,9 +213,7 @@ def _refuse(image: Any, where: str, max_pixels: int) -> None:
     if image.width * image.height > max_pixels:
         raise DataError(f"{where}: {image.width} x {image.height} pixels: must be at most {max_pixels:,}")
     if image.format != "MPO":  # A camera's JPEG, with previews behind the picture.
-        with contextlib.suppress(
-            EOFError
-        ):  # Asked for the second alone: to count them takes as long as there are many.
+        with contextlib.suppress(EOFError):  # Only the second is asked for: there may be very many to count.
             image.seek(1)
             raise DataError(f"{where}: several frames: must be one picture")
     signed = 2 in getattr(image, "tag_v2", {}).get(_SAMPLE_FORMAT, (1,))

@@ -180,7 +180,7 @@ def _of_shape(batch: np.ndarray, shape: tuple[int, ...], where: str) -> np.ndarr
 def _narrow(batch: np.ndarray, where: str) -> np.ndarray:
     """Return streamed inputs in float32, if none of a table's changes by it."""
     found = unit(batch)
-    if batch.ndim == 2 and not np.array_equal(found, batch):
+    if batch.ndim == 2 and not np.array_equal(found, batch, equal_nan=True):
         raise DataError(f"{where}: float32 changes inputs of {batch.dtype}: must be read without stream")
     return found
 
