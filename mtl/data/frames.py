@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from mtl.data.columns import Labels, Roles, build, choose
 from mtl.data.labels import ClassNames, Markers, class_names
-from mtl.data.picture import holds_pixels, unit
 from mtl.data.problems import DataError, Problems, prefixed
 from mtl.data.table import Table
 
@@ -95,8 +94,7 @@ def arrays_table(
     """Return the table of NumPy arrays.
 
     Args:
-      x: inputs, [N, ...] numbers. With three axes or more, uint8 and uint16 are pixels and become [0, 1] (divided by
-        255 or 65,535); all others are taken as they are.
+      x: inputs, [N, ...] numbers; pixels become [0, 1] as in ``make_table``.
       labels: ``{name: [N]}``, or [N, K] for the K tasks ``name_0``, ``name_1``, ...
       kinds: ``{task: kind}`` or a list of ``task:kind`` for tasks whose kind is not to be inferred.
       groups: [N], equal for rows that no split may part.
@@ -113,25 +111,13 @@ def arrays_table(
     (['y_0', 'y_1'], array([1., 0., 1.], dtype=float32))
     """
     where = where or f'data "{name}"'
-    problems, reading = Problems(), {}
+    problems = Problems()
     given = np.asarray(x)
     if given.ndim < 2 or given.size == 0 or given.dtype.kind not in "biuf":
         problems.add(f"inputs: {given.dtype} {given.shape}: must be numbers [N, ...] with a row and a feature or more")
     elif given.dtype.kind == "f" and not np.isfinite(given).all():
         bad = np.argwhere(~np.isfinite(given))
         problems.add(f"inputs, row {bad[0][0]}: {len(bad):,} values are not finite: must be finite")
-    elif holds_pixels(given):
-        if given.max() == 1:  # One-hot codes, masks: divided, they would all but vanish.
-            problems.add(
-                f"inputs: {given.dtype} {given.shape} of 0 and 1 alone, which as pixels would be divided: must be "
-                "booleans or floats, which are taken as they are"
-            )
-        given, reading = unit(given), {"divided_by": int(np.iinfo(given.dtype).max)}
-    elif given.ndim == 4 and given.dtype.kind in "iu" and given.max() > 1:
-        problems.add(
-            f"inputs: {given.dtype} {given.shape} up to {given.max():,}, and nothing says which value is white: must "
-            "be uint8 or uint16, which become [0, 1], or floats, which are taken as they are"
-        )
     cells: dict[str, np.ndarray] = {}
     for key, values in labels.items():
         array = np.asarray(values)
@@ -161,7 +147,6 @@ def arrays_table(
         classes,
         "error",
         about,
-        reading=reading,
     )
 
 

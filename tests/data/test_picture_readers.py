@@ -7,7 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from mtl.data import DataError, Picture, arrays_table, images_table, npz_table
+from mtl.data import DataError, Picture, arrays_table, images_table, make_table, npz_table
+from mtl.tasks import Task
 from tests.data.pictures import RNG, png, samples, tiff
 
 pytest.importorskip("PIL.Image", reason='Pillow is not installed: pip install "mtl[images]"')
@@ -99,6 +100,7 @@ def test_pixels_in_arrays_are_scaled_by_their_dtype(tmp_path, dtype):
     np.testing.assert_allclose(table.x, x / (2**bits - 1), rtol=1e-6)
     assert table.reading == {"divided_by": 2**bits - 1}
     np.testing.assert_array_equal(arrays_table(x, {"y": y}).x, table.x)
+    np.testing.assert_array_equal(make_table("own", x, [Task("y", "binary")], {"y": y}).x, table.x)
     np.testing.assert_array_equal(arrays_table(x[..., 0], {"y": y}).x, table.x[..., 0])
     np.testing.assert_array_equal(
         table.x[0], Picture(channels=1).read(png(x[0], bits, 0))
@@ -111,10 +113,10 @@ def test_arrays_of_other_numbers_are_taken_as_they_are_or_refused():
     codes = np.eye(8)[RNG.integers(0, 8, (4, 6))]  # one-hot, [4, 6, 8]
     for dtype in (bool, np.float32, np.float64, np.int64):
         np.testing.assert_array_equal(arrays_table(codes.astype(dtype), {"y": y}).x, codes)
-    with pytest.raises(DataError, match=r"inputs: uint8 \(4, 6, 8\) of 0 and 1 alone, .* must be booleans or floats"):
+    with pytest.raises(DataError, match=r"x: uint8 \(4, 6, 8\) of 0 and 1 alone, .* must be booleans or floats"):
         arrays_table(codes.astype(np.uint8), {"y": y})
     assert not arrays_table(np.zeros((4, 6, 8), np.uint8), {"y": y}).x.any()
     x = np.stack([samples(8) for _ in range(4)])
-    with pytest.raises(DataError, match=r"inputs: int64 \(4, 6, 8, 1\) up to 255, .* must be uint8 or uint16"):
+    with pytest.raises(DataError, match=r"x: int64 \(4, 6, 8, 1\) up to 255, .* must be uint8 or uint16"):
         arrays_table(x, {"y": y})
     np.testing.assert_array_equal(arrays_table(x.astype(np.float32), {"y": y}).x, x)
