@@ -163,13 +163,10 @@ def make_table(
     """
     if missing_inputs not in ("error", "flag"):
         raise ValueError(f'data "{name}", missing_inputs = "{missing_inputs}": must be "error" or "flag"')
-    if isinstance(x, Streamed):
-        inputs: Inputs = x
-    else:
-        given = _numbers(f'data "{name}", x', x)
-        inputs = _inputs(name, given, missing_inputs == "flag")
-        if holds_pixels(given):
-            reading = {**(reading or {}), "divided_by": int(np.iinfo(given.dtype).max)}
+    given = x if isinstance(x, Streamed) else _numbers(f'data "{name}", x', x)
+    inputs = given if isinstance(given, Streamed) else _inputs(name, given, missing_inputs == "flag")
+    if isinstance(given, np.ndarray) and holds_pixels(given):
+        reading = {**(reading or {}), "divided_by": int(np.iinfo(given.dtype).max)}
     titles = _columns(name, columns, inputs)
     gaps = None if isinstance(inputs, Streamed) or missing_inputs == "error" else np.isnan(inputs).any(axis=0)
     if gaps is not None and gaps.any():
