@@ -8,7 +8,6 @@ import json
 import signal
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
@@ -194,7 +193,10 @@ def _base(arguments: argparse.Namespace, overrides: dict[str, str]) -> tuple[Any
 
 
 def _config_file(arguments: argparse.Namespace) -> str:
-    return str(Path(arguments.config.partition(":")[0]).absolute())
+    from mtl.config import split
+
+    path, arg = split(arguments.config)
+    return f"{path.absolute()}:{arg}".removesuffix(":")
 
 
 def _run(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:

@@ -130,6 +130,23 @@ def test_config_files_that_are_none(tmp_path, capsys):
     assert "get_config" in refused(capsys, "run", f"--config={tmp_path / 'empty.py'}")
 
 
+@pytest.mark.slow
+def test_workers_find_a_config_that_takes_an_argument_in_a_folder_with_a_colon(tmp_path, capsys):
+    folder = tmp_path / "a:b.py:c"
+    folder.mkdir()
+    (folder / "good.py").write_text(GOOD.replace("get_config()", "get_config(name)").replace('"good"', "name"))
+    work = tmp_path / "w:x"
+    arguments = ["sweep", f"--config={folder / 'good.py'}:wide:1", f"--workdir={work}", "--jobs=1"]
+    assert main([*arguments, "--config.name=wide"]) == 0
+    assert " 1 done of 1 trials" in _said(capsys, "status", work)
+
+
+def _said(capsys, *arguments):
+    capsys.readouterr()
+    assert main([str(a) for a in arguments]) == 0
+    return capsys.readouterr().out
+
+
 def test_work_directories(config, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert "is empty" in refused(capsys, "table", tmp_path / "empty")

@@ -2,7 +2,7 @@
 
 from mtl.config.default import Config, ConfigError, default
 from mtl.config.fields import Flat, check, flatten, override, parse
-from mtl.config.load import is_ours, load
+from mtl.config.load import is_ours, load, split
 from mtl.config.resolve import Step, Trial, canonical, resolve
 
 __all__ = [
@@ -20,4 +20,5 @@ __all__ = [
     "override",
     "parse",
     "resolve",
+    "split",
 ]

@@ -20,6 +20,7 @@ from mtl.data.molecules import molecules_table, tox21_table, toxcast_table
 from mtl.data.npz import npz_table
 from mtl.data.parquet import parquet_table
 from mtl.data.paths import stamp
+from mtl.data.picture import Picture
 from mtl.data.problems import DataError
 from mtl.data.road_scenes import road_scenes_table
 from mtl.data.splits import Split, transfer_split
@@ -34,6 +35,7 @@ __all__ = [
     "SOURCES",
     "About",
     "DataError",
+    "Picture",
     "Split",
     "Streamed",
     "Table",

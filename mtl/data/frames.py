@@ -94,7 +94,7 @@ def arrays_table(
     """Return the table of NumPy arrays.
 
     Args:
-      x: inputs, [N, ...] numbers.
+      x: inputs, [N, ...] numbers; pixels become [0, 1] as in ``make_table``.
       labels: ``{name: [N]}``, or [N, K] for the K tasks ``name_0``, ``name_1``, ...
       kinds: ``{task: kind}`` or a list of ``task:kind`` for tasks whose kind is not to be inferred.
       groups: [N], equal for rows that no split may part.

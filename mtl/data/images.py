@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import io
-import pathlib
-import struct
 import warnings
-import zlib
 from collections.abc import Sequence
 
 import numpy as np
 
 from mtl.data.columns import Labels, build, choose
 from mtl.data.csv_file import read_columns
-from mtl.data.extras import needs
 from mtl.data.labels import ClassNames, Markers, Missing
 from mtl.data.paths import MAX_BYTES, read, resolve, text_of
+from mtl.data.picture import MAX_PIXELS, Picture
 from mtl.data.problems import DataError, Problems
 from mtl.data.table import Table
-
-# Formats whose decoders are part of Pillow; EPS, for one, would start another program.
-FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "PPM", "TIFF")
 
 
 def images_table(
@@ -41,11 +34,13 @@ def images_table(
     name: str = "",
     about: str = "",
     max_bytes: int = MAX_BYTES,
-    max_pixels: int = 50_000_000,
+    max_pixels: int = MAX_PIXELS,
+    ground: str = "white",
 ) -> Table:
     """Return the table of images whose file names and labels stand in a CSV file.
 
-    Images are scaled to ``size`` (bilinear, without keeping the aspect) with values in [0, 1].
+    Images become [0, 1] as ``Picture`` says: turned upright, laid on ``ground``, scaled to ``size`` without keeping the
+    aspect.
 
     Args:
       path: of the CSV file, inside the data directory; its other columns are labels or ignored.
@@ -60,6 +55,7 @@ def images_table(
         many were skipped is said in ``about`` and in a warning.
       max_bytes: the most the table of images may hold, and any file.
       max_pixels: the most pixels an image may have before it is scaled.
+      ground: the colour behind transparent pixels, by a name or as ``#rrggbb``.
 
     Returns:
       The table; inputs [N, height, width, channels].
@@ -67,13 +63,11 @@ def images_table(
     Raises:
       DataError: for everything that is wrong, one sentence each with file, line and column.
     """
-    needs("PIL", "images", "Images")
+    picture = Picture(size, channels, ground)
+    if not picture.size:
+        raise DataError("size = (): must be (height, width), at least 1 each")
     full = resolve(path, directory)
     where = f'file "{full.name}"'
-    if len(size) != 2 or min(size) < 1:
-        raise DataError(f"size = {tuple(size)}: must be (height, width), at least 1 each")
-    if channels not in (1, 3):
-        raise DataError(f"channels = {channels}: must be 1 or 3")
     if bad_images not in ("error", "skip"):
         raise DataError(f'bad_images = "{bad_images}": must be "error" or "skip"')
     problems = Problems()
@@ -87,14 +81,15 @@ def images_table(
         Missing(missing),
     )
     files = columns.cells[file_column]
-    shape = (len(files), *size, channels)
+    shape = (len(files), *picture.size, channels)
     if 4 * int(np.prod(shape, dtype=object)) > max_bytes:
         raise DataError(f"{where}: images {shape} in float32: must be at most max_bytes = {max_bytes:,}")
     root = str(resolve(folder, directory) if folder else full.parent)
     x, kept, skipped = np.zeros(shape, np.float32), np.ones(len(files), dtype=bool), []
     for row, file in enumerate(files):
         try:
-            x[row] = _decode(resolve(str(file).strip(), root), tuple(size), channels, max_bytes, max_pixels)
+            with warnings.catch_warnings(action="ignore"):  # of metadata that is not used
+                x[row] = picture.read(resolve(str(file).strip(), root), "", max_bytes, max_pixels)
         except DataError as error:
             kept[row] = False
             if bad_images == "error" or "leaves the data directory" in str(error):
@@ -123,33 +118,5 @@ def images_table(
         classes,
         "error",
         about,
+        reading={"picture": dataclasses.asdict(picture)},
     )
-
-
-def _decode(path: pathlib.Path, size: tuple[int, ...], channels: int, max_bytes: int, max_pixels: int) -> np.ndarray:
-    """Return an image as [height, width, channels] in [0, 1].
-
-    Raises:
-      DataError: for what is no image, one too large, or one cut short.
-    """
-    from PIL import Image
-
-    where = f'image "{path.name}"'
-    data = read(path, max_bytes=max_bytes)
-    try:
-        warned = warnings.catch_warnings(action="ignore")  # of metadata, which is not used
-        with warned, Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            if image.width * image.height > max_pixels:
-                raise DataError(f"{where}: {image.width} x {image.height} pixels: must be at most {max_pixels:,}")
-            plain = image.convert("RGB" if channels == 3 else "L")
-            scaled = plain.resize((size[1], size[0]), Image.Resampling.BILINEAR)
-    except DataError:
-        raise
-    except Image.UnidentifiedImageError:
-        raise DataError(f"{where}: does not decode (must be one of {', '.join(FORMATS)})") from None
-    except (
-        *(OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, OverflowError),
-        *(struct.error, zlib.error, Image.DecompressionBombError),
-    ) as error:
-        raise DataError(f"{where}: does not decode ({error})") from None
-    return np.asarray(scaled, dtype=np.float32).reshape(*size, channels) / np.float32(255)

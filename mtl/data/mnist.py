@@ -12,6 +12,7 @@ import numpy as np
 from mtl.data.about import About
 from mtl.data.idx import parse_idx
 from mtl.data.paths import DATA_DIR, read, resolve
+from mtl.data.picture import unit
 from mtl.data.problems import DataError, Problems
 from mtl.data.table import Table, make_table
 from mtl.tasks import Task
@@ -90,7 +91,7 @@ def mnist_table(folder: str = "", directory: str = "", examples: int = 0, any_fi
     pixels, digit = _load("mnist", MNIST, folder, directory, examples, any_files)
     tasks = [Task("digit", "multiclass", num_classes=10), Task("even", "binary"), Task("at_least_five", "binary")]
     labels = {"digit": digit, "even": digit % 2 == 0, "at_least_five": digit >= 5}
-    return make_table("mnist", _unit(pixels), tasks, labels, str(MNIST))
+    return make_table("mnist", unit(pixels), tasks, labels, str(MNIST))
 
 
 def fashion_mnist_table(folder: str = "", directory: str = "", examples: int = 0, any_files: bool = False) -> Table:
@@ -111,7 +112,7 @@ def fashion_mnist_table(folder: str = "", directory: str = "", examples: int = 0
     pixels, article = _load("fashion_mnist", FASHION_MNIST, folder, directory, examples, any_files)
     tasks = [Task("article", "multiclass", num_classes=10), Task("footwear", "binary"), Task("top", "binary")]
     labels = {"article": article, "footwear": np.isin(article, (5, 7, 9)), "top": np.isin(article, (0, 2, 4, 6))}
-    return make_table("fashion_mnist", _unit(pixels), tasks, labels, str(FASHION_MNIST), classes={"article": CLOTHES})
+    return make_table("fashion_mnist", unit(pixels), tasks, labels, str(FASHION_MNIST), classes={"article": CLOTHES})
 
 
 def multi_mnist_table(
@@ -167,7 +168,7 @@ def multi_mnist_table(
         for low, high, count in ((0, cut, examples - test), (cut, len(pixels), test))
     ]
     rows, corners = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
-    canvas = np.zeros((examples, 36, 36), np.uint8)
+    canvas = np.zeros((examples, 36, 36, 1), np.uint8)
     for digit in (0, 1):
         for image, corner, whole in zip(pixels[rows[:, digit]], corners[:, digit].tolist(), canvas, strict=True):
             window = whole[corner[0] : corner[0] + 28, corner[1] : corner[1] + 28]
@@ -176,7 +177,7 @@ def multi_mnist_table(
     labels = {name: classes[rows[:, j]] for j, name in enumerate(("left", "right"))}
     names = {name: CLOTHES for name in labels} if base == "fashion_mnist" else {}
     told = f"MultiMNIST: pairs of digits overlaid (arXiv:1710.09829), data seed {seed}, shift {shift}. {about}"
-    return make_table("multi_mnist", _unit(canvas), tasks, labels, told, classes=names)
+    return make_table("multi_mnist", unit(canvas), tasks, labels, told, classes=names)
 
 
 def _pairs(
@@ -194,14 +195,10 @@ def _pairs(
     return np.stack([left, right], axis=1)[:count], corners[:count]
 
 
-def _unit(pixels: np.ndarray) -> np.ndarray:
-    return (pixels.astype(np.float32) / np.float32(255))[..., None]
-
-
 def _load(
     name: str, about: About, folder: str, directory: str, examples: int, any_files: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return ([N, 28, 28] uint8, [N] int64), training part first."""
+    """Return ([N, 28, 28, 1] uint8, [N] int64), training part first."""
     place = find(name, about, folder, directory)
     problems, arrays = Problems(), []
     for file, digest in about.sha256:
@@ -231,7 +228,7 @@ def _load(
     pixels, classes = np.concatenate([train, test]), np.concatenate([train_classes, test_classes]).astype(np.int64)
     if not 0 <= examples <= len(pixels):
         raise DataError(f'data "{name}": examples = {examples}: must be at most {len(pixels)} (0: all)')
-    return pixels[: examples or None], classes[: examples or None]
+    return pixels[: examples or None, ..., None], classes[: examples or None]
 
 
 def find(name: str, about: About, folder: str = "", directory: str = "") -> pathlib.Path:

@@ -45,7 +45,7 @@ def npz_table(
     Args:
       path: of the file, inside the data directory.
       labels: names of label arrays, [N] or [N, K], ``name`` or ``name:kind``, or ``{name: kind}``.
-      inputs: name of the array of inputs, [N, ...].
+      inputs: name of the array of inputs, [N, ...]; pixels become [0, 1] as in ``make_table``.
       groups: name of an array [N], equal for rows that no split may part.
       missing, classes, directory, sha256, name, about: as in ``csv_table``.
       max_bytes: the most all arrays together may hold; checked from their headers before any is read.

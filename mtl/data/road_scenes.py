@@ -10,6 +10,7 @@ import numpy as np
 
 from mtl.data.counter import Counter, mix
 from mtl.data.drawing import Array, Patch
+from mtl.data.picture import unit
 from mtl.data.road_background import View, background, view
 from mtl.data.road_objects import DRAW, EXTENTS, Colours
 from mtl.data.table import Table, make_table
@@ -122,7 +123,7 @@ def road_scenes_table(
         drawn, labels = draw_scenes(
             *(rows, size, seed, difficulty, relatedness, correlation, prevalence, night, occlusion, clutter, missing)
         )
-        np.multiply(drawn, np.float32(1 / 255), out=x[start : start + len(rows)])
+        unit(drawn, x[start : start + len(rows)])
         for name, values in labels.items():
             known[name].append(values)
     about = (

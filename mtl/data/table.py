@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mtl.data.first_rows import FirstRows
+from mtl.data.picture import holds_pixels, unit
 from mtl.data.streamed import Inputs, Streamed, blocks
 from mtl.tasks import Task, suggest
 
@@ -132,6 +133,7 @@ def make_table(
     Args:
       name: the name of the data.
       x: inputs, [N, ...] numbers or booleans, N ≥ 1, an axis of features or more. Streamed ones are read through once.
+        With three axes or more, uint8 and uint16 are pixels and become [0, 1] (divided by 255 or 65,535).
       tasks: what can be predicted; names differ.
       labels: ``{task: [N]}``, one entry for every task and none beside.
       about: what the data are, their source and licence.
@@ -161,7 +163,10 @@ def make_table(
     """
     if missing_inputs not in ("error", "flag"):
         raise ValueError(f'data "{name}", missing_inputs = "{missing_inputs}": must be "error" or "flag"')
-    inputs = x if isinstance(x, Streamed) else _inputs(name, x, missing_inputs == "flag")
+    given = x if isinstance(x, Streamed) else _numbers(f'data "{name}", x', x)
+    inputs = given if isinstance(given, Streamed) else _inputs(name, given, missing_inputs == "flag")
+    if isinstance(given, np.ndarray) and holds_pixels(given):
+        reading = {**(reading or {}), "divided_by": int(np.iinfo(given.dtype).max)}
     titles = _columns(name, columns, inputs)
     gaps = None if isinstance(inputs, Streamed) or missing_inputs == "error" else np.isnan(inputs).any(axis=0)
     if gaps is not None and gaps.any():
@@ -246,14 +251,25 @@ def _numbers(where: str, values: npt.ArrayLike) -> np.ndarray:
     return array
 
 
-def _inputs(name: str, x: npt.ArrayLike, missing: bool) -> np.ndarray:
+def _inputs(name: str, given: np.ndarray, missing: bool) -> np.ndarray:
     """Return inputs in float32; in float64 where that moves a value of a table [N, F], so that scaling comes first."""
-    given = _numbers(f'data "{name}", x', x)
     if missing and given.ndim != 2:
         raise ValueError(f'data "{name}", x: shape {given.shape}: missing inputs must be in a table [N, F]')
     if given.ndim < 2 or given.size == 0:
         raise ValueError(
             f'data "{name}", x: shape {given.shape}: must be [N, ...] with at least one row and one feature'
+        )
+    if holds_pixels(given):
+        if given.max() == 1:  # One-hot codes, masks: divided, they would all but vanish.
+            raise ValueError(
+                f'data "{name}", x: {given.dtype} {given.shape} of 0 and 1 alone, which as pixels would be divided: '
+                "must be booleans or floats, which are taken as they are"
+            )
+        given = unit(given)
+    elif given.ndim == 4 and given.dtype.kind in "iu" and given.max() > 1:
+        raise ValueError(
+            f'data "{name}", x: {given.dtype} {given.shape} up to {given.max():,}, and nothing says which is white: '
+            "must be uint8 or uint16, which become [0, 1], or floats, which are taken as they are"
         )
     # What its maker has closed for good is taken as it is: a copy of a large set takes seconds.
     ours = given.dtype == np.float32 and given.flags.owndata and given.flags.c_contiguous and not given.flags.writeable

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from mtl.data.images import FORMATS
+from mtl.data.picture import Picture, holds_pixels, unit
 from mtl.data.problems import DataError
 
 
@@ -32,7 +31,14 @@ class Records:
     Several threads may read at once.
     """
 
-    def __init__(self, sources: Sequence[Any], features: Mapping[str, Any], wanted: Sequence[str], where: str) -> None:
+    def __init__(
+        self,
+        sources: Sequence[Any],
+        features: Mapping[str, Any],
+        wanted: Sequence[str],
+        where: str,
+        pictures: Mapping[str, Picture],
+    ) -> None:
         """Choose what to read.
 
         Args:
@@ -40,8 +46,10 @@ class Records:
           features: all there are, by name.
           wanted: those to read.
           where: what the data are called in errors.
+          pictures: what is made of the features that are pictures, or pixels to be scaled.
         """
-        self._sources, self._read, self._where = sources, _reader(features, wanted, sources), where
+        self._pictures = pictures
+        self._sources, self._read, self._where = sources, _reader(features, wanted, sources, pictures), where
         self._begins = np.cumsum([0, *(len(source) for source in sources)])
 
     def __len__(self) -> int:
@@ -60,13 +68,11 @@ class Records:
             if low < high:
                 with damage(self._where):
                     found += self._read(source, (rows[low:high] - begin).tolist())
+        for name, picture in self._pictures.items():
+            for row, example in zip(rows.tolist(), found, strict=True):
+                if isinstance(example[name], bytes) or picture.size:
+                    example[name] = picture.read(example[name], f"{self._where}, example {row}, {name}")
         return found
-
-
-def as_float(batch: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-    """Return inputs as float32; bytes of images and other arrays become [0, 1]."""
-    out = np.empty(batch.shape, np.float32) if out is None else out
-    return np.multiply(batch, np.float32(1 / 255) if batch.dtype == np.uint8 else 1, out=out)
 
 
 def _flat(example: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -78,11 +84,12 @@ def _flat(example: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _reader(
-    features: Mapping[str, Any], wanted: Sequence[str], sources: Sequence[Any]
+    features: Mapping[str, Any], wanted: Sequence[str], sources: Sequence[Any], pictures: Mapping[str, Picture]
 ) -> Callable[[Any, Sequence[int]], list[dict[str, Any]]]:
     """Return how to read a batch of examples: TFDS's own way, or where all is plain its records, twice as fast.
 
-    Plain are scalars, class labels, images and arrays of bytes that are no part of a dictionary or a sequence.
+    Plain are scalars, class labels, images and arrays of bytes that are no part of a dictionary or a sequence. Images
+    that are inputs are left as the bytes they are stored in.
     """
     import tensorflow_datasets as tfds
     from tensorflow_datasets.proto import tf_example_pb2
@@ -91,8 +98,8 @@ def _reader(
     for name in wanted:
         feature = features[name]
         kind, dtype = type(feature), np.dtype(feature.np_dtype)
-        if kind is tfds.features.Image and dtype == np.uint8:
-            takes[name] = functools.partial(_image, channels=feature.shape[-1])
+        if kind is tfds.features.Image and name in pictures:
+            takes[name] = _stored
             continue
         stored = getattr(feature, "_encoding", None)  # compressed arrays are left to TFDS
         if stored not in (tfds.features.Encoding.NONE, tfds.features.Encoding.BYTES):
@@ -132,39 +139,24 @@ def _bytes(held: Any, shape: tuple[int, ...]) -> np.ndarray:
     return np.array(held.int64_list.value, np.uint8).reshape(shape)
 
 
-def _image(held: Any, channels: int | None) -> np.ndarray:
-    from PIL import Image
-
-    with Image.open(io.BytesIO(held.bytes_list.value[0]), formats=FORMATS) as image:
-        pixels = np.asarray(image)
-    pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
-    if channels not in (None, pixels.shape[2]):
-        raise ValueError(f"an image of {pixels.shape[2]} channels where {channels} were promised")
-    return pixels
+def _stored(held: Any) -> bytes:
+    return held.bytes_list.value[0]
 
 
-def stacked(batch: list[dict[str, Any]], names: Sequence[str], size: Sequence[int], where: str) -> np.ndarray:
-    """Return a batch's inputs, [B, …] bytes or float32."""
-    if len(names) == 1:
-        arrays = [np.asarray(example[names[0]]) for example in batch]
-        if size:
-            arrays = [_scaled(a, size, where) for a in arrays]
+def stacked(batch: list[dict[str, Any]], names: Sequence[str], where: str) -> np.ndarray:
+    """Return a batch's inputs, [B, …] numbers as they are stored; several side by side, in float64."""
+    columns = []
+    for name in names:
+        arrays = [np.asarray(example[name]) for example in batch]
         shapes = {a.shape for a in arrays}
         if len(shapes) > 1:
             raise DataError(f"{where}: inputs of shapes {sorted(shapes)[:2]}: give size=(height, width)")
-        x = np.stack(arrays)
-        x = x[:, None] if x.ndim == 1 else x
+        columns.append(np.stack(arrays))
+    if len(columns) > 1:
+        flat = [(unit(c) if holds_pixels(c) else c).reshape(len(batch), -1) for c in columns]
+        x = np.concatenate(flat, axis=1, dtype=np.float64)
     else:
-        x = np.stack([np.concatenate([np.ravel(np.asarray(e[n], np.float64)) for n in names]) for e in batch])
+        x = columns[0][:, None] if columns[0].ndim == 1 else columns[0]
     if x.dtype.kind not in "biuf":
         raise DataError(f"{where}: inputs of dtype {x.dtype}: must be numbers")
-    return x if x.dtype == np.uint8 and x.ndim > 2 else x.astype(np.float32)
-
-
-def _scaled(image: np.ndarray, size: Sequence[int], where: str) -> np.ndarray:
-    from PIL import Image
-
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 3):
-        raise DataError(f"{where}: inputs {image.dtype} {image.shape}: size= is for images of 1 or 3 channels")
-    plain = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
-    return np.asarray(plain.resize((size[1], size[0]), Image.Resampling.BILINEAR)).reshape(*size, image.shape[2])
+    return x

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import dataclasses
 import os
 import pathlib
 import re
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,11 @@ from mtl.data.columns import Labels, build, choose
 from mtl.data.extras import needs
 from mtl.data.labels import ClassNames, Markers
 from mtl.data.paths import DATA_DIR, MAX_BYTES
-from mtl.data.problems import DataError, Problems
+from mtl.data.picture import Picture, holds_pixels, unit
+from mtl.data.problems import DataError, Problems, prefixed
 from mtl.data.streamed import Streamed
 from mtl.data.table import Table
-from mtl.data.tfds_records import Records, as_float, damage, stacked
+from mtl.data.tfds_records import Records, damage, stacked
 from mtl.files import MAX_JSON_BYTES, FileError, parse
 
 # Examples read at once: whole batches are five times as fast as one by one.
@@ -45,6 +47,7 @@ def tfds_table(
     about: str = "",
     max_bytes: int = MAX_BYTES,
     stream: bool = False,
+    ground: str = "white",
 ) -> Table:
     """Return the table of a prepared TFDS data set; nothing is ever downloaded.
 
@@ -60,7 +63,8 @@ def tfds_table(
       labels: features that are labels, ``feature`` or ``feature:kind``, or ``{feature: kind}``; patterns may stand
         for features.
       inputs: the input feature, or several numbers and vectors, which are put side by side in the order of their
-        names. Images and other arrays of bytes become [0, 1].
+        names. Images become [0, 1] as ``Picture`` says, grey or coloured as their feature is, and so do other arrays of
+        two axes or more of unsigned numbers of one or two bytes (by 255 or 65,535).
       split: names of splits, ``train+test``; all there are, in TFDS's order, if empty.
       size: (height, width) to scale images to (bilinear); needed where they differ.
       groups: a feature whose equal values make rows that no split may part.
@@ -73,6 +77,7 @@ def tfds_table(
       max_bytes: the most that the inputs may hold, in float32.
       stream: leave the inputs where they are and read them when they are needed; labels are kept in memory. The table
         is the same, its sha256 too, and so are the bits of whatever trains on it.
+      ground: the colour behind transparent pixels, by a name or as ``#rrggbb``.
 
     Returns:
       The table; inputs [N, …] in the order of the files.
@@ -89,38 +94,41 @@ def tfds_table(
     info, features = opened.info, _features(opened.info.features)
     names = [inputs] if isinstance(inputs, str) else list(inputs)
     chosen = choose([*features], labels, names, groups=groups)
-    if size and (len(size) != 2 or min(size) < 1):
-        raise DataError(f"{where}: size = {tuple(size)}: must be (height, width), at least 1 each")
     if not isinstance(stream, bool):
         raise DataError(f"{where}: stream = {stream!r}: must be True or False")
     if examples < 0:
         raise DataError(f"{where}: examples = {examples}: must be at least 0 (0: all)")
-    records = Records(_sources(opened, split, where), features, chosen.all, where)
+    pictures = _pictures(features, chosen.inputs, size, ground, where)
+    decoders = _left(opened.info.features, pictures)
+    records = Records(_sources(opened, split, where, decoders), features, chosen.all, where, pictures)
     total = min(examples or len(records), len(records))
     if not total:
         raise DataError(f"{where}: has no example")
 
     def inputs_of(rows: np.ndarray) -> np.ndarray:
-        return stacked(records(rows), chosen.inputs, size, where)
+        return stacked(records(rows), chosen.inputs, where)
 
-    shape = inputs_of(np.arange(1)).shape[1:]
+    first = inputs_of(np.arange(1))
+    shape = first.shape[1:]
+    # Measured columns are cast once their mean and spread are known, not before.
+    dtype = np.dtype(np.float64 if len(shape) == 1 else np.float32)
     x: np.ndarray | Streamed
     if stream:
-        x = Streamed((total, *shape), lambda rows: as_float(_of_shape(inputs_of(rows), shape, where)))
-        read = Records(_sources(opened, split, where), features, chosen.cells, where)
+        x = Streamed((total, *shape), lambda rows: _narrow(_of_shape(inputs_of(rows), shape, where), where))
+        read = Records(_sources(opened, split, where), features, chosen.cells, where, {})
     else:
-        if 4 * total * int(np.prod(shape, dtype=object)) > max_bytes:
+        if dtype.itemsize * total * int(np.prod(shape, dtype=object)) > max_bytes:
             raise DataError(
                 f"{where}: inputs {(total, *shape)}: must be at most {max_bytes:,} bytes in memory: raise max_bytes, "
                 "or give stream=True"
             )
-        x, read = np.empty((total, *shape), np.float32), records
+        x, read = np.empty((total, *shape), dtype), records
 
     def fill(begin: int) -> dict[str, list[Any]]:
         rows = np.arange(begin, min(begin + _BATCH, total))
         batch = read(rows)
         if isinstance(x, np.ndarray):
-            as_float(_of_shape(stacked(batch, chosen.inputs, size, where), shape, where), x[begin : rows[-1] + 1])
+            unit(_of_shape(stacked(batch, chosen.inputs, where), shape, where), x[begin : rows[-1] + 1])
         return {feature: [example[feature] for example in batch] for feature in chosen.cells}
 
     cells: dict[str, list[Any]] = {feature: [] for feature in chosen.cells}
@@ -133,6 +141,9 @@ def tfds_table(
     columns, kinds, declared = _columns(features, cells, chosen.labels, where)
     if groups:
         columns[groups] = _cells(cells[groups])
+    reading: dict[str, Any] = {"divided_by": int(np.iinfo(first.dtype).max)} if holds_pixels(first) else {}
+    if len(pictures) == len(chosen.inputs) == 1:
+        reading["picture"] = dataclasses.asdict(pictures[chosen.inputs[0]])
     roles = choose([*columns, "x "], kinds, "x ", groups=groups)
     told = about or f"{info.description.strip()} Source: {info.citation.strip() or 'not stated'} TFDS {info.full_name}."
     return build(
@@ -147,6 +158,7 @@ def tfds_table(
         declared | dict(_declared(classes)),
         "error",
         told,
+        reading=reading,
     )
 
 
@@ -163,6 +175,14 @@ def _of_shape(batch: np.ndarray, shape: tuple[int, ...], where: str) -> np.ndarr
     if batch.shape[1:] != shape:
         raise DataError(f"{where}: inputs {batch.shape[1:]} and {shape}: give size=(height, width)")
     return batch
+
+
+def _narrow(batch: np.ndarray, where: str) -> np.ndarray:
+    """Return streamed inputs in float32, if none of a table's changes by it."""
+    found = unit(batch)
+    if batch.ndim == 2 and not np.array_equal(found, batch, equal_nan=True):
+        raise DataError(f"{where}: float32 changes inputs of {batch.dtype}: must be read without stream")
+    return found
 
 
 def place(builder: str, directory: str = "") -> pathlib.Path:
@@ -251,14 +271,54 @@ def _features(features: Any, prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _sources(opened: Any, split: str, where: str) -> list[Any]:
+def _pictures(
+    features: Mapping[str, Any], inputs: Sequence[str], size: Sequence[int], ground: str, where: str
+) -> dict[str, Picture]:
+    """Return what is made of the inputs that are pictures, or pixels to be scaled to a size."""
+    import tensorflow_datasets as tfds
+
+    try:
+        grey, colour = (Picture(size, channels, ground) for channels in (1, 3))
+    except DataError as error:
+        raise prefixed(error, where) from None
+    found = {}
+    for name in inputs:
+        feature = features[name]
+        shape: tuple[int | None, ...] = feature.shape or ()
+        dtype, image = np.dtype(feature.np_dtype), tfds.features.Image
+        if isinstance(getattr(feature, "feature", None), image) or (isinstance(feature, image) and len(shape) != 3):
+            raise DataError(f"{where}: feature {name} is several pictures an example: inputs must be one")
+        stored = isinstance(feature, image) and dtype != np.float32  # TFDS hides floats in pictures.
+        if size and not stored and (dtype != np.uint8 or len(shape) != 3 or shape[2] not in (1, 3)):
+            raise DataError(f"{where}: inputs {dtype} {shape}: size= is for images of 1 or 3 channels")
+        if size or stored:
+            found[name] = grey if shape[2] in (1, 2) else colour
+    return found
+
+
+def _left(features: Any, pictures: Collection[str], prefix: str = "") -> dict[str, Any]:
+    """Return TFDS's decoders that leave pictures as they are stored, in its nested dictionaries."""
+    import tensorflow_datasets as tfds
+
+    found: dict[str, Any] = {}
+    for name, feature in features.items():
+        full = f"{prefix}{name}".replace("/", ".")
+        if hasattr(feature, "keys"):
+            if inner := _left(feature, pictures, f"{full}."):
+                found[name] = inner
+        elif full in pictures and isinstance(feature, tfds.features.Image):
+            found[name] = tfds.decode.SkipDecoding()
+    return found
+
+
+def _sources(opened: Any, split: str, where: str, decoders: Mapping[str, Any] | None = None) -> list[Any]:
     there = list(opened.info.splits)
     names = [part.strip() for part in split.split("+")] if split else there
     for part in names:
         if there and part not in there:
             raise DataError(f'{where}: split "{part}": must be of {", ".join(there)}')
     with damage(where):
-        return [opened.as_data_source(split=part) for part in names]
+        return [opened.as_data_source(split=part, decoders=decoders or None) for part in names]
 
 
 def _columns(

@@ -22,7 +22,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import mtl
-from mtl.config import ConfigError
+from mtl.config import ConfigError, split
 
 _Function = (ast.FunctionDef, ast.AsyncFunctionDef)
 #: What looks names up by their text, so that no name can be said to be unused.
@@ -44,11 +44,11 @@ class Sources:
     of: str = ""
 
 
-def sources_of(config_file: str | Path | None) -> Sources:
+def sources_of(config_file: str | None) -> Sources:
     """Return what a config file, which this process has executed, adds to the code.
 
     Args:
-      config_file: its path; none for a study without one.
+      config_file: ``FILE.py[:ARG]``; none for a study without one.
 
     Raises:
       ConfigError: if a module was changed after this process imported it: what runs is not what is in the file.
@@ -58,7 +58,7 @@ def sources_of(config_file: str | Path | None) -> Sources:
     """
     if config_file is None:
         return Sources()
-    path = Path(config_file).resolve()
+    path = split(config_file)[0].resolve()
     digests: dict[Path, str] = {}
     waiting: list[tuple[Path, str]] = [(path, f"mtl_config_{path.stem}")]
     while waiting:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mtl.config import ConfigError, load
+from mtl.config import ConfigError, load, split
 
 
 def refusal(tmp_path, line, before=""):
@@ -70,3 +70,18 @@ def test_other_mistakes_are_told(tmp_path, line, told):
 def test_a_typo_in_a_config_of_another_codebase_gets_its_own_keys(tmp_path):
     line = "import ml_collections; ml_collections.ConfigDict({'rate': 1}).rte"
     assert refusal(tmp_path, line) == 'line 4: the config has no key rte: did you mean "rate"? Valid: rate'
+
+
+def test_folders_and_arguments_with_colons(tmp_path):
+    folder = tmp_path / "a:b.py:c"
+    folder.mkdir()
+    file = folder / "x.py"
+    file.write_text(
+        "from mtl.config import default\ndef get_config(arg=''):\n    c = default()\n    c.name = arg\n    return c\n"
+    )
+    for arg in ("", "wide", "b:c", "d.py:e"):
+        spec = f"{file}:{arg}" if arg else str(file)
+        assert split(spec) == (file, arg)
+        assert load(spec)[0].name == arg
+    with pytest.raises(ConfigError, match=r"there is no file .*/y.py$"):
+        split(f"{tmp_path / 'y.py'}:wide")

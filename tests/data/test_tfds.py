@@ -201,7 +201,14 @@ def test_prepare_refuses_what_cannot_be(tmp_path):
 @pytest.fixture
 def mocked(monkeypatch, tmp_path):
     """TFDS invents 20 examples of any data set, and its own builders are opened in place of prepared files."""
-    monkeypatch.setattr(tfds_source, "_open", lambda name, directory: tfds.builder(name, data_dir=tmp_path))
+
+    def opened(name, directory):
+        builder = tfds.builder(name, data_dir=tmp_path)
+        arrays = builder.as_data_source  # It invents pixels; to leave pictures encoded it would need TensorFlow.
+        builder.as_data_source = lambda split, decoders: arrays(split=split)
+        return builder
+
+    monkeypatch.setattr(tfds_source, "_open", opened)
     one_by_one = lambda source, rows: [source[row] for row in rows]  # noqa: E731 (the mock has no whole batches)
     monkeypatch.setattr(base.BaseDataSource, "__getitems__", one_by_one)
     with tfds.testing.mock_data(num_examples=20):
@@ -274,9 +281,22 @@ def described(folder, features, examples):
     )  # fmt: skip
 
 
-def test_records_read_as_they_are_give_what_tfds_decodes(tmp_path):
+def written(root, features, examples):
+    """Write a data set "made" as TFDS would."""
     from array_record.python import array_record_module
 
+    folder = root / "made" / "1.0.0"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    writer = array_record_module.ArrayRecordWriter(str(folder / "made-train.array_record-00000-of-00001"), "")
+    for example in examples:
+        writer.write(features.serialize_example(example))
+    writer.close()
+    described(folder, features, len(examples))
+    return folder
+
+
+def test_records_read_as_they_are_give_what_tfds_decodes(tmp_path):
     f = tfds.features
     features = f.FeaturesDict(
         {
@@ -288,28 +308,40 @@ def test_records_read_as_they_are_give_what_tfds_decodes(tmp_path):
             "dose": f.Scalar(dtype=np.float32),
         }
     )
-    folder = tmp_path / "made" / "1.0.0"
-    folder.mkdir(parents=True)
-    writer = array_record_module.ArrayRecordWriter(str(folder / "made-train.array_record-00000-of-00001"), "")
-    rng = np.random.default_rng(0)
+    rng, examples = np.random.default_rng(0), []
     for i in range(12):
         image = rng.integers(0, 256, (3, 2, 1)).astype(np.uint8)
         dose = np.float32(np.nan if i % 4 == 0 else i)
         example = {"image": image, "plain": image, "packed": image, "kind": i % 4 - 1, "flag": i % 3 == 0, "dose": dose}
-        writer.write(features.serialize_example(example))
-    writer.close()
-    described(folder, features, 12)
+        examples.append(example)
+    folder = written(tmp_path, features, examples)
     decoded = list(tfds.builder_from_directory(folder).as_data_source(split="train"))
     expected = np.stack([e["image"] for e in decoded]).astype(np.float32) * np.float32(1 / 255)
     for inputs in ("image", "plain", "packed"):
         table = data.tfds_table("made", ["kind", "flag", "dose:regression"], inputs, directory=str(tmp_path))
         np.testing.assert_array_equal(table.x, expected)
+        assert table.reading == {"divided_by": 255}
         np.testing.assert_array_equal(table.labels["flag"], [e["flag"] for e in decoded])
         np.testing.assert_array_equal(table.mask["kind"], [e["kind"] >= 0 for e in decoded])
         np.testing.assert_array_equal(table.labels["kind"], [max(0, e["kind"]) for e in decoded])
         dose = np.array([e["dose"] for e in decoded])
         np.testing.assert_array_equal(table.mask["dose"], ~np.isnan(dose))
         np.testing.assert_array_equal(table.labels["dose"], np.nan_to_num(dose))
+
+
+def test_measured_numbers_are_not_rounded_on_their_way_in(tmp_path):
+    f, rng = tfds.features, np.random.default_rng(0)  # Whole numbers: TFDS stores floats as float32.
+    kinds = f.ClassLabel(names=["a", "b"])
+    features = f.FeaturesDict(
+        {"time": f.Scalar(dtype=np.int64), "place": f.Tensor(shape=(2,), dtype=np.int64), "kind": kinds}
+    )
+    time, place = 1_700_000_000 + np.arange(8), 10**9 + rng.integers(0, 100, (8, 2))
+    examples = [{"time": t, "place": p, "kind": t % 2} for t, p in zip(time, place, strict=True)]
+    written(tmp_path, features, examples)
+    for inputs, expected in ((["time", "place"], np.column_stack([place, time])), ("time", time[:, None])):
+        np.testing.assert_array_equal(data.tfds_table("made", "kind", inputs, directory=str(tmp_path)).x, expected)
+        with pytest.raises(DataError, match=r"float32 changes inputs of .*: must be read without stream"):
+            data.tfds_table("made", "kind", inputs, directory=str(tmp_path), stream=True)
 
 
 EPS = b"""%!PS-Adobe-3.0 EPSF-3.0
@@ -324,7 +356,6 @@ showpage
 
 def test_an_image_that_tfds_opens_itself_starts_no_other_program(tmp_path, monkeypatch):
     """Pillow renders EPS by starting Ghostscript, here a script that leaves a trace."""
-    from array_record.python import array_record_module
     from PIL import EpsImagePlugin, Image
 
     trace = tmp_path / "started"
@@ -341,13 +372,7 @@ def test_an_image_that_tfds_opens_itself_starts_no_other_program(tmp_path, monke
     f = tfds.features
     kinds = f.ClassLabel(names=["a", "b"])
     features = f.FeaturesDict({"inner": {"image": f.Image(shape=(8, 8, 3))}, "kind": kinds})  # Nested: TFDS reads it.
-    folder = tmp_path / "made" / "1.0.0"
-    folder.mkdir(parents=True)
-    writer = array_record_module.ArrayRecordWriter(str(folder / "made-train.array_record-00000-of-00001"), "")
-    for i in range(4):
-        writer.write(features.serialize_example({"inner": {"image": io.BytesIO(EPS)}, "kind": i % 2}))
-    writer.close()
-    described(folder, features, 4)
+    written(tmp_path, features, [{"inner": {"image": io.BytesIO(EPS)}, "kind": i % 2} for i in range(4)])
     with pytest.raises(DataError):
         data.tfds_table("made", "kind", "inner.image", directory=str(tmp_path))
     assert not trace.exists()

@@ -18,14 +18,13 @@ import pytest
 from PIL import Image
 
 from mtl.checkpoint import CheckpointError, load_weights
-from mtl.data import DataError
+from mtl.data import DataError, Picture
 from mtl.data.arff import arff_table, xml_labels
 from mtl.data.csv_file import csv_table
 from mtl.data.images import images_table
 from mtl.data.npz import npz_table
 from mtl.data.parquet import parquet_table
 from mtl.data.prepare import prepare
-from mtl.data.tfds_records import _image
 from mtl.data.tfds_source import tfds_table
 from tests.sweep.hostile import MIB, NPY, Bomb, npy, npz, tensor, weights, within
 
@@ -272,16 +271,20 @@ def test_features_of_strangers_are_data_and_no_code(tmp_path, content):
         tfds_table("x", "y", directory=str(tmp_path))
 
 
-def test_an_image_in_a_record_starts_no_program(monkeypatch):
-    class Held:
-        class bytes_list:
-            value = (IMAGES["a program for printers"],)
-
+def test_the_bytes_of_an_image_start_no_program(monkeypatch):
     started = []
     monkeypatch.setattr(subprocess, "Popen", lambda *a, **k: started.append(a))
-    with pytest.raises(OSError, match="cannot identify"):
-        _image(Held, 3)
+    with pytest.raises(DataError, match="does not decode"):
+        Picture().read(IMAGES["a program for printers"])
     assert not started
+
+
+def test_the_frames_of_an_image_are_not_counted():
+    frame = b"," + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + b"\x02\x02\x44\x01\x00"
+    head = b"GIF89a" + struct.pack("<HHBBB", 1, 1, 0x80, 0, 0) + b"\0\0\0\xff\xff\xff"
+    assert Picture().read(head + frame + b";").shape == (1, 1, 3)
+    with within(2), pytest.raises(DataError, match="several frames"):
+        Picture().read(head + 1_000_000 * frame + b";")
 
 
 ORBAX = {
