@@ -120,9 +120,7 @@ def select(tree: PyTree, patterns: Sequence[str]) -> PyTree:
     for pattern in patterns:
         if not any(_match(pattern, path) for path in paths):
             raise ValueError(f'pattern "{pattern}" matches no parameter; paths: {_some(paths)}')
-    return jax.tree_util.tree_map_with_path(
-        lambda p, _: any(_match(pattern, path_of(p)) for pattern in patterns), tree
-    )
+    return jax.tree_util.tree_map_with_path(lambda p, _: any(_match(pattern, path_of(p)) for pattern in patterns), tree)
 
 
 def split(tree: PyTree, chosen: PyTree) -> tuple[PyTree, PyTree]:

@@ -12,10 +12,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mtl.data.columns import Labels, build, choose
+from mtl.data.cells import Markers, Missing
+from mtl.data.columns import Labels, Roles, build, choose
 from mtl.data.csv_file import read_columns
 from mtl.data.extras import needs
-from mtl.data.labels import ClassNames, Markers, Missing
+from mtl.data.labels import ClassNames
 from mtl.data.paths import MAX_BYTES, read, resolve, text_of
 from mtl.data.problems import DataError, Problems
 from mtl.data.table import Table
@@ -80,12 +81,11 @@ def images_table(
     columns = read_columns(
         text_of(read(full, sha256, max_bytes), full.name),
         where,
-        lambda names: dataclasses.replace(
-            choose(names, labels, file_column, ignore, groups), inputs=(), texts=(file_column,)
-        ),
+        lambda names: _roles(choose(names, labels, file_column, ignore, groups)),
         problems,
         Missing(missing),
     )
+    (file_column,) = columns.roles.texts
     files = columns.cells[file_column]
     shape = (len(files), *size, channels)
     if 4 * int(np.prod(shape, dtype=object)) > max_bytes:
@@ -124,6 +124,10 @@ def images_table(
         "error",
         about,
     )
+
+
+def _roles(chosen: Roles) -> Roles:
+    return dataclasses.replace(chosen, inputs=(), texts=chosen.inputs[:1])
 
 
 def _decode(path: pathlib.Path, size: tuple[int, ...], channels: int, max_bytes: int, max_pixels: int) -> np.ndarray:

@@ -32,6 +32,7 @@ class Table:
       groups: [N] int64, equal for rows that no split may part (copies, one molecule, one person); None if
         every row stands for itself.
       classes: ``{task: names}``, what class id i is called, for tasks whose classes have names.
+      told: sentences on cells that were read as one class or group, or as two, where it might be doubted.
 
     >>> table = make_table("toy", np.eye(3), [Task("even", "binary")], {"even": [1, 0, float("nan")]})
     >>> len(table), table.labels["even"], table.mask["even"]
@@ -47,6 +48,7 @@ class Table:
     about: str = ""
     groups: np.ndarray | None = None
     classes: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    told: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """Return N, the number of examples."""
