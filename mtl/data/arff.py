@@ -166,9 +166,7 @@ def read_arff(text: str, where: str, problems: Problems, max_bytes: int = MAX_BY
     array([[1.5, 1. ],
            [2. , 0. ]])
     """
-    lines = re.split(
-        r"\r\n|\r|\n", text
-    )  # Not `splitlines`, which takes rarer characters of a value for ends of lines.
+    lines = re.split(r"\r\n|\r|\n", text)  # To `splitlines`, rarer characters of a value are ends of lines too.
     relation, attributes, start = _header(lines, where)
     rows = [(n, line) for n, line in enumerate(lines[start:], start + 1) if line.strip() and line.lstrip()[0] != "%"]
     if not rows:

@@ -1,12 +1,12 @@
 """What a cell holds: one canonical value for every reader (CSV, Parquet, frames, arrays, …) and every role.
 
-A cell is first **spelled** as a text: without the blanks around it, in Unicode's composed form (NFC), numbers as they are
-usually written. Two cells that are spelled alike are one value, whatever their dtype, file or encoding. In a column of
-numbers alone, spellings of one number ("1", "1.0", "1.00e+00") are one value too. Where any cell is a text, all are: "1.10"
-and "1.1" may be versions. "007" and "1E10" are texts, as codes are, though they could be read as numbers.
+A cell is first **spelled** as a text: without the blanks around it, in Unicode's composed form (NFC), numbers as they
+are usually written. Two cells that are spelled alike are one value, whatever their dtype, file or encoding. In a column
+of numbers alone, spellings of one number ("1", "1.0", "1.00e+00") are one value too. Where any cell is a text, all are:
+"1.10" and "1.1" may be versions. "007" and "1E10" are texts, as codes are, though they could be read as numbers.
 
-What may be one thing or two is decided by what a mistake would cost, and told: groups are kept together ("P01" and "p01",
-"7" and "007": a split must not part one person's rows), classes are kept apart or refused.
+What may be one thing or two is decided by what a mistake would cost, and told: groups are kept together ("P01" and
+"p01", "7" and "007": a split must not part one person's rows), classes are kept apart or refused.
 """
 
 from __future__ import annotations
@@ -165,9 +165,8 @@ def canonical(cells: Sequence[object], missing: Missing, names: Sequence[str] = 
     declared = set(names)
     texts = [t if (t := spelled(c)) in declared or not missing(c) else None for c in cells]
     others = [t for t in texts if t is not None and (t in declared or not _is_nan(t))]
-    numbers = all(quantity(t) is not None or _is_infinite(t) for t in others) and any(
-        quantity(t) is not None for t in others
-    )
+    known = [quantity(t) is not None for t in others]
+    numbers = any(known) and all(k or _is_infinite(t) for k, t in zip(known, others, strict=True))
     if numbers or not (others or declared):  # Then "nan" is a number that is missing, and not a name.
         texts = [t if t in declared or (t is not None and not _is_nan(t)) else None for t in texts]
     plains = [None if t is None else plain(t) for t in texts]

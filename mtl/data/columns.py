@@ -172,7 +172,9 @@ def build(
             problems.add(f'classes: "{column}" is no label: {_near(column, list(roles.labels))}')
     if missing_inputs not in ("error", "flag"):
         problems.add(f'missing_inputs = "{missing_inputs}": must be "error" or "flag"')
-    tasks, values, names, told, doubts = [], {}, {}, [], []
+    tasks, values, names = [], {}, {}
+    told: list[str] = []
+    doubts: list[str] = []
     for column, kind in roles.labels.items():
         label = read_label(column, cells[column], problems, at, kind, declared.get(column, ()), marks)
         if label is not None:
@@ -222,7 +224,7 @@ def _declared(labels: Labels, columns: list[str]) -> list[tuple[str, str]]:
     pairs, there = [], set(columns)
     for entry in _list(labels):
         column, colon, kind = entry.rpartition(":")
-        whole = not colon or entry in there  # a column's own name may hold a colon
+        whole = not colon or entry in there or spelled(entry) in there  # a column's own name may hold a colon
         pairs.append((entry, "") if whole else (column, kind.strip()))
     return pairs
 

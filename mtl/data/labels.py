@@ -255,9 +255,8 @@ class _Found:
         if len(names) < 2 or (kind == "binary" and len(names) > 2):
             which = "two" if kind == "binary" else "two or more"
             shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
-            self.problems.add(
-                f'column "{self.name}": {len(names)} distinct labels ({shown}): must be {which}, or classes= must say all'
-            )
+            given = f"{len(names)} distinct labels ({shown})"
+            self.problems.add(f'column "{self.name}": {given}: must be {which}, or classes= must say all')
         rank = {n: float(i) for i, n in enumerate(names)}
         ids = {i: rank[t] for i, t in self.texts.items()}
         return kind or ("binary" if len(names) == 2 else "multiclass"), ids, tuple(names)

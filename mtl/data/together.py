@@ -30,8 +30,8 @@ def read_groups(name: str, cells: np.ndarray, missing: Missing) -> Together:
     """Return the groups that a column says.
 
     A mistake that keeps two groups together costs a split some freedom; one that parts a group lets a test hold what
-    was trained on. So groups whose names differ only in case, in blanks or in the form of characters are one, and so are
-    texts that can be read as one number ("7", "007"); both are told.
+    was trained on. So groups whose names differ only in case, in blanks or in the form of characters are one, and so
+    are texts that can be read as one number ("7", "007"); both are told.
 
     Args:
       name: of the column.
