@@ -64,9 +64,7 @@ def read_groups(name: str, cells: np.ndarray, missing: Missing) -> Together:
     for code, (text, *_) in alike.items():
         if text.lower() in SUSPECTS:
             rows = int((found == code).sum())
-            doubts.append(
-                f'groups "{name}": "{text}" is one group of {rows:,} rows; declare it in missing= if it is none'
-            )
+            doubts.append(f'groups "{name}": "{text}" is one group of {rows:,} rows: if it is none, declare missing=')
     return Together(
         np.where(alone, len(keys) - 1 + np.cumsum(alone), found),
         told_merged(f'groups "{name}"', "group", pairs),
