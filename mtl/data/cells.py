@@ -15,7 +15,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Sequence
-from decimal import Decimal
+from decimal import MAX_PREC, Context, Decimal
 
 Markers = Sequence[str | int | float]
 
@@ -28,6 +28,9 @@ _PLAIN = re.compile(
     rf"[+-]?(?:{_DIGITS}|{_DIGITS}?\.[0-9]+|{_DIGITS}\.)(?:[eE][+-][0-9]{{1,4}})?|[+-]?{_DIGITS}?\.[0-9]+[eE][0-9]{{1,4}}"
 )
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
+
+
+_EXACT = Context(prec=MAX_PREC)
 
 
 def spelled(cell: object) -> str | None:
@@ -71,12 +74,8 @@ def plain(text: str) -> str | None:
     """
     if not _PLAIN.fullmatch(text):
         return None
-    sign, digits, exponent = Decimal(text).as_tuple()
-    body = "".join(map(str, digits)).rstrip("0")
-    if not body:
-        return "0"
-    short = Decimal((sign, tuple(map(int, body)), int(exponent) + len(digits) - len(body)))
-    return format(short, "f") if -7 <= short.adjusted() < 22 else str(short)
+    short = _EXACT.normalize(Decimal(text))
+    return "0" if not short else format(short, "f") if -7 <= short.adjusted() < 22 else str(short)
 
 
 def folded(text: str) -> str:
@@ -85,7 +84,7 @@ def folded(text: str) -> str:
     >>> folded("P  01") == folded("p 01"), folded("CO₂") == folded("co2")
     (True, True)
     """
-    return " ".join(unicodedata.normalize("NFKC", text).lower().split())
+    return " ".join((text if text.isascii() else unicodedata.normalize("NFKC", text)).lower().split())
 
 
 def _is_nan(text: str) -> bool:
@@ -109,12 +108,10 @@ def number(cell: object) -> float | None:
             return float(cell)
         except ValueError:
             return math.nan if spelled(cell) is None else None
-    if spelled(cell) is None:
-        return math.nan
     try:
         return float(cell)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
-        return None
+        return math.nan if spelled(cell) is None else None
 
 
 class Missing:
@@ -143,8 +140,8 @@ class Missing:
 
     def number(self, cell: object) -> float | None:
         """Return the number that a cell of a column of numbers holds: NaN if missing, None if it is no number."""
-        value = math.nan if self(cell) else number(cell)
-        return math.nan if value in self.numbers else value
+        value = number(cell)
+        return math.nan if value in self.numbers or (value is None and self(cell)) else value
 
 
 def canonical(cells: Sequence[object], missing: Missing, names: Sequence[str] = ()) -> list[str | None]:
@@ -163,7 +160,7 @@ def canonical(cells: Sequence[object], missing: Missing, names: Sequence[str] = 
     ['01', '1', None]
     """
     declared = set(names)
-    texts = [t if (t := spelled(c)) in declared or not missing(c) else None for c in cells]
+    texts = [t if (t := spelled(c)) in declared or t is None or not missing(t) else None for c in cells]
     others = [t for t in texts if t is not None and (t in declared or not _is_nan(t))]
     known = [quantity(t) is not None for t in others]
     numbers = any(known) and all(k or _is_infinite(t) for k, t in zip(known, others, strict=True))

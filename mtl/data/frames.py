@@ -124,8 +124,8 @@ def arrays_table(
         bad = np.argwhere(~np.isfinite(given))
         problems.add(f"inputs, row {bad[0][0]}: {len(bad):,} values are not finite: must be finite")
     cells: dict[str, np.ndarray] = {}
-    for key, values in labels.items():
-        array = np.asarray(values)
+    for given_name, values in labels.items():
+        key, array = spelled(given_name) or given_name, np.asarray(values)
         if array.ndim not in (1, 2) or len(array) != len(np.atleast_1d(given)):
             problems.add(f'labels of "{key}": shape {array.shape}: must be one label (or one row of labels) a row of x')
         else:

@@ -109,12 +109,14 @@ def read_label(
     before, missing = problems.count, missing or Missing()
     codes, distinct = distinct_cells(cells)
     values: dict[int, float | None] = {}
+    if kind == "regression" or (not kind and not classes and len(distinct) > MAX_CLASSES):
+        values = dict(enumerate(_numbers(distinct, missing)))
+        kind = kind or _measured(values, distinct)
     if kind == "regression":
-        values = {i: missing.number(cell) for i, cell in enumerate(distinct)}
-        texts = [None if values[i] is not None and math.isnan(values[i]) else "" for i in values]  # type: ignore[arg-type]
+        texts = ["" if v is None or not math.isnan(v) else None for v in values.values()]
     else:
         texts = canonical(list(distinct), missing, classes)
-        if all(isinstance(cell, bool | np.bool_) for cell in distinct) and not classes:
+        if all(isinstance(cell, bool | np.bool_) for cell in distinct) and not {"True", "False"} & set(classes):
             texts = [t and {"True": "1", "False": "0"}.get(t) for t in texts]
     absent = np.array([t is None for t in texts] + [True])  # the last is that of code −1
     if absent[codes].all():
@@ -296,6 +298,24 @@ def told_merged(where: str, what: str, pairs: Iterable[tuple[object, str]]) -> t
     return (f"{where}: {seen} are one {what}{more}",)
 
 
+def _numbers(cells: np.ndarray, missing: Missing) -> list[float | None]:
+    if cells.dtype.kind not in "biuf":
+        return [missing.number(cell) for cell in cells]
+    values = cells.astype(np.float64)
+    values[np.isin(values, list(missing.numbers))] = np.nan
+    return values.tolist()
+
+
+def _measured(values: Mapping[int, float | None], distinct: np.ndarray) -> str:
+    """Return ``regression`` for so many numbers that they are no classes, unless some may be codes or a marker."""
+    there = [v for v in values.values() if v is None or not math.isnan(v)]
+    if any(v is None or math.isinf(v) for v in there):
+        return ""
+    whole = all(v == math.floor(v) for v in there)  # type: ignore[arg-type]
+    codes = distinct.dtype.kind not in "biuf" and any(plain(spelled(cell) or "0") is None for cell in distinct)
+    return "" if whole and (codes or min(there, default=-1) == -1) else "regression"  # type: ignore[type-var]
+
+
 def read_input(
     name: str, cells: np.ndarray, problems: Problems, at: Callable[[int], str], missing: Missing
 ) -> np.ndarray:
@@ -308,15 +328,9 @@ def read_input(
       at: what to call row i.
       missing: what counts as missing.
     """
-    if cells.dtype.kind in "biuf":
-        values = cells.astype(np.float64)
-        if missing.numbers:
-            values[np.isin(values, list(missing.numbers))] = np.nan
-        bad = np.abs(values) > _FLOAT32_MAX
-    else:
-        read = [missing.number(cell) for cell in cells]
-        bad = np.array([v is None or abs(v) > _FLOAT32_MAX for v in read], dtype=bool)
-        values = np.array([math.nan if v is None else v for v in read], dtype=np.float64)
+    read = _numbers(cells, missing)
+    values = np.array([math.inf if v is None else v for v in read], dtype=np.float64)
+    bad = np.abs(values) > _FLOAT32_MAX
     rows = np.flatnonzero(bad)
     for count, row in enumerate(rows):
         if problems.full:

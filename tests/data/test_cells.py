@@ -211,6 +211,14 @@ def test_a_dtype_changes_no_class_and_no_order(dtype, values, missing):
     np.testing.assert_array_equal(found.labels["y"], want.labels["y"])
 
 
+def test_booleans_are_0_and_1_or_the_classes_that_are_declared():
+    cells = np.array([True, False, True])
+    for classes in ([("y", "0", "1")], [("y", "False", "True")], []):
+        table = arrays_table(np.eye(3), {"y": cells}, classes=classes)
+        assert table.labels["y"].tolist() == [1, 0, 1]
+    assert arrays_table(np.eye(3), {"Gro\u0308\u00dfe ": cells}).tasks[0].name == "Gr\u00f6\u00dfe"
+
+
 def test_an_ordered_category_keeps_its_order():
     cells = pd.Categorical(["low", "high", None], ["low", "mid", "high"], ordered=True)
     table = frame_table(pd.DataFrame({"x": [1.0, 2, 3], "y": cells}), "y")
