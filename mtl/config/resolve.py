@@ -160,6 +160,8 @@ def resolve(flat: Flat, available: Sequence[Task]) -> Trial:
         "denominator": flat["loss.denominator"],
     }
     resolved["data"].update(hiding(flat, tasks))
+    if regime.scale_with == "own":
+        resolved["scale_with"] = "own"
     try:
         return Trial(json.loads(canonical(resolved)))
     except (TypeError, ValueError) as error:

@@ -137,6 +137,8 @@ def build(
     classes: ClassNames = (),
     missing_inputs: str = "error",
     about: str = "",
+    pixels: bool | None = None,
+    reading: Mapping[str, object] | None = None,
     groups: np.ndarray | None = None,
 ) -> Table:
     """Check columns and make their table; every sentence of an error begins with ``where``.
@@ -151,10 +153,11 @@ def build(
       at: what to call row i.
       missing: markers that mean missing, beside blanks, NaN and None.
       classes: declared classes, ``{column: names}`` or a list of (column, name, name, ...).
-      missing_inputs: ``error``, or ``flag``: 0 in place of a missing input, and one more input a column that
-        has any, 1 where it is missing.
+      missing_inputs: ``error``, or ``flag``: the mean of the training rows in place of a missing input, and one more
+        input a column that has any, 1 where it is missing.
       about: what the data are.
       groups: [N] integers, where they are no column.
+      pixels, reading: as in ``make_table``.
 
     Returns:
       The table. What was read as one value, or as two, on purpose is in ``Table.told``; what may not be meant so is
@@ -191,7 +194,8 @@ def build(
     if problems.count:
         raise DataError([f"{where}, {s}" for s in problems.sentences], problems.count)
     try:
-        table = make_table(name, x, tasks, values, about, groups, names)
+        columns = () if isinstance(inputs, np.ndarray | Streamed) else tuple(inputs)
+        table = make_table(name, x, tasks, values, about, groups, names, columns, pixels, missing_inputs, reading)
     except ValueError as error:
         raise DataError(f"{where}: {error}") from None
     for doubt in doubts:
@@ -202,20 +206,17 @@ def build(
 def _inputs(
     columns: Mapping[str, np.ndarray], policy: str, missing: Missing, problems: Problems, at: Callable[[int], str]
 ) -> np.ndarray:
-    read, flags = [], []
+    read = []
     for name, cells in columns.items():
         before = problems.count
         values = read_input(name, cells, problems, at, missing)
         absent = np.isnan(values)
-        if policy == "flag" and absent.any():
-            values = np.where(absent, 0.0, values)
-            flags.append(absent.astype(np.float64))
-        elif absent.any() and problems.count == before:
+        if policy != "flag" and absent.any() and problems.count == before:
             row = int(np.flatnonzero(absent)[0])
-            right = 'missing_inputs="flag" gives 0 and a column that says so'
+            right = 'missing_inputs="flag" takes the mean, and adds a column that says so'
             problems.add(f'{at(row)}, column "{name}": {int(absent.sum()):,} inputs missing, the first here: {right}')
-        read.append(values.astype(np.float32))
-    return np.stack([*read, *flags], axis=1, dtype=np.float32, casting="same_kind") if read else np.zeros((0, 0))
+        read.append(values)
+    return np.stack(read, axis=1, dtype=np.float64, casting="same_kind") if read else np.zeros((0, 0))
 
 
 def _declared(labels: Labels, columns: list[str]) -> list[tuple[str, str]]:

@@ -16,9 +16,22 @@ from mtl.models.mlp import MLP
 from mtl.models.model import Backbone, Model
 from mtl.models.resnet import ResNet
 from mtl.models.vit import ViT
+from mtl.models.whole_numbers import whole_numbers
 from mtl.tasks import Task, suggest
 
-__all__ = ["CNN", "MLP", "MODELS", "Backbone", "EfficientNetLite", "Model", "ResNet", "ViT", "build", "register"]
+__all__ = [
+    "CNN",
+    "MLP",
+    "MODELS",
+    "Backbone",
+    "EfficientNetLite",
+    "Model",
+    "ResNet",
+    "ViT",
+    "build",
+    "register",
+    "whole_numbers",
+]
 
 #: Backbone factories by name.
 MODELS: dict[str, Callable[..., Any]] = {
