@@ -1,11 +1,14 @@
 """Parameters by path: select, split and combine (structural freezing), merge (loading), counts, a report.
 
-A path is the keys of a leaf joined by ``/``, e.g. ``backbone/dense_0/kernel``; it never begins with ``/``.
-Patterns are regular expressions that match the *whole* path, and one that matches nothing is an error.
+A path is the keys of a leaf joined by ``/``, e.g. ``backbone/dense_0/kernel``; it never begins with ``/``. A ``/`` or
+``%`` inside of a key is written as ``%2F`` or ``%25``, as in a URL, so that two keys never look like one: the head of a
+task "NR/AR" is at ``heads/NR%2FAR``. Patterns are regular expressions that match the *whole* path, and one that matches
+nothing is an error; what a program knows by name it writes with ``exactly``.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -16,16 +19,48 @@ import jax
 PyTree = Any
 
 
+def escaped(name: str, mark: str = "/") -> str:
+    """Return a name without the mark that names are joined by: joined, different names stay different.
+
+    Args:
+      name: any text.
+      mark: one character.
+
+    >>> escaped("NR/AR 50%"), escaped("a+b", "+")
+    ('NR%2FAR 50%25', 'a%2Bb')
+    """
+    return name.replace("%", "%25").replace(mark, f"%{ord(mark):02X}")
+
+
+def join(*keys: str) -> str:
+    """Return the path that some keys are.
+
+    >>> join("heads", "NR/AR", "kernel")
+    'heads/NR%2FAR/kernel'
+    """
+    return "/".join(map(escaped, keys))
+
+
+def exactly(path: str) -> str:
+    """Return the pattern that matches a path and nothing else.
+
+    >>> exactly(join("heads", "log(P)"))
+    'heads/log\\\\(P\\\\)'
+    """
+    # Not `re.escape`: what it escapes beyond need, as the "-" of "NR-AR", would give such studies another address.
+    return re.sub(r"[\\.^$*+?{}\[\]|()]", r"\\\g<0>", path)
+
+
 def path_of(key_path: tuple[Any, ...]) -> str:
     """Return the path of a leaf, ``a/b/c``, from JAX's key path."""
-    return jax.tree_util.keystr(key_path, simple=True, separator="/")
+    return join(*(jax.tree_util.keystr((key,), simple=True) for key in key_path))
 
 
 def flatten(tree: PyTree) -> dict[str, Any]:
     """Return ``{path: leaf}`` in the tree's own order; ``None`` is no leaf.
 
     Raises:
-      ValueError: for two leaves with one path, as of ``{"a/b": 1, "a": {"b": 2}}``.
+      ValueError: for two leaves with one path, as of ``{"1": 1, 1: 2}``.
 
     >>> flatten({"b": {"w": 1}, "a": 2})
     {'a': 2, 'b/w': 1}
@@ -34,13 +69,13 @@ def flatten(tree: PyTree) -> dict[str, Any]:
     for key_path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         path = path_of(key_path)
         if path in flat:
-            raise ValueError(f'two leaves have the path "{path}": a key must not hold "/"')
+            raise ValueError(f'two leaves have the path "{path}": keys must differ as texts')
         flat[path] = leaf
     return flat
 
 
 def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the nested dictionary whose paths are the keys of ``flat``.
+    """Return the nested dictionary whose paths are the keys of ``flat``: the inverse of ``flatten``.
 
     Raises:
       ValueError: for a path that goes through a leaf, as ``a/b`` beside ``a``.
@@ -48,12 +83,18 @@ def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
     >>> unflatten({"a/b": 1, "c": 2})
     {'a': {'b': 1}, 'c': 2}
     """
+    keys = {path: [part.replace("%2F", "/").replace("%25", "%") for part in path.split("/")] for path in flat}
+    known: dict[str, str] = {}  # By the path as `join` writes it: a file of others may hold a bare "%".
+    for path in flat:
+        if (same := known.setdefault(join(*keys[path]), path)) != path:
+            raise ValueError(f'"{same}" and "{path}" are one path')
+    for path in known:
+        for above in itertools.accumulate(path.split("/")[:-1], "{}/{}".format):
+            if above in known:
+                raise ValueError(f'path "{known[path]}" goes through the leaf "{known[above]}"')
     tree: dict[str, Any] = {}
     for path, leaf in flat.items():
-        *parents, last = path.split("/")
-        for depth in range(1, len(parents) + 1):
-            if (above := "/".join(parents[:depth])) in flat:
-                raise ValueError(f'path "{path}" goes through the leaf "{above}"')
+        *parents, last = keys[path]
         node = tree
         for key in parents:
             node = node.setdefault(key, {})
@@ -77,11 +118,9 @@ def select(tree: PyTree, patterns: Sequence[str]) -> PyTree:
     paths = list(flatten(tree))
     _check_patterns(patterns)
     for pattern in patterns:
-        if not any(re.fullmatch(pattern, path) for path in paths):
+        if not any(_match(pattern, path) for path in paths):
             raise ValueError(f'pattern "{pattern}" matches no parameter; paths: {_some(paths)}')
-    return jax.tree_util.tree_map_with_path(
-        lambda p, _: any(re.fullmatch(pattern, path_of(p)) for pattern in patterns), tree
-    )
+    return jax.tree_util.tree_map_with_path(lambda p, _: any(_match(pattern, path_of(p)) for pattern in patterns), tree)
 
 
 def split(tree: PyTree, chosen: PyTree) -> tuple[PyTree, PyTree]:
@@ -141,16 +180,16 @@ def merge(init: PyTree, loaded: PyTree, fresh: Sequence[str] = (), rename: Seque
         target = path
         for pattern, replacement in rename:
             # Expanded from the whole match: `re.sub` would search anew and stop at a shorter one ("a|ab").
-            if match := re.fullmatch(pattern, target):
+            if match := _match(pattern, target):
                 target, used[pattern] = match.expand(replacement), True
         if target in found:
             problems.append(f"two loaded leaves become {target}")
         found[target] = leaf
     problems += [f'rename pattern "{p}" matches nothing' for p, hit in used.items() if not hit]
-    problems += [f'fresh pattern "{p}" matches nothing' for p in fresh if not any(re.fullmatch(p, k) for k in wanted)]
+    problems += [f'fresh pattern "{p}" matches nothing' for p in fresh if not any(_match(p, k) for k in wanted)]
 
     def is_fresh(path: str) -> bool:
-        return any(re.fullmatch(p, path) for p in fresh)
+        return any(_match(p, path) for p in fresh)
 
     missing = [k for k in wanted if k not in found and not is_fresh(k)]
     extra = [k for k in found if k not in wanted and not is_fresh(k)]
@@ -201,6 +240,10 @@ def report(params: PyTree, trainable: PyTree) -> str:
     lines = ["  ".join(a(c, w) for a, c, w in zip(aligns, row, widths, strict=True)) for row in rows]
     total, moving = count(params), count(split(params, trainable)[0])
     return "\n".join([*lines, f"{moving} of {total} parameters train ({100 * moving / max(total, 1):.1f} %)"])
+
+
+def _match(pattern: str, path: str) -> re.Match[str] | None:
+    return re.fullmatch(pattern, path, re.DOTALL)  # A name may hold the end of a line.
 
 
 def _check_patterns(patterns: Sequence[str]) -> None:

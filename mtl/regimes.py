@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from mtl.params import exactly, join
 from mtl.tasks import suggest
 
 
@@ -286,7 +287,7 @@ def trainable_patterns(trainable: str, tasks: tuple[str, ...], blocks: tuple[str
     >>> trainable_patterns("last_1", ("even",), ("backbone/a", "backbone/b"))
     ('heads/even/.*', 'backbone/b/.*')
     """
-    heads = tuple(f"heads/{name}/.*" for name in tasks)
+    heads = tuple(f"{exactly(join('heads', name))}/.*" for name in tasks)
     if trainable == "all":
         return (*heads, "backbone/.*")
     if trainable == "head":
@@ -298,7 +299,7 @@ def trainable_patterns(trainable: str, tasks: tuple[str, ...], blocks: tuple[str
                 f'trainable = "{trainable}": the backbone has {len(blocks)} blocks: '
                 f"last_1 to last_{len(blocks)} are valid"
             )
-        return (*heads, *(f"{block}/.*" for block in blocks[-int(text) :]))
+        return (*heads, *(f"{exactly(block)}/.*" for block in blocks[-int(text) :]))
     return (trainable,)
 
 
@@ -308,5 +309,5 @@ def fresh_patterns(fresh: tuple[str, ...], target: str) -> tuple[str, ...]:
     >>> fresh_patterns(("head",), "even")
     ('heads/even/.*',)
     """
-    words = {"head": f"heads/{target}/.*", "backbone": "backbone/.*"}
+    words = {"head": f"{exactly(join('heads', target))}/.*", "backbone": "backbone/.*"}
     return tuple(words.get(item, item) for item in fresh)

@@ -52,7 +52,7 @@ class Task:
       focal_gamma: γ ≥ 0 of the focal loss, (1 − p_true)^γ times the loss (Lin et al. 2017, arXiv:1708.02002).
 
     Raises:
-      ValueError: for a name that cannot be a key of a path, a kind or metric that does not exist, a metric
+      ValueError: for an empty name, a kind or metric that does not exist, a metric
         the kind cannot have, or an option that the kind does not take.
 
     >>> Task("pedestrian", "binary").outputs
@@ -72,8 +72,8 @@ class Task:
 
     def __post_init__(self) -> None:
         """Fill in the default metric and refuse what cannot be."""
-        if not self.name or "/" in self.name:
-            raise ValueError(f'task "{self.name}": name: must not be empty, nor hold "/", which parts a path')
+        if not self.name:
+            raise ValueError('task "": name: must not be empty')
         if self.kind not in METRICS:
             raise ValueError(f'task "{self.name}": kind "{self.kind}": {suggest(str(self.kind), METRICS)}')
         if self.kind == "multiclass" and self.num_classes < 2:

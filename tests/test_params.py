@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mtl import params
 
-KEYS = st.text("ab.0 '[é", min_size=1, max_size=3)
+KEYS = st.text("ab.0 '[é/%2F5\n", min_size=1, max_size=3)
 TREES = st.recursive(
     st.integers(), lambda inner: st.dictionaries(KEYS, inner, min_size=1, max_size=4), max_leaves=12
 ).filter(lambda tree: isinstance(tree, dict))
@@ -44,9 +44,24 @@ def test_paths_of_lists_and_tuples_are_their_indices():
     assert params.flatten({"a": [1, (2, None, 3)]}) == {"a/0": 1, "a/1/0": 2, "a/1/2": 3}
 
 
+@jax.tree_util.register_pytree_with_keys_class
+class Twice(tuple):
+    """A pytree of others, whose keys are not what tells its leaves apart."""
+
+    def tree_flatten_with_keys(self):
+        return [(jax.tree_util.DictKey("a"), leaf) for leaf in self], None
+
+    @classmethod
+    def tree_unflatten(cls, _, leaves):
+        return cls(leaves)
+
+
 def test_two_leaves_of_one_path_are_refused():
-    with pytest.raises(ValueError, match='two leaves have the path "a/b"'):
-        params.flatten({"a/b": 1, "a": {"b": 2}})
+    with pytest.raises(ValueError, match='two leaves have the path "a"'):
+        params.flatten(Twice((1, 2)))
+    assert params.flatten({"a/b": 1, "a": {"b": 2}}) == {"a/b": 2, "a%2Fb": 1}
+    with pytest.raises(ValueError, match='"a%25" and "a%" are one path'):
+        params.unflatten({"a%25": 1, "a%": 2})
 
 
 @pytest.mark.parametrize("flat", [{"a": 1, "a/b": 2}, {"a/b": 2, "a": 1}, {"a/b/c": 2, "a": 1}])

@@ -16,21 +16,49 @@ class ConfigError(ValueError):
     """A mistake in a config: one sentence that names the field, the value and what would be right."""
 
 
+class _Section(Config):
+    """A section of a config. A free one (see ``FREE``) has names for keys, which may hold dots."""
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        """Set a key; a dictionary becomes a section as free as the one that it replaces or goes into."""
+        there = self._fields.get(key)
+        if self.allow_dotted_keys or (isinstance(there, Config) and there.allow_dotted_keys):
+            value = _free(value)
+        super().__setitem__(key, value)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Be what was pickled or copied; ml_collections itself forgets that keys may hold dots."""
+        super().__setstate__({**state, "_fields": {}, "_locked": False})
+        object.__setattr__(self, "_allow_dotted_keys", state["_allow_dotted_keys"])
+        for key, value in state["_fields"].items():
+            self[key] = value
+        object.__setattr__(self, "_locked", state["_locked"])
+
+
+def _free(value: Any) -> Any:
+    if not isinstance(value, dict | Config) or isinstance(value, _Section):
+        return value
+    section = _Section(allow_dotted_keys=True)
+    for key, inner in value.items():
+        section[key] = inner
+    return section
+
+
 def default() -> Config:
     """Return the default config, locked: a key that is not in it is an error.
 
     Durations have their unit in the name, and exactly one of ``total_steps``, ``total_epochs``, ``total_examples``
     is set (not 0) in each of ``source`` and ``target``.
     """
-    c = Config()
+    c = _Section()
     c.name = ""  # The study's name: a work directory belongs to one study.
     c.seed = 0  # The replicate: source model, subset, split and initialisation all come from it.
     c.regime = "finetune"  # A name in mtl.regimes.REGIMES or in regimes.
-    c.regimes = Config()  # The file's own: {"name": (Phase(…), Phase(…))}, see mtl.regimes.Phase.
+    c.regimes = _free({})  # The file's own: {"name": (Phase(…), Phase(…))}, see mtl.regimes.Phase.
 
-    c.data = Config()
+    c.data = _Section()
     c.data.name = "digits"  # A name in mtl.data.SOURCES; a config file may register its own.
-    c.data.options = Config()  # Passed to the data set.
+    c.data.options = _free({})  # Passed to the data set.
     c.data.source = ("identity",)  # Source tasks.
     c.data.target = "even"  # The target task.
     c.data.target_size = 100  # n: present target labels, validation included.
@@ -44,19 +72,19 @@ def default() -> Config:
         ""  # Training labels hidden on purpose: a name in mtl.data.spoil.WAYS, where all of this is explained.
     )
     c.data.hide_rate = 0.0  # Of every task's labels, negatives ("positive_only") or examples ("one_task_each").
-    c.data.hide_rates = Config()  # Per task instead, one rate a class for "by_class"; other tasks keep their labels.
+    c.data.hide_rates = _free({})  # Per task instead, one rate a class for "by_class"; other tasks keep their labels.
     c.data.hide_skew = 0.0  # Of "by_rank": 1 hides high labels most, -1 low ones.
     c.data.hide_in_validation = False  # Validation keeps the truth; or is hidden, skewed and made wrong like training.
-    c.data.label_noise = Config()  # Per task: the share of training labels made wrong.
+    c.data.label_noise = _free({})  # Per task: the share of training labels made wrong.
     c.data.label_noise_asymmetry = 0.0  # Of binary tasks: 1 makes positives wrong only, -1 negatives.
-    c.data.imbalance = Config()  # Per binary task: the share of positives among training labels.
+    c.data.imbalance = _free({})  # Per binary task: the share of positives among training labels.
     c.data.normalize = "auto"  # Columns that were measured are standardised; "standardize": pixels too; or "none".
 
     c.augment = ()  # Training images changed at random: names in mtl.config.augmentation.OPERATIONS, or (name, {…}).
 
-    c.model = Config()
+    c.model = _Section()
     c.model.name = "mlp"  # A name in mtl.models.MODELS; a config file may register its own.
-    c.model.options = Config()  # Passed to the backbone.
+    c.model.options = _free({})  # Passed to the backbone.
     c.model.head_init = "zeros"  # Or "lecun_normal".
     c.model.dtype = "float32"  # What the backbone computes in; or "bfloat16". Parameters stay in float32.
 
@@ -74,7 +102,7 @@ def default() -> Config:
     c.select = "last"  # What goes on to the next phase; "best" on validation.
     c.evaluations = 6  # Validations a phase, evenly spaced.
 
-    c.optimizer = Config()
+    c.optimizer = _Section()
     c.optimizer.name = "adam"  # Or "sgd".
     c.optimizer.momentum = 0.9  # Adam's b1, SGD's momentum.
     c.optimizer.b2 = 0.999
@@ -84,27 +112,27 @@ def default() -> Config:
     c.optimizer.warmup = 0.0  # Share of a phase's steps.
     c.optimizer.clip = 0.0  # Global norm of trainable gradients; 0 for none.
 
-    c.ridge = Config()  # Of phases with solver = "ridge".
+    c.ridge = _Section()  # Of phases with solver = "ridge".
     c.ridge.penalties = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)  # λ to choose from, for standardised features.
     c.ridge.choose = "leave_one_out"  # Or "validation".
 
-    c.loss = Config()
+    c.loss = _Section()
     c.loss.denominator = "examples"  # Or "labels", "tasks".
-    c.loss.weights = Config()  # Per task.
-    c.task_options = Config()  # Per task: pos_weight, label_smoothing, focal_gamma.
+    c.loss.weights = _free({})  # Per task.
+    c.task_options = _free({})  # Per task: pos_weight, label_smoothing, focal_gamma.
     c.metric = ""  # The target's metric in tables; empty for its kind's default.
 
-    c.init = Config()
+    c.init = _Section()
     c.init.path = ""  # A model.safetensors (or an Orbax checkpoint) that regimes which transfer begin from.
     c.init.fresh = ()  # Patterns of parameters that are not loaded, nor the batch statistics that belong to them.
     c.init.rename = ()  # Pairs (pattern, replacement) on loaded paths.
     c.save_model = True  # Keep each trial's parameters.
 
-    c.tune = Config()  # How a sweep tunes the source's rate, once.
+    c.tune = _Section()  # How a sweep tunes the source's rate, once.
     c.tune.source_lr = ()  # Candidates; empty to use source_lr as it is.
     c.tune.seeds = (0, 1, 2, 3, 4)  # Replicates whose source validation decides.
 
-    c.report = Config()
+    c.report = _Section()
     c.report.question = ""  # One sentence.
     c.report.baseline = "scratch"
     c.report.notes = ()  # Sentences that every table must carry.
@@ -119,7 +147,7 @@ def default() -> Config:
 
 
 def _duration() -> Config:
-    c = Config()
+    c = _Section()
     c.total_steps = 0
     c.total_epochs = 0.0
     c.total_examples = 0

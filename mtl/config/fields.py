@@ -84,7 +84,7 @@ def override(flat: Flat, changes: Mapping[str, Any]) -> Flat:
     for path, value in changes.items():
         section = next((s for s in FREE if path.startswith(f"{s}.")), None)
         if section:
-            new[section] = _set_inside(new[section], path.removeprefix(f"{section}.").split("."), value)
+            new[section] = _set_inside(new[section], _keys(section, path.removeprefix(f"{section}."), value), value)
             if section == "regimes":
                 new[section] = _regimes(new[section])
         elif path in flat:
@@ -94,6 +94,14 @@ def override(flat: Flat, changes: Mapping[str, Any]) -> Flat:
         else:
             raise ConfigError(unknown(path, flat))
     return new
+
+
+def _keys(section: str, path: str, value: Any) -> list[str]:
+    """Return the keys that a path inside a free section stands for: names of tasks may hold dots."""
+    if section == "task_options":
+        name, dot, option = path.rpartition(".")
+        return [name, option] if dot and not isinstance(value, Mapping) else [path]
+    return path.split(".") if section in ("regimes", "data.options", "model.options") else [path]
 
 
 def _set_inside(node: Any, keys: list[str], value: Any) -> dict[str, Any]:
@@ -144,8 +152,8 @@ def parse(path: str, text: str, flat: Flat) -> Any:
     Raises:
       ConfigError: if the text cannot be read as that type.
 
-    >>> parse("data.source", "even,prime", flatten(default()))
-    ('even', 'prime')
+    >>> parse("data.source", "even,log(P)", flatten(default())), parse("data.source", "1,1e3", flatten(default()))
+    (('even', 'log(P)'), ('1', '1e3'))
     >>> parse("init.fresh", "(heads|decoder)/.*, backbone/dense_[0-9]{1,2}/.*", flatten(default()))
     ('(heads|decoder)/.*', 'backbone/dense_[0-9]{1,2}/.*')
     >>> parse("lr", "1e-4", flatten(default())), parse("data.options.stream", "true", flatten(default()))
@@ -170,6 +178,8 @@ def parse(path: str, text: str, flat: Flat) -> Any:
             return {"true": True, "false": False}.get(text.lower(), text)
         raise ConfigError(f"config.{path} = {text}: must be of type {type(old).__name__}, like {old!r}") from None
     if isinstance(old, tuple):
+        if path == "data.source" and text.lstrip()[:1] not in ("(", "[", '"', "'"):
+            return _words(text)  # A task may be called 1, or None.
         return tuple(value) if isinstance(value, (tuple, list)) else (value,)
     return value
 

@@ -16,6 +16,7 @@ from mtl.config.default import SAMPLINGS, ConfigError
 from mtl.config.fields import KNOWN, Flat, check, duration
 from mtl.config.hiding import hiding
 from mtl.data import spoil
+from mtl.data.cells import spelled
 from mtl.models import MODELS, Model, build
 from mtl.tasks import METRICS, Task, suggest
 
@@ -147,6 +148,7 @@ def resolve(flat: Flat, available: Sequence[Task]) -> Trial:
         cannot be built.
     """
     check(flat)
+    flat = _spelled(flat, available)
     tasks = _tasks(flat, available)
     try:
         regime = regimes.get(flat["regime"], flat["regimes"])
@@ -200,6 +202,22 @@ def _blocks(name: str, options: str, tasks: tuple[Task, ...], head_init: str, fl
     if key not in _known_blocks:
         _known_blocks[key] = build(name, flat["model.options"], tasks, head_init).blocks
     return _known_blocks[key]
+
+
+def _spelled(flat: Flat, available: Sequence[Task]) -> Flat:
+    """Return the fields with tasks' names spelled as readers of data spell them (see ``mtl.data.cells``)."""
+    known = {t.name for t in available}
+
+    def name(given: Any) -> Any:
+        return given if given in known else spelled(given) or given
+
+    sections = ("task_options", "loss.weights", "data.hide_rates", "data.label_noise", "data.imbalance")
+    return {
+        **flat,
+        "data.source": tuple(map(name, flat["data.source"])),
+        "data.target": name(flat["data.target"]),
+        **{section: {name(k): v for k, v in flat[section].items()} for section in sections},
+    }
 
 
 def _tasks(flat: Flat, available: Sequence[Task]) -> tuple[Task, ...]:

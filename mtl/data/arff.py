@@ -10,8 +10,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from mtl.data.cells import number, spelled
 from mtl.data.columns import Labels, build, choose
-from mtl.data.labels import number
 from mtl.data.paths import MAX_BYTES, read, resolve, text_of
 from mtl.data.problems import DataError, Problems, prefixed
 from mtl.data.table import Table
@@ -166,7 +166,7 @@ def read_arff(text: str, where: str, problems: Problems, max_bytes: int = MAX_BY
     array([[1.5, 1. ],
            [2. , 0. ]])
     """
-    lines = text.splitlines()
+    lines = re.split(r"\r\n|\r|\n", text)  # To `splitlines`, rarer characters of a value are ends of lines too.
     relation, attributes, start = _header(lines, where)
     rows = [(n, line) for n, line in enumerate(lines[start:], start + 1) if line.strip() and line.lstrip()[0] != "%"]
     if not rows:
@@ -209,7 +209,7 @@ def _header(lines: list[str], where: str) -> tuple[str, list[Attribute], int]:
             relation = line[len(word) :].strip()
         elif word == "@attribute":
             found = _ATTRIBUTE.fullmatch(line)
-            attribute = _attribute(_unquoted(found[1]), found[2].strip()) if found else None
+            attribute = _attribute(spelled(_unquoted(found[1])) or "", found[2].strip()) if found else None
             if attribute is None:
                 problems.add(f"{where}, line {n}: no attribute: must be @attribute, a name and a type")
             else:
@@ -230,7 +230,7 @@ def _attribute(name: str, kind: str) -> Attribute | None:
     word = kind.split(None, 1)[0].lower()
     if kind.startswith("{") and kind.endswith("}"):
         cells = _dense(kind[1:-1])
-        values = tuple(c.strip() for c in cells or ())
+        values = tuple(spelled(c) or "" for c in cells or ())
         return Attribute(name, "nominal", values) if values and len(set(values)) == len(values) else None
     if word in ("numeric", "real", "integer"):
         return Attribute(name, "numeric")
@@ -242,7 +242,7 @@ def _reader(attribute: Attribute) -> Callable[[str], float | None]:
     if attribute.kind == "nominal":
         plain = attribute.plain
         index = {v: float(v) if plain else float(i) for i, v in enumerate(attribute.values)}
-        return lambda cell: math.nan if cell == "?" else index.get(cell)
+        return lambda cell: math.nan if cell == "?" else index.get(spelled(cell) or "")
     if attribute.kind != "numeric":
         return lambda cell: math.nan
 
@@ -326,7 +326,7 @@ def xml_labels(path: str, directory: str = "") -> list[str]:
         root = ElementTree.fromstring(text.encode())
     except (ElementTree.ParseError, ValueError, LookupError) as error:
         raise DataError(f"{where}: damaged or truncated XML ({error})") from None
-    names = [e.get("name", "").strip() for e in root.iter() if e.tag.rpartition("}")[2] == "label"]
+    names = [spelled(e.get("name", "")) or "" for e in root.iter() if e.tag.rpartition("}")[2] == "label"]
     if not names or not all(names):
         raise DataError(f'{where}: has {len(names)} labels: must have at least one, each <label name="...">')
     return names

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from mtl.data.labels import ClassNames, Markers, Missing, class_names, read_input, read_label
+from mtl.data.cells import Markers, Missing, spelled
+from mtl.data.labels import ClassNames, class_names, read_input, read_label
 from mtl.data.problems import DataError, Problems
 from mtl.data.streamed import Streamed
 from mtl.data.table import Table, make_table
+from mtl.data.together import read_groups
 from mtl.tasks import METRICS, suggest
 
 Labels = Mapping[str, str] | Sequence[str] | str
@@ -53,7 +56,8 @@ def choose(
 ) -> Roles:
     """Say which columns are labels and which are inputs.
 
-    A name is taken as it is if there is such a column, and as a pattern (``*``, ``?``, ``[...]``) otherwise.
+    A name is taken as it is if there is such a column, and as a pattern (``*``, ``?``, ``[...]``) otherwise; readers
+    spell the names of columns as ``mtl.data.cells`` does, and those asked for are too.
     A pattern of inputs never takes a label, an ignored or the groups' column.
 
     Args:
@@ -79,6 +83,9 @@ def choose(
         elif not name.strip():
             problems.add(f"column {position}: has no name: every column must have one")
 
+    def known(name: str) -> str:
+        return name if name in first else spelled(name) or name
+
     def matching(what: str, pattern: str) -> list[str]:
         found = [pattern] if pattern in first else fnmatch.filter(first, pattern)
         if not found:
@@ -90,19 +97,21 @@ def choose(
         if kind and kind not in METRICS:
             problems.add(f'labels: "{pattern}" has kind "{kind}": {suggest(kind, METRICS)}')
             kind = ""
-        for name in matching("labels:", pattern):
+        for name in matching("labels:", known(pattern)):
             if kinds.get(name, kind) != kind and kind and kinds[name]:
                 problems.add(f'labels: "{name}" is declared {kinds[name]} and {kind}: must be one')
             kinds[name] = kind or kinds.get(name, "")
+    groups = known(groups)
     if groups:
-        matching("groups:", groups)
+        if groups not in first:
+            problems.add(f'groups: "{groups}" is no column: {_near(groups, columns)}')
         if groups in kinds:
             problems.add(f'groups: "{groups}" is a label too: must be one or the other')
-    ignored = {n for p in _list(ignore) for n in matching("ignore:", p)}
+    ignored = {n for p in _list(ignore) for n in matching("ignore:", known(p))}
     for name in sorted(ignored & kinds.keys()):
         problems.add(f'ignore: "{name}" is a label too: must be one or the other')
     taken: dict[str, None] = {}
-    for pattern in _list(inputs):
+    for pattern in map(known, _list(inputs)):
         for name in matching("inputs:", pattern) if columns else []:
             if name in kinds and name == pattern:
                 problems.add(f'inputs: "{name}" is a label too: must be one or the other')
@@ -130,6 +139,7 @@ def build(
     about: str = "",
     pixels: bool | None = None,
     reading: Mapping[str, object] | None = None,
+    groups: np.ndarray | None = None,
 ) -> Table:
     """Check columns and make their table; every sentence of an error begins with ``where``.
 
@@ -146,40 +156,51 @@ def build(
       missing_inputs: ``error``, or ``flag``: the mean of the training rows in place of a missing input, and one more
         input a column that has any, 1 where it is missing.
       about: what the data are.
+      groups: [N] integers, where they are no column.
       pixels, reading: as in ``make_table``.
+
+    Returns:
+      The table. What was read as one value, or as two, on purpose is in ``Table.told``; what may not be meant so is
+      warned of too.
 
     Raises:
       DataError: one sentence for everything that is wrong.
     """
     marks, declared = Missing(missing), class_names(classes)
-    for column in declared:
+    declared = {c if c in roles.labels else spelled(c) or c: names for c, names in declared.items()}
+    for column, given in declared.items():
+        if len(set(given)) < len(given) or "" in given:
+            problems.add(f'classes: those of "{column}" are {given}: names must differ, and not be blank')
         if column not in roles.labels:
             problems.add(f'classes: "{column}" is no label: {_near(column, list(roles.labels))}')
     if missing_inputs not in ("error", "flag"):
         problems.add(f'missing_inputs = "{missing_inputs}": must be "error" or "flag"')
     tasks, values, names = [], {}, {}
+    told: list[str] = []
+    doubts: list[str] = []
     for column, kind in roles.labels.items():
         label = read_label(column, cells[column], problems, at, kind, declared.get(column, ()), marks)
         if label is not None:
             tasks.append(label.task)
             values[column] = label.values
+            told += label.merged
+            doubts += label.doubts
             if label.classes:
                 names[column] = label.classes
     x = inputs if isinstance(inputs, np.ndarray | Streamed) else _inputs(inputs, missing_inputs, marks, problems, at)
-    together = None
     if roles.groups:
-        import pandas as pd  # here: it takes 0.2 s to import, and not every study needs it
-
-        codes, distinct = pd.factorize(cells[roles.groups])
-        alone = np.array([*map(marks, distinct), True])[codes]  # a row without a group stands for itself
-        together = np.where(alone, codes.max(initial=-1) + np.cumsum(alone), codes)
+        together = read_groups(roles.groups.strip(), cells[roles.groups], marks)
+        groups, told, doubts = together.codes, [*told, *together.merged], [*doubts, *together.doubts]
     if problems.count:
         raise DataError([f"{where}, {s}" for s in problems.sentences], problems.count)
     try:
         columns = () if isinstance(inputs, np.ndarray | Streamed) else tuple(inputs)
-        return make_table(name, x, tasks, values, about, together, names, columns, pixels, missing_inputs, reading)
+        table = make_table(name, x, tasks, values, about, groups, names, columns, pixels, missing_inputs, reading)
     except ValueError as error:
         raise DataError(f"{where}: {error}") from None
+    for doubt in doubts:
+        warnings.warn(f"{where}: {doubt}", stacklevel=3)
+    return dataclasses.replace(table, told=(*told, *doubts))
 
 
 def _inputs(
@@ -204,7 +225,7 @@ def _declared(labels: Labels, columns: list[str]) -> list[tuple[str, str]]:
     pairs, there = [], set(columns)
     for entry in _list(labels):
         column, colon, kind = entry.rpartition(":")
-        whole = not colon or entry in there  # a column's own name may hold a colon
+        whole = not colon or entry in there or spelled(entry) in there  # a column's own name may hold a colon
         pairs.append((entry, "") if whole else (column, kind.strip()))
     return pairs
 

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from mtl.data.cells import Markers, Missing, spelled
 from mtl.data.columns import Labels, Roles, build, choose
-from mtl.data.labels import ClassNames, Markers, Missing, read_input
+from mtl.data.labels import ClassNames, read_input
 from mtl.data.paths import MAX_BYTES, read, resolve, text_of
 from mtl.data.problems import DataError, Problems, prefixed
 from mtl.data.table import Table
@@ -144,7 +145,7 @@ def read_columns(
         if problems.count:
             raise DataError([f"{where}, {s}" for s in problems.sentences], problems.count)
         raise DataError(f"{where}: is empty: its first record must name the columns")
-    names = first[1]
+    names = [spelled(cell) or "" for cell in first[1]]
     try:
         roles = choose_roles(names)
     except DataError as error:

@@ -32,6 +32,7 @@ def description(table: Table, split: Split | None = None) -> dict[str, Any]:
     found: dict[str, Any] = {
         "name": table.name,
         "about": table.about,
+        "told": list(table.told),
         "examples": len(table),
         "inputs": list(table.x.shape[1:]),
         "constant_inputs": _constant(table),
@@ -99,6 +100,7 @@ def text(found: dict[str, Any]) -> str:
     lines = [f"{found['name']}: {found['examples']:,} examples, inputs {tuple(found['inputs'])}"]
     if found["about"]:
         lines.append(found["about"])
+    lines += found["told"]
     lines += [f"sha256 {found['sha256']}", ""]
     rows: list[tuple[str, ...]] = [("task", "kind", "labels", "missing", "what")]
     rows += [

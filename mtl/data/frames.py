@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mtl.data.cells import Markers, spelled
 from mtl.data.columns import Labels, Roles, build, choose
-from mtl.data.labels import ClassNames, Markers, class_names
+from mtl.data.labels import ClassNames, class_names
 from mtl.data.problems import DataError, Problems, prefixed
 from mtl.data.table import Table
 
@@ -28,8 +29,9 @@ def frame_table(
 ) -> Table:
     """Return the table of a DataFrame.
 
-    NaN, None, NaT and NA are missing; other markers only if ``missing`` declares them. A label column of
-    pandas' ``category`` keeps the order of its categories.
+    NaN, None, NaT and NA are missing; other markers only if ``missing`` declares them. A label column of pandas'
+    ``category`` that is ordered keeps the order of its categories, which are its classes; of one that is not, the order
+    says nothing (it may be that of the rows).
 
     Args:
       frame: the DataFrame; columns are named by texts.
@@ -50,9 +52,10 @@ def frame_table(
     where = f'data "{name}"'
     if not isinstance(frame, pd.DataFrame):
         raise DataError(f"{where}: a {type(frame).__name__}: must be a DataFrame")
-    names = list(frame.columns)
-    if not all(isinstance(n, str) for n in names):
-        raise DataError(f"{where}: columns {names[:5]}: names must be texts")
+    given = list(frame.columns)
+    if not all(isinstance(n, str) for n in given):
+        raise DataError(f"{where}: columns {given[:5]}: names must be texts")
+    names = [spelled(n) or "" for n in given]
     try:
         roles = choose(names, labels, inputs, ignore, groups)
     except DataError as error:
@@ -60,11 +63,13 @@ def frame_table(
     if not len(frame):
         raise DataError(f"{where}: has no rows")
     declared = class_names(classes)
+    columns = {column: frame.iloc[:, names.index(column)] for column in roles.all}
     for column, kind in roles.labels.items():
-        dtype = frame[column].dtype
-        if isinstance(dtype, pd.CategoricalDtype) and column not in declared and kind != "regression":
+        dtype = columns[column].dtype
+        ordered = isinstance(dtype, pd.CategoricalDtype) and dtype.ordered
+        if ordered and column not in declared and kind != "regression":
             declared[column] = class_names({column: list(dtype.categories)})[column]
-    cells = {column: _cells(frame[column]) for column in roles.all}
+    cells = {column: _cells(values) for column, values in columns.items()}
     return build(
         name,
         where,
@@ -119,14 +124,14 @@ def arrays_table(
         bad = np.argwhere(~np.isfinite(given))
         problems.add(f"inputs, row {bad[0][0]}: {len(bad):,} values are not finite: must be finite")
     cells: dict[str, np.ndarray] = {}
-    for key, values in labels.items():
-        array = np.asarray(values)
+    for given_name, values in labels.items():
+        key, array = spelled(given_name) or given_name, np.asarray(values)
         if array.ndim not in (1, 2) or len(array) != len(np.atleast_1d(given)):
             problems.add(f'labels of "{key}": shape {array.shape}: must be one label (or one row of labels) a row of x')
-        elif array.ndim == 1:
-            cells[key] = array
         else:
-            cells |= {f"{key}_{j}": column for j, column in enumerate(array.T)}
+            found = {key: array} if array.ndim == 1 else {f"{key}_{j}": column for j, column in enumerate(array.T)}
+            problems.add(f'labels: two are called "{min(twice)}"') if (twice := found.keys() & cells) else None
+            cells |= found
     if problems.count:
         raise DataError([f"{where}, {s}" for s in problems.sentences], problems.count)
     try:

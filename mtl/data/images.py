@@ -8,9 +8,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mtl.data.columns import Labels, build, choose
+from mtl.data.cells import Markers, Missing
+from mtl.data.columns import Labels, Roles, build, choose
 from mtl.data.csv_file import read_columns
-from mtl.data.labels import ClassNames, Markers, Missing
+from mtl.data.labels import ClassNames
 from mtl.data.paths import MAX_BYTES, read, resolve, text_of
 from mtl.data.picture import MAX_PIXELS, Picture
 from mtl.data.problems import DataError, Problems
@@ -74,12 +75,11 @@ def images_table(
     columns = read_columns(
         text_of(read(full, sha256, max_bytes), full.name),
         where,
-        lambda names: dataclasses.replace(
-            choose(names, labels, file_column, ignore, groups), inputs=(), texts=(file_column,)
-        ),
+        lambda names: _roles(choose(names, labels, file_column, ignore, groups)),
         problems,
         Missing(missing),
     )
+    (file_column,) = columns.roles.texts
     files = columns.cells[file_column]
     shape = (len(files), *picture.size, channels)
     if 4 * int(np.prod(shape, dtype=object)) > max_bytes:
@@ -120,3 +120,7 @@ def images_table(
         about,
         reading={"picture": dataclasses.asdict(picture)},
     )
+
+
+def _roles(chosen: Roles) -> Roles:
+    return dataclasses.replace(chosen, inputs=(), texts=chosen.inputs[:1])

@@ -48,7 +48,7 @@ def label_picture(table: Table, path: str | pathlib.Path) -> None:
     _matrix(axes[0], table)
     if square:
         _together(axes[1], together)
-    figure.suptitle(f"Labels of {table.name}", color=_INK, fontsize=12, fontweight="bold")
+    figure.suptitle(f"Labels of {table.name}", color=_INK, fontsize=12, fontweight="bold", parse_math=False)
     figure.savefig(path, format="png", metadata={"Software": None})
 
 
@@ -115,9 +115,10 @@ def _names(axes: Any, names: list[str], rows: bool) -> None:
     size = 8.5 if len(names) <= 24 else 6.5
     axes.xaxis.tick_top()
     if len(names) <= _NAMED:
-        axes.set_xticks(range(len(names)), short, rotation=90 if len(names) > 4 else 0, fontsize=size)
+        plain = {"fontsize": size, "parse_math": False}  # A name may hold two "$".
+        axes.set_xticks(range(len(names)), short, rotation=90 if len(names) > 4 else 0, **plain)
         if rows:
-            axes.set_yticks(range(len(names)), short, fontsize=size)
+            axes.set_yticks(range(len(names)), short, **plain)
     else:
         axes.set_xticks([])
         axes.set_yticks([])

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from mtl.data.about import About
+from mtl.data.cells import Markers, Missing, plain, spelled
 from mtl.data.columns import Labels, Roles, build, choose
 from mtl.data.csv_file import read_columns
 from mtl.data.extras import needs
-from mtl.data.labels import Markers, Missing
 from mtl.data.paths import MAX_BYTES, read, resolve, text_of
 from mtl.data.problems import DataError, Problems, prefixed
 from mtl.data.table import Table
@@ -109,7 +109,8 @@ def molecules_table(
         problems,
         Missing(missing),
     )
-    texts = [str(text).strip() for text in columns.cells[smiles]]
+    (smiles,) = columns.roles.texts
+    texts = [spelled(text) or "" for text in columns.cells[smiles]]
     rows = np.arange(len(texts))
     for row in [r for r, text in enumerate(texts) if not text]:
         problems.add(f'{columns.at(row)}, column "{smiles}": is blank: must be a SMILES')
@@ -128,33 +129,33 @@ def molecules_table(
         texts = [texts[r] for r in rows]
     x = fingerprints(molecules, bins) if features == "ecfp4" else ngrams(texts, bins, length)
     cells = {key: values[rows] for key, values in columns.cells.items()}
-    if groups != "none":
+    together = None
+    if groups != "none":  # To the letter: c1ccccc1 and C1CCCCC1 are two molecules, and "" is a scaffold.
         names = texts if groups == "smiles" else canonical(molecules, groups == "scaffold")
-        cells[_GROUPS] = np.array([f"={n}" for n in names], dtype=object)  # "" is a scaffold, not a missing one
+        place: dict[str, int] = {}
+        together = np.array([place.setdefault(n, len(place)) for n in names])
     kept = {k: v for k, v in columns.roles.labels.items() if _enough(cells[k], min_labels, min_positives, missing)}
     if not kept:
         problems.add(f"no task has min_labels = {min_labels} labels and min_positives = {min_positives} that are 1")
     return build(
         name or full.name.removesuffix(".gz").removesuffix(".csv"),
         where,
-        dataclasses.replace(columns.roles, labels=kept, groups=_GROUPS if groups != "none" else ""),
+        dataclasses.replace(columns.roles, labels=kept),
         x,
         cells,
         problems,
         lambda row: columns.at(int(rows[row])),
         missing,
         about=f"{about}{told}".strip(),
+        groups=together,
     )
-
-
-_GROUPS = "groups "  # the blank keeps it apart from a column of that name
 
 
 def _roles(names: list[str], labels: Labels, smiles: str, ignore: Sequence[str] | str) -> Roles:
     ignored = {ignore} if isinstance(ignore, str) else set(ignore)
     every = [n for n in names if n != smiles and n not in ignored]
     chosen = choose(names, every if labels == "*" else labels, smiles, ignore)
-    return dataclasses.replace(chosen, inputs=(), texts=(smiles,))
+    return dataclasses.replace(chosen, inputs=(), texts=chosen.inputs)
 
 
 def _enough(cells: np.ndarray, min_labels: int, min_positives: int, missing: Markers | str) -> bool:
@@ -164,7 +165,7 @@ def _enough(cells: np.ndarray, min_labels: int, min_positives: int, missing: Mar
 
     absent = Missing(missing)
     counts = {cell: int(n) for cell, n in pd.Series(cells).value_counts().items() if not absent(cell)}
-    positive = sum(n for cell, n in counts.items() if cell in ("1", "1.0"))
+    positive = sum(n for cell, n in counts.items() if plain(spelled(cell) or "") == "1")
     return sum(counts.values()) >= min_labels and positive >= min_positives
 
 

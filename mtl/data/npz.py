@@ -10,9 +10,10 @@ import zlib
 
 import numpy as np
 
+from mtl.data.cells import Markers
 from mtl.data.columns import Labels, choose
 from mtl.data.frames import arrays_table
-from mtl.data.labels import ClassNames, Markers
+from mtl.data.labels import ClassNames
 from mtl.data.paths import MAX_BYTES, read, resolve
 from mtl.data.problems import DataError, Problems, prefixed
 from mtl.data.table import Table

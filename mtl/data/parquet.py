@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 
+from mtl.data.cells import Markers, spelled
 from mtl.data.columns import Labels, choose
 from mtl.data.extras import needs
 from mtl.data.frames import frame_table
-from mtl.data.labels import ClassNames, Markers
+from mtl.data.labels import ClassNames
 from mtl.data.paths import MAX_BYTES, read, resolve
 from mtl.data.problems import DataError, prefixed
 from mtl.data.table import Table
@@ -51,8 +52,9 @@ def parquet_table(
     data = read(full, sha256, max_bytes)
     try:
         file = pyarrow.parquet.ParquetFile(io.BytesIO(data))
-        kinds = dict(zip(file.schema_arrow.names, file.schema_arrow.types, strict=True))
-        names = list(file.schema_arrow.names)
+        given = list(file.schema_arrow.names)
+        names = [spelled(n) or "" for n in given]
+        kinds = dict(zip(names, file.schema_arrow.types, strict=True))
         groups_of_rows = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
         size = max(sum(g.total_byte_size for g in groups_of_rows), file.metadata.num_rows)
         if size > max_bytes:
@@ -65,10 +67,11 @@ def parquet_table(
             if pyarrow.types.is_nested(kinds[column]):
                 raise DataError(f'column "{column}": each cell is a {kinds[column]}: must be a number or a text')
         # A text that stands in many rows is held once: a dictionary of one long text may be named by all of them.
-        texts = [c for c in roles.all if kinds[c] in (pyarrow.string(), pyarrow.binary())]
+        column_of = dict(zip(names, given, strict=True))
+        texts = [column_of[c] for c in roles.all if kinds[c] in (pyarrow.string(), pyarrow.binary())]
         file = pyarrow.parquet.ParquetFile(io.BytesIO(data), read_dictionary=texts)
         # What pandas left in the file about its columns is no more to be believed than the rest, and is not needed.
-        frame = file.read(columns=list(roles.all)).replace_schema_metadata(None).to_pandas()
+        frame = file.read(columns=[column_of[c] for c in roles.all]).replace_schema_metadata(None).to_pandas()
         frame = frame.astype(dict.fromkeys(texts, object))
     except DataError as error:
         raise (error if str(error).startswith("file ") else prefixed(error, where)) from None

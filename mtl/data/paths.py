@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import hashlib
 import io
@@ -129,18 +130,26 @@ def read(path: pathlib.Path, sha256: str = "", max_bytes: int = MAX_BYTES) -> by
 
 
 def text_of(data: bytes, name: str) -> str:
-    """Return bytes as text, UTF-8 with or without a mark.
+    """Return bytes as text: UTF-8 with or without a mark, or UTF-16 with one.
 
     Raises:
-      DataError: for what is no UTF-8, with the line.
+      DataError: for what is neither, with the line.
 
     >>> text_of(b"a,b\\n1,\\xff\\n", "a.csv")
     Traceback (most recent call last):
     ...
     mtl.data.problems.DataError: file "a.csv", line 2: byte 0xff is not UTF-8: must be a text file in UTF-8
     """
+    if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        try:
+            return data.decode("utf-16")
+        except UnicodeDecodeError as error:
+            raise DataError(f'file "{name}": begins as UTF-16 and is damaged ({error.reason})') from None
     try:
-        return data.decode("utf-8-sig")
+        text = data.decode("utf-8-sig")
+        if "\0" in text[:1000]:
+            raise DataError(f'file "{name}": holds NUL characters: must be a text file in UTF-8, or UTF-16 with a mark')
+        return text
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise DataError(

@@ -10,6 +10,8 @@ from mtl.data.table import Table
 def summary(table: Table) -> str:
     """Return what a table holds: its inputs, then each task's kind, labels present, classes and missing share.
 
+    Below stands what was read as one class or group, or as two, where it might be doubted.
+
     >>> from mtl.data.table import make_table
     >>> from mtl.tasks import Task
     >>> tasks = [Task("ill", "binary"), Task("dose", "regression")]
@@ -39,4 +41,4 @@ def summary(table: Table) -> str:
             what = f"{low} to {high}, mean {mean}, std {std}"
         share = f"{100 * (1 - count / len(table)):4.1f} % missing"
         lines.append(f"{task.name:{wide}}  {task.kind:10}  {count:{digits},} labels, {share}, {what}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *table.told])

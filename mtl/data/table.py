@@ -40,6 +40,7 @@ class Table:
       gaps: which inputs some row lacks, booleans likewise; None if none does.
       columns: what the inputs are called, in order; empty if they have no names.
       reading: JSON-able facts on how a raw input becomes x, such as the size of pictures; kept with models.
+      told: sentences on cells that were read as one class or group, or as two, where it might be doubted.
 
     >>> table = make_table("toy", np.eye(3), [Task("even", "binary")], {"even": [1, 0, float("nan")]})
     >>> len(table), table.labels["even"], table.mask["even"]
@@ -59,6 +60,7 @@ class Table:
     gaps: np.ndarray | None = None
     columns: tuple[str, ...] = ()
     reading: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    told: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """Return N, the number of examples."""

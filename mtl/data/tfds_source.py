@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from mtl import files
+from mtl.data.cells import Markers
 from mtl.data.columns import Labels, build, choose
 from mtl.data.extras import needs
-from mtl.data.labels import ClassNames, Markers
+from mtl.data.labels import ClassNames
 from mtl.data.paths import DATA_DIR, MAX_BYTES
 from mtl.data.picture import Picture, holds_pixels, unit
 from mtl.data.problems import DataError, Problems, prefixed

@@ -180,6 +180,8 @@ def _own(trial: Trial) -> tuple[str, ...]:
 def data_warnings(trials: Sequence[Trial]) -> list[str]:
     """Return a sentence for each data set of which some trial tests on copies of what it learns from.
 
+    Before it stand those on its cells that might be doubted (``Table.told``).
+
     Args:
       trials: of a sweep; each distinct split is looked at once.
 
@@ -195,7 +197,11 @@ def data_warnings(trials: Sequence[Trial]) -> list[str]:
             spec = trial.config["data"]
             _, splits = tables.setdefault(canonical([spec["name"], spec["options"]]), (table_of(trial), []))
             splits.append(split_of(trial))
-    return [said for table, splits in tables.values() if (said := duplicates.warning(table, splits))]
+    said = [
+        *(f"{table.name}: {sentence}" for table, _ in tables.values() for sentence in table.told),
+        *(duplicates.warning(table, splits) for table, splits in tables.values()),
+    ]
+    return [sentence for sentence in said if sentence]
 
 
 def split_key(trial: Trial) -> str:

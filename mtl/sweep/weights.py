@@ -13,6 +13,7 @@ from mtl.checkpoint import CheckpointError, load_about, load_tree, load_weights,
 from mtl.config import ConfigError, Trial
 from mtl.data import Table
 from mtl.data.scaling import Scaling, described, restore
+from mtl.params import join
 from mtl.sweep.fingerprint import Fingerprint
 from mtl.train.begin import load
 from mtl.train.phase import Weights
@@ -113,8 +114,8 @@ def brought(trial: Trial, table: Table) -> Scaling | None:
             )
     if unfilled := sorted(set(now["gaps"]) - set(was["gaps"])):
         raise ConfigError(
-            f"config.init.path = {trial.loads}: {table.column(unfilled[0])} of {table.name} has missing inputs, and what"
-            " its weights were trained on had none there: must be filled in"
+            f"config.init.path = {trial.loads}: {table.column(unfilled[0])} of {table.name} has missing inputs, and had "
+            "none where its weights were trained: must be filled in"
         )
     return own
 
@@ -156,7 +157,7 @@ def begin_of(trial: Trial, initial: Weights, scaling: Scaling) -> Weights:
     known = _known(trial.loads, _stamp(trial.loads))
     heads = dict(found.params["heads"])
     for task, (mean, spread) in (known[1].units if known else {}).items():
-        fresh = any(re.fullmatch(pattern, f"heads/{task}/kernel") for pattern in init["fresh"])
+        fresh = any(re.fullmatch(pattern, join("heads", task, "kernel")) for pattern in init["fresh"])
         if task not in heads or task not in scaling.units or fresh or scaling.units[task] == (mean, spread):
             continue
         own_mean, own_spread = scaling.units[task]

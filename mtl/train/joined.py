@@ -17,13 +17,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from mtl import params as paths
 from mtl.tasks import Task
 from mtl.train.program import Numbers, Program
 
 PyTree = Any
 
-#: What the joined heads are called among a trainable part's heads.
-JOINED = "+"
+#: What the joined heads are called among a trainable part's heads: the only name that no task can have.
+JOINED = ""
 
 #: The slot that holds one number a group (see ``train.optimizer``).
 COUNT = "count"
@@ -75,7 +76,7 @@ def columns(tasks: Iterable[Task]) -> list[Columns]:
 def joins(program: Program) -> bool:
     """Return whether all of the phase's heads move as a whole, so that they can be one."""
     moving = set(program.trainable)
-    return all({f"heads/{t}/kernel", f"heads/{t}/bias"} <= moving for t in program.tasks)
+    return all({paths.join("heads", t, leaf) for leaf in ("kernel", "bias")} <= moving for t in program.tasks)
 
 
 def join(program: Program, trainable: PyTree, slots: dict[str, PyTree]) -> tuple[PyTree, dict[str, PyTree]]:

@@ -222,7 +222,7 @@ def _solve(program: Program, moving: Moving, fixed: Fixed, own: Data) -> Moving:
     heads, total, penalties = dict(moving.trainable["heads"]), jnp.float32(0), {}
     later = own.val_rows[pool_name(program.tasks)]
     for task in program.specs:
-        pool = own.train_rows[task.name]
+        pool = own.train_rows[pool_name([task.name])]
         x = jnp.take(fixed.features, jnp.take(fixed.place, pool.rows), axis=0, mode="clip")
         y = ridge.codes(task, own.labels[task.name][pool.rows])
         held_out = None

@@ -234,8 +234,12 @@ class Data:
 
 
 def pool_name(tasks: Sequence[str]) -> str:
-    """Return the name of the pool of rows that have a label of any of these tasks."""
-    return "+".join(tasks)
+    """Return the name of the pool of rows that have a label of any of these tasks; no other tasks have it.
+
+    >>> pool_name(("a", "b")), pool_name(("a+b",))
+    ('a+b', 'a%2Bb')
+    """
+    return "+".join(paths.escaped(name, "+") for name in tasks)
 
 
 def trainable_paths(params: PyTree, patterns: Sequence[str], tasks: Sequence[str]) -> tuple[str, ...]:
@@ -251,7 +255,7 @@ def trainable_paths(params: PyTree, patterns: Sequence[str], tasks: Sequence[str
     Raises:
       ValueError: for a pattern that matches nothing, or if nothing is left to train.
     """
-    mine = tuple(f"heads/{name}/" for name in tasks)
+    mine = tuple(f"{paths.join('heads', name)}/" for name in tasks)
     chosen = paths.flatten(paths.select(params, patterns))
     found = tuple(sorted(p for p, c in chosen.items() if c and (not p.startswith("heads/") or p.startswith(mine))))
     if not found:

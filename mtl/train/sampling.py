@@ -150,7 +150,7 @@ def make_picker(program: Program, lane: Lane, data: Data) -> Callable[[Array], P
     tasks, size = program.tasks, program.batch
     if program.sampling == "per_task" or len(tasks) == 1:
         # A phase of one task is the same under every way of mixing, and must draw the same batches.
-        own = [data.train_rows[t] for t in tasks]
+        own = [data.train_rows[pool_name([t])] for t in tasks]
         keys = [key_for(lane.seed, BATCH, t) for t in tasks]
 
         def per_task(step: Array) -> Picks:
@@ -172,7 +172,7 @@ def make_picker(program: Program, lane: Lane, data: Data) -> Callable[[Array], P
 
         return proportional
 
-    pools = [data.train_rows[t] for t in tasks]
+    pools = [data.train_rows[pool_name([t])] for t in tasks]
     all_rows, counts = jnp.stack([p.rows for p in pools]), jnp.stack([p.count for p in pools])
     if program.sampling == "one_task":
         keys_ = jnp.stack([key_for(lane.seed, BATCH, t) for t in tasks])

@@ -16,7 +16,7 @@ from mtl import losses
 from mtl.params import combine
 from mtl.train import optimizer
 from mtl.train.joined import JOINED, columns, is_joined, ordered
-from mtl.train.program import DROPOUT, Fixed, Lane, Program, key_for
+from mtl.train.program import DROPOUT, Fixed, Lane, Program, key_for, pool_name
 from mtl.train.sampling import Batch, Draw, part
 from mtl.train.threefry import fold_in
 
@@ -119,7 +119,7 @@ def update(
       pieces: pieces of a device's part; by default ``program.accumulate`` micro-batches (see ``train.blocks``).
     """
     pieces = program.accumulate if pieces is None else pieces
-    rng = fold_in(key_for(lane.seed, DROPOUT, "+".join(program.tasks)), lane.offset[0] + step)
+    rng = fold_in(key_for(lane.seed, DROPOUT, pool_name(program.tasks)), lane.offset[0] + step)
     counts, coefficients = weigh(program, lane, draw.mask)
     parts = shards * pieces
     first = jax.lax.axis_index(DATA_AXIS) * pieces if shards > 1 else 0

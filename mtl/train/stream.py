@@ -113,7 +113,7 @@ class _Streaming(Feed):
     def every_row(self) -> np.ndarray:
         """Return all rows that the phase can see."""
         name = pool_name(self.program.tasks)
-        pools = [self._pools.train_rows[t] for t in self.program.tasks]
+        pools = [self._pools.train_rows[pool_name([t])] for t in self.program.tasks]
         pools += [self._pools.train_rows[name], self._pools.val_rows[name]]
         return np.unique(np.concatenate([p.rows[s, : p.count[s]] for p in pools for s in self._splits]))
 

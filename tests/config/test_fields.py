@@ -1,5 +1,6 @@
 """Fields by path: a typo is never taken and its sentence names what was meant; types are kept; texts are read back."""
 
+import copy
 import string
 
 import pytest
@@ -121,8 +122,12 @@ def test_a_value_of_another_type_is_refused_and_one_of_its_own_is_taken(path):
                 assert f"must be of type {own.__name__}" in line
 
 
-def test_free_sections_take_new_keys_at_any_depth():
-    for section in OPTIONS:
+def test_sections_of_tasks_take_any_name_and_others_new_keys_at_any_depth():
+    for section in ("data.hide_rates", "data.label_noise", "data.imbalance", "loss.weights"):
+        assert override(KNOWN, {f"{section}.a.b": 1, f"{section}.c": 2})[section] == {"a.b": 1, "c": 2}
+    new = override(KNOWN, {"task_options.a.b.pos_weight": 1.0, "task_options.c": {"pos_weight": 2.0}})
+    assert new["task_options"] == {"a.b": {"pos_weight": 1.0}, "c": {"pos_weight": 2.0}}
+    for section in ("data.options", "model.options"):
         new = override(KNOWN, {f"{section}.mine": 1, f"{section}.deep.er": (2,)})
         assert new[section] == {"mine": 1, "deep": {"er": (2,)}}
         assert override(new, {f"{section}.deep.other": 3})[section]["deep"] == {"er": (2,), "other": 3}
@@ -135,6 +140,27 @@ def test_overriding_leaves_what_was_given_as_it_was():
     override(flat, {"lr": 1.0, "model.options.deep.er": 2, "model.options.new": 3})
     assert repr(flat) == before
     assert flatten(default()) == KNOWN
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.dictionaries(st.text(), st.floats(0, 1)))
+def test_a_config_file_gives_weights_to_tasks_of_any_name(weights):
+    for fill in (lambda c: c.update(weights), lambda c: [c.__setitem__(*item) for item in weights.items()]):
+        config = default()
+        fill(config.loss.weights)
+        assert flatten(config)["loss.weights"] == weights
+    config = default()
+    config.loss.weights = weights
+    config.task_options = {name: {"pos_weight": w} for name, w in weights.items()}
+    for same in (
+        config,
+        copy.deepcopy(config),
+        config.copy_and_resolve_references(),
+    ):
+        assert flatten(same)["loss.weights"] == weights
+        assert flatten(same)["task_options"] == {name: {"pos_weight": w} for name, w in weights.items()}
+        with pytest.raises(AttributeError, match="locked"):
+            same.loss.wieghts = 1
 
 
 # --- texts ---

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtl.data.labels import Missing, read_label
+from mtl.data.cells import Missing
+from mtl.data.labels import read_label
 from mtl.data.problems import DataError, Problems
 
 
