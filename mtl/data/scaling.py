@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from mtl.data.splits import Split
-from mtl.data.streamed import Streamed, blocks
+from mtl.data.streamed import Inputs, Streamed, blocks
 from mtl.data.table import Table
 
 #: What ``data.normalize`` can be: ``auto`` scales what was measured, ``standardize`` pixels too, ``none`` no input.
@@ -165,7 +165,7 @@ def moments(table: Table, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 @functools.lru_cache(maxsize=4)
-def centred(table: Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def centred(table: Table) -> tuple[Inputs, np.ndarray, np.ndarray]:
     """Return (x, origin, unit): inputs as float32 in which nothing is lost that a scaling keeps.
 
     x is (inputs − origin) / unit, where origin and unit are the mean and spread over all rows of what was measured,
@@ -174,7 +174,7 @@ def centred(table: Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
     shape = table.x.shape[1:]
     if table.measured is None or isinstance(table.x, Streamed):
-        return table.x, np.zeros(shape), np.ones(shape)  # type: ignore[return-value]
+        return table.x, np.zeros(shape), np.ones(shape)
     mean, spread = moments(table, np.arange(len(table)))
     origin, unit = np.where(table.measured, mean, 0.0), np.where(table.measured, spread, 1.0)
     x = np.concatenate([((block - origin) / unit).astype(np.float32) for block in blocks(table.x)])

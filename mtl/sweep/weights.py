@@ -114,8 +114,8 @@ def brought(trial: Trial, table: Table) -> Scaling | None:
             )
     if unfilled := sorted(set(now["gaps"]) - set(was["gaps"])):
         raise ConfigError(
-            f"config.init.path = {trial.loads}: {table.column(unfilled[0])} of {table.name} has missing inputs, and had "
-            "none where its weights were trained: must be filled in"
+            f"config.init.path = {trial.loads}: {table.column(unfilled[0])} of {table.name} has missing inputs, and "
+            "had none where its weights were trained: must be filled in"
         )
     return own
 

@@ -243,7 +243,7 @@ def test_ids_of_tokens_are_not_scaled_nor_rounded(tmp_path):
 
 
 def source_and(path, then, **changes):
-    """Train a source model, then a trial that begins from it; return (its model, its result, the trial, the source's)."""
+    """Train a source model, and a trial that begins from it; return (its model, result, the trial, the source)."""
     tasks = load_table("kelvin_and_euros", {}).tasks
     first = resolve(override(BASE, {"regime": "source", **changes}), tasks)
     ((source, _),) = trained(path / "source", [first])
@@ -289,7 +289,7 @@ def test_weights_from_unscaled_inputs_stay_on_unscaled_inputs(tmp_path):
     changes = {"data.name": "kelvin_in_range", "data.normalize": "none"}
     then = {"data.name": "kelvin_in_range", "regimes": OWN, "regime": "probe_it"}
     first = resolve(override(BASE, {"regime": "source", **changes}), load_table("kelvin_in_range", {}).tasks)
-    ((source, _),) = trained(tmp_path / "source", [first])
+    trained(tmp_path / "source", [first])
     weights = Workdir(tmp_path / "source").trial(first.hash) / "model.safetensors"
     trial = resolve(override(BASE, {"init.path": str(weights), **then}), load_table("kelvin_in_range", {}).tasks)
     ((model, result),) = trained(tmp_path / "then", [trial])
