@@ -8,6 +8,7 @@ import json
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
@@ -288,7 +289,7 @@ def _sweep(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
 
 def _sweep_with(arguments: argparse.Namespace, overrides: dict[str, str], jobs: int, hands: list[Hand]) -> int:
     from mtl import dry_run
-    from mtl.config import ConfigError, is_ours, load, split
+    from mtl.config import ConfigError, file_of, is_ours, load
     from mtl.display import Terminal, error_line
     from mtl.readers import import_for_tables, print_study
     from mtl.sweep import sweeps_of
@@ -326,8 +327,8 @@ def _sweep_with(arguments: argparse.Namespace, overrides: dict[str, str], jobs: 
     lead = executor is None or is_lead()
     workdir = Workdir(workdir.path, writes=lead)
     display = Terminal() if lead else Silent()
-    path, arg = split(arguments.config)
-    config_file = f"{path.absolute()}:{arg}".removesuffix(":")
+    path, arg = file_of(arguments.config)
+    config_file = f"{Path(path).absolute()}:{arg}".removesuffix(":")  # A worker calls get_config as we do.
     questions = {name: available[name].question for name in wanted}
     with Interrupt().listening() as interrupt:
         try:
