@@ -8,6 +8,7 @@ import json
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
@@ -193,10 +194,10 @@ def _base(arguments: argparse.Namespace, overrides: dict[str, str]) -> tuple[Any
 
 
 def _config_file(arguments: argparse.Namespace) -> str:
-    from mtl.config import split
+    from mtl.config import file_of
 
-    path, arg = split(arguments.config)
-    return f"{path.absolute()}:{arg}".removesuffix(":")
+    path, arg = file_of(arguments.config)
+    return f"{Path(path).absolute()}:{arg}".removesuffix(":")  # A worker calls get_config as we do.
 
 
 def _run(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:

@@ -13,24 +13,17 @@ from mtl.config.fields import KNOWN, coerce, unknown
 from mtl.tasks import suggest
 
 
-def split(spec: str) -> tuple[Path, str]:
-    """Return (the config file, its argument) of ``FILE.py[:ARG]``; folders may have colons in their names.
+def file_of(spec: str) -> tuple[str, str]:
+    """Return (the file, the argument) of ``path/to/config.py`` or ``path/to/config.py:arg``.
 
-    Raises:
-      ConfigError: if there is no such file.
+    Names of folders and files may hold colons: the file is the shortest that there is.
 
-    >>> split("nowhere/a:b/c.py:wide")
-    Traceback (most recent call last):
-    ...
-    mtl.config.default.ConfigError: --config=nowhere/a:b/c.py:wide: there is no file nowhere/a:b/c.py
+    >>> file_of("config.py:large"), file_of("config.py")
+    (('config.py', 'large'), ('config.py', ''))
     """
-    parts = spec.split(":")
-    for count in range(1, len(parts) + 1):
-        path = Path(":".join(parts[:count]))
-        if path.is_file():
-            return path, ":".join(parts[count:])
-    name, suffix, _ = spec.partition(".py:")
-    raise ConfigError(f"--config={spec}: there is no file {name}{suffix.removesuffix(':')}")
+    ends = [i for i, char in enumerate(f"{spec}:") if char == ":"]
+    end = next((i for i in ends if Path(spec[:i]).is_file()), ends[0])
+    return spec[:end], spec[end + 1 :]
 
 
 def load(spec: str) -> tuple[Config, ModuleType]:
@@ -44,10 +37,13 @@ def load(spec: str) -> tuple[Config, ModuleType]:
     Raises:
       ConfigError: if the file is not there, has no ``get_config``, fails, or sets a key that does not exist.
     """
-    path, arg = split(spec)
+    name, arg = file_of(spec)
+    path = Path(name)
+    if not path.is_file():
+        raise ConfigError(f"--config={spec}: there is no file {name}")
     found = importlib.util.spec_from_file_location(f"mtl_config_{path.stem}", path)
     if found is None or found.loader is None:
-        raise ConfigError(f"--config={spec}: {path} is not a Python file; it must end in .py")
+        raise ConfigError(f"--config={spec}: {name} is not a Python file; it must end in .py")
     module = importlib.util.module_from_spec(found)
     sys.modules[found.name] = module  # dataclasses and pickling look a class's module up there.
     try:
@@ -56,7 +52,7 @@ def load(spec: str) -> tuple[Config, ModuleType]:
         exec(compile(module.__mtl_source__, path, "exec", dont_inherit=True), vars(module))  # noqa: S102 — as asked for
         get_config = getattr(module, "get_config", None)
         if get_config is None:
-            raise ConfigError(f"--config={spec}: {path} defines no function get_config()")
+            raise ConfigError(f"--config={spec}: {name} defines no function get_config()")
         config = get_config(arg) if arg else get_config()
     except ConfigError:
         raise

@@ -22,7 +22,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import mtl
-from mtl.config import ConfigError, split
+from mtl.config import ConfigError, file_of
 
 _Function = (ast.FunctionDef, ast.AsyncFunctionDef)
 #: What looks names up by their text, so that no name can be said to be unused.
@@ -58,7 +58,7 @@ def sources_of(config_file: str | None) -> Sources:
     """
     if config_file is None:
         return Sources()
-    path = split(config_file)[0].resolve()
+    path = Path(file_of(config_file)[0]).resolve()
     digests: dict[Path, str] = {}
     waiting: list[tuple[Path, str]] = [(path, f"mtl_config_{path.stem}")]
     while waiting:

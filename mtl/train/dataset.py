@@ -53,7 +53,8 @@ def make_data(
 
 def device_inputs(table: Table, scaled: bool) -> np.ndarray:
     """Return the inputs [N, …] in memory that programs take, float32: centred first where they are scaled."""
-    return centred(table)[0] if scaled else np.asarray(table.x, np.float32)
+    assert not isinstance(table.x, Streamed)
+    return np.asarray(centred(table)[0] if scaled else table.x, np.float32)
 
 
 def nothing(table: Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
