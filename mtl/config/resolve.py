@@ -94,7 +94,7 @@ class Trial:
     def loads(self) -> str:
         """The path of the weights that it begins from; empty if they are random, whatever ``init.path`` says."""
         first = self.config["phases"][0] if self.config["phases"] else {}
-        return str(self.config["init"]["path"]) if first.get("begin") == "init" else ""
+        return str(self.config.get("init", {}).get("path", "")) if first.get("begin") == "init" else ""
 
     @functools.cached_property
     def phases(self) -> tuple[Step, ...]:
