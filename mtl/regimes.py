@@ -240,7 +240,7 @@ def trainable_patterns(trainable: str, tasks: tuple[str, ...], blocks: tuple[str
         return heads
     if trainable.startswith("last_"):
         text = trainable.removeprefix("last_")
-        if not text.isdigit() or not 1 <= int(text) <= len(blocks):
+        if not text.isdecimal() or not 1 <= int(text) <= len(blocks):
             raise ValueError(
                 f'trainable = "{trainable}": the backbone has {len(blocks)} blocks: '
                 f"last_1 to last_{len(blocks)} are valid"

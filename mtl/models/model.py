@@ -75,6 +75,10 @@ class Model:
         variables = dict(self.backbone.init(key, x, off))
         params = variables.pop("params", {})  # A backbone may have none: linear models, features computed before.
         features = self._features(params, variables, x, off, None)[0]
+        if features.ndim != 2 or len(features) != len(x):
+            raise ValueError(
+                f"model: features of {len(x)} input(s) are of shape {features.shape}: must be [batch, features]"
+            )
         heads = {}
         for task in self.tasks:
             head_key = jax.random.fold_in(rng, zlib.crc32(f"heads/{task.name}".encode()))

@@ -70,6 +70,8 @@ def execute(
       Stopped: if it was interrupted.
     """
     executor = executor or executor_for(jax.default_backend(), jax.local_device_count())
+    for node in plan.nodes.values():
+        loop.check_spread(node.stage.program, tuple(table_of(node.trial).x.shape[1:]), executor)
     failed: dict[str, tuple[str, str]] = {}
     snapshots = Snapshots(workdir.inside("snapshots"), interrupt or Interrupt(), say)
     done = _there_already(plan, workdir, say)

@@ -108,9 +108,9 @@ def load_table(name: str, options: Mapping[str, Any]) -> data.Table:
     key = f"{name}{sorted(options.items())}"
     if key not in _tables:
         try:
-            _tables[key] = data.load(name, **options)
+            _tables[key] = data.load_with(name, options, "config.data.options.")
         except (TypeError, ValueError) as error:
-            raise ConfigError(f"config.data: {error}") from None
+            raise ConfigError(f"{'' if str(error).startswith('config.') else 'config.data: '}{error}") from None
     return _tables[key]
 
 

@@ -69,7 +69,8 @@ class Program:
       select: whether the ``last`` or the ``best`` state on validation goes on to the next phase.
       target: the task whose validation loss decides what is best, if the phase sees it.
       standardize: whether inputs are standardised with the split's statistics.
-      accumulate: micro-batches that a batch is split into; the update is that of the whole batch.
+      accumulate: micro-batches that a batch is split into; the update is that of the whole batch, so that there are none
+        where a phase uses a batch's own statistics.
       cached: whether the trunk is frozen and still, so that its features are computed once, at the phase's start.
       ridge: penalties to choose from, of a phase that finds its heads in closed form; ``()`` for gradient steps.
       ridge_choose: how, ``leave_one_out`` or ``validation``.
@@ -118,6 +119,21 @@ class Program:
             self.trunk_mode == "train" or any(c for p, c in flat.items() if p.startswith(f"{block}/"))
             for block in self.model.blocks
         )
+
+    def statistics(self, modes: Sequence[bool], state: PyTree) -> bool:
+        """Return whether batch statistics (shapes are enough) are those of a batch: a block that has some trains.
+
+        What a step computes from a part of a batch then is not what it computes from the whole.
+        """
+        if self.cached or not any(modes):
+            return False
+        blocks = [block.removeprefix("backbone/") for block in self.model.blocks]
+        for path in paths.flatten(state):
+            inner = path.partition("/")[2]
+            owners = [m for b, m in zip(blocks, modes, strict=True) if f"{inner}/".startswith(f"{b}/")]
+            if all(owners):  # What belongs to no block may be used in any.
+                return True
+        return False
 
 
 @jax.tree_util.register_dataclass
