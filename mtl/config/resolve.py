@@ -7,7 +7,7 @@ import functools
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mtl import regimes
@@ -15,8 +15,8 @@ from mtl.config import augmentation
 from mtl.config.default import SAMPLINGS, ConfigError
 from mtl.config.fields import KNOWN, Flat, check, duration
 from mtl.config.hiding import hiding
-from mtl.data import spoil
-from mtl.models import Model, build
+from mtl.data import cut, load, nearest, sizes, spoil
+from mtl.models import Model, build, options_of
 from mtl.tasks import METRICS, Task, suggest
 
 #: The version of the resolved config's format.
@@ -136,12 +136,18 @@ def resolve(flat: Flat, available: Sequence[Task]) -> Trial:
     """
     check(flat)
     tasks = _tasks(flat, available)
+    if not flat["data.source"]:  # Then there is no pool of its rows.
+        flat = {**flat, "data.source_size": 0, "data.source_val_size": 0}
     try:
+        flat = {**flat, "model.options": options_of(flat["model.name"], flat["model.options"])}
         regime = regimes.get(flat["regime"], flat["regimes"])
         blocks = _blocks(flat["model.name"], repr(flat["model.options"]), tasks, flat["model.head_init"], flat)
     except ValueError as error:
         raise ConfigError(f"config.{error}") from None
-    phases = tuple(_resolve_phase(p, flat, tasks, blocks) for p in regime.expand(len(blocks)))
+    sections = {section: {last: flat[path] for path, last in fields} for section, fields in _SECTIONS.items()}
+    sections["data"] |= hiding(flat, tasks)
+    rows = functools.partial(_rows, sections["data"], flat["seed"])
+    phases = tuple(_resolve_phase(p, flat, tasks, blocks, rows) for p in regime.expand(len(blocks)))
     if not phases:
         raise ConfigError(f'regime "{flat["regime"]}" has no phases: it must have at least one')
     # What phases state in numbers is not stated twice: a rate that no phase uses must not change the hash.
@@ -154,10 +160,9 @@ def resolve(flat: Flat, available: Sequence[Task]) -> Trial:
         "evaluations": flat["evaluations"],
         "accumulate": flat["accumulate"],
         "save_model": flat["save_model"],
-        **{section: {last: flat[path] for path, last in fields} for section, fields in _SECTIONS.items()},
+        **sections,
         "denominator": flat["loss.denominator"],
     }
-    resolved["data"].update(hiding(flat, tasks))
     try:
         return Trial(json.loads(canonical(resolved)))
     except (TypeError, ValueError) as error:
@@ -238,7 +243,13 @@ def _stated(step: Step) -> dict[str, Any]:
     return {k: v for k, v in found.items() if v or k not in ("round_steps", "augment")}
 
 
-def _resolve_phase(phase: regimes.Phase, flat: Flat, known: Sequence[Task], blocks: tuple[str, ...]) -> Step:
+def _resolve_phase(
+    phase: regimes.Phase,
+    flat: Flat,
+    known: Sequence[Task],
+    blocks: tuple[str, ...],
+    rows: Callable[[Sequence[str]], int],
+) -> Step:
     name, source, target = flat["regime"], tuple(flat["data.source"]), flat["data.target"]
     groups = {"source": source, "target": (target,), "source+target": (*source, target)}
     tasks = groups.get(phase.tasks, phase.tasks) if isinstance(phase.tasks, str) else phase.tasks
@@ -279,7 +290,7 @@ def _resolve_phase(phase: regimes.Phase, flat: Flat, known: Sequence[Task], bloc
         fresh=regimes.fresh_patterns(phase.fresh, target),
         # A closed form has no rate: one spelling, one hash.
         lr=0.0 if ridge else float(rates[phase.lr] if isinstance(phase.lr, str) else phase.lr),
-        steps=1 if ridge else _steps(phase, flat, batch * (len(tasks) if sampling == "per_task" else 1)),
+        steps=1 if ridge else _steps(phase, flat, tasks, batch * (len(tasks) if sampling == "per_task" else 1), rows),
         batch=batch,
         # A phase of one task is the same under every way of mixing: one spelling, one hash.
         sampling=sampling if several else "per_task",
@@ -333,8 +344,20 @@ def _check_phase(phase: regimes.Phase, name: str) -> None:
             raise ConfigError(f'regime "{name}": {field} = {value}: must be a finite number, at least 0 (0: not set)')
 
 
-def _steps(phase: regimes.Phase, flat: Flat, rows: int) -> int:
-    """Return a phase's steps: its examples over the rows of its batch, at least one."""
+def _steps(
+    phase: regimes.Phase, flat: Flat, tasks: tuple[str, ...], batch: int, rows: Callable[[Sequence[str]], int]
+) -> int:
+    """Return a phase's steps: its examples over the rows of its batch, to the nearest (halves up), at least one.
+
+    An epoch goes through as many examples as there are rows that have a training label of any of its tasks.
+
+    Args:
+      phase: the phase.
+      flat: the config's fields.
+      tasks: names of the phase's tasks.
+      batch: rows of its batch.
+      rows: from tasks to the number of rows that have a training label of any.
+    """
     own = {unit: getattr(phase, unit) for unit in ("total_steps", "total_epochs", "total_examples")}
     given = {unit: amount for unit, amount in own.items() if amount}
     if len(given) > 1:
@@ -343,21 +366,31 @@ def _steps(phase: regimes.Phase, flat: Flat, rows: int) -> int:
         ((unit, amount),) = given.items()
         if unit == "total_steps":
             return int(amount)
-        epoch = _epoch(phase.tasks if isinstance(phase.tasks, str) else "source+target", flat)
-        return max(1, round((amount if unit == "total_examples" else amount * epoch) / rows))
-    examples = 0.0
+        return max(1, nearest((amount if unit == "total_examples" else amount * rows(tasks)) / batch))
+    examples, groups = 0.0, {"source": tuple(flat["data.source"]), "target": (flat["data.target"],)}
     for part in phase.budget.split("+"):
         unit, amount = duration(part, flat)
-        scale = {"total_steps": flat["batch_size"], "total_epochs": _epoch(part, flat), "total_examples": 1}[unit]
-        examples += amount * scale
-    return max(1, round(phase.share * examples / rows))
+        if unit == "total_epochs":
+            amount *= rows(groups[part])
+        examples += amount * (flat["batch_size"] if unit == "total_steps" else 1)
+    return max(1, nearest(phase.share * examples / batch))
 
 
-def _epoch(part: str, flat: Flat) -> int:
-    """Return the number of training examples that an epoch of source, target or both goes through."""
-    n = flat["data.target_size"]
-    sizes = {
-        "source": flat["data.source_size"] - flat["data.source_val_size"],
-        "target": n - round(flat["data.val_fraction"] * n),
-    }
-    return sum(sizes[p] for p in part.split("+"))
+def _rows(section: Mapping[str, Any], seed: int, tasks: Sequence[str]) -> int:
+    """Return how many rows have a training label of any of some tasks.
+
+    Args:
+      section: the resolved config's section ``data``.
+      seed: the replicate.
+      tasks: their names.
+    """
+    sources = set(tasks) & set(section["source"])
+    if not tasks:
+        return 0
+    if sources not in (set(), set(section["source"])) or section.keys() & set(spoil.FIELDS):
+        try:  # Which rows have these labels the data say, and chance.
+            return len(cut(load(section["name"], **section["options"]), canonical(section), seed).rows(tasks))
+        except ValueError as error:
+            raise ConfigError(f"config.data: {error}") from None
+    size = sizes(*(section[k] for k in ("target_size", "val_fraction", "source_size", "source_val_size")))
+    return size.source_train * bool(sources) + size.target_train * (section["target"] in tasks)

@@ -11,6 +11,7 @@ from mtl.data.about import About
 from mtl.data.arff import arff_table
 from mtl.data.contact_sheet import contact_sheet
 from mtl.data.csv_file import csv_table
+from mtl.data.cut import cut
 from mtl.data.digits import digits_table
 from mtl.data.frames import arrays_table, frame_table
 from mtl.data.images import images_table
@@ -22,7 +23,7 @@ from mtl.data.parquet import parquet_table
 from mtl.data.paths import stamp
 from mtl.data.problems import DataError
 from mtl.data.road_scenes import road_scenes_table
-from mtl.data.splits import Split, transfer_split
+from mtl.data.splits import Split, nearest, sizes, transfer_split
 from mtl.data.streamed import Streamed
 from mtl.data.summary import summary
 from mtl.data.table import Table, make_table
@@ -42,6 +43,7 @@ __all__ = [
     "arrays_table",
     "contact_sheet",
     "csv_table",
+    "cut",
     "digits_table",
     "fashion_mnist_table",
     "frame_table",
@@ -53,10 +55,12 @@ __all__ = [
     "mnist_table",
     "molecules_table",
     "multi_mnist_table",
+    "nearest",
     "npz_table",
     "parquet_table",
     "register",
     "road_scenes_table",
+    "sizes",
     "summary",
     "tfds_table",
     "tox21_table",

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import math
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -56,7 +56,7 @@ def anatomy(model: Model, shape: tuple[int, ...]) -> Anatomy:
     inputs = f"inputs of shape {shape}"
 
     def see(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
-        path = context.module.path if context.method_name == "__call__" else ()
+        path: tuple[str, ...] = context.module.path if context.method_name == "__call__" else ()
         if path and args:
             count = _together(context.module, args[0])
             if isinstance(context.module, nn.BatchNorm):
@@ -93,15 +93,17 @@ def _together(module: nn.Module, x: Any) -> int:
     """Return how many values of a row a layer normalises together; 0 if it is no layer that does."""
     row = math.prod(x.shape[1:]) if hasattr(x, "shape") else 0
     if isinstance(module, nn.BatchNorm):
-        axes = (module.axis,) if isinstance(module.axis, int) else module.axis
-        return row // math.prod(x.shape[a] for a in axes)
+        return row // _size(x, module.axis)
     if isinstance(module, nn.GroupNorm):
         groups = module.num_groups or x.shape[-1] // (module.group_size or 1)
         return row // max(1, groups)
     if isinstance(module, nn.LayerNorm):
-        axes = (module.reduction_axes,) if isinstance(module.reduction_axes, int) else module.reduction_axes
-        return math.prod(x.shape[a] for a in axes)
+        return _size(x, module.reduction_axes)
     return row // x.shape[-1] if isinstance(module, nn.InstanceNorm) else 0
+
+
+def _size(x: Any, axes: int | Sequence[int]) -> int:
+    return math.prod(x.shape[a] for a in ((axes,) if isinstance(axes, int) else axes))
 
 
 def _explained(error: Exception, inputs: str) -> str:

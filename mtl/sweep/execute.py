@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 
 from mtl.checkpoint import CheckpointError, dump_tree, load_tree, load_weights
 from mtl.config import Trial
@@ -264,7 +263,7 @@ def _train(
     found, per_step = {}, flops_per_step(program, shape)
     for node, outcome in zip(nodes, outcomes, strict=True):
         split = splits[order[split_key(node.trial)]]
-        rows = int(np.any(np.stack([split.train[t] for t in program.tasks]), axis=0).sum())
+        rows = len(split.rows(program.tasks))
         once = flops_to_cache(program, shape, rows) + flops_to_solve(program, shape, rows)
         about = {
             "tasks": list(program.tasks),

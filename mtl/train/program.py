@@ -69,8 +69,7 @@ class Program:
       select: whether the ``last`` or the ``best`` state on validation goes on to the next phase.
       target: the task whose validation loss decides what is best, if the phase sees it.
       standardize: whether inputs are standardised with the split's statistics.
-      accumulate: micro-batches that a batch is split into; the update is that of the whole batch, so that there are none
-        where a phase uses a batch's own statistics.
+      accumulate: micro-batches that a batch is split into; the update is that of the whole batch.
       cached: whether the trunk is frozen and still, so that its features are computed once, at the phase's start.
       ridge: penalties to choose from, of a phase that finds its heads in closed form; ``()`` for gradient steps.
       ridge_choose: how, ``leave_one_out`` or ``validation``.

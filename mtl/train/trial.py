@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from jaxtyping import Array
 
 from mtl import config
 from mtl import params as paths
+from mtl.data import sizes
 from mtl.models import Model, anatomy
 from mtl.train import phase
 from mtl.train.phase import Weights
@@ -74,8 +74,8 @@ def canonical_phases(trial: config.Trial) -> tuple[tuple[config.Step, ...], tupl
 
 def _labels(data: Mapping[str, Any]) -> tuple[int, int]:
     """Return the most rows with a training label that (the source, the target) can have."""
-    n = data["target_size"]
-    return data["source_size"] - data["source_val_size"], n - round(data["val_fraction"] * n)
+    size = sizes(*(data[k] for k in ("target_size", "val_fraction", "source_size", "source_val_size")))
+    return size.source_train, size.target_train
 
 
 def _cached(program: Program, steps: int, labels: tuple[int, int]) -> bool:
@@ -178,8 +178,8 @@ def check_statistics(program: Program, shape: tuple[int, ...], shards: int = 1) 
     what = f"the model's batch statistics in a phase on {', '.join(program.tasks)}"
     if program.accumulate > 1:
         raise config.ConfigError(
-            f"config.accumulate = {program.accumulate}: would take {what} from micro-batches, so that the update is not "
-            'the whole batch\'s: must be 1, or the model without such statistics (norm="group")'
+            f"config.accumulate = {program.accumulate}: would take {what} from micro-batches, so that the update is "
+            'not the whole batch\'s: must be 1, or the model without such statistics (norm="group")'
         )
     still = {b.removeprefix("backbone/") for b, mode in zip(program.model.blocks, modes, strict=True) if not mode}
     # A layer that is not Flax's has one value a channel if each input is a list of channels, for all that is known.

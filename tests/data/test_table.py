@@ -245,10 +245,7 @@ def test_load_refuses_what_does_not_exist(sources):
         (lambda: load("digits", image=True), 'no option "image": did you mean "images"? Valid: images'),
         (lambda: load("latent", rhoo=1.0), 'data "latent" has no option "rhoo": did you mean "rho"?'),
         (lambda: load("needs"), 'data "needs": rows is missing: it has no default'),
-        (
-            lambda: load("needs", rows={}),
-            "rows is a dict: must be a number, a text, True or False, or a list",
-        ),
+        (lambda: load("needs", rows={}), 'data "needs": rows = {}: must be a whole number'),
         (lambda: load("wrong", a=1), "returned a int: must be a table of mtl.data.make_table"),
     ):
         with pytest.raises(ValueError, match=re.escape(sentence)):
