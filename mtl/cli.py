@@ -287,7 +287,7 @@ def _sweep(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
 
 def _sweep_with(arguments: argparse.Namespace, overrides: dict[str, str], jobs: int, hands: list[Hand]) -> int:
     from mtl import dry_run
-    from mtl.config import ConfigError, is_ours, load
+    from mtl.config import ConfigError, file_of, is_ours, load
     from mtl.display import Terminal, error_line
     from mtl.readers import import_for_tables, print_study
     from mtl.sweep import sweeps_of
@@ -325,7 +325,7 @@ def _sweep_with(arguments: argparse.Namespace, overrides: dict[str, str], jobs: 
     lead = executor is None or is_lead()
     workdir = Workdir(workdir.path, writes=lead)
     display = Terminal() if lead else Silent()
-    config_file = str(Path(arguments.config.partition(":")[0]).absolute())
+    config_file = str(Path(file_of(arguments.config)[0]).absolute())
     questions = {name: available[name].question for name in wanted}
     with Interrupt().listening() as interrupt:
         try:

@@ -2,7 +2,7 @@
 
 from mtl.config.default import Config, ConfigError, default
 from mtl.config.fields import Flat, check, flatten, override, parse
-from mtl.config.load import is_ours, load
+from mtl.config.load import file_of, is_ours, load
 from mtl.config.resolve import Step, Trial, canonical, resolve
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "canonical",
     "check",
     "default",
+    "file_of",
     "flatten",
     "is_ours",
     "load",

@@ -13,6 +13,19 @@ from mtl.config.fields import KNOWN, coerce, unknown
 from mtl.tasks import suggest
 
 
+def file_of(spec: str) -> tuple[str, str]:
+    """Return (the file, the argument) of ``path/to/config.py`` or ``path/to/config.py:arg``.
+
+    Names of folders and files may hold colons: the file is the shortest that there is.
+
+    >>> file_of("config.py:large"), file_of("config.py")
+    (('config.py', 'large'), ('config.py', ''))
+    """
+    ends = [i for i, char in enumerate(f"{spec}:") if char == ":"]
+    end = next((i for i in ends if Path(spec[:i]).is_file()), ends[0])
+    return spec[:end], spec[end + 1 :]
+
+
 def load(spec: str) -> tuple[Config, ModuleType]:
     """Execute a config file and return (its config, its module).
 
@@ -24,7 +37,7 @@ def load(spec: str) -> tuple[Config, ModuleType]:
     Raises:
       ConfigError: if the file is not there, has no ``get_config``, fails, or sets a key that does not exist.
     """
-    name, _, arg = spec.partition(":")
+    name, arg = file_of(spec)
     path = Path(name)
     if not path.is_file():
         raise ConfigError(f"--config={spec}: there is no file {name}")

@@ -17,6 +17,7 @@ from mtl.config.fields import KNOWN, Flat, check, duration
 from mtl.config.hiding import hiding
 from mtl.data import cut, load, nearest, sizes, spoil
 from mtl.models import Model, build, options_of
+from mtl.options import checked
 from mtl.tasks import METRICS, Task, suggest
 
 #: The version of the resolved config's format.
@@ -215,18 +216,17 @@ def _tasks(flat: Flat, available: Sequence[Task]) -> tuple[Task, ...]:
 
 
 _TASK_OPTIONS = ("pos_weight", "label_smoothing", "focal_gamma")
+_NOT_OPTIONS = [f.name for f in dataclasses.fields(Task) if f.name not in _TASK_OPTIONS]
 
 
 def _with_options(flat: Flat, task: Task) -> Task:
     options: Any = flat["task_options"].get(task.name, {})
     if not isinstance(options, Mapping):
         raise ConfigError(f"config.task_options.{task.name} = {options!r}: must be a dictionary of {_TASK_OPTIONS}")
-    for option in options:
-        if option not in _TASK_OPTIONS:
-            raise ConfigError(
-                f"config.task_options.{task.name}.{option} does not exist: {suggest(option, _TASK_OPTIONS)}"
-            )
-    changes = dict(options)
+    try:
+        changes = checked(Task, options, f"task_options.{task.name}.", task.name, without=_NOT_OPTIONS)
+    except ValueError as error:
+        raise ConfigError(f"config.{error}") from None
     if task.name == flat["data.target"] and flat["metric"]:
         changes["metric"] = flat["metric"]
     if task.name in flat["loss.weights"]:

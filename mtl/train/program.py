@@ -134,6 +134,19 @@ class Program:
                 return True
         return False
 
+    def check_whole(self, modes: Sequence[bool], state: PyTree) -> None:
+        """Refuse to cut a batch into micro-batches where the statistics are those of a batch.
+
+        Raises:
+          ValueError: if they are.
+        """
+        if self.accumulate > 1 and self.statistics(modes, state):
+            raise ValueError(
+                f"accumulate = {self.accumulate}: would take batch statistics from micro-batches, in a phase on "
+                f"{', '.join(self.tasks)}, so that the update is not the whole batch's: must be 1, or the model "
+                'without batch statistics (such as norm="group")'
+            )
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)

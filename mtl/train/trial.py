@@ -175,20 +175,19 @@ def check_statistics(program: Program, shape: tuple[int, ...], shards: int = 1) 
     modes = program.modes(program.chosen(own.params))
     if not program.statistics(modes, own.state):
         return
-    what = f"the model's batch statistics in a phase on {', '.join(program.tasks)}"
-    if program.accumulate > 1:
-        raise config.ConfigError(
-            f"config.accumulate = {program.accumulate}: would take {what} from micro-batches, so that the update is "
-            'not the whole batch\'s: must be 1, or the model without such statistics (norm="group")'
-        )
+    try:
+        program.check_whole(modes, own.state)
+    except ValueError as error:
+        raise config.ConfigError(f"config.{error}") from None
     still = {b.removeprefix("backbone/") for b, mode in zip(program.model.blocks, modes, strict=True) if not mode}
     # A layer that is not Flax's has one value a channel if each input is a list of channels, for all that is known.
     values = [v for block, v in own.values.items() if block not in still] or [1] * (len(shape) == 1)
     if values and min(values) * program.rows // shards == 1:
         spread = f" over {shards} devices" if shards > 1 else ""
         raise config.ConfigError(
-            f"config.batch_size = {program.batch}: gives {what} one value a channel{spread}, which normalising makes "
-            'zero: must be larger, or the model without such statistics (norm="group")'
+            f"config.batch_size = {program.batch}: gives batch statistics one value a channel{spread}, in a phase on "
+            f"{', '.join(program.tasks)}, which normalising makes zero: must be larger, or the model without batch "
+            'statistics (such as norm="group")'
         )
 
 
