@@ -58,7 +58,7 @@ class CNN(nn.Module):
         return (*(f"block_{i}" for i in range(len(self.channels))), "dense")
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"], train: tuple[bool, ...]) -> Float[Array, "b features"]:
+    def __call__(self, x: Float[Array, batch * image], train: tuple[bool, ...]) -> Float[Array, "b features"]:
         """Return features; ``train[i]`` says whether block i uses and updates batch statistics."""
         check_images("cnn", x)
         for i, channels in enumerate(self.channels):

@@ -96,7 +96,7 @@ class EfficientNetLite(nn.Module):
         return ("stem", *(f"block_{i}" for i in range(sum(stage[-1] for stage in self.stages))), "top")
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"], train: tuple[bool, ...]) -> Float[Array, "b features"]:
+    def __call__(self, x: Float[Array, batch * image], train: tuple[bool, ...]) -> Float[Array, "b features"]:
         """Return features; ``train[i]`` says whether block i uses and updates batch statistics."""
         check_images("efficientnet_lite", x)
         names, modes = iter(self.blocks()[1:]), iter(train)

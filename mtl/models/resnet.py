@@ -82,7 +82,7 @@ class ResNet(nn.Module):
         return ("stem", *(f"block_{i}" for i in range(sum(STAGES[self.depth]))))
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"], train: tuple[bool, ...]) -> Float[Array, "b features"]:
+    def __call__(self, x: Float[Array, batch * image], train: tuple[bool, ...]) -> Float[Array, "b features"]:
         """Return features; ``train[i]`` says whether block i uses and updates batch statistics."""
         check_images("resnet", x)
         modes = iter(train)

@@ -108,7 +108,7 @@ class ViT(nn.Module):
         return ("embed", *(f"block_{i}" for i in range(self.depth)), "norm")
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"], train: tuple[bool, ...]) -> Float[Array, "b features"]:
+    def __call__(self, x: Float[Array, batch * image], train: tuple[bool, ...]) -> Float[Array, "b features"]:
         """Return features; ``train[i]`` says whether block i drops activations.
 
         Raises:

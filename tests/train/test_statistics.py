@@ -48,7 +48,7 @@ class Centred(nn.Module):
         mean = self.variable("batch_stats", "mean", lambda: jnp.zeros(x.shape[-1]))
         if not self.running:
             mean.value = x.mean(0)
-        return x - mean.value[None]
+        return x - mean.value[None] + self.param("bias", nn.initializers.zeros, (x.shape[-1],))[None]
 
 
 def staged(name, options, shape, **changes):
@@ -118,7 +118,7 @@ def test_one_value_a_channel_is_refused(name, options, shape, refused):
 def test_what_is_refused_does_not_depend_on_its_inputs():
     """The control: normalised by a batch of one, features are the same whatever the inputs are."""
     for name, options, shape in (("normed", {}, FLAT), ("resnet", {"width": 8}, PIXEL)):
-        model = models.build(name, options, trial(model__name=name).tasks)
+        model = models.build(name, options, trial().tasks)
         params, state = model.init(jax.random.key(0), jnp.zeros((1, *shape)))
         x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 1, *shape)), jnp.float32)
         one, other = (model.trunk(params["backbone"], state, v, train=True)[0] for v in x)
@@ -133,6 +133,7 @@ def test_a_devices_share_of_a_batch_has_more_than_one_value_too():
         check_spread(stage.program, FLAT, Executor("map", data=4))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "advised"), [("mlp", True), ("normed", False)])
 def test_micro_batches_are_advised_only_where_they_can_be(name, advised, monkeypatch):
     from tests.train.build import data_of, initial_of, run_phase
