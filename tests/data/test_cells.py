@@ -387,6 +387,7 @@ SPELLINGS = {
     "case": lambda p, k: f"{'Pp'[k]}{p:02d}",
     "NFC and NFD": lambda p, k: unicodedata.normalize(("NFC", "NFD")[k], f"M\u00fc{p}"),
     "leading zero": lambda p, k: f"{p:03d}" if k else f"{p}",
+    "leading zero in a text": lambda p, k: f"P{p:03d}" if k else f"P{p}",
     "exponent": lambda p, k: f"{(p + 1) * 1000:e}" if k else f"{(p + 1) * 1000}",
     "wide": lambda p, k: f"{'PＰ'[k]}{p}",
     "blanks inside": lambda p, k: f"ward{' ' * (k + 1)}{p}",
