@@ -59,11 +59,19 @@ class Regime:
       phases: the phases, or a function from the number of backbone blocks to the phases.
       summary: one line for people.
       control: whether it is a control, not a contender.
+      scale_with: whose rows inputs are scaled by: those of all training ``pools``, the same for every regime and
+        size, or for a control the regime's ``own`` labelled rows.
     """
 
     phases: tuple[Phase, ...] | Callable[[int], tuple[Phase, ...]]
     summary: str
     control: bool = False
+    scale_with: str = "pools"
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be."""
+        if self.scale_with not in ("pools", "own"):
+            raise ValueError(f'scale_with = {self.scale_with!r}: must be "pools" or "own"')
 
     def expand(self, blocks: int) -> tuple[Phase, ...]:
         """Return the phases for a backbone of so many blocks."""
@@ -112,6 +120,12 @@ REGIMES: dict[str, Regime] = {
         "target only, for as many examples as the costliest regime sees",
         control=True,
     ),
+    "scratch_own_scale": Regime(
+        (Phase(),),
+        "target only, inputs scaled by its own training labels' rows alone: what sharing the scaling decides",
+        control=True,
+        scale_with="own",
+    ),
     "source": Regime((_SOURCE,), "the source alone; used to tune its learning rate", control=True),
 }
 
@@ -152,8 +166,8 @@ def read(value: Any) -> Regime:
     """Return the regime that a config writes as a tuple of phases.
 
     Args:
-      value: a tuple of ``Phase`` or of dictionaries of its fields; a dictionary with ``phases``, ``summary`` and
-        ``control``; or a ``Regime``.
+      value: a tuple of ``Phase`` or of dictionaries of its fields; a dictionary with ``phases``, ``summary``,
+        ``control`` and ``scale_with``; or a ``Regime``.
 
     Raises:
       ValueError: for anything else, naming what is wrong.
@@ -167,14 +181,18 @@ def read(value: Any) -> Regime:
     if not isinstance(parts, Mapping):
         raise ValueError(f"{value!r}: must be a tuple of phases")
     for key in parts:
-        if key not in ("phases", "summary", "control"):
-            raise ValueError(f"{key} does not exist: {suggest(str(key), ('phases', 'summary', 'control'))}")
+        if key not in _REGIME:
+            raise ValueError(f"{key} does not exist: {suggest(str(key), _REGIME)}")
     phases, summary, control = parts.get("phases", ()), parts.get("summary", ""), parts.get("control", False)
     if not isinstance(phases, tuple | list) or not phases:
         raise ValueError(f"phases = {phases!r}: must be a tuple of at least one phase")
     if not isinstance(summary, str) or not isinstance(control, bool):
         raise ValueError(f"summary = {summary!r}, control = {control!r}: must be a text, and True or False")
-    return Regime(tuple(_phase(i, p) for i, p in enumerate(phases)), summary, control)
+    scale_with = str(parts.get("scale_with", "pools"))
+    return Regime(tuple(_phase(i, p) for i, p in enumerate(phases)), summary, control, scale_with)
+
+
+_REGIME = ("phases", "summary", "control", "scale_with")
 
 
 def _phase(number: int, value: Any) -> Phase:
@@ -197,7 +215,8 @@ def plain(value: Any) -> dict[str, Any]:
     if callable(regime.phases):
         raise ValueError("its phases are made by a function: register it with mtl.regimes.register instead")
     phases = [{k: v for k, v in vars(p).items() if v != default[k]} for p in regime.phases]
-    return {"phases": phases, "summary": regime.summary, "control": regime.control}
+    found = {"phases": phases, "summary": regime.summary, "control": regime.control}
+    return found | ({"scale_with": "own"} if regime.scale_with == "own" else {})
 
 
 def trainable_patterns(trainable: str, tasks: tuple[str, ...], blocks: tuple[str, ...]) -> tuple[str, ...]:

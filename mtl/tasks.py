@@ -108,5 +108,5 @@ class Task:
 
     @property
     def label_dtype(self) -> str:
-        """``int32`` for class ids, ``float32`` otherwise."""
-        return "int32" if self.kind == "multiclass" else "float32"
+        """``int32`` for class ids, ``float32`` for 0 and 1, ``float64`` for numbers (scaled before any cast)."""
+        return {"binary": "float32", "multiclass": "int32", "regression": "float64"}[self.kind]

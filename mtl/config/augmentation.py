@@ -6,11 +6,10 @@ How they are done stands in ``mtl.train.augment``; here is what can be asked for
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from mtl.data.streamed import Inputs, Streamed, blocks
+from mtl.data.streamed import Inputs, Streamed
 from mtl.options import checked
 from mtl.ranges import Range, Share
 from mtl.tasks import Task, suggest
@@ -236,7 +235,7 @@ def check_images(spec: Spec, x: Inputs, name: str) -> None:
         raise ValueError(
             f"augment: inputs of {name} are of shape {x.shape[1:]}: must be images (height, width, channels)"
         )
-    low, high = _range(x) if isinstance(x, Streamed) else (float(x.min()), float(x.max()))
+    low, high = x.range if isinstance(x, Streamed) else (float(x.min()), float(x.max()))
     if not (low >= 0 and high <= 1):  # Not the other way round: of NaN it would be false.
         raise ValueError(f"augment: inputs of {name} go from {low:g} to {high:g}: must be in [0, 1]")
     for op in spec:
@@ -245,10 +244,3 @@ def check_images(spec: Spec, x: Inputs, name: str) -> None:
                 f"augment: crop.padding = {op.padding}: must be below the sides {x.shape[1:3]} of the images of {name} "
                 "to reflect"
             )
-
-
-@functools.lru_cache(maxsize=4)
-def _range(x: Streamed) -> tuple[float, float]:
-    """Return the least and the largest of streamed inputs; they are gone through once."""
-    lows, highs = zip(*((float(block.min()), float(block.max())) for block in blocks(x)), strict=True)
-    return min(lows), max(highs)

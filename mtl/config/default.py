@@ -8,6 +8,7 @@ from typing import Any
 
 from ml_collections import ConfigDict as Config
 
+from mtl.data.scaling import WAYS as WAYS_TO_SCALE
 from mtl.data.spoil import WAYS
 
 
@@ -49,7 +50,7 @@ def default() -> Config:
     c.data.label_noise = Config()  # Per task: the share of training labels made wrong.
     c.data.label_noise_asymmetry = 0.0  # Of binary tasks: 1 makes positives wrong only, -1 negatives.
     c.data.imbalance = Config()  # Per binary task: the share of positives among training labels.
-    c.data.normalize = "none"  # Or "standardize", fitted on the rows with a training label of any task.
+    c.data.normalize = "auto"  # Columns that were measured are standardised; "standardize": pixels too; or "none".
 
     c.augment = ()  # Training images changed at random: names in mtl.config.augmentation.OPERATIONS, or (name, {…}).
 
@@ -154,7 +155,7 @@ RANGES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("data.hide_rate", lambda v: 0 <= v <= 1, "in [0, 1]"),
     ("data.hide_skew", lambda v: -1 <= v <= 1, "in [-1, 1]"),
     ("data.label_noise_asymmetry", lambda v: -1 <= v <= 1, "in [-1, 1]"),
-    ("data.normalize", lambda v: v in ("none", "standardize"), '"none" or "standardize"'),
+    ("data.normalize", lambda v: v in WAYS_TO_SCALE, '"auto", "standardize" or "none"'),
     ("lr", lambda v: math.isfinite(v) and v > 0, "a finite number above 0"),
     ("source_lr", lambda v: math.isfinite(v) and v > 0, "a finite number above 0"),
     ("batch_size", lambda v: v >= 1, "at least 1"),

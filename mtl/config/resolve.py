@@ -164,6 +164,8 @@ def resolve(flat: Flat, available: Sequence[Task]) -> Trial:
         **sections,
         "denominator": flat["loss.denominator"],
     }
+    if regime.scale_with == "own":
+        resolved["scale_with"] = "own"
     try:
         return Trial(json.loads(canonical(resolved)))
     except (TypeError, ValueError) as error:

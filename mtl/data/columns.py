@@ -128,6 +128,8 @@ def build(
     classes: ClassNames = (),
     missing_inputs: str = "error",
     about: str = "",
+    pixels: bool | None = None,
+    reading: Mapping[str, object] | None = None,
 ) -> Table:
     """Check columns and make their table; every sentence of an error begins with ``where``.
 
@@ -141,9 +143,10 @@ def build(
       at: what to call row i.
       missing: markers that mean missing, beside blanks, NaN and None.
       classes: declared classes, ``{column: names}`` or a list of (column, name, name, ...).
-      missing_inputs: ``error``, or ``flag``: 0 in place of a missing input, and one more input a column that
-        has any, 1 where it is missing.
+      missing_inputs: ``error``, or ``flag``: the mean of the training rows in place of a missing input, and one more
+        input a column that has any, 1 where it is missing.
       about: what the data are.
+      pixels, reading: as in ``make_table``.
 
     Raises:
       DataError: one sentence for everything that is wrong.
@@ -173,7 +176,8 @@ def build(
     if problems.count:
         raise DataError([f"{where}, {s}" for s in problems.sentences], problems.count)
     try:
-        return make_table(name, x, tasks, values, about, together, names)
+        columns = () if isinstance(inputs, np.ndarray | Streamed) else tuple(inputs)
+        return make_table(name, x, tasks, values, about, together, names, columns, pixels, missing_inputs, reading)
     except ValueError as error:
         raise DataError(f"{where}: {error}") from None
 
@@ -181,20 +185,17 @@ def build(
 def _inputs(
     columns: Mapping[str, np.ndarray], policy: str, missing: Missing, problems: Problems, at: Callable[[int], str]
 ) -> np.ndarray:
-    read, flags = [], []
+    read = []
     for name, cells in columns.items():
         before = problems.count
         values = read_input(name, cells, problems, at, missing)
         absent = np.isnan(values)
-        if policy == "flag" and absent.any():
-            values = np.where(absent, 0.0, values)
-            flags.append(absent.astype(np.float64))
-        elif absent.any() and problems.count == before:
+        if policy != "flag" and absent.any() and problems.count == before:
             row = int(np.flatnonzero(absent)[0])
-            right = 'missing_inputs="flag" gives 0 and a column that says so'
+            right = 'missing_inputs="flag" takes the mean, and adds a column that says so'
             problems.add(f'{at(row)}, column "{name}": {int(absent.sum()):,} inputs missing, the first here: {right}')
-        read.append(values.astype(np.float32))
-    return np.stack([*read, *flags], axis=1, dtype=np.float32, casting="same_kind") if read else np.zeros((0, 0))
+        read.append(values)
+    return np.stack(read, axis=1, dtype=np.float64, casting="same_kind") if read else np.zeros((0, 0))
 
 
 def _declared(labels: Labels, columns: list[str]) -> list[tuple[str, str]]:

@@ -70,8 +70,7 @@ def csv_table(
     ...     _ = pathlib.Path(folder, "pets.csv").write_text("weight,pet\\n4.1,cat\\n9.5,dog\\n3.9,\\n")
     ...     table = csv_table("pets.csv", labels="pet", directory=folder)
     >>> table.x.ravel(), table.labels["pet"], table.mask["pet"], table.classes["pet"]
-    (array([4.1, 9.5, 3.9], dtype=float32), array([0., 1., 0.], dtype=float32),
-     array([ True,  True, False]), ('cat', 'dog'))
+    (array([4.1, 9.5, 3.9]), array([0., 1., 0.], dtype=float32), array([ True,  True, False]), ('cat', 'dog'))
     """
     full = resolve(path, directory)
     where = f'file "{full.name}"'

@@ -76,4 +76,4 @@ def digits_table(images: bool = False) -> Table:
     tasks += [Task(name, "multiclass", num_classes=5) for name in ("low_identity", "high_identity")]
     labels["low_identity"] = np.where(digit < 5, digit, -1)
     labels["high_identity"] = np.where(digit >= 5, digit - 5, -1)
-    return make_table("digits", x.reshape(-1, 8, 8, 1) if images else x, tasks, labels, ABOUT)
+    return make_table("digits", x.reshape(-1, 8, 8, 1) if images else x, tasks, labels, ABOUT, pixels=True)

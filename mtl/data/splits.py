@@ -33,12 +33,15 @@ class Split:
       train: ``{task: [N]}`` booleans.
       val: ``{task: [N]}`` booleans.
       test: ``{task: [N]}`` booleans; false everywhere for source tasks.
+      pool: [N] booleans, the training rows of the source and the target pools, labelled or not: those that inputs are
+        scaled by. The same for every number of target labels.
     """
 
     labels: dict[str, np.ndarray]
     train: dict[str, np.ndarray]
     val: dict[str, np.ndarray]
     test: dict[str, np.ndarray]
+    pool: np.ndarray
 
     def rows(self, tasks: Sequence[str]) -> np.ndarray:
         """Return the indices, ascending, of the rows with a training label of any of some tasks: a phase's."""
@@ -163,7 +166,7 @@ def transfer_split(
     strata = _strata(table, target)
     test = _test_rows(table, target, strata, test_size)
     target_rows, source_rows = _pools(table, source, target, test, seed, target_pool, source_size, source_val_size)
-    train_rows, val_rows = _subset(
+    train_rows, val_rows, reservoir = _subset(
         strata, target_rows, seed, size.target_train, size.target_val, val_fraction, table.groups
     )
     source_train_rows = source_rows[: size.source_train]
@@ -185,7 +188,9 @@ def transfer_split(
     labels[target] = table.labels[target]
     train[target], val[target] = _mask(table, train_rows), _mask(table, val_rows)
     tested[target] = _mask(table, test)
-    return Split(labels, train, val, tested)
+    pool = _mask(table, reservoir) | _mask(table, source_train_rows)
+    pool.setflags(write=False)
+    return Split(labels, train, val, tested, pool)
 
 
 def _check_names(table: Table, source: tuple[str, ...], target: str) -> None:
@@ -322,8 +327,8 @@ def _subset(
     val_size: int,
     val_fraction: float,
     groups: np.ndarray | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the training and the validation rows of a target of train_size + val_size labels."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the training and the validation rows of a target of so many labels, and all that train is from."""
     rng = np.random.default_rng([_RESERVOIRS, seed])
     classes = rng.permutation(np.unique(strata[pool]))  # so that ties are broken by the seed
     members = [rng.permutation(pool[strata[pool] == c]) for c in classes]
@@ -345,6 +350,7 @@ def _subset(
     return (
         _stratified_prefix(train, train_size, np.random.default_rng([_TRAIN_ORDER, seed])),
         _stratified_prefix(val, val_size, np.random.default_rng([_VAL_ORDER, seed])),
+        np.concatenate(train),
     )
 
 

@@ -27,6 +27,7 @@ class Streamed:
     Attributes:
       shape: (N, …).
       first_rows: for each row the first one with the same inputs, once all of them were read for a table.
+      range: their least and their greatest value, likewise.
 
     >>> squares = Streamed((5, 1), lambda rows: np.float32(rows[:, None] ** 2))
     >>> len(squares), squares[np.array([3, 1, 3])].ravel(), squares[2]
@@ -50,6 +51,7 @@ class Streamed:
             raise ValueError(f"streamed inputs of shape {shape}: must be (N, …) with at least one row and one feature")
         self.shape, self._read = shape, read
         self.first_rows: np.ndarray | None = None
+        self.range: tuple[float, float] = (np.inf, -np.inf)
 
     @property
     def ndim(self) -> int:

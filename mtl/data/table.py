@@ -23,15 +23,22 @@ class Table:
 
     Args:
       name: the name of the data.
-      x: inputs, [N, ...] float32, finite; in memory, or streamed.
+      x: inputs, [N, ...], float32, or float64 where float32 would move a value; in memory, or streamed. Finite, but
+        for missing ones, which are NaN.
       tasks: what can be predicted, in order.
-      labels: ``{task: [N]}``, int32 class ids for ``multiclass`` and float32 otherwise; 0 where missing.
+      labels: ``{task: [N]}``, int32 class ids for ``multiclass``, float32 for ``binary``, float64 for ``regression``; 0
+        where missing.
       mask: ``{task: [N]}``, true where the label is present.
       sha256: of the names, kinds, shapes, dtypes and bytes of all of the above, tasks in sorted order.
       about: what the data are, their source and licence.
       groups: [N] int64, equal for rows that no split may part (copies, one molecule, one person); None if
         every row stands for itself.
       classes: ``{task: names}``, what class id i is called, for tasks whose classes have names.
+      measured: which inputs were measured, booleans of the shape of one row's; the others are indicators, 0 or 1.
+        None for pixels.
+      gaps: which inputs some row lacks, booleans likewise; None if none does.
+      columns: what the inputs are called, in order; empty if they have no names.
+      reading: JSON-able facts on how a raw input becomes x, such as the size of pictures; kept with models.
 
     >>> table = make_table("toy", np.eye(3), [Task("even", "binary")], {"even": [1, 0, float("nan")]})
     >>> len(table), table.labels["even"], table.mask["even"]
@@ -47,6 +54,10 @@ class Table:
     about: str = ""
     groups: np.ndarray | None = None
     classes: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    measured: np.ndarray | None = None
+    gaps: np.ndarray | None = None
+    columns: tuple[str, ...] = ()
+    reading: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
         """Return N, the number of examples."""
@@ -81,6 +92,24 @@ class Table:
         """
         return np.flatnonzero(self.mask[self.task(name).name])
 
+    @property
+    def range(self) -> tuple[float, float]:
+        """The least and the greatest input that is there.
+
+        >>> make_table("toy", np.eye(2), [Task("even", "binary")], {"even": [1, 0]}).range
+        (0.0, 1.0)
+        """
+        x = self.x
+        return x.range if isinstance(x, Streamed) else (float(np.fmin.reduce(x, None)), float(np.fmax.reduce(x, None)))
+
+    def column(self, index: int) -> str:
+        """Return what to call an input of a table [N, F] in a sentence.
+
+        >>> make_table("toy", np.eye(2), [Task("even", "binary")], {"even": [1, 0]}, columns=["age", "sex"]).column(1)
+        'column "sex"'
+        """
+        return f'column "{self.columns[index]}"' if self.columns else f"input {index}"
+
 
 def make_table(
     name: str,
@@ -90,6 +119,10 @@ def make_table(
     about: str = "",
     groups: npt.ArrayLike | None = None,
     classes: Mapping[str, Sequence[str]] | None = None,
+    columns: Sequence[str] = (),
+    pixels: bool | None = None,
+    missing_inputs: str = "error",
+    reading: Mapping[str, Any] | None = None,
 ) -> Table:
     """Check data where they enter and turn missing labels into masks, once.
 
@@ -98,13 +131,19 @@ def make_table(
 
     Args:
       name: the name of the data.
-      x: inputs, [N, ...] numbers or booleans, N ≥ 1, an axis of features or more; stored as float32. Streamed ones
-        are read through once.
+      x: inputs, [N, ...] numbers or booleans, N ≥ 1, an axis of features or more. Streamed ones are read through once.
       tasks: what can be predicted; names differ.
       labels: ``{task: [N]}``, one entry for every task and none beside.
       about: what the data are, their source and licence.
       groups: [N] integers, equal for rows that no split may part; part of the sha256, as it moves the splits.
       classes: ``{task: names}``, one name for each class id, in order; no part of the sha256.
+      columns: names of the inputs [N, F], in order; they differ.
+      pixels: whether inputs are pixels, which keep their scale unless asked; by default those of more axes than
+        [N, F] are. Of other inputs, those that are all 0 or 1 are indicators (bits of fingerprints, one-hot columns)
+        and keep theirs too.
+      missing_inputs: ``error``, or ``flag``: NaN among inputs [N, F] is a missing one, to be filled in with the mean of
+        what is there, and each input that has any gets one more, 1 where it is missing.
+      reading: see ``Table``.
 
     Returns:
       The table; its arrays are read-only copies.
@@ -120,7 +159,20 @@ def make_table(
     ...
     ValueError: data "toy", task "even": label 2 in row 1: must be 0, 1 or NaN (missing)
     """
-    inputs = x if isinstance(x, Streamed) else _inputs(name, x)
+    if missing_inputs not in ("error", "flag"):
+        raise ValueError(f'data "{name}", missing_inputs = "{missing_inputs}": must be "error" or "flag"')
+    inputs = x if isinstance(x, Streamed) else _inputs(name, x, missing_inputs == "flag")
+    titles = _columns(name, columns, inputs)
+    gaps = None if isinstance(inputs, Streamed) or missing_inputs == "error" else np.isnan(inputs).any(axis=0)
+    if gaps is not None and gaps.any():
+        assert not isinstance(inputs, Streamed)
+        flags = np.isnan(inputs[:, gaps]).astype(inputs.dtype)
+        inputs = np.concatenate([inputs, flags], axis=1)
+        titles += tuple(f"{c} is missing" for c, gap in zip(titles, gaps, strict=bool(titles)) if gap)
+        gaps = np.append(gaps, np.zeros(flags.shape[1], bool))
+    else:
+        gaps = None
+    measured = None if (inputs.ndim > 2 if pixels is None else pixels) else _measured(inputs)
     names = [task.name for task in tasks]
     if not names:
         raise ValueError(f'data "{name}" has no tasks: give at least one')
@@ -137,7 +189,7 @@ def make_table(
         values[task.name], mask[task.name] = _labels(name, task, labels[task.name], len(inputs))
     named = _classes(name, tasks, classes or {})
     together = {} if groups is None else {"groups": _groups(name, groups, len(inputs))}
-    held = [] if isinstance(inputs, Streamed) else [inputs]
+    held = [a for a in (inputs, measured, gaps) if isinstance(a, np.ndarray)]
     for array in (*held, *values.values(), *mask.values(), *together.values()):
         array.setflags(write=False)
     digest = sha256_of(
@@ -147,7 +199,8 @@ def make_table(
         | {f"mask/{k}": v for k, v in mask.items()}
         | together,
     )
-    return Table(name, inputs, tuple(tasks), values, mask, digest, about, together.get("groups"), named)
+    found = (name, inputs, tuple(tasks), values, mask, digest, about, together.get("groups"), named)
+    return Table(*found, measured, gaps, titles, dict(reading or {}))
 
 
 def sha256_of(header: Mapping[str, Any], arrays: Mapping[str, Inputs]) -> str:
@@ -156,7 +209,7 @@ def sha256_of(header: Mapping[str, Any], arrays: Mapping[str, Inputs]) -> str:
     Args:
       header: plain values; the order of keys does not matter.
       arrays: ``{name: array}``; their order does not matter, nor whether they are streamed. Streamed ones are told
-        which of their rows are copies.
+        which of their rows are copies, and their range.
 
     >>> one, two = np.zeros(2), np.zeros(3)
     >>> sha256_of({}, {"a": one, "b": two}) == sha256_of({}, {"b": two, "a": one})
@@ -171,6 +224,8 @@ def sha256_of(header: Mapping[str, Any], arrays: Mapping[str, Inputs]) -> str:
             for block in blocks(given):
                 digest.update(np.ascontiguousarray(block, "<f4").reshape(-1).view(np.uint8).data)
                 rows.see(block)
+                low, high = given.range
+                given.range = min(low, float(block.min())), max(high, float(block.max()))
             given.first_rows = rows.found
             continue
         array = np.ascontiguousarray(given)
@@ -191,8 +246,11 @@ def _numbers(where: str, values: npt.ArrayLike) -> np.ndarray:
     return array
 
 
-def _inputs(name: str, x: npt.ArrayLike) -> np.ndarray:
+def _inputs(name: str, x: npt.ArrayLike, missing: bool) -> np.ndarray:
+    """Return inputs in float32; in float64 where that moves a value of a table [N, F], so that scaling comes first."""
     given = _numbers(f'data "{name}", x', x)
+    if missing and given.ndim != 2:
+        raise ValueError(f'data "{name}", x: shape {given.shape}: missing inputs must be in a table [N, F]')
     if given.ndim < 2 or given.size == 0:
         raise ValueError(
             f'data "{name}", x: shape {given.shape}: must be [N, ...] with at least one row and one feature'
@@ -206,10 +264,31 @@ def _inputs(name: str, x: npt.ArrayLike) -> np.ndarray:
     )  # Block by block, in the cache: a mask of it all takes as long again.
     for first in range(0, len(inputs), step):
         bad = ~np.isfinite(inputs[first : first + step])
+        if missing:
+            bad &= ~np.isnan(given[first : first + step].astype(np.float64))
         if bad.any():
             at = (first + int(np.argwhere(bad)[0][0]), *(int(i) for i in np.argwhere(bad)[0][1:]))
             raise ValueError(f'data "{name}", x: {given[at]} in row {at[0]}: inputs must be finite in float32')
+    if given.ndim == 2 and not ours and given.dtype.itemsize > 2 and not np.array_equal(inputs, given, equal_nan=True):
+        return given.astype(np.float64)
     return inputs
+
+
+def _columns(name: str, columns: Sequence[str], inputs: Inputs) -> tuple[str, ...]:
+    if columns and (inputs.ndim != 2 or len(columns) != inputs.shape[1] or len(set(columns)) != len(columns)):
+        raise ValueError(
+            f'data "{name}", columns: {len(columns)} names for inputs {tuple(inputs.shape[1:])}: must be a name of its '
+            "own for each input of [N, F]"
+        )
+    return tuple(columns)
+
+
+def _measured(inputs: Inputs) -> np.ndarray:
+    """Return which inputs hold anything but 0, 1 and missing; of streamed ones all count as measured."""
+    measured = np.full(inputs.shape[1:], isinstance(inputs, Streamed))
+    for block in () if isinstance(inputs, Streamed) else blocks(inputs):
+        measured |= ((block != 0) & (block != 1) & ~np.isnan(block)).any(axis=0)
+    return measured
 
 
 def _labels(name: str, task: Task, given: npt.ArrayLike, length: int) -> tuple[np.ndarray, np.ndarray]:
@@ -231,7 +310,9 @@ def _labels(name: str, task: Task, given: npt.ArrayLike, length: int) -> tuple[n
     with np.errstate(over="ignore"):
         labels = np.where(present, raw, 0).astype(task.label_dtype)
     if task.kind == "regression":
-        _refuse(where, raw, ~np.isfinite(labels), "must be finite in float32, or NaN (missing)")
+        _refuse(
+            where, raw, ~(np.abs(labels) <= np.finfo(np.float32).max), "must be finite in float32, or NaN (missing)"
+        )
     if not present.any():
         raise ValueError(f"{where}: none of its {length} labels is present: must have at least one")
     return labels, present

@@ -16,6 +16,7 @@ from mtl.models.mlp import MLP
 from mtl.models.model import Backbone, Model
 from mtl.models.resnet import ResNet
 from mtl.models.vit import ViT
+from mtl.models.whole_numbers import whole_numbers
 from mtl.options import checked
 from mtl.tasks import Task, suggest
 
@@ -33,6 +34,7 @@ __all__ = [
     "build",
     "options_of",
     "register",
+    "whole_numbers",
 ]
 
 #: Backbone factories by name.

@@ -28,9 +28,9 @@ class Block(nn.Module):
         """Return the block's output at half the resolution."""
         x = Conv(self.channels, use_bias=self.norm == "none", name="conv")(x)
         if self.norm == "group":
-            x = nn.GroupNorm(num_groups=_groups(self.channels), name="norm")(x)
+            x = nn.GroupNorm(_groups(self.channels), use_fast_variance=False, name="norm")(x)
         elif self.norm == "batch":
-            x = nn.BatchNorm(use_running_average=not train, momentum=0.9, name="norm")(x)
+            x = nn.BatchNorm(not train, momentum=0.9, use_fast_variance=False, name="norm")(x)
         return max_pool(nn.relu(x), 2)
 
 

@@ -48,6 +48,11 @@ def caveats(analysis: Analysis) -> tuple[str, ...]:
             found.append(
                 f"{r} {phrases.with_labels(few, scores.sizes)} rests on fewer than {FEW_REPLICATES} replicates."
             )
+    if scores.metric == "r2":
+        worse = {r: [n for n, c in cells[r].items() if c.mean < 0] for r in scores.regimes}
+        parts = [f"{r} {phrases.with_labels(at, scores.sizes)}" for r, at in worse.items() if at]
+        if parts:
+            found.append(f"Worse than predicting the mean of the test labels (R² below 0): {'; '.join(parts)}.")
     if len(scores.grid) > 1:
         found += [_edge(scores, "lower", scores.grid[0]), _edge(scores, "upper", scores.grid[-1])]
     left_out = analysis.extra.get("draws_left_out", 0)

@@ -194,7 +194,12 @@ def _refuse_mixtures(workdir: Workdir, sweep: str, done: list[dict[str, Any]]) -
 def _scores(workdir: Workdir, digest: str, task: Task) -> np.ndarray:
     """Return one score a test example; their mean is the metric."""
     arrays = workdir.arrays(digest)
-    return np.asarray(_per_example(task)(arrays["outputs"], arrays["labels"]), np.float64)
+    outputs, labels, square = arrays["outputs"], arrays["labels"], 1.0
+    if task.kind == "regression":  # In units of the labels' spread, as float32 computes: R² has no unit.
+        mean, spread = labels.mean(), labels.std() or 1.0
+        outputs, labels = (((a - mean) / spread).astype(np.float32) for a in (outputs, labels))
+        square = spread**2 if task.metric == "squared_error" else 1.0
+    return square * np.asarray(_per_example(task)(outputs, labels), np.float64)
 
 
 @functools.lru_cache(maxsize=64)
@@ -250,6 +255,14 @@ def _notes(
         "Every regime that uses the source sees the same number of training examples, to within a batch a phase; "
         "scratch_matched spends as many on the target alone."
     )
+    inputs = result["inputs"]
+    if inputs["scaled"]:
+        notes.append(
+            f"{inputs['scaled']:,} of {inputs['all']:,} inputs are standardised once a replicate, by the training rows "
+            "of the source and the target pools, labelled or not: the same for every regime and n."
+        )
+    elif inputs["measured"]:
+        notes.append(f"Inputs are not standardised (data.normalize = {data['normalize']}).")
     for field in tuned:
         values = {canonical(t[field]): t[field] for t in trials if field in t}.values()
         listed = ", ".join(_word(field, v) for v in sorted(values, key=_order))

@@ -16,11 +16,14 @@ import numpy as np
 from mtl import metrics
 from mtl.checkpoint import dump_tree
 from mtl.config import Trial
-from mtl.sweep.plan import Plan, init_sha256, split_of, table_of
+from mtl.data import Table
+from mtl.data.scaling import Scaling, coded, counts, described
+from mtl.data.streamed import Streamed
+from mtl.sweep.plan import Plan, init_sha256, scaling_of, split_of, table_of
 from mtl.sweep.store import FORMAT, NewResult, Workdir, code_version, now
 from mtl.tasks import METRICS, Task
 from mtl.train.compiled import Call, Compiled
-from mtl.train.dataset import nothing, statistics
+from mtl.train.dataset import device_inputs
 from mtl.train.executor import Executor
 from mtl.train.phase import Weights
 from mtl.train.placing import pad
@@ -53,39 +56,35 @@ def conclude(
     progress: Progress,
 ) -> None:
     """Test the trials that have ended, once, and write their results."""
-    for (model, target, normalize, _), members in _groups(digests, plan).items():
+    for (model, target, scaled, _), members in _groups(digests, plan).items():
         trials = [plan.trials[d] for d in members]
         chains = [[done[k] for k in plan.chains[d]] for d in members]
-        if not any(target in p.tasks for p in trials[0].phases):
-            _write_untested(trials, chains, workdir, executor, progress)
-            continue
+        scalings = [scaling_of(t) for t in trials]
         table = table_of(trials[0])
-        rows = np.flatnonzero(split_of(trials[0]).test[target])
-        standardize = normalize == "standardize"
-        fitted = (statistics(table, split_of(t)) if standardize else nothing(table) for t in trials)
-        shift, scale = zip(*fitted, strict=True)
-        outputs = predict(
-            model,
-            target,
-            [chain[-1].weights for chain in chains],
-            np.stack(shift),
-            np.stack(scale),
-            table.x,
-            standardize=standardize,
-            rows=rows,
-        )
-        labels = table.labels[target][rows]
-        task = model.task(target)
-        names = METRICS[task.kind]
-        values = _tested(task, names, outputs, labels)
+        tested: list[dict[str, Any] | None] = [None] * len(trials)
+        if any(target in p.tasks for p in trials[0].phases):  # The test set is for who saw the target's labels.
+            rows = np.flatnonzero(split_of(trials[0]).test[target])
+            outputs = predict(
+                model,
+                target,
+                [chain[-1].weights for chain in chains],
+                table.x if isinstance(table.x, Streamed) else device_inputs(table, scaled),
+                [coded(table, s) for s in scalings] if scaled else None,
+                gaps=table.gaps is not None,
+                rows=rows,
+            )
+            tested = _tested(model.task(target), outputs, table.labels[target][rows], rows, scalings)
         writer = _Writer(workdir)
-        for i, (digest, trial, chain) in enumerate(zip(members, trials, chains, strict=True)):
-            result = _result(trial, [d.about for d in chain], table.sha256, str(executor))
-            if result["status"] == "done":
-                result["test"] = {n: float(v) for n, v in zip(names, values[i], strict=True)}
-            normalization = {"shift": shift[i], "scale": scale[i]} if standardize else {}
-            arrays = {"outputs": outputs[i], "rows": rows.astype(np.int32), "labels": labels}
-            writer.add(NewResult(digest, clean(result), arrays, _model_bytes(trial, chain[-1].weights, normalization)))
+        for digest, trial, chain, own, test in zip(members, trials, chains, scalings, tested, strict=True):
+            result = _result(trial, [d.about for d in chain], table.sha256, str(executor), own)
+            result["inputs"] = counts(table, trial.config["data"]["normalize"])
+            arrays = None
+            if test is not None:
+                arrays = test["arrays"]
+                if result["status"] == "done":
+                    result["test"] = test["values"]
+            kept = _model_bytes(trial, chain[-1].weights, table, own) if trial.config["save_model"] else None
+            writer.add(NewResult(digest, clean(result), arrays, kept))
         writer.flush()
         progress(0.0, len(members), 0)
 
@@ -93,46 +92,31 @@ def conclude(
 def conclude_calls(digests: Sequence[str], plan: Plan) -> list[Call]:
     """Return what ``conclude`` will call for these trials."""
     found: list[Call] = []
-    for (model, target, normalize, _), members in _groups(digests, plan).items():
+    for (model, target, scaled, _), members in _groups(digests, plan).items():
         first = plan.trials[members[0]]
         if not any(target in p.tasks for p in first.phases):
             continue
         table, task = table_of(first), model.task(target)
         shape, rows = tuple(table.x.shape[1:]), int(split_of(first).test[target].sum())
-        weights, standardize = shapes(model, shape), normalize == "standardize"
-        found += predict_calls(model, target, weights, len(members), shape, rows, standardize=standardize)
+        gaps, lanes = table.gaps is not None, len(members)
+        found += predict_calls(model, target, shapes(model, shape), lanes, shape, rows, scaled=scaled, gaps=gaps)
         outputs = jax.ShapeDtypeStruct((_TESTED_TOGETHER, rows, task.outputs), jnp.float32)
-        labels = jax.ShapeDtypeStruct((rows,), table.labels[target].dtype)
-        found.append((_test_fn(task, METRICS[task.kind]), (outputs, labels)))
+        kind = jnp.int32 if task.kind == "multiclass" else jnp.float32
+        found.append((_test_fn(task), (outputs, jax.ShapeDtypeStruct((_TESTED_TOGETHER, rows), kind))))
     return found
 
 
 def _groups(digests: Sequence[str], plan: Plan) -> dict[Any, list[str]]:
-    """Return the trials that are tested together, by (model, target, normalisation, the rest that decides it)."""
+    """Return the trials that are tested together, by (model, target, scaled or not, the rest that decides it)."""
     groups: dict[Any, list[str]] = {}
     for digest in digests:
         trial = plan.trials[digest]
         d = trial.config["data"]
         tested = any(trial.target in p.tasks for p in trial.phases)
         about = str([d["name"], d["options"], d["test_size"], tested])
-        groups.setdefault((trial.model(), trial.target, d["normalize"], about), []).append(digest)
+        scaled = plan.nodes[plan.chains[digest][-1]].stage.program.standardize
+        groups.setdefault((trial.model(), trial.target, scaled, about), []).append(digest)
     return groups
-
-
-def _write_untested(
-    trials: Sequence[Trial],
-    chains: Sequence[Sequence[Done]],
-    workdir: Workdir,
-    executor: Executor,
-    progress: Progress,
-) -> None:
-    """Write the results of trials that never see the target's labels: the test set is not for them."""
-    writer = _Writer(workdir)
-    for trial, chain in zip(trials, chains, strict=True):
-        result = _result(trial, [d.about for d in chain], table_of(trial).sha256, str(executor))
-        writer.add(NewResult(trial.hash, clean(result), None, _model_bytes(trial, chain[-1].weights, {})))
-    writer.flush()
-    progress(0.0, len(trials), 0)
 
 
 #: Results are written together, so that they wait for the disk together, up to so many bytes or trials.
@@ -156,42 +140,55 @@ class _Writer:
         self.held.clear()
 
 
-def _model_bytes(trial: Trial, weights: Weights, normalization: dict[str, np.ndarray]) -> bytes | None:
-    if not trial.config["save_model"]:
-        return None
+def _model_bytes(trial: Trial, weights: Weights, table: Table, own: Scaling) -> bytes:
+    """Return a model's file: weights, and all it takes to apply them to raw inputs and to read what comes out."""
     tree = {"params": weights.params, "state": weights.state}
-    tree |= {"normalization": normalization} if normalization else {}
-    return dump_tree(tree, {"format": FORMAT, "config": trial.config})
+    tree |= {"scaling": kept} if (kept := own.tree()) else {}
+    return dump_tree(tree, {"format": FORMAT, "config": trial.config, "inputs": described(table)})
 
 
 #: One executable, whatever the number of trials.
 _TESTED_TOGETHER = 64
 
 
-def _tested(task: Task, names: tuple[str, ...], outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return the metrics of outputs [trials, n, …], as [trials, metrics]."""
-    found = []
+def _tested(
+    task: Task, outputs: np.ndarray, labels: np.ndarray, rows: np.ndarray, scalings: Sequence[Scaling]
+) -> list[dict[str, Any] | None]:
+    """Return each trial's metrics and arrays; outputs [trials, n, …] and metrics of a regression in its own unit."""
+    names, found = METRICS[task.kind], []
+    scaled = np.stack([s.labels(task.name, labels) for s in scalings])
     for first in range(0, len(outputs), _TESTED_TOGETHER):
-        part = outputs[first : first + _TESTED_TOGETHER]
-        padded = pad(part, _TESTED_TOGETHER)
-        found.append(np.asarray(_test_fn(task, names)(padded, labels))[: len(part)])
-    return np.concatenate(found)
+        part = slice(first, first + _TESTED_TOGETHER)
+        padded = (pad(a[part], _TESTED_TOGETHER) for a in (outputs, scaled))
+        found.append(np.asarray(_test_fn(task)(*padded))[: len(outputs[part])])
+    told: list[dict[str, Any] | None] = []
+    for each, values, own in zip(outputs, np.concatenate(found), scalings, strict=True):
+        numbers = {n: float(v) for n, v in zip(names, values, strict=True)}
+        numbers = {n: v * own.squared(task.name) if n == "squared_error" else v for n, v in numbers.items()}
+        arrays = {"outputs": own.outputs(task.name, each), "rows": rows.astype(np.int32), "labels": labels}
+        told.append({"values": numbers, "arrays": arrays})
+    return told
 
 
 @functools.lru_cache(maxsize=64)
-def _test_fn(task: Task, names: tuple[str, ...]) -> Compiled:
-    def one(outputs: jax.Array, labels: jax.Array) -> jax.Array:
+def _test_fn(task: Task) -> Compiled:
+    def one(args: tuple[jax.Array, jax.Array]) -> jax.Array:
+        outputs, labels = args
         mask = jnp.ones(labels.shape, bool)
-        return jnp.stack([metrics.metric(task, name)(outputs, labels, mask) for name in names])
+        return jnp.stack([metrics.metric(task, name)(outputs, labels, mask) for name in METRICS[task.kind]])
 
-    return Compiled(lambda outputs, labels: jax.lax.map(lambda o: one(o, labels), outputs))
+    return Compiled(lambda outputs, labels: jax.lax.map(one, (outputs, labels)))
 
 
-def _result(trial: Trial, phases: list[dict[str, Any]], data_sha256: str, executor: str) -> dict[str, Any]:
+def _result(
+    trial: Trial, phases: list[dict[str, Any]], data_sha256: str, executor: str, own: Scaling
+) -> dict[str, Any]:
     """Return what ``result.json`` says, but for the test."""
     last = phases[-1]
     of_target = last["val_loss"].get(trial.target)
-    curves = [of_target] if of_target else list(last["val_loss"].values())
+    # A mean over tasks is one over what they were trained on: the unit of none decides.
+    several = [[v / own.squared(task) for v in curve] for task, curve in last["val_loss"].items()]
+    curves = [of_target] if of_target else several
     scores = [math.fsum(at) / len(at) for at in zip(*curves, strict=True)]
     finite = [score for score in scores if math.isfinite(score)]
     # The loss of the state that was kept: the best one where the phase selects it (see ``phase.note``).

@@ -16,7 +16,7 @@ from mtl.files import DamagedError, FileError
 from mtl.models import Model
 from mtl.params import merge
 from mtl.sweep.conclude import Done, Progress, clean, conclude, conclude_calls
-from mtl.sweep.plan import Node, Plan, split_key, split_of, table_of, val_rows_of
+from mtl.sweep.plan import Node, Plan, scaling_of, split_key, split_of, table_of, val_rows_of
 from mtl.sweep.schema import PREFIX, check
 from mtl.sweep.snapshots import Interrupt, Snapshots
 from mtl.sweep.store import FORMAT, StoreError, Workdir
@@ -212,7 +212,9 @@ def _train(
     splits = [split_of(representatives[k]) for k in order]
     # A power of two of splits, so that packs of about the same width share an executable.
     splits += [splits[-1]] * ((1 << (len(splits) - 1).bit_length()) - len(splits))
-    arrays = make_data(table, splits, [program], val_rows_of(first.trial))
+    scalings = [scaling_of(representatives[k]) for k in order]
+    scalings += [scalings[-1]] * (len(splits) - len(scalings))
+    arrays = make_data(table, splits, [program], val_rows_of(first.trial), scalings)
     seeds = sorted({n.trial.seed for n in nodes})
     program_key = plan.program_key(first.key)
     width = workdir.width(program_key, str(executor)) if executor.kind == "vmap" else None
@@ -262,7 +264,8 @@ def _train(
         workdir.keep_width(program_key, str(executor), outcomes[0].width)
     found, per_step = {}, flops_per_step(program, shape)
     for node, outcome in zip(nodes, outcomes, strict=True):
-        split = splits[order[split_key(node.trial)]]
+        lane = order[split_key(node.trial)]
+        split, scaling = splits[lane], scalings[lane]
         rows = len(split.rows(program.tasks))
         once = flops_to_cache(program, shape, rows) + flops_to_solve(program, shape, rows)
         about = {
@@ -271,7 +274,7 @@ def _train(
             "steps": node.stage.steps,
             "evaluated_at": outcome.steps,
             "train_loss": outcome.train_loss,
-            "val_loss": outcome.val_loss,
+            "val_loss": {t: [v * scaling.squared(t) for v in curve] for t, curve in outcome.val_loss.items()},
             "diverged_at": outcome.diverged_at,
             "examples": rows if program.ridge else node.stage.steps * program.rows,
             "flops": node.stage.steps * per_step + once,

@@ -17,7 +17,9 @@ from typing import Any
 from mtl import data
 from mtl.checkpoint import CheckpointError, load_weights, sha256_of
 from mtl.config import ConfigError, Trial, augmentation, canonical
-from mtl.data import duplicates, spoil
+from mtl.data import duplicates, scaling, spoil
+from mtl.data.scaling import Scaling
+from mtl.models import whole_numbers
 from mtl.params import flatten, merge
 from mtl.sweep.store import code_version
 from mtl.train.trial import Stage, canonical_phases, shapes, stages_of
@@ -128,6 +130,23 @@ def split_of(trial: Trial) -> data.Split:
         raise ConfigError(f"config.data: {error}") from None
 
 
+def scaled(trial: Trial) -> bool:
+    """Return whether a trial's network sees other inputs than the table's."""
+    return scaling.changes(table_of(trial), trial.config["data"]["normalize"])
+
+
+def scaling_of(trial: Trial) -> Scaling:
+    """Return what a trial's inputs and labels are scaled with."""
+    return scaling.fit(table_of(trial), split_of(trial), trial.config["data"]["normalize"], _own(trial))
+
+
+def _own(trial: Trial) -> tuple[str, ...]:
+    """Return the tasks whose labelled rows a control is scaled by; none for a regime that is scaled as all others."""
+    if trial.config.get("scale_with") != "own":
+        return ()
+    return tuple(sorted({t for p in trial.phases for t in p.tasks}))
+
+
 def data_warnings(trials: Sequence[Trial]) -> list[str]:
     """Return a sentence for each data set of which some trial tests on copies of what it learns from.
 
@@ -150,8 +169,8 @@ def data_warnings(trials: Sequence[Trial]) -> list[str]:
 
 
 def split_key(trial: Trial) -> str:
-    """Return what identifies a trial's split."""
-    return canonical([trial.config["data"], trial.seed])
+    """Return what identifies a trial's split and what its data are scaled with."""
+    return canonical([trial.config["data"], trial.seed, _own(trial)])
 
 
 def val_rows_of(trial: Trial) -> int:
@@ -184,12 +203,15 @@ def make_plan(trials: Sequence[Trial]) -> Plan:
         if labels not in checked:
             checked.add(labels)
             check_split(trial)
+        if (inputs := (table.sha256, trial.config["data"]["normalize"], trial.model())) not in checked:
+            checked.add(inputs)
+            check_inputs(trial, table, shape)
         if (images := (table.sha256, tuple(p.augment for p in trial.phases))) not in checked:
             checked.add(images)
             check_images(trial, table)
-        signature = (trial.model(), canonical_phases(trial), shape)
+        signature = (trial.model(), canonical_phases(trial), shape, scaled(trial))
         if signature not in stages:
-            stages[signature] = stages_of(trial, shape)
+            stages[signature] = stages_of(trial, shape, scaled(trial))
         init = trial.config["init"]
         if (begin := (canonical(init), trial.model(), shape)) not in checked:
             checked.add(begin)
@@ -222,6 +244,28 @@ def check_split(trial: Trial) -> None:
                 raise ConfigError(f'config.data: task "{task}" has no label in train, and phase {number} trains on it')
         if phase.select == "best" and not any(split.val[task].any() for task in phase.tasks):
             raise ConfigError(f'config.select = "best": phase {number} has no validation label: use "last"')
+
+
+def check_inputs(trial: Trial, table: data.Table, shape: tuple[int, ...]) -> None:
+    """Check that nothing is lost on the way from a table's inputs to what the model makes of them.
+
+    Raises:
+      ConfigError: for inputs that float32 cannot tell apart, and for a model that takes them as whole numbers (the ids
+        of tokens), which scaling and bfloat16 would change.
+    """
+    way, dtype = trial.config["data"]["normalize"], trial.config["model"]["dtype"]
+    try:
+        if not scaled(trial):
+            scaling.check_cast(table)
+    except ValueError as error:
+        raise ConfigError(f"config.data.{error}") from None
+    if (scaled(trial) or dtype != "float32") and whole_numbers(trial.model(), shape):
+        field, wrong, right = ("data.normalize", way, "none") if scaled(trial) else ("model.dtype", dtype, "float32")
+        name = trial.config["model"]["name"]
+        raise ConfigError(
+            f'config.{field} = "{wrong}": model "{name}" takes its inputs as whole numbers, such as ids of tokens, '
+            f'which that would change: must be "{right}"'
+        )
 
 
 def check_images(trial: Trial, table: data.Table) -> None:
@@ -332,15 +376,17 @@ def _address(trial: Trial, depth: int, data_sha256: str, weights: str) -> str:
     c = trial.config
     phases = c["phases"][: depth + 1]
     spec = dict(c["data"])
-    # Standardisation is fitted on all training rows, the target's included, so there the subset does matter.
-    if spec["normalize"] == "none" and not any(trial.target in p["tasks"] for p in phases):
-        spec = {k: v for k, v in spoil.without(spec, trial.target).items() if k not in _TARGET_ONLY}
+    # Inputs are scaled by the training part of the target's pool too, whatever the number of its labels.
+    if not any(trial.target in p["tasks"] for p in phases) and trial.target not in _own(trial):
+        apart = _TARGET_ONLY[:1] if scaled(trial) else _TARGET_ONLY
+        spec = {k: v for k, v in spoil.without(spec, trial.target).items() if k not in apart}
     content = {
         "phases": phases,
         "data": spec,
         "data_sha256": data_sha256,
         "code": code_version(),
         "init": [c["init"], weights],
+        "own": _own(trial),
         **{
             k: c[k]
             for k in ("seed", "tasks", "evaluations", "accumulate", "model", "optimizer", "denominator", "format")

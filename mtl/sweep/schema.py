@@ -97,6 +97,7 @@ RESULT: Any = {
             "penalties?": {str: _NUMBER},
         }
     ],
+    "inputs": dict.fromkeys(("all", "measured", "scaled"), int),
     "cost": dict.fromkeys(("examples", "flops", "seconds", "source_examples"), _NUMBER),
     "test?": {str: _NUMBER},
     "files?": _FILES,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
 from mtl.checkpoint import CheckpointError, load_tree
 from mtl.config import Trial
+from mtl.data.scaling import Scaling, restore
 from mtl.models import Model
 from mtl.sweep.documents import READS, StoreError, inside
 from mtl.tasks import suggest
@@ -25,50 +28,87 @@ class Trained:
       trial: its resolved config.
       model: the model.
       weights: parameters and batch statistics.
-      shift, scale: what inputs are standardised with; ``None`` if they are not.
+      scaling: what inputs and labels were scaled with.
+      inputs: what the inputs were: ``shape``, whether they are ``pixels``, names of ``columns``, which of them have
+        ``gaps``, how raw ones were read (``reading``), and the ``classes`` of each task.
     """
 
     trial: Trial
     model: Model
     weights: Weights
-    shift: np.ndarray | None
-    scale: np.ndarray | None
+    scaling: Scaling
+    inputs: Mapping[str, Any]
+
+    @property
+    def shift(self) -> np.ndarray | None:
+        """What is subtracted from inputs, in their own unit; ``None`` if they are taken as they are."""
+        return self.scaling.shift
+
+    @property
+    def scale(self) -> np.ndarray | None:
+        """What inputs are multiplied by then; ``None`` likewise."""
+        return self.scaling.scale
+
+    @property
+    def classes(self) -> dict[str, tuple[str, ...]]:
+        """What the classes of each task are called, in order of their ids; tasks whose classes have names only."""
+        return {task: tuple(names) for task, names in self.inputs["classes"].items()}
 
     def predict(self, x: np.ndarray, task: str = "") -> np.ndarray:
-        """Return probabilities of a task for inputs x.
+        """Return probabilities of a task for inputs x; they are scaled, and missing ones filled in, as in training.
 
         Args:
-          x: inputs as the data set gives them, [n, …].
+          x: inputs as the data set's table gives them, [n, …].
           task: a task's name; the target by default.
 
         Returns:
-          P(y = 1) [n] of a binary task, P(y = c) [n, classes] of a multi-class one, predictions [n] of a regression.
+          P(y = 1) [n] of a binary task, P(y = c) [n, classes] of a multi-class one, predictions [n] of a regression in
+          the unit of its labels.
 
         Raises:
-          ValueError: for a task without a head, or inputs of another shape than the model's.
+          ValueError: for a task without a head, and inputs that are not like those of the training: of another shape,
+            not finite or missing where none was, pixels outside [0, 1].
         """
         name = task or self.trial.target
         names = [t.name for t in self.model.tasks]
         if name not in names:
             raise ValueError(f'task = "{name}": {suggest(name, names)}')
-        x = np.asarray(x, np.float32)
-        ones = np.ones((1, *x.shape[1:]), np.float32)
-        try:
-            outputs = predict(
-                self.model,
-                name,
-                [self.weights],
-                ones * 0 if self.shift is None else self.shift[None],
-                ones if self.scale is None else self.scale[None],
-                x,
-                standardize=self.shift is not None,
-            )[0]
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"x of shape {x.shape} does not suit the model: {error}") from None
+        seen = self.scaling.inputs(self._checked(x))
+        outputs = predict(self.model, name, [self.weights], seen)[0] if len(seen) else self._none(name)
         spec = self.model.task(name)
         if spec.kind == "multiclass":
             return np.asarray(jax.nn.softmax(outputs, axis=-1))
-        return np.asarray(jax.nn.sigmoid(outputs[:, 0])) if spec.kind == "binary" else outputs[:, 0]
+        if spec.kind == "binary":
+            return np.asarray(jax.nn.sigmoid(outputs[:, 0]))
+        return self.scaling.outputs(name, outputs[:, 0])
+
+    def _none(self, task: str) -> np.ndarray:
+        return np.zeros((0, self.model.task(task).outputs), np.float32)
+
+    def _checked(self, x: Any) -> np.ndarray:
+        """Return inputs, if they are like those of the training."""
+        shape = tuple(self.inputs["shape"])
+        given = np.asarray(x)
+        if given.dtype.kind not in "biuf":
+            raise ValueError(f"x: dtype {given.dtype}: must be numbers [n, {', '.join(map(str, shape))}]")
+        if given.shape[1:] != shape or given.ndim != len(shape) + 1:
+            one = ": one input is x[None]" if given.shape == shape else ""
+            raise ValueError(f"x: shape {given.shape}: must be (n, {', '.join(map(str, shape))}), as in training{one}")
+        gaps = np.zeros(shape, bool)
+        gaps.reshape(-1)[self.inputs["gaps"]] = True
+        bad = ~np.isfinite(given) & ~(np.isnan(given.astype(np.float64)) & gaps)
+        if bad.any():
+            at = np.argwhere(bad)[0]
+            where = ", ".join(str(i) for i in at[1:])
+            name = f'"{self.inputs["columns"][at[1]]}"' if self.inputs["columns"] else where
+            raise ValueError(
+                f"x: {given[tuple(at)]} in row {at[0]}, input {name}: must be finite, as none was missing in training"
+            )
+        if self.inputs["pixels"] and self.inputs["unit_range"] and given.size:
+            low, high = float(given.min()), float(given.max())
+            if low < 0 or high > 1:
+                raise ValueError(f"x: {given.dtype} from {low:g} to {high:g}: must be pixels in [0, 1], as in training")
+        return given
 
 
 def load(trial: str | Path) -> Trained:
@@ -89,9 +129,8 @@ def load(trial: str | Path) -> Trained:
         raise CheckpointError(f"{error}; remove {trial} and run the sweep again to train it anew") from None
     if about.get("format") not in READS:
         raise CheckpointError(f"{file} is of format {about.get('format')}: another version of mtl wrote it")
-    if not isinstance(about.get("config"), dict) or not isinstance(tree.get("params"), dict):
+    if not all(isinstance(part, dict) for part in (about.get("config"), about.get("inputs"), tree.get("params"))):
         raise CheckpointError(f"{file} holds no model of a trial")
     resolved = Trial(about["config"])
-    norm = tree.get("normalization", {})
     weights = Weights(tree["params"], tree.get("state", {}))
-    return Trained(resolved, resolved.model(), weights, norm.get("shift"), norm.get("scale"))
+    return Trained(resolved, resolved.model(), weights, restore(tree.get("scaling", {})), about["inputs"])

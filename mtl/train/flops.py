@@ -39,7 +39,7 @@ def flops_per_step(program: Program, shape: tuple[int, ...]) -> float:
     lane = Lane(_shape((), "uint32"), number, number, _shape((k,), "float32"), whole, _shape((k,), "int32"), whole)
     rows = program.rows
     x = jax.eval_shape(lambda w: _features(program, w, shape), weights) if program.cached else _rows(program, shape)
-    labels: Any = {t.name: _shape((rows,), t.label_dtype) for t in program.specs}
+    labels: Any = {t.name: _shape((rows,), "int32" if t.kind == "multiclass" else "float32") for t in program.specs}
     masks: Any = {t.name: _shape((rows,), "bool") for t in program.specs}
     batch = sampling.Batch(x, labels, masks)
     modes = program.modes(jax.tree.map(lambda x: x is not None, moving.trainable, is_leaf=lambda x: x is None))

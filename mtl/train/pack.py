@@ -17,7 +17,7 @@ from mtl.train import phase
 from mtl.train.compiled import Compiled
 from mtl.train.executor import LANES, MAP, OWN, WHOLE, Executor, over_lanes
 from mtl.train.phase import Moving, Weights
-from mtl.train.program import INIT, Data, Fixed, Lane, Program, key_for
+from mtl.train.program import INIT, Data, Fixed, Lane, Program, key_for, standardized
 from mtl.train.step import DATA_AXIS
 
 PyTree = Any
@@ -241,18 +241,21 @@ def init_fn(model: Model, shape: tuple[int, ...], executor: Executor) -> Compile
 
 
 @functools.lru_cache(maxsize=64)
-def predict_fn(model: Model, task: str, standardize: bool) -> Compiled:
-    """Return the compiled ``predict(count, weights, shift, scale, x) -> outputs [lanes, n, outputs]`` of a task."""
+def predict_fn(model: Model, task: str, standardize: bool, gaps: bool) -> Compiled:
+    """Return the compiled ``predict(count, weights, scaling, x) -> outputs [lanes, n, outputs]`` of a task.
 
-    def one(args: tuple[Weights, Array, Array], x: Array) -> Array:
-        weights, shift, scale = args
-        x = (x - shift[None]) * scale[None] if standardize else x
+    ``scaling`` is (shift, scale, fill) of each lane; ``fill`` is read only if inputs have ``gaps``.
+    """
+
+    def one(args: tuple[Weights, tuple[Array, Array, Array]], x: Array) -> Array:
+        weights, (shift, scale, fill) = args
+        x = standardized(x, shift, scale, fill if gaps else ()) if standardize else x
         return model.apply(weights.params, weights.state, x, tasks=(task,))[0][task]
 
     mapped = over_lanes(one, MAP)
 
-    def run(count: Array, weights: Weights, shift: Array, scale: Array, x: Array) -> Array:
-        out = jnp.zeros((shift.shape[0], x.shape[0], model.task(task).outputs), jnp.float32)
-        return mapped(count, out, (weights, shift, scale), x)
+    def run(count: Array, weights: Weights, scaling: tuple[Array, Array, Array], x: Array) -> Array:
+        out = jnp.zeros((scaling[0].shape[0], x.shape[0], model.task(task).outputs), jnp.float32)
+        return mapped(count, out, (weights, scaling), x)
 
     return Compiled(run)

@@ -20,15 +20,18 @@ from mtl.train.placing import pad
 PREDICTION_ROWS = 1024
 
 
+#: (shift, scale, fill) of the inputs that programs take, float32 [...], or of several lanes [lanes, ...].
+Coded = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
 def predict(
     model: Model,
     task: str,
     weights: Sequence[Weights],
-    shift: np.ndarray,
-    scale: np.ndarray,
     x: Inputs,
+    scaling: Sequence[Coded] | None = None,
     *,
-    standardize: bool,
+    gaps: bool = False,
     rows: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return the outputs of a task's head for inputs x, one set of weights after the other, on one device.
@@ -37,49 +40,61 @@ def predict(
       model: the model.
       task: the task's name.
       weights: one each a lane.
-      shift, scale: what each lane's inputs are standardised with, [lanes, …].
-      x: inputs [N, …], in memory or streamed.
-      standardize: whether they are.
+      x: inputs [N, …] float32, in memory or streamed.
+      scaling: what each lane's inputs are scaled with; by default nothing.
+      gaps: whether NaN among the inputs is a missing one.
       rows: whose inputs, n of them; all if none.
 
     Returns:
       Outputs [lanes, n, task outputs].
     """
     width = executors.width_for(executors.MAP, len(weights))
-    fn = pack.predict_fn(model, task, standardize)
+    fn = pack.predict_fn(model, task, scaling is not None, gaps)
     size = _block_rows(len(x if rows is None else rows))
+    if scaling is None:
+        zeros = np.zeros(x.shape[1:], np.float32)
+        scaling = [(zeros, zeros, zeros)] * len(weights)
     found = []
     for first in range(0, len(weights), width):
         part = slice(first, first + width)
         count = len(weights[part])
         whole = jax.tree.map(lambda *leaves: pad(np.stack(leaves), width), *weights[part])
-        shifts, scales = pad(shift[part], width), pad(scale[part], width)
+        numbers = jax.tree.map(lambda *leaves: pad(np.stack(leaves), width), *scaling[part])
         outputs = []
         for block in blocks(x, rows, PREDICTION_ROWS):
-            out = np.asarray(fn(np.int32(count), whole, shifts, scales, pad(block, size)))
+            out = np.asarray(fn(np.int32(count), whole, numbers, pad(block, size)))
             outputs.append(out[:count, : len(block)])
         found.append(np.concatenate(outputs, axis=1))
     return np.concatenate(found)
 
 
 def predict_calls(
-    model: Model, task: str, weights: Weights, lanes: int, shape: tuple[int, ...], rows: int, *, standardize: bool
+    model: Model,
+    task: str,
+    weights: Weights,
+    lanes: int,
+    shape: tuple[int, ...],
+    rows: int,
+    *,
+    scaled: bool,
+    gaps: bool,
 ) -> list[Call]:
     """Return what ``predict`` will call.
 
     Args:
-      model, task, standardize: as ``predict`` will be given them.
+      model, task, gaps: as ``predict`` will be given them.
       weights: those of one lane; shapes are enough.
       lanes: how many sets of weights.
       shape: of one input.
       rows: how many inputs.
+      scaled: whether ``predict`` will be given a scaling.
     """
     width = executors.width_for(executors.MAP, lanes)
     whole = jax.tree.map(lambda a: jax.ShapeDtypeStruct((width, *a.shape), a.dtype), weights)
     each = jax.ShapeDtypeStruct((width, *shape), jnp.float32)
     x = jax.ShapeDtypeStruct((_block_rows(rows), *shape), jnp.float32)
     count = jax.ShapeDtypeStruct((), jnp.int32)
-    return [(pack.predict_fn(model, task, standardize), (count, whole, each, each, x))]
+    return [(pack.predict_fn(model, task, scaled, gaps), (count, whole, (each, each, each), x))]
 
 
 def _block_rows(rows: int) -> int:

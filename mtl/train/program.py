@@ -68,7 +68,7 @@ class Program:
       trunk_mode: ``eval``: blocks without a trainable parameter run in eval mode; ``train``: all run in train mode.
       select: whether the ``last`` or the ``best`` state on validation goes on to the next phase.
       target: the task whose validation loss decides what is best, if the phase sees it.
-      standardize: whether inputs are standardised with the split's statistics.
+      standardize: whether inputs are scaled with the split's numbers.
       accumulate: micro-batches that a batch is split into; the update is that of the whole batch.
       cached: whether the trunk is frozen and still, so that its features are computed once, at the phase's start.
       ridge: penalties to choose from, of a phase that finds its heads in closed form; ``()`` for gradient steps.
@@ -232,7 +232,8 @@ class Data:
       labels: per task, [D, N].
       train, val: per task, present labels of that role, bool [D, N].
       train_rows, val_rows: per pool name (see ``pool_name``), the rows with any present label of its tasks.
-      shift, scale: per split, what inputs are standardised with, [D, …]; only read if the program standardises.
+      shift, scale: per split, what inputs are scaled with, [D, …]; only read if the program scales.
+      fill: per split, what a missing input becomes after scaling, [D, …]; ``()`` if none is missing.
       place: where inputs are streamed, which row of x a row of the table is, int32 [N] (0 where it is not there);
         else ``()``.
     """
@@ -245,6 +246,7 @@ class Data:
     val_rows: Mapping[str, Any]
     shift: Numbers
     scale: Numbers
+    fill: PyTree = ()
     place: PyTree = ()
 
     @property
@@ -292,13 +294,14 @@ def key_for(seed: Array, purpose: int, name: str = "") -> Array:
 
 
 def inputs(standardize: bool, data: Data, rows: Array) -> Array:
-    """Return the inputs of some rows, standardised with the split's statistics if asked."""
+    """Return the inputs of some rows, scaled as the split says if asked."""
     if not isinstance(data.place, tuple):
         rows = jnp.take(data.place, rows, mode="clip")
     x = jnp.take(data.x, rows, axis=0, mode="clip")
-    return standardized(data, x) if standardize else x
+    return standardized(x, data.shift, data.scale, data.fill) if standardize else x
 
 
-def standardized(data: Data, x: Array) -> Array:
-    """Return inputs standardised with the split's statistics."""
-    return (x - data.shift[None]) * data.scale[None]
+def standardized(x: Array, shift: Array, scale: Array, fill: PyTree) -> Array:
+    """Return (x − shift) · scale, and ``fill`` where x is missing."""
+    found = (x - shift[None]) * scale[None]
+    return found if isinstance(fill, tuple) else jnp.where(jnp.isnan(x), fill[None], found)

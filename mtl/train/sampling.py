@@ -289,7 +289,7 @@ def make_gather(program: Program, data: Data, fixed: Fixed) -> Callable[[Draw], 
             x, found = fetch(draw.rows)
         else:  # Images are changed as they are, and standardised afterwards.
             x, found = change(program.augment, draw, fetch)
-            x = standardized(data, x) if program.standardize else x
+            x = standardized(x, data.shift, data.scale, data.fill) if program.standardize else x
         return Batch(x, found, draw.mask)
 
     return gather

@@ -94,7 +94,7 @@ class _Streaming(Feed):
         super().__init__(program, steps, count, lanes, data, executor)
         self._stream, self._host = stream, lanes
         self._pools = jax.tree.map(
-            fetch, dataclasses.replace(data, x=(), labels={}, train={}, val={}, shift=(), scale=())
+            fetch, dataclasses.replace(data, x=(), labels={}, train={}, val={}, shift=(), scale=(), fill=())
         )
         # Lanes of one replicate draw the same rows whatever else differs.
         drawn = np.column_stack([lanes.seed, lanes.split, lanes.offset])

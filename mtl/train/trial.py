@@ -42,17 +42,18 @@ class Stage:
     offset: tuple[int, ...]
 
 
-def stages_of(trial: config.Trial, shape: tuple[int, ...]) -> tuple[Stage, ...]:
+def stages_of(trial: config.Trial, shape: tuple[int, ...], standardize: bool = False) -> tuple[Stage, ...]:
     """Return a trial's stages, every pattern checked against the model's parameters; nothing is compiled.
 
     Args:
       trial: the resolved trial.
       shape: shape of one input.
+      standardize: whether inputs are scaled.
 
     Raises:
       ConfigError: for a pattern that matches no parameter.
     """
-    return _stages(trial.model(), canonical_phases(trial), shape)
+    return _stages(trial.model(), canonical_phases(trial), shape, standardize)
 
 
 def canonical_phases(trial: config.Trial) -> tuple[tuple[config.Step, ...], tuple[tuple[str, Any], ...]]:
@@ -63,7 +64,6 @@ def canonical_phases(trial: config.Trial) -> tuple[tuple[config.Step, ...], tupl
         ("weight_decay", c["optimizer"]["weight_decay"]),
         ("denominator", c["denominator"]),
         ("target", trial.target),
-        ("standardize", c["data"]["normalize"] == "standardize"),
         ("accumulate", c["accumulate"]),
         ("labels", _labels(c["data"])),
         ("ridge", tuple(c["ridge"]["penalties"])),
@@ -91,7 +91,10 @@ def _cached(program: Program, steps: int, labels: tuple[int, int]) -> bool:
 
 
 def _stages(
-    model: Model, phases: tuple[tuple[config.Step, ...], tuple[tuple[str, Any], ...]], shape: tuple[int, ...]
+    model: Model,
+    phases: tuple[tuple[config.Step, ...], tuple[tuple[str, Any], ...]],
+    shape: tuple[int, ...],
+    standardize: bool,
 ) -> tuple[Stage, ...]:
     steps, rest = phases[0], dict(phases[1])
     params = shapes(model, shape).params
@@ -120,7 +123,7 @@ def _stages(
             trunk_mode=step.trunk_mode,
             select=step.select,
             target=rest["target"],
-            standardize=rest["standardize"],
+            standardize=standardize,
             accumulate=rest["accumulate"],
             round_steps=step.round_steps,
             augment=step.augment,

@@ -181,7 +181,7 @@ def yeast_like(rows=40):
 def test_yeast_from_mulans_file(folder):
     x, y, text = yeast_like()
     table = load("yeast", path=write(folder, text, "yeast.arff"))
-    np.testing.assert_array_equal(table.x, x.astype(np.float32))
+    np.testing.assert_array_equal(table.x, x)
     np.testing.assert_array_equal(np.stack([table.labels[n] for n in LABELS], 1), y)
     assert [t.kind for t in table.tasks] == ["binary"] * 14
     assert "Elisseeff" in table.about

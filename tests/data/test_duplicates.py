@@ -70,7 +70,7 @@ def test_of_several_splits_the_worst_is_told():
 
     def split(train, test):
         masks = [{"a": np.isin(np.arange(4), rows)} for rows in (train, [], test)]
-        return Split({"a": table.labels["a"]}, *masks)
+        return Split({"a": table.labels["a"]}, *masks, masks[0]["a"])
 
     good, bad = split([0], [1, 2, 3]), split([1], [2, 3])
     assert warning(table, [good, good]) == ""

@@ -29,7 +29,7 @@ def test_a_frame_of_every_dtype():
     np.testing.assert_array_equal(table.labels["size"], [0, 2, 0, 0])
     np.testing.assert_array_equal(table.mask["size"], [True, True, False, True])
     np.testing.assert_array_equal(table.mask["toxic"], [True, False, True, True])
-    np.testing.assert_array_equal(table.labels["dose"], np.array([0.1, 0, -1, 3], np.float32))
+    np.testing.assert_array_equal(table.labels["dose"], [0.1, 0, -1, 3])
     assert table.groups[0] == table.groups[2] != table.groups[1] != table.groups[3]
     assert "4 examples, inputs (3,), 3 groups" in summary(table)
     assert not frame_table(frame(), "dose", inputs="a", missing=[-1.0]).mask["dose"][2]

@@ -32,7 +32,7 @@ def test_missing_labels_become_a_mask_and_a_harmless_zero():
     np.testing.assert_array_equal(t.mask["even"], [True, False, True])
     np.testing.assert_array_equal(t.mask["digit"], [True, False, True])
     np.testing.assert_array_equal(t.mask["height"], [False, True, True])
-    assert [t.labels[k].dtype.name for k in t.labels] == ["float32", "int32", "float32"]
+    assert [t.labels[k].dtype.name for k in t.labels] == ["float32", "int32", "float64"]
     assert t.x.dtype == np.float32
     np.testing.assert_array_equal(t.rows("height"), [1, 2])
     assert len(t) == 3

@@ -12,6 +12,7 @@ import numpy as np
 
 from mtl.config import default, flatten, override, resolve
 from mtl.data import make_table, transfer_split
+from mtl.data.scaling import fit
 from mtl.tasks import Task
 from mtl.train import loop, step
 from mtl.train.dataset import make_data
@@ -34,6 +35,7 @@ BASE = override(
         "data.test_size": 60,
         "data.source_size": 90,
         "data.source_val_size": 20,
+        "data.normalize": "none",
         "model.options": {"hidden": (6, 5)},
         "model.head_init": "lecun_normal",
         "batch_size": 8,
@@ -82,7 +84,7 @@ def split_of(t):
 
 def stages(t):
     """Return a trial's stages."""
-    return stages_of(t, table().x.shape[1:])
+    return stages_of(t, table().x.shape[1:], t.config["data"]["normalize"] != "none")
 
 
 def data_of(*trials, from_table=None):
@@ -93,7 +95,9 @@ def data_of(*trials, from_table=None):
     regimes = ("multitask", "multitask_finetune", "finetune")
     programs = [s.program for regime in regimes for s in stages(trial(regime=regime))]
     programs += [s.program for t in trials for s in stages(t) if s.program.standardize]
-    return make_data(from_table or table(), [split_of(t) for t in trials], programs, VAL_ROWS)
+    of, splits = from_table or table(), [split_of(t) for t in trials]
+    scalings = [fit(of, s, t.config["data"]["normalize"]) for s, t in zip(splits, trials, strict=True)]
+    return make_data(of, splits, programs, VAL_ROWS, scalings)
 
 
 @functools.partial(jax.jit, static_argnums=0)

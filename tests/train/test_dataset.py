@@ -1,56 +1,88 @@
-"""Standardisation and pools: what is fitted and drawn from comes from training rows only."""
+"""Data on the device: inputs are scaled as the split says, and pools hold the rows of their role."""
 
 import dataclasses
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from mtl.train.dataset import make_data, statistics
+from mtl.data import make_table
+from mtl.data.scaling import fit
+from mtl.tasks import Task
+from mtl.train.dataset import make_data
 from mtl.train.program import inputs
 from tests.train.build import VAL_ROWS, data_of, run_all, same, split_of, stages, table, trial
 
 
-def test_standardisation_is_numpys_on_rows_with_a_training_label_of_any_task():
-    split = split_of(trial())
-    rows = np.any([split.train[t] for t in ("kind", "rare", "goal")], axis=0)
-    x = table().x[rows].astype(np.float64)
-    shift, scale = statistics(table(), split)
-    np.testing.assert_allclose(shift, np.mean(x, axis=0), rtol=1e-6)
-    np.testing.assert_allclose(scale, 1 / np.std(x, axis=0), rtol=1e-6)
-    assert 0 < rows.sum() < len(rows)
+def standardized_numpy(table, rows):
+    """Return all inputs standardised by some rows, in float64."""
+    x = table.x.astype(np.float64)
+    return (x - x[rows].mean(axis=0)) / x[rows].std(axis=0)
 
 
 def test_validation_and_test_inputs_change_nothing():
-    t = trial(data__normalize="standardize", regime="multitask")
-    split = split_of(t)
-    held_out = ~np.any(list(split.train.values()), axis=0)
+    t = trial(data__normalize="auto", regime="multitask")
+    held_out = ~split_of(t).pool
     other = table().x.copy()
     other[held_out] = np.random.default_rng(1).normal(50.0, 1000.0, size=other[held_out].shape)
     other = dataclasses.replace(table(), x=other)
-    assert same(statistics(table(), split), statistics(other, split))
-    # Nor do they change what is learned; only the validation loss sees them.
+    assert same(fit(table(), split_of(t)).tree(), fit(other, split_of(t)).tree())
+    # Nor do they change what is learned; only the validation loss sees them. What is held on the device is another
+    # affine image of the inputs, so rounding differs.
     data = data_of(t, from_table=other)
     (one,), (two,) = run_all(t)[3], run_all(t, data)[3]
-    assert same(one.weights, two.weights)
-    assert one.train_loss == two.train_loss
-    assert one.val_loss["goal"] != two.val_loss["goal"]
+    np.testing.assert_allclose(one.train_loss, two.train_loss, rtol=1e-3)
+    assert abs(one.val_loss["goal"][-1] / two.val_loss["goal"][-1] - 1) > 0.1
 
 
-def test_a_constant_input_keeps_its_scale():
-    split, x = split_of(trial()), table().x.copy()
-    x[:, 1] = np.where(np.any(list(split.train.values()), axis=0), 0.1, 7.0)
-    shift, scale = statistics(dataclasses.replace(table(), x=x), split)
-    assert scale[1] == 1
-    assert shift[1] == np.float32(0.1)
+@pytest.mark.parametrize("offset", [0.0, 1e3, 1e6, -1e9])
+def test_batches_are_numpys_in_float64_wherever_the_inputs_lie(offset):
+    """Inputs far from zero lose nothing: statistics and the subtraction come before the cast."""
+    x = offset + table().x.astype(np.float64)
+    labels = {t: np.where(m, table().labels[t], np.nan) for t, m in table().mask.items()}
+    of = make_table("far", x, table().tasks, labels)
+    t = trial(data__normalize="auto")
+    split = split_of(t)
+    programs = [stage.program for stage in stages(t)]
+    data = make_data(of, [split], programs, VAL_ROWS, [fit(of, split)]).of(jnp.int32(0))
+    found = inputs(True, data, jnp.arange(len(x)))
+    spacing = np.spacing(np.abs(x).max())  # What float64 itself can hold of such inputs.
+    np.testing.assert_allclose(found, standardized_numpy(of, split.pool), atol=2e-6 + 20 * spacing, rtol=1e-5)
 
 
-def test_batches_are_standardised_only_if_asked():
-    programs = [stage.program for stage in stages(trial(data__normalize="standardize"))]
+def test_batches_are_as_they_are_if_not_scaled():
+    programs = [stage.program for stage in stages(trial())]
     data = make_data(table(), [split_of(trial())], programs, VAL_ROWS).of(jnp.int32(0))
-    rows = jnp.arange(5)
-    np.testing.assert_array_equal(inputs(False, data, rows), table().x[:5])
-    shift, scale = statistics(table(), split_of(trial()))
-    np.testing.assert_allclose(inputs(True, data, rows), (table().x[:5] - shift) * scale, rtol=1e-6)
+    np.testing.assert_array_equal(inputs(False, data, jnp.arange(5)), table().x[:5])
+
+
+def test_missing_inputs_are_the_mean_of_what_is_there_after_scaling():
+    x = 300.0 + table().x.astype(np.float64)
+    gone = np.random.default_rng(0).random(len(x)) < 0.2
+    x[gone, 1] = np.nan
+    labels = {t: np.where(m, table().labels[t], np.nan) for t, m in table().mask.items()}
+    of = make_table("gaps", x, table().tasks, labels, missing_inputs="flag")
+    split = split_of(trial())
+    programs = [stage.program for stage in stages(trial(data__normalize="auto"))]
+    data = make_data(of, [split], programs, VAL_ROWS, [fit(of, split)]).of(jnp.int32(0))
+    found = np.asarray(inputs(True, data, jnp.arange(len(x))))
+    pool = x[split.pool, 1]
+    right = (x[:, 1] - np.nanmean(pool)) / np.nanstd(pool)
+    np.testing.assert_allclose(found[:, 1], np.where(gone, 0.0, right), atol=1e-5)
+    np.testing.assert_array_equal(found[:, -1], gone)
+
+
+def test_regressions_are_scaled_by_their_own_training_labels():
+    y = 2e5 + 5e4 * table().x[:, 1].astype(np.float64)
+    labels = {t: np.where(m, table().labels[t], np.nan) for t, m in table().mask.items()} | {"kind": y}
+    tasks = (Task("kind", "regression"), *table().tasks[1:])
+    of = make_table("euros", table().x, tasks, labels)
+    t = trial()
+    split = dataclasses.replace(split_of(t), labels={**split_of(t).labels, "kind": of.labels["kind"]})
+    data = make_data(of, [split], [s.program for s in stages(t)], VAL_ROWS, [fit(of, split)])
+    train = y[split.train["kind"]]
+    np.testing.assert_allclose(data.labels["kind"][0], (y - train.mean()) / train.std(), atol=1e-5)
+    np.testing.assert_array_equal(data.labels["rare"][0], split.labels["rare"])
 
 
 def test_pools_hold_the_rows_of_their_role():

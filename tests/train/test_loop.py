@@ -237,9 +237,9 @@ def test_fresh_parts_take_their_initial_values_and_the_rest_stays():
 def test_predictions_are_the_models_outputs(finetuned):
     t, _, _, _, outcomes = finetuned
     x = np.random.default_rng(0).normal(size=(5, 8)).astype(np.float32)
-    shift, scale = np.ones((3, 8), np.float32), np.full((3, 8), 2, np.float32)
+    scaling = [(np.ones(8, np.float32), np.full(8, 2, np.float32), np.zeros(8, np.float32))] * 3
     weights = [outcomes[-1].weights, outcomes[0].weights, outcomes[-1].weights]
-    found = predict(t.model(), "goal", weights, shift, scale, x, standardize=True)
+    found = predict(t.model(), "goal", weights, x, scaling)
     assert found.shape == (3, 5, 1)
     for out, w in zip(found, weights, strict=True):
         h = (x - 1) * 2

@@ -1,0 +1,246 @@
+"""What inputs and numbers to predict are scaled with: fitted once a replicate, the same for every regime and size.
+
+Everything is computed in float64 before any cast, from the values that are there. A network then sees
+
+    (x − shift) · scale,   a missing x taken as fill,
+
+and of a regression (y − mean) / spread, so that neither the unit of an input nor that of a label decides anything.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mtl.data.splits import Split
+from mtl.data.streamed import Streamed, blocks
+from mtl.data.table import Table
+
+#: What ``data.normalize`` can be: ``auto`` scales what was measured, ``standardize`` pixels too, ``none`` no input.
+WAYS = ("auto", "standardize", "none")
+
+#: Casting to float32 may move a value by at most this share of its column's spread.
+_LOSS = 1e-3
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Scaling:
+    """A replicate's scaling.
+
+    Attributes:
+      shift, scale: of the inputs, float64 [...]; ``None`` where inputs are taken as they are.
+      fill: what a missing input is taken as, in the input's own unit, NaN where none was missing when it was fitted.
+      units: ``{task: (mean, spread)}`` of the regressions' training labels.
+
+    >>> Scaling(np.array([300.0]), np.array([0.5]), np.array([301.0])).inputs(np.array([[302.0], [np.nan]])).tolist()
+    [[1.0], [0.5]]
+    """
+
+    shift: np.ndarray | None = None
+    scale: np.ndarray | None = None
+    fill: np.ndarray | None = None
+    units: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
+
+    def inputs(self, x: np.ndarray) -> np.ndarray:
+        """Return what a network sees of inputs x [n, ...], float32."""
+        if self.shift is None or self.scale is None:
+            return np.asarray(x, np.float32)
+        x = np.asarray(x, np.float64)
+        x = x if self.fill is None else np.where(np.isnan(x), self.fill, x)
+        return ((x - self.shift) * self.scale).astype(np.float32)
+
+    def labels(self, task: str, y: np.ndarray) -> np.ndarray:
+        """Return what a loss sees of a task's labels y, float32 of a regression."""
+        mean, spread = self.units.get(task, (0.0, 1.0))
+        return ((y - mean) / spread).astype(np.float32) if y.dtype == np.float64 else y
+
+    def outputs(self, task: str, z: np.ndarray) -> np.ndarray:
+        """Return a head's outputs z in the label's own unit, float64 of a regression."""
+        if task not in self.units:
+            return z
+        mean, spread = self.units[task]
+        return mean + spread * z.astype(np.float64)
+
+    def squared(self, task: str) -> float:
+        """Return what a loss of a task is multiplied by to be in its own unit: spread², 1 but for a regression."""
+        return self.units[task][1] ** 2 if task in self.units else 1.0
+
+    def tree(self) -> dict[str, Any]:
+        """Return the arrays that are kept with a model; ``restore`` reads them."""
+        inputs = {"shift": self.shift, "scale": self.scale, "fill": self.fill}
+        found: dict[str, Any] = {k: v for k, v in inputs.items() if v is not None}
+        units = {task: np.asarray(unit, np.float64) for task, unit in self.units.items()}
+        return found | ({"units": units} if units else {})
+
+
+def restore(tree: Mapping[str, Any]) -> Scaling:
+    """Return the scaling whose ``tree`` that is.
+
+    >>> restore(Scaling(np.zeros(1), np.ones(1), units={"y": (1.0, 2.0)}).tree()).units
+    {'y': (1.0, 2.0)}
+    """
+    units = {task: (float(unit[0]), float(unit[1])) for task, unit in tree.get("units", {}).items()}
+    return Scaling(tree.get("shift"), tree.get("scale"), tree.get("fill"), units)
+
+
+def chosen(table: Table, way: str) -> np.ndarray:
+    """Return which inputs are scaled, booleans of the shape of one row's.
+
+    Indicators never are; pixels only where they are asked to be.
+
+    Args:
+      table: the data.
+      way: one of ``WAYS``.
+    """
+    if way == "none":
+        return np.zeros(table.x.shape[1:], bool)
+    if table.measured is None:
+        return np.full(table.x.shape[1:], way == "standardize")
+    return table.measured
+
+
+def counts(table: Table, way: str) -> dict[str, int]:
+    """Return how many inputs there are, how many of them were measured, and how many are scaled."""
+    scaled = chosen(table, way)
+    measured = 0 if table.measured is None else int(table.measured.sum())
+    return {"all": scaled.size, "measured": measured, "scaled": int(scaled.sum())}
+
+
+def changes(table: Table, way: str) -> bool:
+    """Return whether a network sees other inputs than the table's: some are scaled, or missing and filled in."""
+    return bool(chosen(table, way).any()) or table.gaps is not None
+
+
+@functools.lru_cache(maxsize=1024)
+def fit(table: Table, split: Split, way: str = "auto", tasks: tuple[str, ...] = ()) -> Scaling:
+    """Return the scaling of a replicate.
+
+    Inputs are fitted on ``split.pool``: the training rows of the source and the target pools, labelled or not, which
+    are the same for every regime and every number of labels. Validation and test rows take no part. The mean and the
+    spread √(Σ (x − mean)²/n) are those of the readings that are there; an input that is constant keeps its scale, and
+    a missing one is taken as the mean. Labels are fitted on each task's own training labels.
+
+    Args:
+      table: the data.
+      split: of it.
+      way: see ``WAYS``.
+      tasks: for a control: inputs are fitted on the rows that have a training label of these alone.
+    """
+    units = {t.name: _unit(split.labels[t.name][split.train[t.name]]) for t in _regressions(table, split)}
+    if not changes(table, way):
+        return Scaling(units=units)
+    rows = np.flatnonzero(np.any(np.stack([split.train[t] for t in tasks]), axis=0) if tasks else split.pool)
+    mean, spread = moments(table, rows)
+    scaled = chosen(table, way)
+    shift, scale = np.where(scaled, mean, 0.0), np.where(scaled, 1 / spread, 1.0)
+    return Scaling(shift, scale, None if table.gaps is None else np.where(table.gaps, mean, np.nan), units)
+
+
+def moments(table: Table, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return (mean, spread) of each input over some rows, of the readings that are there; (0, 1) where none is.
+
+    Two passes in float64. The spread of a constant is 1.
+    """
+    shape = table.x.shape[1:]
+
+    def total(change: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        found = np.zeros(shape)
+        for block in blocks(table.x, rows):
+            found += change(block.astype(np.float64)).sum(axis=0)
+        return found
+
+    low, high = np.full(shape, np.inf), np.full(shape, -np.inf)
+    for block in blocks(table.x, rows):
+        low, high = np.fmin(low, np.fmin.reduce(block, axis=0)), np.fmax(high, np.fmax.reduce(block, axis=0))
+    count = np.maximum(total(lambda x: ~np.isnan(x)), 1)
+    # Clipped, as a sum rounds: the mean of a constant is that constant.
+    mean = np.clip(total(np.nan_to_num) / count, low, np.where(high < low, 0.0, high))
+    mean = np.where(high < low, 0.0, mean)
+    spread = np.sqrt(total(lambda x: np.nan_to_num(x - mean) ** 2) / count)
+    return mean, np.where((high > low) & (spread > 0), spread, 1.0)
+
+
+@functools.lru_cache(maxsize=4)
+def centred(table: Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return (x, origin, unit): inputs as float32 in which nothing is lost that a scaling keeps.
+
+    x is (inputs − origin) / unit, where origin and unit are the mean and spread over all rows of what was measured,
+    and 0 and 1 elsewhere. No scaling depends on them: ``coded`` takes them back, so that what a network sees is
+    (inputs − shift) · scale whatever they are.
+    """
+    shape = table.x.shape[1:]
+    if table.measured is None or isinstance(table.x, Streamed):
+        return table.x, np.zeros(shape), np.ones(shape)  # type: ignore[return-value]
+    mean, spread = moments(table, np.arange(len(table)))
+    origin, unit = np.where(table.measured, mean, 0.0), np.where(table.measured, spread, 1.0)
+    x = np.concatenate([((block - origin) / unit).astype(np.float32) for block in blocks(table.x)])
+    x.setflags(write=False)
+    return x, origin, unit
+
+
+def coded(table: Table, scaling: Scaling) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return (shift, scale, fill), float32, that do to ``centred`` inputs what a scaling does to the table's.
+
+    ``fill`` is what a missing input becomes after scaling.
+    """
+    _, origin, unit = centred(table)
+    shift = np.zeros(origin.shape) if scaling.shift is None else scaling.shift
+    scale = np.ones(origin.shape) if scaling.scale is None else scaling.scale
+    fill = np.zeros(origin.shape) if scaling.fill is None else np.nan_to_num((scaling.fill - shift) * scale)
+    found = ((shift - origin) / unit, scale * unit, fill)
+    return found[0].astype(np.float32), found[1].astype(np.float32), found[2].astype(np.float32)
+
+
+def check_cast(table: Table) -> None:
+    """Check that inputs that are taken as they are can be told apart in float32, in which networks compute.
+
+    Raises:
+      ValueError: for a column whose values differ by less than float32 can hold.
+    """
+    if (
+        isinstance(table.x, Streamed) or table.x.dtype != np.float64
+    ):  # The door keeps float64 where a cast moves values.
+        return
+    mean, spread = moments(table, np.arange(len(table)))
+    moved = np.zeros(spread.shape)
+    for block in blocks(table.x):
+        moved = np.fmax(moved, np.fmax.reduce(np.abs(block - block.astype(np.float32)), axis=0))
+    if (bad := np.flatnonzero((moved > _LOSS * spread) & (moved > 0))).size:
+        at = int(bad[0])
+        raise ValueError(
+            f'normalize = "none": {table.column(at)} of {table.name} spreads by {spread[at]:.3g} around '
+            f'{mean[at]:.9g}, which float32 cannot tell apart: must be "auto"'
+        )
+
+
+def _regressions(table: Table, split: Split) -> Sequence[Any]:
+    return [t for t in table.tasks if t.kind == "regression" and t.name in split.labels]
+
+
+def _unit(labels: np.ndarray) -> tuple[float, float]:
+    """Return (mean, spread) of a regression's training labels; the spread of a constant is 1."""
+    if not len(labels):
+        return 0.0, 1.0
+    y = labels.astype(np.float64)
+    mean = float(np.clip(y.mean(), y.min(), y.max()))
+    spread = float(np.sqrt(np.mean((y - mean) ** 2)))
+    return mean, spread if spread > 0 and y.max() > y.min() else 1.0
+
+
+@functools.lru_cache(maxsize=4)
+def described(table: Table) -> dict[str, Any]:
+    """Return what a model's file says of its inputs and labels: JSON-able, and all it takes to read new ones alike."""
+    low, high = table.range if table.measured is None else (0.0, 0.0)
+    return {
+        "shape": list(table.x.shape[1:]),
+        "pixels": table.measured is None,
+        "unit_range": table.measured is None and low >= 0 and high <= 1,
+        "columns": list(table.columns),
+        "gaps": [] if table.gaps is None else [int(i) for i in np.flatnonzero(table.gaps)],
+        "reading": dict(table.reading),
+        "classes": {task: list(names) for task, names in table.classes.items()},
+    }

@@ -1,0 +1,54 @@
+"""Whether a model takes its inputs as whole numbers: ids that no scaling and no rounding may change."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import jax.extend.core as jex
+import jax.numpy as jnp
+
+from mtl.models.model import Model
+
+#: What mixes inputs: behind them a number is no input any more.
+_MIXING = ("dot_general", "conv_general_dilated", "reduce_sum", "reduce_max", "reduce_min", "argmax", "argmin")
+
+
+@functools.lru_cache(maxsize=64)
+def whole_numbers(model: Model, shape: tuple[int, ...]) -> bool:
+    """Return whether a model's backbone turns its inputs into integers before it mixes them, as an embedding does.
+
+    Its trace is looked at; nothing is compiled.
+
+    Args:
+      model: the model.
+      shape: of one input.
+
+    >>> from mtl.models import build
+    >>> from mtl.tasks import Task
+    >>> whole_numbers(build("mlp", {}, (Task("even", "binary"),)), (8,))
+    False
+    """
+    x = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+    params, state = jax.eval_shape(model.init, jax.eval_shape(lambda: jax.random.key(0)), x)
+    traced = jax.make_jaxpr(lambda x, params, state: model.features(params, state, x))(x, params, state)
+    return _converted(traced.jaxpr, {traced.jaxpr.invars[0]})[0]
+
+
+def _converted(jaxpr: Any, inputs: set[Any]) -> tuple[bool, set[Any]]:
+    """Return (whether any of some variables becomes an integer, all variables that are made of them alone)."""
+    inputs = set(inputs)
+    for equation in jaxpr.eqns:
+        taken = [v for v in equation.invars if not isinstance(v, jex.Literal) and v in inputs]
+        if not taken or equation.primitive.name in _MIXING:
+            continue
+        whole = jnp.issubdtype(equation.params.get("new_dtype", jnp.float32), jnp.integer)
+        if equation.primitive.name == "convert_element_type" and whole:
+            return True, inputs
+        for inner in jex.jaxprs_in_params(equation.params):
+            given = dict(zip(reversed(inner.invars), reversed(equation.invars), strict=False))
+            if _converted(inner, {v for v, outer in given.items() if any(outer is t for t in taken)})[0]:
+                return True, inputs
+        inputs |= set(equation.outvars)
+    return False, inputs

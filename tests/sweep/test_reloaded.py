@@ -1,0 +1,242 @@
+"""A saved model carries its preprocessing whole: on the raw rows it repeats the losses that its result records."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, log_loss, mean_squared_error, r2_score
+
+import mtl
+import mtl.data
+from mtl import regimes
+from mtl.config import default, flatten, override, resolve
+from mtl.regimes import Regime
+from mtl.sweep.execute import execute
+from mtl.sweep.plan import load_table, make_plan, split_of
+from mtl.sweep.store import Workdir
+from mtl.tasks import Task
+from mtl.train.executor import MAP
+
+N = 400
+
+
+@mtl.data.register("kelvin_and_euros")
+def kelvin_and_euros(shift: float = 2e5, spread: float = 5e4):
+    """Inputs far from zero, some missing, an indicator; a class, a binary task and a price."""
+    rng = np.random.default_rng(3)
+    z = rng.normal(size=(N, 4))
+    x = np.column_stack([300 + z[:, 0], 1e9 + 1e3 * z[:, 1], z[:, 2] > 0, 1e-6 * z[:, 3]])
+    x[rng.random(N) < 0.15, 0] = np.nan
+    tasks = [Task("kind", "multiclass", num_classes=3), Task("ill", "binary"), Task("price", "regression")]
+    price = shift + spread * (z[:, 0] + z[:, 2] + 0.3 * rng.normal(size=N))
+    labels = {"kind": np.digitize(z[:, 1], (-0.5, 0.5)), "ill": (z[:, 0] + z[:, 1] > 0) * 1.0, "price": price}
+    labels["kind"][:60] = -1
+    classes = {"kind": ("low", "mid", "high")}
+    columns = ("t", "pressure", "flag", "dose")
+    return mtl.data.make_table("kelvin", x, tasks, labels, "", None, classes, columns, missing_inputs="flag")
+
+
+BASE = override(
+    flatten(default()),
+    {
+        "name": "reloaded",
+        "data.name": "kelvin_and_euros",
+        "data.source": ("kind", "price"),
+        "data.target": "ill",
+        "data.target_size": 60,
+        "data.target_pool": 100,
+        "data.test_size": 80,
+        "data.source_size": 150,
+        "data.source_val_size": 50,
+        "model.options": {"hidden": (8, 8)},
+        "lr": 0.01,
+        "source_lr": 0.01,
+        "source.total_steps": 60,
+        "target.total_steps": 60,
+        "evaluations": 2,
+        "batch_size": 16,
+    },
+)
+
+
+def trained(path, trials):
+    workdir = Workdir(path)
+    workdir.open("reloaded")
+    execute(make_plan(trials), workdir, executor=MAP)
+    return [(mtl.load(workdir.trial(t.hash)), workdir.result(t.hash)) for t in trials]
+
+
+def losses(model, table, rows, task):
+    """Return the mean plain loss of a task over rows whose label is there, by scikit-learn, in float64."""
+    y, found = table.labels[task][rows], model.predict(table.x[rows], task).astype(np.float64)
+    kind = model.model.task(task).kind
+    if kind == "regression":
+        return mean_squared_error(y, found)
+    if kind == "binary":
+        return log_loss(y, found, labels=[0, 1])
+    return log_loss(y, found / found.sum(axis=1, keepdims=True), labels=range(3))
+
+
+def check(model, result, trial):
+    table, split = load_table(trial.config["data"]["name"], trial.config["data"]["options"]), split_of(trial)
+    for task, curve in result["phases"][-1]["val_loss"].items():
+        rows = np.flatnonzero(split.val[task])
+        np.testing.assert_allclose(losses(model, table, rows, task), curve[-1], rtol=2e-5, atol=1e-6)
+    if "test" in result:
+        rows = np.flatnonzero(split.test[trial.target])
+        if model.model.task(trial.target).kind == "regression":
+            y, found = table.labels[trial.target][rows], model.predict(table.x[rows])
+            assert result["test"]["r2"] == pytest.approx(r2_score(y, found), abs=1e-6)
+            assert result["test"]["squared_error"] == pytest.approx(mean_squared_error(y, found), rel=1e-5)
+        else:
+            assert result["test"]["log_loss"] == pytest.approx(losses(model, table, rows, trial.target), rel=1e-5)
+
+
+def truncated():
+    """Each regime cut after each of its phases, by name: what a phase hands on is what a model's file would hold."""
+    found = {}
+    for name, regime in list(regimes.REGIMES.items()):
+        if name not in NAMES:
+            continue
+        phases = regime.expand(2)
+        for end in range(1, len(phases)):
+            found[f"{name}_{end}"] = Regime(phases[:end], "cut short", scale_with=regime.scale_with)
+    return found
+
+
+NAMES = (
+    *("scratch", "random_probe", "linear_probe", "ridge_probe", "finetune", "lp_ft", "gradual", "multitask"),
+    *("multitask_finetune", "scratch_matched", "scratch_own_scale", "source"),
+)
+
+
+@pytest.mark.parametrize("way", ["auto", "none"])
+def test_every_regime_and_phase_repeats_its_losses(way, tmp_path):
+    own = {name: regimes.plain(regime) for name, regime in truncated().items()}
+    base = override(BASE, {"regimes": own, "data.normalize": way})
+    if way == "none":  # A column that float32 cannot hold apart is refused.
+        base = override(base, {"data.name": "kelvin_in_range"})
+    tasks = load_table(base["data.name"], {}).tasks
+    trials = [resolve(override(base, {"regime": name}), tasks) for name in (*NAMES, *own)]
+    for (model, result), trial in zip(trained(tmp_path, trials), trials, strict=True):
+        assert result["status"] == "done", trial.config["regime"]
+        check(model, result, trial)
+
+
+@mtl.data.register("kelvin_in_range")
+def kelvin_in_range():
+    of = kelvin_and_euros()
+    x = np.where(np.arange(of.x.shape[1]) == 1, (of.x - 1e9) / 1e3, of.x)[:, :4]
+    labels = {t: np.where(m, of.labels[t], -1 if t == "kind" else np.nan) for t, m in of.mask.items()}
+    return mtl.data.make_table("in range", x, of.tasks, labels, missing_inputs="flag")
+
+
+@pytest.mark.parametrize(
+    "regime",
+    [pytest.param("scratch", marks=pytest.mark.slow), "multitask", pytest.param("ridge_probe", marks=pytest.mark.slow)],
+)
+def test_r2_does_not_change_with_the_unit_of_the_labels(regime, tmp_path):
+    """y → a · y + b, for units that float32 could not hold."""
+    units = [(0.0, 1.0), (2e5, 5e4), (0.0, 1e-4), (-1e9, 1.0)]
+    trials = []
+    for shift, spread in units:
+        changes = {"data.options": {"shift": shift, "spread": spread}, "data.source": ("kind", "ill")}
+        base = override(BASE, changes | {"data.target": "price", "regime": regime})
+        trials.append(resolve(base, load_table("kelvin_and_euros", {"shift": shift, "spread": spread}).tasks))
+    found = trained(tmp_path, trials)
+    r2 = [result["test"]["r2"] for _, result in found]
+    np.testing.assert_allclose(r2, r2[0], atol=2e-3)
+    assert r2[0] > 0.1
+    for (model, result), trial, (_, spread) in zip(found, trials, units, strict=True):
+        check(model, result, trial)
+        ratio = result["test"]["squared_error"] / found[0][1]["test"]["squared_error"]
+        assert ratio == pytest.approx(spread**2, rel=0.02)
+
+
+def test_a_binary_task_does_not_suffer_beside_a_price(tmp_path):
+    trials = []
+    for shift, spread in ((0.0, 1.0), (2e5, 5e4)):
+        options = {"shift": shift, "spread": spread}
+        base = override(BASE, {"data.options": options, "data.source": ("price",), "regime": "multitask"})
+        trials.append(resolve(base, load_table("kelvin_and_euros", options).tasks))
+    one, two = (result["test"] for _, result in trained(tmp_path, trials))
+    assert one["log_loss"] == pytest.approx(two["log_loss"], abs=2e-3)
+    assert one["accuracy"] == pytest.approx(two["accuracy"], abs=0.02)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    tasks = load_table("kelvin_and_euros", {}).tasks
+    trial = resolve(override(BASE, {"regime": "scratch", "target.total_steps": 5}), tasks)
+    return trained(tmp_path_factory.mktemp("model"), [trial])[0][0]
+
+
+def test_a_model_knows_its_columns_and_classes(model):
+    assert model.classes == {"kind": ("low", "mid", "high")}
+    assert model.inputs["columns"] == ["t", "pressure", "flag", "dose", "t is missing"]
+    assert accuracy_score([0, 1], model.predict(kelvin_and_euros().x[:2]) > 2) >= 0  # Rows with gaps are predicted.
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda x: x[0], r"x: shape \(5,\): must be \(n, 5\), as in training: one input is x\[None\]"),
+        (lambda x: x[:, :4], r"x: shape \(3, 4\): must be \(n, 5\)"),
+        (lambda x: x.astype(str), r"x: dtype <U\d+: must be numbers"),
+        (lambda x: np.where(np.arange(5) == 1, np.nan, x), r'x: nan in row 0, input "pressure": must be finite'),
+        (lambda x: np.where(np.arange(5) == 0, np.inf, x), r'x: inf in row 0, input "t": must be finite'),
+    ],
+)
+def test_inputs_unlike_those_of_the_training_are_refused(model, change, said):
+    with pytest.raises(ValueError, match=said):
+        model.predict(change(kelvin_and_euros().x[:3]))
+
+
+def test_no_row_is_no_prediction(model):
+    assert model.predict(kelvin_and_euros().x[:0]).shape == (0,)
+
+
+def test_pixels_are_refused_out_of_range(tmp_path):
+    changes = {"data.name": "digits", "data.source": ("identity",), "data.target": "even", "regime": "scratch"}
+    trial = resolve(override(BASE, changes), load_table("digits", {}).tasks)
+    ((model, result),) = trained(tmp_path, [trial])
+    check(model, result, trial)
+    x = load_table("digits", {}).x[:3]
+    with pytest.raises(ValueError, match=r"x: uint8 from 0 to 16: must be pixels in \[0, 1\]"):
+        model.predict((x * 16).astype(np.uint8))
+    with pytest.raises(ValueError, match=r"x: shape \(3, 8, 8\): must be \(n, 64\)"):
+        model.predict(x.reshape(3, 8, 8))
+
+
+def test_ids_of_tokens_are_not_scaled_nor_rounded(tmp_path):
+    """An embedding takes whole numbers; what would change them is refused."""
+    import flax.linen as nn
+
+    class Embedding(nn.Module):
+        @nn.compact
+        def __call__(self, x, train):
+            return nn.Embed(600, 8, name="embed")(x.astype(np.int32)).mean(axis=1)
+
+        def blocks(self):
+            return ("embed",)
+
+    mtl.models.register("ids")(Embedding)
+
+    @mtl.data.register("ids")
+    def ids():
+        x = np.random.default_rng(0).integers(0, 600, (N, 6))
+        tasks = [Task("a", "binary"), Task("b", "binary")]
+        return mtl.data.make_table("ids", x, tasks, {"a": x[:, 0] % 2, "b": x[:, 0] > 300})
+
+    base = override(BASE, {"data.name": "ids", "data.source": ("a",), "data.target": "b", "regime": "scratch"})
+    base = override(base, {"model.name": "ids", "model.options": {}})
+    for changes, said in (
+        ({}, r'config\.data\.normalize = "auto": model "ids" takes its inputs as whole numbers.*must be "none"'),
+        (
+            {"data.normalize": "none", "model.dtype": "bfloat16"},
+            r'config\.model\.dtype = "bfloat16".*must be "float32"',
+        ),
+    ):
+        with pytest.raises(ValueError, match=said):
+            make_plan([resolve(override(base, changes), load_table("ids", {}).tasks)])
+    trial = resolve(override(base, {"data.normalize": "none"}), load_table("ids", {}).tasks)
+    ((model, result),) = trained(tmp_path, [trial])
+    check(model, result, trial)
