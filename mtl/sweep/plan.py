@@ -203,15 +203,15 @@ def make_plan(trials: Sequence[Trial]) -> Plan:
         if labels not in checked:
             checked.add(labels)
             check_split(trial)
+        signature = (trial.model(), canonical_phases(trial), shape, scaled(trial))
+        if signature not in stages:
+            stages[signature] = stages_of(trial, shape, scaled(trial))
         if (inputs := (table.sha256, trial.config["data"]["normalize"], trial.model())) not in checked:
             checked.add(inputs)
             check_inputs(trial, table, shape)
         if (images := (table.sha256, tuple(p.augment for p in trial.phases))) not in checked:
             checked.add(images)
             check_images(trial, table)
-        signature = (trial.model(), canonical_phases(trial), shape, scaled(trial))
-        if signature not in stages:
-            stages[signature] = stages_of(trial, shape, scaled(trial))
         init = trial.config["init"]
         if (begin := (canonical(init), trial.model(), shape)) not in checked:
             checked.add(begin)
