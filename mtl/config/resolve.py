@@ -206,6 +206,10 @@ def _resolve_phase(
             f"config.round_steps = {rounds}: must be 0, or at least {len(tasks)}: a round has each task of a phase"
         )
     ridge = phase.solver == "ridge"
+    drawn = batch * (len(tasks) if sampling == "per_task" else 1)
+    steps = 1 if ridge else _steps(phase, flat, tasks, drawn, rows)
+    if steps >= 2**31:
+        raise ConfigError(f'regime "{name}": a phase of {steps:,} steps: must be less than {2**31:,}')
     if ridge and (phase.trainable != "head" or (phase.trunk_mode or flat["trunk_mode"]) != "eval"):
         raise ConfigError(f'regime "{name}": solver = "ridge": needs trainable = "head" and trunk_mode = "eval"')
     return Step(
@@ -214,7 +218,7 @@ def _resolve_phase(
         fresh=regimes.fresh_patterns(phase.fresh, target),
         # A closed form has no rate: one spelling, one hash.
         lr=0.0 if ridge else float(rates[phase.lr] if isinstance(phase.lr, str) else phase.lr),
-        steps=1 if ridge else _steps(phase, flat, tasks, batch * (len(tasks) if sampling == "per_task" else 1), rows),
+        steps=steps,
         batch=batch,
         # A phase of one task is the same under every way of mixing: one spelling, one hash.
         sampling=sampling if several else "per_task",

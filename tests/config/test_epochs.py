@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mtl import data
-from mtl.config import ConfigError, override, resolve
+from mtl.config import ConfigError, default, flatten, override, resolve
 from mtl.config.fields import KNOWN
 from mtl.regimes import Phase
 from mtl.sweep.plan import make_plan, split_of
@@ -135,3 +135,9 @@ def test_sources_have_rows_and_tuning_has_sources():
             data.load("counted"), source=(), target="t", seed=0, target_size=10, test_size=50, source_size=5,
             source_val_size=0, target_pool=20, val_fraction=0.5,
         )  # fmt: skip
+
+
+def test_steps_are_counted_in_32_bits():
+    flat = override(flatten(default()), {"name": "long", "target.total_steps": 2**31, "regime": "scratch"})
+    with pytest.raises(ConfigError, match=r'regime "scratch": a phase of 2,147,483,648 steps: must be less than'):
+        resolve(flat, data.load("digits").tasks)
