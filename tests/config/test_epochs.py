@@ -138,6 +138,8 @@ def test_sources_have_rows_and_tuning_has_sources():
 
 
 def test_steps_are_counted_in_32_bits():
-    flat = override(flatten(default()), {"name": "long", "target.total_steps": 2**31, "regime": "scratch"})
+    flat = override(
+        flatten(default()), {"name": "long", "source.total_steps": 1, "target.total_steps": 2**31, "regime": "scratch"}
+    )
     with pytest.raises(ConfigError, match=r'regime "scratch": a phase of 2,147,483,648 steps: must be less than'):
         resolve(flat, data.load("digits").tasks)
