@@ -134,8 +134,15 @@ def analyse(scores: Scores, resamples: int = 4000, seed: int = 0, exclude: tuple
     for s, size in enumerate(scores.sizes):
         measured = replicates[:, s] > 0
         absent = tuple(np.flatnonzero(~measured | ~competes).tolist())
-        of_column = (x[:, :, s] for x in (pairs.gain, pairs.se, pairs.df, pairs.replicates))
-        inside = best_set(*of_column, functools.partial(pairs.directions, s=s), LEVEL, absent)
+        inside = best_set(
+            pairs.gain[:, :, s],
+            pairs.se[:, :, s],
+            pairs.df[:, :, s],
+            pairs.replicates[:, :, s],
+            functools.partial(pairs.directions, s=s),
+            LEVEL,
+            absent,
+        )
         top = np.max(mean[measured & competes, s], initial=-np.inf)
         for g, name in enumerate(scores.regimes):
             ends = bootstrap.two_way_interval(draws[:, g, s], mean[g, s].item(), se[g, s].item(), df[g, s].item())
