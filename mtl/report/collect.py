@@ -48,7 +48,7 @@ def collect(workdir: Workdir, sweep: str) -> Scores:
         raise StoreError(f"{workdir.study_file} names a {COLUMN} of {min(axes[COLUMN])}: must be more than 0")
     fields, cells = tuned(entry), candidates(workdir, entry)
     results = {t["hash"]: result for found in cells.values() for t, result in found}
-    done = [r for t in entry["trials"] if (r := results[t["hash"]]) is not None]
+    done = [result for t in entry["trials"] if (result := results[t["hash"]]) is not None]
     _refuse_mixtures(workdir, sweep, done)
     tested = [r for r in done if "test" in r]
     if not tested:
@@ -58,7 +58,7 @@ def collect(workdir: Workdir, sweep: str) -> Scores:
     missing, failed = np.zeros(shape[:2], int), np.zeros(shape[:2], int)
     chosen = np.full(shape, np.nan)
     values: np.ndarray | None = None
-    first_arrays: dict[str, np.ndarray] = {}
+    first: dict[str, np.ndarray] = {}
     costs: dict[str, dict[Any, list[Mapping[str, Any]]]] = {row: {} for row in axes[ROW]}
     for g, row in enumerate(axes[ROW]):
         for s, column in enumerate(axes[COLUMN]):
