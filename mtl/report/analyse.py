@@ -142,6 +142,7 @@ def analyse(scores: Scores, resamples: int = 4000, seed: int = 0, exclude: tuple
             functools.partial(pairs.directions, s=s),
             LEVEL,
             absent,
+            pairs.means(s),
         )
         top = np.max(mean[measured & competes, s], initial=-np.inf)
         for g, name in enumerate(scores.regimes):

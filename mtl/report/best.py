@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -13,15 +13,18 @@ from scipy import special
 DRAWS = 50_000
 
 
-@functools.lru_cache(maxsize=1)
-def _normals(columns: int) -> np.ndarray:
-    """The same standard normals for every comparison, [DRAWS, columns]."""
-    return np.random.default_rng(0).standard_normal((DRAWS, columns), dtype=np.float32)
+def _normals(directions: np.ndarray) -> np.ndarray:
+    """Draws of normals whose covariances are the products of ``directions`` [J, F]: float32 [J, DRAWS]."""
+    # By eigenvectors: twins make the matrix singular, which Cholesky's factor would not survive.
+    spread, vectors = np.linalg.eigh(directions @ directions.T)
+    root = (vectors * np.sqrt(np.maximum(spread, 0.0))).astype(np.float32)
+    return np.asarray(root @ np.random.default_rng(0).standard_normal((len(root), DRAWS), dtype=np.float32))
 
 
-@functools.lru_cache(maxsize=1)
-def _uniforms() -> np.ndarray:
-    return np.random.default_rng(1).uniform(size=DRAWS)
+def _quantile(normals: Iterable[np.ndarray], df: float, level: float) -> float:
+    """The quantile of the largest of some normals of variance 1, over the √(χ²_df / df) they share."""
+    scale = np.sqrt(np.random.default_rng(1).chisquare(df, DRAWS) / df)
+    return float(np.quantile(functools.reduce(np.maximum, normals) / scale, level))
 
 
 def critical_value(directions: Float[np.ndarray, "J F"], df: float, level: float = 0.95) -> float:
@@ -31,8 +34,7 @@ def critical_value(directions: Float[np.ndarray, "J F"], df: float, level: float
     50,000 draws that are the same whenever and for whatever they are used.
 
     Args:
-      directions: f_j, one row a comparison: their products are proportional to the covariances. A row of zeros is
-        uncorrelated with all others.
+      directions: f_j, one row a comparison: their products are proportional to the covariances; no row of zeros.
       df: degrees of freedom.
       level: probability.
 
@@ -45,16 +47,8 @@ def critical_value(directions: Float[np.ndarray, "J F"], df: float, level: float
     >>> abs(one - 1.645) < 0.02, abs(two - 1.955) < 0.02
     (True, True)
     """
-    length = np.linalg.norm(directions, axis=1, keepdims=True)
-    unit = directions / np.where(length > 0, length, 1.0)
-    correlation = unit @ unit.T
-    np.fill_diagonal(correlation, 1.0)
-    # By eigenvectors: twins make it singular, which Cholesky's factor would not survive.
-    spread, vectors = np.linalg.eigh(correlation)
-    root = (vectors * np.sqrt(np.maximum(spread, 0.0))).T.astype(np.float32)
-    largest = (_normals(len(root)) @ root).max(axis=1)
-    scale = np.sqrt(2 * special.gammaincinv(df / 2, _uniforms()) / df)
-    return float(np.quantile(largest / scale, level))
+    length = np.linalg.norm(directions, axis=1)
+    return _quantile((z / x for z, x in zip(_normals(directions), length, strict=True)), df, level)
 
 
 def best_set(
@@ -65,6 +59,7 @@ def best_set(
     directions: Callable[[list[int], int], Float[np.ndarray, "J F"]],
     level: float = 0.95,
     exclude: tuple[int, ...] = (),
+    means: Float[np.ndarray, "G F"] | None = None,
 ) -> Bool[np.ndarray, " G"]:
     """Hsu's multiple comparisons with the best: the set that holds the true best with confidence ``level``.
 
@@ -86,6 +81,8 @@ def best_set(
         `mtl.report.contrasts.Pairs.directions`.
       level: confidence.
       exclude: indices of regimes that do not take part; they are not in the set.
+      means: vectors of the regimes' means, whose differences are the ``directions``, where all that take part have
+        the same replicates: then the draws for one regime serve them all.
 
     Returns:
       Whether each regime is in the set. Regimes that nothing could be compared with are in it.
@@ -107,6 +104,7 @@ def best_set(
             raise IndexError(f"exclude: {index}; indices go from 0 to {groups - 1}")
     inside = np.ones(groups, dtype=bool)
     inside[list(exclude)] = False
+    drawn: np.ndarray | None = None
     for i in np.flatnonzero(inside).tolist():
         others = [j for j in range(groups) if j != i and j not in exclude and not np.isnan(se[j, i])]
         # A standard error of 0 estimates nothing; the sign test decides (as in `p_value`, here one-sided).
@@ -118,7 +116,12 @@ def best_set(
             largest = float(max(gain[j, i] / se[j, i] for j in noisy))
             nu = float(min(df[j, i] for j in noisy))
             least, most = special.stdtrit(nu, [level, 1 - (1 - level) / len(noisy)])
-            if least < largest <= most:
-                least = critical_value(directions(noisy, i), nu, level)
-            inside[i] = largest <= least
+            if largest <= least or largest > most:
+                inside[i] = largest <= least
+            elif means is None:
+                inside[i] = largest <= critical_value(directions(noisy, i), nu, level)
+            else:
+                drawn = _normals(means) if drawn is None else drawn
+                length = np.linalg.norm(means - means[i], axis=1)
+                inside[i] = largest <= _quantile(((drawn[j] - drawn[i]) / length[j] for j in noisy), nu, level)
     return inside

@@ -77,16 +77,34 @@ class Pairs:
         β / √(K(K−1))): ⟨f, f⟩ = U_a + U_b of `mtl.report.statistics.two_way_error`, and products of two rows estimate
         the covariance alike. What a replicate that one of the two lacks would add is 0.
         """
-        replicates, groups = self.better.shape[-2:]
-        found = np.zeros((len(others), replicates + groups))
+        found = np.zeros((len(others), sum(self.better.shape[-2:])))
         for row, a in zip(found, others, strict=True):
             shared = self.present[a, s] & self.present[b, s]
-            x = self.better[a, s][shared] - self.better[b, s][shared]
-            x = x + (1 - self.sizes) * x.mean()
-            r = len(x)
-            row[:replicates][shared] = (x.mean(axis=1) - x.mean()) / np.sqrt(r * max(r - 1, 1))
-            row[replicates:] = (x.mean(axis=0) - x.mean()) / np.sqrt(groups * max(groups - 1, 1))
+            self._direct(row, self.better[a, s] - self.better[b, s], shared)
         return found
+
+    def means(self, s: int) -> Float[np.ndarray, "G F"] | None:
+        """Vectors of the means at size s, whose differences are the ``directions``; zeros where nothing was measured.
+
+        Nothing if the regimes that were measured do not all have the same replicates.
+        """
+        here = np.asarray(self.present[:, s])
+        measured, shared = np.asarray(here.any(axis=1)), np.asarray(here.any(axis=0))
+        if not (here[measured] == shared).all():
+            return None
+        found = np.zeros((len(measured), sum(self.better.shape[-2:])))
+        for a in np.flatnonzero(measured):
+            self._direct(found[a], self.better[a, s], shared)
+        return found
+
+    def _direct(self, row: np.ndarray, x: np.ndarray, shared: np.ndarray) -> None:
+        """Writes a direction into ``row``, of scores [R, K] and the replicates that count."""
+        replicates, groups = x.shape
+        x = x[shared]
+        x = x + (1 - self.sizes) * x.mean()
+        r = len(x)
+        row[:replicates][shared] = (x.mean(axis=1) - x.mean()) / np.sqrt(r * max(r - 1, 1))
+        row[replicates:] = (x.mean(axis=0) - x.mean()) / np.sqrt(groups * max(groups - 1, 1))
 
 
 @dataclasses.dataclass(frozen=True)

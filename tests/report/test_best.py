@@ -12,8 +12,18 @@ from .studies import crossed, scores_of
 
 def inside(values, **kwargs):
     pairs = contrasts.compare(values, bootstrap.two_way_bootstrap(values, 1))
-    args = (x[:, :, 0] for x in (pairs.gain, pairs.se, pairs.df, pairs.replicates))
-    return best.best_set(*args, lambda others, i: pairs.directions(others, i, 0), **kwargs)
+    args = tuple(x[:, :, 0] for x in (pairs.gain, pairs.se, pairs.df, pairs.replicates))
+    return best.best_set(*args, lambda others, i: pairs.directions(others, i, 0), means=pairs.means(0), **kwargs)
+
+
+def test_draws_for_all_regimes_decide_as_draws_for_one():
+    differ = 0
+    for seed in range(40):
+        values = crossed(np.array([0.80, 0.80, 0.79, 0.79])[:, None], 20, 60, seed, noise=0.3)
+        pairs = contrasts.compare(values, np.zeros((1, 4, 1)))
+        args = tuple(x[:, :, 0] for x in (pairs.gain, pairs.se, pairs.df, pairs.replicates))
+        differ += (best.best_set(*args, lambda o, i, p=pairs: p.directions(o, i, 0)) != inside(values)).sum()
+    assert differ <= 1  # Of 160: both know the critical value to about 0.01.
 
 
 def test_the_set_holds_the_true_best_and_shrinks():
@@ -69,7 +79,9 @@ def test_the_comparisons_correlate_as_their_gains_do():
         gains.append([(x[j] - x[0]).mean() for j in (1, 2, 3)])
     for _ in range(200):
         x = scale * (rng.normal(size=(4, 6, 1)) + rng.normal(size=(4, 1, 9)))
-        f = contrasts.compare(x[:, None], np.zeros((1, 4, 1))).directions([1, 2, 3], 0, 0)
+        pairs = contrasts.compare(x[:, None], np.zeros((1, 4, 1)))
+        f, means = pairs.directions([1, 2, 3], 0, 0), pairs.means(0)
+        np.testing.assert_allclose(f, means[1:] - means[0], atol=1e-12)
         said.append(f @ f.T)
     expected, found = np.cov(np.transpose(gains)), np.mean(said, axis=0)
     np.testing.assert_allclose(
@@ -94,12 +106,12 @@ def by_few_draws(values, seed, draws=4000):
 def near_the_edge():
     """Four regimes, the last of them behind by what is just not enough to drop it."""
     values = crossed(np.array([0.8, 0.8, 0.8, 0.8])[:, None], 20, 60, 1, noise=0.3)
-    pairs = contrasts.compare(values, np.zeros((1, 4, 1)))
-    level = best.critical_value(pairs.directions([0, 1, 2], 3, 0), float(pairs.df[:3, 3, 0].min()))
-    # All its comparisons move together when a number is added to all its scores; the spread stays.
-    short = min(level * pairs.se[j, 3, 0] - pairs.gain[j, 3, 0] for j in (0, 1, 2))
-    values[3] -= short * 0.998
-    return values
+    low, high = 0.0, 0.5  # By bisection: all its comparisons move together, and the spread stays.
+    for _ in range(20):
+        middle = (low + high) / 2
+        stays = inside(values - np.array([0, 0, 0, middle])[:, None, None, None])[3]
+        low, high = (middle, high) if stays else (low, middle)
+    return values - np.array([0, 0, 0, low * 0.999])[:, None, None, None]
 
 
 def test_no_seed_decides_who_may_be_best():
