@@ -207,12 +207,13 @@ def _mean_cost(replicates: Sequence[Sequence[Mapping[str, Any]]]) -> Cost:
     """Return what a trial costs on average, and the range of its seconds, from the costs of each replicate's trials."""
 
     def mean(name: str, costs: Sequence[Mapping[str, Any]]) -> float:
-        values = [c[name] for c in costs if c[name] is not None]
-        return math.fsum(values) / len(values) if values else math.nan
+        values = [c[name] for c in costs]  # A mean over those that are known would be of other trials.
+        return math.fsum(values) / len(values) if values and None not in values else math.nan
 
     whole = [cost for costs in replicates for cost in costs]
-    seconds = [value for costs in replicates if math.isfinite(value := mean("seconds", costs))]
-    low, high = (min(seconds), max(seconds)) if len(seconds) > 1 else (math.nan, math.nan)
+    seconds = [mean("seconds", costs) for costs in replicates]
+    # np.min, as min would pass over what is not known.
+    low, high = (float(np.min(seconds)), float(np.max(seconds))) if len(seconds) > 1 else (math.nan, math.nan)
     return Cost(
         mean("examples", whole), mean("flops", whole), mean("seconds", whole), mean("source_examples", whole), low, high
     )

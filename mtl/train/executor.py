@@ -96,7 +96,7 @@ def parse(text: str, backend: str, devices: int) -> Executor:
     sizes = {TRIAL_AXIS: 1, DATA_AXIS: 1}
     for item in text.split(","):
         name, _, number = item.partition(":")
-        if name not in sizes or not number.isdigit() or int(number) < 1:
+        if name not in sizes or not number.isdecimal() or int(number) < 1:
             raise ExecutorError(f"--mesh={text}: must be like trial:2,data:4, with numbers of devices from 1")
         sizes[name] = int(number)
     trial, data = sizes[TRIAL_AXIS], sizes[DATA_AXIS]
@@ -167,6 +167,8 @@ def memory_limit() -> int:
     else:
         free = _free_memory() // int(os.environ.get("MTL_WORKERS", "1"))
     given = os.environ.get("MTL_MEMORY_LIMIT", "")
+    if given and not (given.isascii() and given.isdecimal()):
+        raise ExecutorError(f"MTL_MEMORY_LIMIT = {given}: must be a number of bytes")
     return min(int(given), free) if given else int(0.9 * free)
 
 

@@ -18,7 +18,7 @@ from mtl.sweep import product, sweep
 from mtl.sweep.execute import execute
 from mtl.sweep.launch import Silent, launch
 from mtl.sweep.plan import load_table, make_plan
-from mtl.sweep.store import StoreError, Workdir
+from mtl.sweep.store import FORMAT, StoreError, Workdir
 from mtl.sweep.workers import total_work
 from mtl.tasks import Task
 from tests.sweep.resealed import change
@@ -134,7 +134,7 @@ def test_a_pack_that_cannot_run_fails_its_trials_and_the_others_finish(broken):
             written = json.loads((workdir.trial(digest) / "failed.json").read_text())
             assert "Traceback" in written.pop("traceback")
             assert len(written.pop("sha256")) == 64
-            assert written == {"format": 2, "config": member.trial.config, "error": REASON}
+            assert written == {"format": FORMAT, "config": member.trial.config, "error": REASON}
             assert [p.name for p in workdir.trial(digest).iterdir()] == ["failed.json"]
         else:
             assert workdir.result(digest)["status"] == "done"
@@ -340,13 +340,16 @@ def test_it_diverges_at_the_first_step_whose_loss_is_not_finite(diverged, tmp_pa
     path, summary = diverged
     member = next(m for m in summary.sweep.members if m.changes["lr"] == 1e25 and m.changes["regime"] == "scratch")
     step = Workdir(path).result(member.trial.hash)["diverged_at"]["step"]
-    # Cut before that step, the trial ends well; cut after it, it has diverged there and stays so.
+    # Cut well before that step, the trial ends well. Cut right before it, every loss of its training is finite, and
+    # what it leads to gives no numbers; cut after it, it has diverged there and stays so.
     workdir = Workdir(tmp_path / "work")
-    cut = trials(*({**member.changes, "target.total_steps": n} for n in (step, step + 1)))
+    cut = trials(*({**member.changes, "target.total_steps": n} for n in (step - 1, step, step + 1)))
     execute(make_plan(cut), workdir)
-    before, after = (workdir.result(t.hash) for t in cut)
-    assert (before["status"], before["diverged_at"]) == ("done", None)
-    assert (after["status"], after["diverged_at"]) == ("diverged", {"phase": 0, "step": step})
+    well, before, after = (workdir.result(t.hash) for t in cut)
+    assert (well["status"], well["diverged_at"]) == ("done", None)
+    assert all(map(np.isfinite, before["phases"][0]["train_loss"])) and before["val_loss"] is None
+    for result in before, after:
+        assert (result["status"], result["diverged_at"]) == ("diverged", {"phase": 0, "step": step})
 
 
 def test_a_diverged_trial_is_done_and_is_not_run_again(diverged, tmp_path, capsys):
