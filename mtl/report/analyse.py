@@ -114,6 +114,8 @@ def analyse(scores: Scores, resamples: int = 4000, seed: int = 0, exclude: tuple
     draws = bootstrap.two_way_bootstrap(better, resamples, seed, weights)
     mean, se, df, replicates = statistics.two_way_error(better, weights)
     pairs = contrasts.compare(better, draws, seed, weights)
+    for cell in zip(*np.nonzero(replicates), strict=True):  # The sums of groups are off by a last bit.
+        mean[cell] = sign * scores.values[cell][pairs.present[cell]].mean()
     groups, columns = mean.shape
     base = scores.regimes.index(scores.baseline) if scores.baseline in scores.regimes else None
     # With two or three replicates the stretched interval would leave where the metric can be.

@@ -22,6 +22,10 @@ from mtl.sweep.fingerprint import stale_sentences
 from mtl.sweep.store import NoResultError, StoreError, Workdir
 from mtl.tasks import LOWER_IS_BETTER, Task, suggest
 
+#: A table has room for each regime at each size in each replicate. A sweep may leave cells out, but one that leaves out
+#: nearly all asks for memory that none of its trials has earned.
+_CELLS, _CELLS_A_TRIAL = 10_000, 10
+
 
 def collect(workdir: Workdir, sweep: str) -> Scores:
     """Return the scores of a sweep.
@@ -46,6 +50,13 @@ def collect(workdir: Workdir, sweep: str) -> Scores:
     axes = {axis: _levels(trials, base, axis) for axis in (ROW, COLUMN, REPLICATE)}
     if any(column <= 0 for column in axes[COLUMN]):
         raise StoreError(f"{workdir.study_file} names a {COLUMN} of {min(axes[COLUMN])}: must be more than 0")
+    shape = tuple(len(axes[a]) for a in (ROW, COLUMN, REPLICATE))
+    if math.prod(shape) > max(_CELLS, _CELLS_A_TRIAL * len(trials)):
+        raise StoreError(
+            f"{workdir.study_file}: sweep {sweep} names {shape[0]:,} regimes, {shape[1]:,} target sizes and "
+            f"{shape[2]:,} replicates for {len(trials):,} trials: a table of it would be empty but for a few cells; make it several "
+            "sweeps"
+        )
     fields, cells = tuned(entry), candidates(workdir, entry)
     results = {t["hash"]: result for found in cells.values() for t, result in found}
     done = [result for t in entry["trials"] if (result := results[t["hash"]]) is not None]
@@ -54,7 +65,6 @@ def collect(workdir: Workdir, sweep: str) -> Scores:
     if not tested:
         raise NoResultError(_nothing(workdir, sweep, results))
     task = next(Task(**t) for t in tested[0]["config"]["tasks"] if t["name"] == tested[0]["config"]["data"]["target"])
-    shape = tuple(len(axes[a]) for a in (ROW, COLUMN, REPLICATE))
     missing, failed = np.zeros(shape[:2], int), np.zeros(shape[:2], int)
     chosen = np.full(shape, np.nan)
     values: np.ndarray | None = None

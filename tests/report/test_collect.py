@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from mtl.sweep import product, sweep
 from mtl.sweep.launch import Silent, launch
 from mtl.sweep.store import StoreError, Workdir
 from mtl.tasks import Task
+from tests.sweep.resealed import change
 
 PERSONS, EACH = 50, 8
 
@@ -116,6 +118,40 @@ def test_a_missing_candidate_leaves_nothing_chosen(study, tmp_path):
     frame = mtl.results(workdir.path)
     gone = frame[(frame["regime"] == "scratch") & (frame["seed"] == 1)]
     assert not gone["chosen"].any() and gone["test_accuracy"].isna().all()
+
+
+def grown(study, to, more):
+    """The study with further trials in study.json, which have no results."""
+    workdir = Workdir(shutil.copytree(study[0].path, to))
+
+    def add(content):
+        trials = content["sweeps"]["ill"]["trials"]
+        one = trials[0]
+        trials += [one | {"hash": f"{i:016x}", "changes": one["changes"] | changes} for i, changes in enumerate(more)]
+        return content
+
+    change(workdir.study_file, add)
+    return workdir
+
+
+def test_memory_for_a_study_file_is_bounded(study, tmp_path):
+    """A few hundred lines that name hundreds of regimes: 270 MB for the draws of all pairs, before."""
+    workdir = grown(study, tmp_path / "work", [{"regime": f"r{i}"} for i in range(90)])
+    tracemalloc.start()
+    try:
+        analysis = analyse(collect(workdir, "ill"))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert analysis.cells["scratch"][40.0].mean == collect(study[0], "ill").values[0].mean()
+    assert peak < 90e6 < 92**2 * 4000 * 8 / 3
+
+
+def test_a_table_of_holes_is_refused(study, tmp_path):
+    more = [{"regime": f"r{i}"} for i in range(200)] + [{"data.target_size": 50 + i} for i in range(200)]
+    workdir = grown(study, tmp_path / "work", more)
+    with pytest.raises(StoreError, match=r"202 regimes, 201 target sizes and 3 replicates for 412 trials"):
+        collect(workdir, "ill")
 
 
 def test_seconds_are_told_with_their_range_over_replicates(study):
