@@ -184,7 +184,7 @@ def sha256_of(path: str | Path) -> str:
     if path.is_file():
         return sha256_of_file(path)
     elif path.is_dir():
-        for file in sorted(p for p in path.rglob("*") if p.is_file()):
+        for file in sorted(p for p in path.rglob("[!.]*") if p.is_file()):  # Hidden ones are systems' own.
             digest.update(str(file.relative_to(path)).encode() + b"\0")
             with open_plain(file) as opened:
                 while chunk := opened.read(2**20):

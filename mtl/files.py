@@ -9,6 +9,7 @@ import io
 import itertools
 import json
 import os
+import re
 import stat
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -73,6 +74,15 @@ def write_all(contents: Sequence[tuple[Path, bytes]], durable: bool = True) -> N
         for left in temporary.values():
             with contextlib.suppress(OSError):
                 left.unlink(missing_ok=True)
+
+
+def is_half(name: str) -> bool:
+    """Return whether a file of that name is one that ``write_all`` had not written to the end.
+
+    >>> is_half(".result.json.4711.0.tmp"), is_half(".notes.tmp")
+    (True, False)
+    """
+    return re.fullmatch(r"\..+\.[0-9]+\.[0-9]+\.tmp", name, re.DOTALL) is not None
 
 
 def _write_new(path: Path, content: bytes) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import fnmatch
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,11 @@ _OURS = (
     "published.json",
     "lease",
 )
+#: What systems and schedulers leave in any directory; it is left alone.
+_HARMLESS = (
+    *(".*", "lost+found", "Thumbs.db", "desktop.ini", "$RECYCLE.BIN", "System Volume Information"),
+    *("*.out", "*.err", "*.log", "*.[oe][0-9]*", "core", "core.[0-9]*"),
+)
 
 
 class NoResultError(StoreError):
@@ -66,8 +72,8 @@ class NewResult:
     model: bytes | None = None
 
 
-def _is_ours(name: str) -> bool:
-    return name in _OURS or (name.startswith(".") and name.endswith(".tmp"))
+def _may_be_there(name: str) -> bool:
+    return name in _OURS or any(fnmatch.fnmatchcase(name, pattern) for pattern in _HARMLESS)
 
 
 class Workdir:
@@ -185,7 +191,8 @@ class Workdir:
         if not self.study_file.is_file():
             if self.path.exists() and not self.path.is_dir():
                 raise StoreError(f"--workdir={self.path} is a file: it must be a directory")
-            others = sorted(p.name for p in self.path.iterdir() if not _is_ours(p.name)) if self.path.is_dir() else []
+            names = sorted(p.name for p in self.path.iterdir()) if self.path.is_dir() else []
+            others = [name for name in names if not _may_be_there(name)]
             if self.study_file.is_file():  # Another process of this run has written it in this moment.
                 return self.open(name)
             if others:
