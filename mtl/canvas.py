@@ -27,9 +27,8 @@ def own_settings(**changes: Any) -> Iterator[None]:
     """
     with _elsewhere():
         import matplotlib
-    settings: dict[Any, Any] = dict(matplotlib.rcParamsDefault) | {
-        k.replace("_", ".", 1): v for k, v in changes.items()
-    }
+    settings: dict[Any, Any] = dict(matplotlib.rcParamsDefault)
+    settings |= {name.replace("_", ".", 1): value for name, value in changes.items()}
     with matplotlib.rc_context(settings):
         yield
 

@@ -1,7 +1,7 @@
 """Modules beside a config file: found by the config and by one another, and by nobody else.
 
-They are looked for last. So a config may import ``helper`` from ``helper.py`` beside it, while a ``queue.py``, ``jax/`` or
-``pyarrow.py`` there is never taken for the module that JAX, pandas or the standard library asks for.
+They are looked for last. So a config may import ``helper`` from ``helper.py`` beside it, while a ``queue.py``, ``jax/``
+or ``pyarrow.py`` there is never taken for the module that JAX, pandas or the standard library asks for.
 """
 
 from __future__ import annotations
