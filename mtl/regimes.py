@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from mtl.options import checked
 from mtl.params import exactly, join
 from mtl.tasks import suggest
 
@@ -202,31 +203,12 @@ def read(value: Any) -> Regime:
 
 _REGIME = ("phases", "summary", "control", "scale_with")
 
-#: What the values of a phase's fields can be, where it is not the type of the default alone.
-_TYPES: dict[str, tuple[type, ...]] = {"tasks": (str, tuple), "lr": (str, float), "augment": (str, tuple)}
-
 
 def _phase(number: int, value: Any) -> Phase:
     fields = vars(value) if isinstance(value, Phase) else value
     if not isinstance(fields, Mapping):
         raise ValueError(f"phase {number}: {value!r}: must be a Phase, or a dictionary of its fields")
-    default = Phase()
-    changes: dict[str, Any] = {}
-    for key, given in fields.items():
-        if key not in vars(default):
-            raise ValueError(f"phase {number}: {key} does not exist: {suggest(str(key), vars(default))}")
-        types = _TYPES.get(key, (type(getattr(default, key)),))
-        field = tuple(given) if isinstance(given, list) else given
-        if float in types and isinstance(field, int) and not isinstance(field, bool):
-            field = float(field)
-        if not isinstance(field, types) or isinstance(field, bool):
-            raise ValueError(
-                f"phase {number}: {key} = {given!r}: must be of type {' or '.join(t.__name__ for t in types)}"
-            )
-        if isinstance(field, tuple) and key != "augment" and not all(isinstance(item, str) for item in field):
-            raise ValueError(f"phase {number}: {key} = {given!r}: must hold texts only")
-        changes[key] = field
-    return Phase(**changes)
+    return Phase(**checked(Phase, fields, f"phase {number}: ", "a phase"))
 
 
 def plain(value: Any) -> dict[str, Any]:
@@ -294,7 +276,7 @@ def trainable_patterns(trainable: str, tasks: tuple[str, ...], blocks: tuple[str
         return heads
     if trainable.startswith("last_"):
         text = trainable.removeprefix("last_")
-        if not text.isdigit() or not 1 <= int(text) <= len(blocks):
+        if not text.isdecimal() or not 1 <= int(text) <= len(blocks):
             raise ValueError(
                 f'trainable = "{trainable}": the backbone has {len(blocks)} blocks: '
                 f"last_1 to last_{len(blocks)} are valid"

@@ -173,3 +173,10 @@ def test_without_a_source_a_regime_that_trains_on_it_is_refused(regime):
 def test_without_a_source_the_others_run():
     for regime in ("scratch", "random_probe", "scratch_matched"):
         assert all(phase.tasks == TARGET for phase in expanded(regime, 2, **{"data.source": ()}).phases)
+
+
+def test_patterns_of_names_that_need_no_care_are_spelled_as_they_were_so_that_addresses_stay():
+    plain = ("even", "NR-AR", "a_b", "class 1", "Gr\u00f6\u00dfe", "a&b", "#1", "x:y", "~", "<b>", "'")
+    for name in plain:
+        assert regimes.trainable_patterns("head", (name,), ()) == (f"heads/{name}/.*",)
+        assert regimes.fresh_patterns(("head",), name) == (f"heads/{name}/.*",)

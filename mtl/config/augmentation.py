@@ -7,10 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from mtl.data.streamed import Inputs, Streamed
+from mtl.options import checked
+from mtl.ranges import Range, Share
 from mtl.tasks import Task, suggest
+
+Operations = Annotated[int, Range(1, 16)]
+Alpha = Annotated[float, Range(1e-3, 1e3)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,8 +29,8 @@ class Crop:
     Source: K. He et al. 2016, Deep residual learning, section 4.2 (arXiv:1512.03385).
     """
 
-    padding: int = 4
-    mode: str = "reflect"
+    padding: Annotated[int, Range(1, 512)] = 4
+    mode: Literal["reflect", "zeros"] = "reflect"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +41,7 @@ class Flip:
       probability: of each image.
     """
 
-    probability: float = 0.5
+    probability: Share = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,9 +56,9 @@ class Cutout:
     Source: T. DeVries and G. W. Taylor 2017 (arXiv:1708.04552).
     """
 
-    size: int = 8
-    fill: float = 0.5
-    probability: float = 1.0
+    size: Annotated[int, Range(1, 4096)] = 8
+    fill: Share = 0.5
+    probability: Share = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,8 +72,8 @@ class Colour:
     Source: E. D. Cubuk et al. 2020, RandAugment (arXiv:1909.13719), without its geometric operations.
     """
 
-    operations: int = 2
-    magnitude: float = 0.5
+    operations: Operations = 2
+    magnitude: Share = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,9 +90,9 @@ class Randaugment:
     Source: E. D. Cubuk et al. 2020, RandAugment (arXiv:1909.13719).
     """
 
-    operations: int = 2
-    magnitude: float = 0.3
-    fill: float = 0.5
+    operations: Operations = 2
+    magnitude: Share = 0.3
+    fill: Share = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,8 +107,8 @@ class Mixup:
     Source: H. Zhang et al. 2018, mixup (arXiv:1710.09412).
     """
 
-    alpha: float = 0.2
-    probability: float = 1.0
+    alpha: Alpha = 0.2
+    probability: Share = 1.0
     classes: tuple[tuple[str, int], ...] = ()
 
 
@@ -121,8 +126,8 @@ class Cutmix:
     Source: S. Yun et al. 2019, CutMix (arXiv:1905.04899).
     """
 
-    alpha: float = 1.0
-    probability: float = 1.0
+    alpha: Alpha = 1.0
+    probability: Share = 1.0
     classes: tuple[tuple[str, int], ...] = ()
 
 
@@ -137,16 +142,6 @@ OPERATIONS: dict[str, type[Any]] = {
 
 #: Operations that mix rows, and with them their labels.
 MIXING = ("mixup", "cutmix")
-
-_RANGES: dict[str, tuple[float, float, str]] = {
-    "padding": (1, 512, "from 1 to 512"),
-    "probability": (0, 1, "from 0 to 1"),
-    "size": (1, 4096, "from 1 to 4096"),
-    "fill": (0, 1, "from 0 to 1"),
-    "operations": (1, 16, "from 1 to 16"),
-    "magnitude": (0, 1, "from 0 to 1"),
-    "alpha": (1e-3, 1e3, "from 0.001 to 1000"),
-}
 
 
 def parse(augment: Sequence[Any], tasks: Sequence[Task] = ()) -> Spec:
@@ -176,11 +171,7 @@ def parse(augment: Sequence[Any], tasks: Sequence[Task] = ()) -> Spec:
         name, options = (entry, {}) if named else (str(entry[0]), dict(entry[1]))
         if name not in OPERATIONS:
             raise ValueError(f'augment: "{name}" does not exist: {suggest(name, OPERATIONS)}')
-        known = {f.name: f.default for f in dataclasses.fields(OPERATIONS[name]) if f.name != "classes"}
-        for option, value in options.items():
-            _check(name, option, value, known)
-        # One spelling of a number, so that equal specs are one program and have one hash.
-        options = {k: float(v) if isinstance(known[k], float) else v for k, v in options.items()}
+        options = checked(OPERATIONS[name], options, f"augment: {name}.", name, without=("classes",))
         if name in MIXING:
             for task in tasks:
                 if task.focal_gamma:
@@ -253,17 +244,3 @@ def check_images(spec: Spec, x: Inputs, name: str) -> None:
                 f"augment: crop.padding = {op.padding}: must be below the sides {x.shape[1:3]} of the images of {name} "
                 "to reflect"
             )
-
-
-def _check(name: str, option: str, value: Any, known: Mapping[str, Any]) -> None:
-    if option not in known:
-        raise ValueError(f'augment: {name} has no option "{option}": {suggest(str(option), known)}')
-    if option == "mode":
-        if value not in ("reflect", "zeros"):
-            raise ValueError(f'augment: {name}.mode = {value!r}: must be "reflect" or "zeros"')
-        return
-    low, high, right = _RANGES[option]
-    whole = isinstance(known[option], int)
-    plain = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
-    if not plain or not low <= value <= high:
-        raise ValueError(f"augment: {name}.{option} = {value!r}: must be {'a whole number ' * whole}{right}")

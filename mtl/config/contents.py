@@ -55,6 +55,10 @@ def check_contents(flat: Mapping[str, Any]) -> None:
                 raise ConfigError(f"config.{path} holds {item!r}: must hold {right}")
     if flat["tune.source_lr"] and not flat["tune.seeds"]:
         raise ConfigError("config.tune.seeds = (): must hold at least one replicate, as tune.source_lr is set")
+    if flat["tune.source_lr"] and not flat["data.source"]:
+        raise ConfigError(
+            f"config.tune.source_lr = {flat['tune.source_lr']}: must be empty, as data.source = () names no task"
+        )
     try:
         parse(flat["augment"])
     except ValueError as error:

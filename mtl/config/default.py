@@ -162,7 +162,8 @@ FREE = (
 
 
 def _penalties(value: Any) -> bool:
-    return bool(value) and all(isinstance(v, int | float) and math.isfinite(v) and v > 0 for v in value)
+    plain = all(isinstance(v, int | float) and not isinstance(v, bool) for v in value)
+    return bool(value) and plain and all(math.isfinite(v) and v > 0 for v in value)
 
 
 #: How tasks mix, see ``train.sampling``.

@@ -238,7 +238,8 @@ def check(flat: Flat) -> None:
     if missing := KNOWN.keys() - flat.keys():
         raise ConfigError(f"config.{min(missing)} is missing: a config begins with mtl.config.default()")
     for path, accepts, right in RANGES:
-        if not accepts(flat[path]):
+        alone = path == "data.source_size" and not flat["data.source"] and not flat[path]
+        if not accepts(flat[path]) and not alone:
             raise ConfigError(f"config.{path} = {flat[path]!r}: must be {right}")
     if flat["batch_size"] % flat["accumulate"]:
         raise ConfigError(
@@ -255,7 +256,7 @@ def duration(section: str, flat: Mapping[str, Any]) -> tuple[str, float]:
     """Return (unit, amount) of a section's duration.
 
     Raises:
-      ConfigError: unless exactly one of the three units is set.
+      ConfigError: unless exactly one of the three units is set; of the source, none need be if it has no tasks.
     """
     names = [f"{section}.{unit}" for unit in ("total_steps", "total_epochs", "total_examples")]
     given = []
@@ -264,6 +265,8 @@ def duration(section: str, flat: Mapping[str, Any]) -> tuple[str, float]:
             raise ConfigError(f"config.{name} = {flat[name]}: must be a finite number, at least 0 (0: not set)")
         if flat[name]:
             given.append(name)
+    if not given and section == "source" and not flat["data.source"]:
+        return "total_steps", 0.0
     if len(given) != 1:
         what = " and ".join(f"{n} = {flat[n]:g}" for n in given) or "nothing"
         raise ConfigError(

@@ -15,9 +15,10 @@ from mtl.config import augmentation
 from mtl.config.default import SAMPLINGS, ConfigError
 from mtl.config.fields import KNOWN, Flat, check, duration
 from mtl.config.hiding import hiding
-from mtl.data import spoil
+from mtl.data import cut, load, nearest, sizes, spoil
 from mtl.data.cells import spelled
-from mtl.models import MODELS, Model, build
+from mtl.models import MODELS, Model, build, options_of
+from mtl.options import checked
 from mtl.tasks import METRICS, Task, suggest
 
 #: The version of the resolved config's format.
@@ -94,7 +95,7 @@ class Trial:
     def loads(self) -> str:
         """The path of the weights that it begins from; empty if they are random, whatever ``init.path`` says."""
         first = self.config["phases"][0] if self.config["phases"] else {}
-        return str(self.config["init"]["path"]) if first.get("begin") == "init" else ""
+        return str(self.config.get("init", {}).get("path", "")) if first.get("begin") == "init" else ""
 
     @functools.cached_property
     def phases(self) -> tuple[Step, ...]:
@@ -150,15 +151,21 @@ def resolve(flat: Flat, available: Sequence[Task]) -> Trial:
     check(flat)
     flat = _spelled(flat, available)
     tasks = _tasks(flat, available)
+    if not flat["data.source"]:  # Then there is no pool of its rows.
+        flat = {**flat, "data.source_size": 0, "data.source_val_size": 0}
     try:
+        flat = {**flat, "model.options": options_of(flat["model.name"], flat["model.options"])}
         regime = regimes.get(flat["regime"], flat["regimes"])
         blocks = _blocks(flat["model.name"], repr(flat["model.options"]), tasks, flat["model.head_init"], flat)
     except ValueError as error:
         raise ConfigError(f"config.{error}") from None
+    sections = {section: {last: flat[path] for path, last in fields} for section, fields in _SECTIONS.items()}
+    sections["data"] |= hiding(flat, tasks)
+    rows = functools.partial(_rows, sections["data"], flat["seed"])
     named = regime.expand(len(blocks))
     if flat["init.path"] and not flat["data.source"] and named and named[0].begin != "random":
         named = regimes.without_source(named)
-    phases = tuple(_resolve_phase(i, p, flat, tasks, blocks) for i, p in enumerate(named))
+    phases = tuple(_resolve_phase(i, p, flat, tasks, blocks, rows) for i, p in enumerate(named))
     if not phases:
         raise ConfigError(f'regime "{flat["regime"]}" has no phases: it must have at least one')
     # What phases state in numbers is not stated twice: a rate that no phase uses must not change the hash.
@@ -171,10 +178,9 @@ def resolve(flat: Flat, available: Sequence[Task]) -> Trial:
         "evaluations": flat["evaluations"],
         "accumulate": flat["accumulate"],
         "save_model": flat["save_model"],
-        **{section: {last: flat[path] for path, last in fields} for section, fields in _SECTIONS.items()},
+        **sections,
         "denominator": flat["loss.denominator"],
     }
-    resolved["data"].update(hiding(flat, tasks))
     if regime.scale_with == "own":
         resolved["scale_with"] = "own"
     try:
@@ -245,18 +251,17 @@ def _tasks(flat: Flat, available: Sequence[Task]) -> tuple[Task, ...]:
 
 
 _TASK_OPTIONS = ("pos_weight", "label_smoothing", "focal_gamma")
+_NOT_OPTIONS = [f.name for f in dataclasses.fields(Task) if f.name not in _TASK_OPTIONS]
 
 
 def _with_options(flat: Flat, task: Task) -> Task:
     options: Any = flat["task_options"].get(task.name, {})
     if not isinstance(options, Mapping):
         raise ConfigError(f"config.task_options.{task.name} = {options!r}: must be a dictionary of {_TASK_OPTIONS}")
-    for option in options:
-        if option not in _TASK_OPTIONS:
-            raise ConfigError(
-                f"config.task_options.{task.name}.{option} does not exist: {suggest(option, _TASK_OPTIONS)}"
-            )
-    changes = dict(options)
+    try:
+        changes = checked(Task, options, f"task_options.{task.name}.", task.name, without=_NOT_OPTIONS)
+    except ValueError as error:
+        raise ConfigError(f"config.{error}") from None
     if task.name == flat["data.target"] and flat["metric"]:
         changes["metric"] = flat["metric"]
     if task.name in flat["loss.weights"]:
@@ -274,7 +279,12 @@ def _stated(step: Step) -> dict[str, Any]:
 
 
 def _resolve_phase(
-    number: int, phase: regimes.Phase, flat: Flat, known: Sequence[Task], blocks: tuple[str, ...]
+    number: int,
+    phase: regimes.Phase,
+    flat: Flat,
+    known: Sequence[Task],
+    blocks: tuple[str, ...],
+    rows: Callable[[Sequence[str]], int],
 ) -> Step:
     name, source, target = flat["regime"], tuple(flat["data.source"]), flat["data.target"]
     groups = {"source": source, "target": (target,), "source+target": (*source, target)}
@@ -316,7 +326,7 @@ def _resolve_phase(
         fresh=regimes.fresh_patterns(phase.fresh, target),
         # A closed form has no rate: one spelling, one hash.
         lr=0.0 if ridge else float(rates[phase.lr] if isinstance(phase.lr, str) else phase.lr),
-        steps=1 if ridge else _steps(phase, flat, batch * (len(tasks) if sampling == "per_task" else 1)),
+        steps=1 if ridge else _steps(phase, flat, tasks, batch * (len(tasks) if sampling == "per_task" else 1), rows),
         batch=batch,
         # A phase of one task is the same under every way of mixing: one spelling, one hash.
         sampling=sampling if several else "per_task",
@@ -385,8 +395,20 @@ def _check_phase(phase: regimes.Phase, name: str) -> None:
             raise ConfigError(f'regime "{name}": {field} = {value}: must be a finite number, at least 0 (0: not set)')
 
 
-def _steps(phase: regimes.Phase, flat: Flat, rows: int) -> int:
-    """Return a phase's steps: its examples over the rows of its batch, at least one."""
+def _steps(
+    phase: regimes.Phase, flat: Flat, tasks: tuple[str, ...], batch: int, rows: Callable[[Sequence[str]], int]
+) -> int:
+    """Return a phase's steps: its examples over the rows of its batch, to the nearest (halves up), at least one.
+
+    An epoch goes through as many examples as there are rows that have a training label of any of its tasks.
+
+    Args:
+      phase: the phase.
+      flat: the config's fields.
+      tasks: names of the phase's tasks.
+      batch: rows of its batch.
+      rows: from tasks to the number of rows that have a training label of any.
+    """
     own = {unit: getattr(phase, unit) for unit in ("total_steps", "total_epochs", "total_examples")}
     given = {unit: amount for unit, amount in own.items() if amount}
     if len(given) > 1:
@@ -395,21 +417,31 @@ def _steps(phase: regimes.Phase, flat: Flat, rows: int) -> int:
         ((unit, amount),) = given.items()
         if unit == "total_steps":
             return int(amount)
-        epoch = _epoch(phase.tasks if isinstance(phase.tasks, str) else "source+target", flat)
-        return max(1, round((amount if unit == "total_examples" else amount * epoch) / rows))
-    examples = 0.0
+        return max(1, nearest((amount if unit == "total_examples" else amount * rows(tasks)) / batch))
+    examples, groups = 0.0, {"source": tuple(flat["data.source"]), "target": (flat["data.target"],)}
     for part in phase.budget.split("+"):
         unit, amount = duration(part, flat)
-        scale = {"total_steps": flat["batch_size"], "total_epochs": _epoch(part, flat), "total_examples": 1}[unit]
-        examples += amount * scale
-    return max(1, round(phase.share * examples / rows))
+        if unit == "total_epochs":
+            amount *= rows(groups[part])
+        examples += amount * (flat["batch_size"] if unit == "total_steps" else 1)
+    return max(1, nearest(phase.share * examples / batch))
 
 
-def _epoch(part: str, flat: Flat) -> int:
-    """Return the number of training examples that an epoch of source, target or both goes through."""
-    n = flat["data.target_size"]
-    sizes = {
-        "source": flat["data.source_size"] - flat["data.source_val_size"],
-        "target": n - round(flat["data.val_fraction"] * n),
-    }
-    return sum(sizes[p] for p in part.split("+"))
+def _rows(section: Mapping[str, Any], seed: int, tasks: Sequence[str]) -> int:
+    """Return how many rows have a training label of any of some tasks.
+
+    Args:
+      section: the resolved config's section ``data``.
+      seed: the replicate.
+      tasks: their names.
+    """
+    sources = set(tasks) & set(section["source"])
+    if not tasks:
+        return 0
+    if sources not in (set(), set(section["source"])) or section.keys() & set(spoil.FIELDS):
+        try:  # Which rows have these labels the data say, and chance.
+            return len(cut(load(section["name"], **section["options"]), canonical(section), seed).rows(tasks))
+        except ValueError as error:
+            raise ConfigError(f"config.data: {error}") from None
+    size = sizes(*(section[k] for k in ("target_size", "val_fraction", "source_size", "source_val_size")))
+    return size.source_train * bool(sources) + size.target_train * (section["target"] in tasks)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, TypeVar
 
 from mtl.data.about import About
 from mtl.data.arff import arff_table
 from mtl.data.contact_sheet import contact_sheet
 from mtl.data.csv_file import csv_table
+from mtl.data.cut import cut
 from mtl.data.digits import digits_table
 from mtl.data.frames import arrays_table, frame_table
 from mtl.data.images import images_table
@@ -23,12 +24,13 @@ from mtl.data.paths import stamp
 from mtl.data.picture import Picture
 from mtl.data.problems import DataError
 from mtl.data.road_scenes import road_scenes_table
-from mtl.data.splits import Split, transfer_split
+from mtl.data.splits import Split, nearest, sizes, transfer_split
 from mtl.data.streamed import Streamed
 from mtl.data.summary import summary
 from mtl.data.table import Table, make_table
 from mtl.data.tfds_source import tfds_table
 from mtl.data.yeast import yeast_table
+from mtl.options import checked, tuples
 from mtl.tasks import suggest
 
 __all__ = [
@@ -43,6 +45,7 @@ __all__ = [
     "arrays_table",
     "contact_sheet",
     "csv_table",
+    "cut",
     "digits_table",
     "fashion_mnist_table",
     "forget",
@@ -50,14 +53,17 @@ __all__ = [
     "images_table",
     "latent_table",
     "load",
+    "load_with",
     "make_table",
     "mnist_table",
     "molecules_table",
     "multi_mnist_table",
+    "nearest",
     "npz_table",
     "parquet_table",
     "register",
     "road_scenes_table",
+    "sizes",
     "summary",
     "tfds_table",
     "tox21_table",
@@ -126,32 +132,33 @@ def load(name: str, **options: Any) -> Table:
     ...
     ValueError: data "digit" does not exist: did you mean "digits"? Valid: ...
     """
+    return load_with(name, options)
+
+
+def load_with(name: str, options: Mapping[str, Any], where: str = "") -> Table:
+    """Return what ``load`` returns.
+
+    Args:
+      name: as in ``load``.
+      options: as in ``load``, ``{option: value}``.
+      where: where a config has the options, for sentences about one.
+
+    Raises:
+      ValueError: as ``load``.
+    """
     if name.startswith("tfds:"):
-        return load("tfds", **{**options, "builder": name.removeprefix("tfds:")})
+        return load_with("tfds", {**options, "builder": name.removeprefix("tfds:")}, where)
     if name not in SOURCES:
         raise ValueError(f'data "{name}" does not exist: {suggest(name, SOURCES)}')
-    parameters = list(inspect.signature(SOURCES[name]).parameters.values())
-    named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    names = [p.name for p in named]
-    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-        for option in options:
-            if option not in names:
-                right = suggest(option, names) if names else "it takes none"
-                raise ValueError(f'data "{name}" has no option "{option}": {right}')
-    for p in named:
-        if p.default is p.empty and p.name not in options:
-            raise ValueError(f'data "{name}": option "{p.name}" is missing: it has no default')
-    full = {p.name: p.default for p in named if p.default is not p.empty} | options
-    frozen = []
-    for option in sorted(full):
-        value = _tuples(full[option])
+    source = SOURCES[name]
+    parameters = inspect.signature(source).parameters
+    full = {k: tuples(p.default) for k, p in parameters.items() if p.default is not p.empty}
+    full |= checked(source, options, where, f'data "{name}"')
+    for option, value in full.items():
         if not isinstance(value, Hashable):
-            raise ValueError(
-                f'data "{name}": option "{option}" is a {type(value).__name__}: must be a number, a string, '
-                "a boolean, or a list of them"
-            )
-        frozen.append((option, value))
-    return _load(name, SOURCES[name], tuple(frozen), stamp(full))
+            at, kind = where or f'data "{name}": ', type(value).__name__
+            raise ValueError(f"{at}{option} is a {kind}: must be a number, a text, True or False, or a list of them")
+    return _load(name, source, tuple(sorted(full.items())), stamp(full))
 
 
 def forget() -> None:
@@ -171,11 +178,6 @@ def _load(
             "must be a table of mtl.data.make_table"
         )
     return table
-
-
-def _tuples(value: Any) -> Any:
-    """Return lists and tuples, at any depth, as tuples, which can be keys of a cache."""
-    return tuple(_tuples(v) for v in value) if isinstance(value, list | tuple) else value
 
 
 def _identity(source: Callable[..., Table]) -> tuple[Any, ...]:

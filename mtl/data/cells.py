@@ -126,9 +126,10 @@ class Missing:
       numbers: the markers that are numbers, for columns that are read as numbers.
     """
 
-    def __init__(self, markers: Markers | str = ()) -> None:
-        """Read the markers: a text, or a number in any spelling."""
-        texts = [t for m in ([markers] if isinstance(markers, str) else markers) if (t := spelled(m)) is not None]
+    def __init__(self, markers: Markers | str | int | float = ()) -> None:
+        """Read the markers: texts, or numbers in any spelling; or one."""
+        given = [markers] if isinstance(markers, str | int | float) else markers
+        texts = [t for m in given if (t := spelled(m)) is not None]
         self.texts = frozenset([*texts, *(p for t in texts if (p := plain(t)) is not None)])
         values = {number(t) for t in texts}
         self.numbers = frozenset(v for v in values if v is not None and not math.isnan(v))

@@ -175,6 +175,12 @@ def build(
             problems.add(f'classes: "{column}" is no label: {_near(column, list(roles.labels))}')
     if missing_inputs not in ("error", "flag"):
         problems.add(f'missing_inputs = "{missing_inputs}": must be "error" or "flag"')
+    for column in roles.cells:
+        for row, cell in enumerate(cells[column] if cells[column].dtype == object else ()):
+            if hasattr(cell, "__len__") and not isinstance(cell, str | bytes):
+                kind = type(cell).__name__
+                problems.add(f'{at(row)}, column "{column}": holds a {kind}: must be a number or a text')
+                raise DataError([f"{where}, {s}" for s in problems.sentences], problems.count)
     tasks, values, names = [], {}, {}
     told: list[str] = []
     doubts: list[str] = []

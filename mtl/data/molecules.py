@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import zlib
 from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
 
@@ -16,6 +17,10 @@ from mtl.data.extras import needs
 from mtl.data.paths import MAX_BYTES, read, resolve, text_of
 from mtl.data.problems import DataError, Problems, prefixed
 from mtl.data.table import Table
+from mtl.ranges import Count, CountOrNone, Range
+
+#: Of a table of hashed counts: how many it may have.
+Bins = Annotated[int, Range(1, 2**24)]
 
 _MOLNET = (
     "Z. Wu et al. 2018, MoleculeNet: a benchmark for molecular machine learning, Chemical Science 9, 513-530, "
@@ -48,12 +53,12 @@ def molecules_table(
     labels: Labels = "*",
     ignore: Sequence[str] | str = (),
     features: str = "ngrams",
-    bins: int = 1024,
-    length: int = 4,
+    bins: Bins = 1024,
+    length: Count = 4,
     groups: str = "smiles",
     bad_molecules: str = "error",
-    min_labels: int = 1,
-    min_positives: int = 0,
+    min_labels: CountOrNone = 1,
+    min_positives: CountOrNone = 0,
     missing: Markers | str = (),
     directory: str = "",
     sha256: str = "",
@@ -229,7 +234,7 @@ def canonical(molecules: Sequence[object], scaffold: bool = False) -> list[str]:
 def tox21_table(
     path: str = "tox21.csv.gz",
     features: str = "ngrams",
-    bins: int = 1024,
+    bins: Bins = 1024,
     groups: str = "smiles",
     bad_molecules: str = "error",
     directory: str = "",
@@ -263,11 +268,11 @@ def tox21_table(
 def toxcast_table(
     path: str = "toxcast_data.csv.gz",
     features: str = "ngrams",
-    bins: int = 1024,
+    bins: Bins = 1024,
     groups: str = "smiles",
     bad_molecules: str = "error",
-    min_labels: int = 500,
-    min_positives: int = 20,
+    min_labels: CountOrNone = 500,
+    min_positives: CountOrNone = 20,
     directory: str = "",
 ) -> Table:
     """Return ToxCast: up to 617 assays as binary tasks, 71.1 % of labels missing.

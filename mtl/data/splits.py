@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -42,12 +43,46 @@ class Split:
     test: dict[str, np.ndarray]
     pool: np.ndarray
 
+    def rows(self, tasks: Sequence[str]) -> np.ndarray:
+        """Return the indices, ascending, of the rows with a training label of any of some tasks: a phase's."""
+        return np.flatnonzero(np.any(np.stack([self.train[task] for task in tasks]), axis=0))
+
     @property
     def sha256(self) -> str:
         """The SHA-256 of all labels and masks."""
         roles = {"labels": self.labels, "train": self.train, "val": self.val, "test": self.test}
         arrays = {f"{role}/{task}": a for role, by_task in roles.items() for task, a in by_task.items()}
         return sha256_of({}, arrays)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """How many rows of a split have each role: what the split is cut by, and what an epoch goes through.
+
+    Attributes:
+      source_train, source_val: rows with a label of any source task.
+      target_train, target_val: rows with a label of the target.
+    """
+
+    source_train: int
+    source_val: int
+    target_train: int
+    target_val: int
+
+
+def sizes(target_size: int, val_fraction: float, source_size: int, source_val_size: int) -> Sizes:
+    """Return the sizes of a split whose labels nobody hides; arguments as in ``transfer_split``.
+
+    >>> sizes(10, 0.25, 100, 20)
+    Sizes(source_train=80, source_val=20, target_train=7, target_val=3)
+    """
+    val = nearest(val_fraction * target_size)
+    return Sizes(source_size - source_val_size, source_val_size, target_size - val, val)
+
+
+def nearest(value: float) -> int:
+    """Return ⌊value + ½⌋ (Python's own ``round`` would take 2.5 to 2 and 3.5 to 4)."""
+    return math.floor(value + 0.5)
 
 
 def transfer_split(
@@ -119,20 +154,22 @@ def transfer_split(
     """
     _check_names(table, source, target)
     _check_numbers(seed, target_size, test_size, source_size, source_val_size, target_pool, val_fraction)
-    val_size = _val_count(target_size, val_fraction)
-    if not 1 <= val_size < target_size:
+    size = sizes(target_size, val_fraction, source_size, source_val_size)
+    if not (size.target_train and size.target_val):
         raise ValueError(
             f"target_size = {target_size}: with val_fraction = {val_fraction} it gives "
-            f"{target_size - val_size} training and {val_size} validation labels: must give one of each"
+            f"{size.target_train} training and {size.target_val} validation labels: must give one of each"
         )
+    if source_size and not source:
+        raise ValueError(f"source_size = {source_size}: must be 0, as there is no source task")
 
     strata = _strata(table, target)
     test = _test_rows(table, target, strata, test_size)
     target_rows, source_rows = _pools(table, source, target, test, seed, target_pool, source_size, source_val_size)
     train_rows, val_rows, reservoir = _subset(
-        strata, target_rows, seed, target_size - val_size, val_size, val_fraction, table.groups
+        strata, target_rows, seed, size.target_train, size.target_val, val_fraction, table.groups
     )
-    source_train_rows = source_rows[: len(source_rows) - source_val_size]
+    source_train_rows = source_rows[: size.source_train]
 
     labels, train, val, tested = {}, {}, {}, {}
     for name in source:
@@ -259,9 +296,8 @@ def _pools(
         any_source |= table.mask[name]
     candidates = rest[any_source[rest]]
     if source_size > len(candidates):
-        asked = ", ".join(source) or "no source task"
         raise ValueError(
-            f"source_size = {source_size}: only {len(candidates)} rows with a label of {asked} remain "
+            f"source_size = {source_size}: only {len(candidates)} rows with a label of {', '.join(source)} remain "
             f"beside the test set and the target pool: must be at most {len(candidates)}"
         )
     if table.groups is None:
@@ -296,7 +332,7 @@ def _subset(
     rng = np.random.default_rng([_RESERVOIRS, seed])
     classes = rng.permutation(np.unique(strata[pool]))  # so that ties are broken by the seed
     members = [rng.permutation(pool[strata[pool] == c]) for c in classes]
-    shares = _apportion(np.array([len(m) for m in members]), _val_count(len(pool), val_fraction))
+    shares = _apportion(np.array([len(m) for m in members]), nearest(val_fraction * len(pool)))
     val = [m[:share] for m, share in zip(members, shares, strict=True)]
     train = [m[share:] for m, share in zip(members, shares, strict=True)]
     if groups is not None:
@@ -343,11 +379,6 @@ def _apportion(counts: np.ndarray, size: int) -> np.ndarray:
     shares, remainders = np.divmod(size * counts, counts.sum())
     shares[np.argsort(-remainders, kind="stable")[: size - shares.sum()]] += 1
     return shares
-
-
-def _val_count(size: int, val_fraction: float) -> int:
-    """Return ⌊val_fraction · size + ½⌋ (Python's own ``round`` would take 2.5 to 2 and 3.5 to 4)."""
-    return math.floor(val_fraction * size + 0.5)
 
 
 def _shuffled(labels: np.ndarray, rows: np.ndarray, seed: int, task: str) -> np.ndarray:

@@ -334,21 +334,24 @@ def _columns(
     for label, kind in kinds.items():
         feature, values = features[label], cells[label]
         inner = getattr(feature, "feature", None)
+        mine, kind_of = {}, kind
         if isinstance(feature, tfds.features.ClassLabel):
             names = np.array([*feature.names, None], dtype=object)  # −1, the last, is missing
-            columns[label], found[label] = names[np.asarray(values, np.int64)], kind
+            mine[label] = names[np.asarray(values, np.int64)]
             classes[label] = tuple(feature.names)
         elif isinstance(inner, tfds.features.ClassLabel):
-            for i, each in enumerate(inner.names):
-                columns[f"{label}.{each}"] = np.array([float(i in v) for v in values])
-                found[f"{label}.{each}"] = "binary"
+            mine = {f"{label}.{each}": np.array([float(i in v) for v in values]) for i, each in enumerate(inner.names)}
+            kind_of = "binary"
         elif len(feature.shape) == 1 and feature.shape[0]:
-            for j, column in enumerate(np.stack(values).T):
-                columns[f"{label}_{j}"], found[f"{label}_{j}"] = column, kind
+            mine = {f"{label}_{j}": column for j, column in enumerate(np.stack(values).T)}
         elif feature.shape == ():
-            columns[label], found[label] = _cells(values), kind
+            mine[label] = _cells(values)
         else:
             raise DataError(f"{where}: feature {label} of shape {feature.shape}: must be a label, a vector or classes")
+        if twice := mine.keys() & columns.keys():
+            raise DataError(f'{where}: two labels are called "{min(twice)}": leave one out')
+        columns |= mine
+        found |= dict.fromkeys(mine, kind_of)
     return columns, found, classes
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Hashable
 
 import numpy as np
@@ -30,8 +31,8 @@ def read_groups(name: str, cells: np.ndarray, missing: Missing) -> Together:
     """Return the groups that a column says.
 
     A mistake that keeps two groups together costs a split some freedom; one that parts a group lets a test hold what
-    was trained on. So groups whose names differ only in case, in blanks or in the form of characters are one, and so
-    are texts that can be read as one number ("7", "007"); both are told.
+    was trained on. So groups whose names differ only in case, in blanks, in the form of characters or in leading zeros
+    are one, and so are texts that can be read as one number; both are told.
 
     Args:
       name: of the column.
@@ -49,8 +50,7 @@ def read_groups(name: str, cells: np.ndarray, missing: Missing) -> Together:
     place = np.full(len(distinct) + 1, -1)
     for i, text in enumerate(texts):
         if text is not None:
-            exact = quantity(text)
-            place[i] = keys.setdefault(folded(text) if exact is None else exact, len(keys))
+            place[i] = keys.setdefault(_alike(text), len(keys))
             ways = alike.setdefault(int(place[i]), [])
             ways += [text] if text not in ways else []
     found = place[codes]
@@ -70,3 +70,9 @@ def read_groups(name: str, cells: np.ndarray, missing: Missing) -> Together:
         told_merged(f'groups "{name}"', "group", pairs),
         tuple(doubts),
     )
+
+
+def _alike(text: str) -> Hashable:
+    """Return what names of one group have in common: their number, or their text without leading zeros."""
+    exact = quantity(text)
+    return re.sub(r"(?<![0-9])0+(?=[0-9])", "", folded(text)) if exact is None else exact

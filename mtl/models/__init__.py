@@ -1,15 +1,15 @@
 """Models: Flax Linen lives here and nowhere else; the rest sees ``init(rng, x)`` and ``apply(params, state, x, …)``.
 
 A config file adds a model of its own with ``@mtl.models.register("mine")`` on a function that takes the options of
-``config.model`` and returns a backbone (see ``Backbone``).
+``config.model`` and returns a backbone (see ``Backbone``); its annotations say what they may be (see ``mtl.options``).
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from mtl.models.anatomy import Anatomy, anatomy
 from mtl.models.cnn import CNN
 from mtl.models.efficientnet_lite import EfficientNetLite
 from mtl.models.mlp import MLP
@@ -17,18 +17,22 @@ from mtl.models.model import Backbone, Model
 from mtl.models.resnet import ResNet
 from mtl.models.vit import ViT
 from mtl.models.whole_numbers import whole_numbers
+from mtl.options import checked
 from mtl.tasks import Task, suggest
 
 __all__ = [
     "CNN",
     "MLP",
     "MODELS",
+    "Anatomy",
     "Backbone",
     "EfficientNetLite",
     "Model",
     "ResNet",
     "ViT",
+    "anatomy",
     "build",
+    "options_of",
     "register",
     "whole_numbers",
 ]
@@ -70,23 +74,28 @@ def build(
     """Return the model of that name with a head for each task.
 
     Raises:
-      ValueError: for an unknown name or option, naming the valid ones.
+      ValueError: for an unknown name or option, naming the valid ones, and an option that cannot be.
 
     >>> build("mlp", {"hidden": (8, 4)}, (Task("even", "binary"),)).blocks
     ('backbone/dense_0', 'backbone/dense_1')
     """
-    if name not in MODELS:
-        raise ValueError(f'model.name = "{name}": {suggest(name, MODELS)}')
-    valid = [p for p in inspect.signature(MODELS[name]).parameters if p not in ("parent", "name", "self")]
-    for option in options:
-        if option not in valid:
-            raise ValueError(f"model.options.{option}: model {name} has no such option: {suggest(option, valid)}")
+    given = options_of(name, options)
     if head_init not in ("zeros", "lecun_normal"):
         raise ValueError(f'model.head_init = "{head_init}": {suggest(head_init, ("zeros", "lecun_normal"))}')
-    hashable = {k: _hashable(v) for k, v in options.items()}
-    return Model(MODELS[name](**hashable), tasks, head_init, dtype)  # type: ignore[arg-type]
+    return Model(MODELS[name](**given), tasks, head_init, dtype)  # type: ignore[arg-type]
 
 
-def _hashable(option: Any) -> Any:
-    """Return an option of a config file with tuples for lists, at any depth."""
-    return tuple(_hashable(v) for v in option) if isinstance(option, list | tuple) else option
+def options_of(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of the model of that name in one spelling, held against its annotations.
+
+    Raises:
+      ValueError: as ``build``.
+
+    >>> options_of("mlp", {"hidden": [8, 4], "dropout": 2})
+    Traceback (most recent call last):
+    ...
+    ValueError: model.options.dropout = 2: must be a number in [0, 1)
+    """
+    if name not in MODELS:
+        raise ValueError(f'model.name = "{name}": {suggest(name, MODELS)}')
+    return checked(MODELS[name], options, "model.options.", f"model {name}", without=("self", "parent", "name"))

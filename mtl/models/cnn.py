@@ -7,8 +7,14 @@ from typing import Literal
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from mtl.models.layers import Conv, Dense, rematerialized
+from mtl.models.layers import Conv, Dense, check_images, rematerialized
 from mtl.models.ops import max_pool
+from mtl.ranges import Count
+
+
+def _groups(channels: int) -> int:
+    """Return the largest number of groups, up to 8, that divides the channels."""
+    return max(n for n in range(1, 9) if channels % n == 0)
 
 
 class Block(nn.Module):
@@ -22,7 +28,7 @@ class Block(nn.Module):
         """Return the block's output at half the resolution."""
         x = Conv(self.channels, use_bias=self.norm == "none", name="conv")(x)
         if self.norm == "group":
-            x = nn.GroupNorm(min(8, self.channels), use_fast_variance=False, name="norm")(x)
+            x = nn.GroupNorm(_groups(self.channels), use_fast_variance=False, name="norm")(x)
         elif self.norm == "batch":
             x = nn.BatchNorm(not train, momentum=0.9, use_fast_variance=False, name="norm")(x)
         return max_pool(nn.relu(x), 2)
@@ -42,8 +48,8 @@ class CNN(nn.Module):
       remat: whether the blocks' activations are computed again in the backward pass instead of kept.
     """
 
-    channels: tuple[int, ...] = (16, 32)
-    features: int = 64
+    channels: tuple[Count, ...] = (16, 32)
+    features: Count = 64
     norm: Literal["group", "batch", "none"] = "group"
     remat: bool = False
 
@@ -52,10 +58,9 @@ class CNN(nn.Module):
         return (*(f"block_{i}" for i in range(len(self.channels))), "dense")
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"], train: tuple[bool, ...]) -> Float[Array, "b features"]:
+    def __call__(self, x: Float[Array, batch * image], train: tuple[bool, ...]) -> Float[Array, "b features"]:
         """Return features; ``train[i]`` says whether block i uses and updates batch statistics."""
-        if self.norm not in ("group", "batch", "none"):
-            raise ValueError(f'model.norm = "{self.norm}": must be group, batch or none')
+        check_images("cnn", x)
         for i, channels in enumerate(self.channels):
             x = rematerialized(Block, self.remat)(channels, self.norm, name=f"block_{i}")(x, train[i])
         return nn.relu(Dense(self.features, name="dense")(x.reshape(x.shape[0], -1)))

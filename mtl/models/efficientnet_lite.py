@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mtl.models.layers import Conv, DepthwiseConv, normalize, rematerialized
+from mtl.models.layers import Conv, DepthwiseConv, check_images, normalize, rematerialized
+from mtl.ranges import Count
 
 #: Stages of Lite0: (kernel, stride, expansion, channels, blocks).
 LITE0 = (
@@ -81,11 +84,11 @@ class EfficientNetLite(nn.Module):
     ('block_15', 'top')
     """
 
-    stages: tuple[tuple[int, int, int, int, int], ...] = LITE0
-    stem: int = 32
-    stem_stride: int = 2
-    features: int = 1280
-    norm: str = "batch"
+    stages: tuple[tuple[Count, Count, Count, Count, Count], ...] = LITE0
+    stem: Count = 32
+    stem_stride: Count = 2
+    features: Count = 1280
+    norm: Literal["batch", "group"] = "batch"
     remat: bool = False
 
     def blocks(self) -> tuple[str, ...]:
@@ -93,8 +96,9 @@ class EfficientNetLite(nn.Module):
         return ("stem", *(f"block_{i}" for i in range(sum(stage[-1] for stage in self.stages))), "top")
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"], train: tuple[bool, ...]) -> Float[Array, "b features"]:
+    def __call__(self, x: Float[Array, batch * image], train: tuple[bool, ...]) -> Float[Array, "b features"]:
         """Return features; ``train[i]`` says whether block i uses and updates batch statistics."""
+        check_images("efficientnet_lite", x)
         names, modes = iter(self.blocks()[1:]), iter(train)
         x = ConvNorm(self.stem, 3, self.stem_stride, self.norm, name="stem")(x, next(modes))
         for size, stride, expansion, channels, count in self.stages:

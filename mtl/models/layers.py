@@ -101,15 +101,26 @@ def normalize(x: Float[Array, "b h w c"], kind: str, train: bool, name: str) -> 
         2018, arXiv:1803.08494; 32 groups, or as many as divide both 32 and the channels).
       train: whether batch statistics are those of the batch, and update the running ones.
       name: of the layer.
-
-    Raises:
-      ValueError: for another kind.
     """
     if kind == "batch":
         return nn.BatchNorm(not train, momentum=0.9, epsilon=1e-5, use_fast_variance=False, name=name)(x)
-    if kind == "group":
-        return nn.GroupNorm(math.gcd(32, x.shape[-1]), epsilon=1e-5, use_fast_variance=False, name=name)(x)
-    raise ValueError(f'model.norm = "{kind}": must be batch or group')
+    return nn.GroupNorm(math.gcd(32, x.shape[-1]), epsilon=1e-5, use_fast_variance=False, name=name)(x)
+
+
+def check_images(model: str, x: Array) -> None:
+    """Check that inputs are images.
+
+    Args:
+      model: what a config calls the backbone.
+      x: inputs, with the axis of the batch.
+
+    Raises:
+      ValueError: for inputs of another rank than [batch, height, width, channels].
+    """
+    if x.ndim != 4:
+        raise ValueError(
+            f'model.name = "{model}": inputs are of shape {x.shape[1:]}: must be images (height, width, channels)'
+        )
 
 
 def rematerialized(block: Any, on: bool) -> Any:

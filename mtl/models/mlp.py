@@ -6,6 +6,7 @@ import flax.linen as nn
 from jaxtyping import Array, Float
 
 from mtl.models.layers import Dense
+from mtl.ranges import Count, Dropout
 
 
 class MLP(nn.Module):
@@ -18,8 +19,8 @@ class MLP(nn.Module):
       dropout: probability of dropping an activation while the layer trains.
     """
 
-    hidden: tuple[int, ...] = (64, 64)
-    dropout: float = 0.0
+    hidden: tuple[Count, ...] = (64, 64)
+    dropout: Dropout = 0.0
 
     def blocks(self) -> tuple[str, ...]:
         """Return the names of the layers in order of depth."""

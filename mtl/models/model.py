@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mtl.models import ops
+from mtl.models.watch import watched
 from mtl.tasks import Task
 
 PyTree = Any
@@ -69,12 +70,20 @@ class Model:
 
         Each part draws from its own stream (the backbone's does not depend on the tasks, a head's only on its
         name), so regimes with different tasks begin from the same trunk.
+
+        Raises:
+          ValueError: for a backbone that leaves nothing of the inputs, or whose features are no [batch, features].
         """
         off = (False,) * len(self.blocks)
         key = jax.random.fold_in(rng, zlib.crc32(b"backbone"))
-        variables = dict(self.backbone.init(key, x, off))
+        with watched(x.shape[1:]):
+            variables = dict(self.backbone.init(key, x, off))
         params = variables.pop("params", {})  # A backbone may have none: linear models, features computed before.
         features = self._features(params, variables, x, off, None)[0]
+        if features.ndim != 2 or len(features) != len(x):
+            raise ValueError(
+                f"model: features of {len(x)} input(s) are of shape {features.shape}: must be [batch, features]"
+            )
         heads = {}
         for task in self.tasks:
             head_key = jax.random.fold_in(rng, zlib.crc32(f"heads/{task.name}".encode()))

@@ -8,8 +8,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mtl.models.layers import Conv, normalize, rematerialized
+from mtl.models.layers import Conv, check_images, normalize, rematerialized
 from mtl.models.ops import max_pool
+from mtl.ranges import Count
 
 #: Blocks in each of the four stages, by depth.
 STAGES = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
@@ -70,27 +71,20 @@ class ResNet(nn.Module):
     ('stem', 'block_0', 'block_1')
     """
 
-    depth: int = 18
-    width: int = 64
+    depth: Literal[18, 34] = 18
+    width: Count = 64
     stem: Literal["small", "large"] = "small"
     norm: Literal["batch", "group"] = "batch"
     remat: bool = False
 
     def blocks(self) -> tuple[str, ...]:
         """Return the names of the blocks in order of depth."""
-        return ("stem", *(f"block_{i}" for i in range(sum(STAGES.get(self.depth, ())))))
+        return ("stem", *(f"block_{i}" for i in range(sum(STAGES[self.depth]))))
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"], train: tuple[bool, ...]) -> Float[Array, "b features"]:
-        """Return features; ``train[i]`` says whether block i uses and updates batch statistics.
-
-        Raises:
-          ValueError: for a depth, a stem or a normalisation that does not exist.
-        """
-        if self.depth not in STAGES:
-            raise ValueError(f"model.depth = {self.depth}: must be 18 or 34")
-        if self.stem not in ("small", "large"):
-            raise ValueError(f'model.stem = "{self.stem}": must be small or large')
+    def __call__(self, x: Float[Array, batch * image], train: tuple[bool, ...]) -> Float[Array, "b features"]:
+        """Return features; ``train[i]`` says whether block i uses and updates batch statistics."""
+        check_images("resnet", x)
         modes = iter(train)
         x = Stem(self.width, self.stem, self.norm, name="stem")(x, next(modes))
         names = iter(self.blocks()[1:])

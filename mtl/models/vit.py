@@ -10,8 +10,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mtl.models.attention import attend
-from mtl.models.layers import Conv, Dense, rematerialized
+from mtl.models.layers import Conv, Dense, check_images, rematerialized
 from mtl.models.ops import gelu
+from mtl.ranges import Count, Dropout, Positive
 
 
 class Embed(nn.Module):
@@ -80,7 +81,7 @@ class ViT(nn.Module):
     32×32 images. Ti/16, for 224×224, is ``patch=16``; S has width 384 and 6 heads, B width 768 and 12 heads.
 
     Attributes:
-      patch: side of a patch; rows and columns that do not fill one are dropped.
+      patch: side of a patch; it divides the sides of the images.
       width: of the tokens.
       depth: number of blocks.
       heads: of the attention; they divide the width.
@@ -94,13 +95,13 @@ class ViT(nn.Module):
     ('embed', 'block_0', 'block_1', 'norm')
     """
 
-    patch: int = 4
-    width: int = 192
-    depth: int = 12
-    heads: int = 3
-    mlp_ratio: float = 4.0
+    patch: Count = 4
+    width: Count = 192
+    depth: Count = 12
+    heads: Count = 3
+    mlp_ratio: Positive = 4.0
     pool: Literal["cls", "mean"] = "cls"
-    dropout: float = 0.0
+    dropout: Dropout = 0.0
     gelu: Literal["exact", "tanh"] = "exact"
     remat: bool = False
 
@@ -109,21 +110,19 @@ class ViT(nn.Module):
         return ("embed", *(f"block_{i}" for i in range(self.depth)), "norm")
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"], train: tuple[bool, ...]) -> Float[Array, "b features"]:
+    def __call__(self, x: Float[Array, batch * image], train: tuple[bool, ...]) -> Float[Array, "b features"]:
         """Return features; ``train[i]`` says whether block i drops activations.
 
         Raises:
-          ValueError: for a pooling or a GELU that does not exist, heads that do not divide the width, or images
-            smaller than a patch.
+          ValueError: for heads that do not divide the width, and patches that do not divide the images.
         """
-        if self.pool not in ("cls", "mean"):
-            raise ValueError(f'model.pool = "{self.pool}": must be cls or mean')
-        if self.gelu not in ("exact", "tanh"):
-            raise ValueError(f'model.gelu = "{self.gelu}": must be exact or tanh')
+        check_images("vit", x)
         if self.width % self.heads:
-            raise ValueError(f"model.heads = {self.heads}: must divide model.width = {self.width}")
-        if min(x.shape[1:3]) < self.patch:
-            raise ValueError(f"model.patch = {self.patch}: larger than the images, {x.shape[1]}×{x.shape[2]}")
+            raise ValueError(f"model.options.heads = {self.heads}: must divide width = {self.width}")
+        if any(side % self.patch for side in x.shape[1:3]):
+            raise ValueError(
+                f"model.options.patch = {self.patch}: must divide the sides of the images, {x.shape[1]}×{x.shape[2]}"
+            )
         x = Embed(self.patch, self.width, self.pool, self.dropout, name="embed")(x, train[0])
         for i in range(self.depth):
             block = rematerialized(Block, self.remat)

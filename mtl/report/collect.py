@@ -211,8 +211,8 @@ def _per_example(task: Task) -> Callable[..., jax.Array]:
 
 def _mean_cost(costs: list[dict[str, Any]]) -> Cost:
     def mean(name: str) -> float:
-        values = [c[name] for c in costs if c[name] is not None]
-        return math.fsum(values) / len(values) if values else math.nan
+        values = [c[name] for c in costs]  # A mean over those that are known would be of other trials.
+        return math.fsum(values) / len(values) if values and None not in values else math.nan
 
     return Cost(mean("examples"), mean("flops"), mean("seconds"), mean("source_examples"))
 

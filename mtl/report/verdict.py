@@ -13,12 +13,18 @@ _TRANSFER = ("linear_probe", "finetune", "lp_ft", "gradual")
 _KNOWN_CONTROLS = {
     "scratch_matched": "trained from scratch for the examples of the costliest regime",
     "random_probe": "which never trained its trunk",
+    "scratch_own_scale": "from scratch on inputs scaled by its own labelled rows alone",
 }
-_WITHOUT = {"scratch_matched": "any source, by longer training", "random_probe": "any source"}
+_WITHOUT = {
+    "scratch_matched": "any source, by longer training",
+    "random_probe": "any source",
+    "scratch_own_scale": "the rows of the pools",
+}
 # What a gain that holds against the control is shown to be, and what one that does not may be.
 _MEANING = {
     "scratch_matched": ("are not longer training's", "may be longer training's"),
     "random_probe": ("are the trained trunk's", "are not shown to be the source's"),
+    "scratch_own_scale": ("are not those of scaling with few rows", "may be those of scaling with few rows"),
 }
 
 

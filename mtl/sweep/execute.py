@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 
 from mtl.checkpoint import CheckpointError, dump_tree, load_tree
 from mtl.data.streamed import Streamed
@@ -70,6 +69,8 @@ def execute(
       Stopped: if it was interrupted.
     """
     executor = executor or executor_for(jax.default_backend(), jax.local_device_count())
+    for node in plan.nodes.values():
+        loop.check_spread(node.stage.program, tuple(table_of(node.trial).x.shape[1:]), executor)
     failed: dict[str, tuple[str, str]] = {}
     snapshots = Snapshots(workdir.inside("snapshots"), interrupt or Interrupt(), say)
     done = _there_already(plan, workdir, say)
@@ -266,7 +267,7 @@ def _train(
     for node, outcome in zip(nodes, outcomes, strict=True):
         lane = order[split_key(node.trial)]
         split, scaling = splits[lane], scalings[lane]
-        rows = int(np.any(np.stack([split.train[t] for t in program.tasks]), axis=0).sum())
+        rows = len(split.rows(program.tasks))
         once = flops_to_cache(program, shape, rows) + flops_to_solve(program, shape, rows)
         about = {
             "tasks": list(program.tasks),

@@ -8,12 +8,9 @@ once.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
-
-import numpy as np
 
 from mtl import data
 from mtl.config import ConfigError, Trial, augmentation, canonical
@@ -112,9 +109,9 @@ def load_table(name: str, options: Mapping[str, Any]) -> data.Table:
     key = f"{name}{sorted(options.items())}"
     if key not in _tables:
         try:
-            _tables[key] = data.load(name, **options)
+            _tables[key] = data.load_with(name, options, "config.data.options.")
         except (TypeError, ValueError) as error:
-            raise ConfigError(f"config.data: {error}") from None
+            raise ConfigError(f"{'' if str(error).startswith('config.') else 'config.data: '}{error}") from None
     return _tables[key]
 
 
@@ -125,19 +122,6 @@ def look_again() -> None:
     """Forget what tables hold: in a process that lives on, the files they were read from may have changed since."""
     data.forget()
     _tables.clear()
-    _split.cache_clear()
-
-
-@functools.lru_cache(maxsize=4096)
-def _split(name: str, options: str, spec: str, seed: int) -> data.Split:
-    import json
-
-    fields = json.loads(spec)
-    fields["source"] = tuple(fields["source"])
-    spoiling = {k: fields.pop(k) for k in spoil.FIELDS if k in fields}
-    table = load_table(name, json.loads(options))
-    split = data.transfer_split(table, seed=seed, **fields)
-    return spoil.spoil(split, table, seed, **spoiling) if spoiling else split
 
 
 def split_of(trial: Trial) -> data.Split:
@@ -146,10 +130,9 @@ def split_of(trial: Trial) -> data.Split:
     Raises:
       ConfigError: for sizes that the data set cannot give.
     """
-    spec = {k: v for k, v in trial.config["data"].items() if k not in ("name", "options", "normalize")}
+    table = table_of(trial)
     try:
-        d = trial.config["data"]
-        return _split(d["name"], canonical(d["options"]), canonical(spec), trial.seed)
+        return data.cut(table, canonical(trial.config["data"]), trial.seed)
     except ValueError as error:
         raise ConfigError(f"config.data: {error}") from None
 
@@ -212,7 +195,8 @@ def split_key(trial: Trial) -> str:
 def val_rows_of(trial: Trial) -> int:
     """Return the most validation rows that a trial's data config can give, whatever its target size."""
     d = trial.config["data"]
-    return max(1, int(d["source_val_size"]) + int(np.ceil(d["val_fraction"] * d["target_pool"])) + 1)
+    most = data.sizes(d["target_pool"], d["val_fraction"], d["source_size"], d["source_val_size"])
+    return max(1, most.source_val + most.target_val)
 
 
 def make_plan(trials: Sequence[Trial], sources: Sources = Sources()) -> Plan:  # noqa: B008 — it cannot change

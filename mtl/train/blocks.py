@@ -46,7 +46,7 @@ def blocks(
       shape: shape of one input.
       shards: devices that a batch is spread over.
     """
-    if jax.default_backend() != "cpu" or program.cached or len(shape) != 3 or (state and any(modes)):
+    if jax.default_backend() != "cpu" or program.cached or len(shape) != 3 or program.statistics(modes, state):
         return 1
     weights = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
     arrays = _arrays(program, modes, params, state, shape)

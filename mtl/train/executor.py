@@ -95,7 +95,7 @@ def parse(text: str, backend: str, devices: int) -> Executor:
     sizes = {TRIAL_AXIS: 1, DATA_AXIS: 1}
     for item in text.split(","):
         name, _, number = item.partition(":")
-        if name not in sizes or not number.isdigit() or int(number) < 1:
+        if name not in sizes or not number.isdecimal() or int(number) < 1:
             raise ExecutorError(f"--mesh={text}: must be like trial:2,data:4, with numbers of devices from 1")
         sizes[name] = int(number)
     trial, data = sizes[TRIAL_AXIS], sizes[DATA_AXIS]

@@ -26,7 +26,7 @@ from mtl.train.placing import fetch, pad, place, stacked, unstack
 from mtl.train.processes import agree
 from mtl.train.program import Data, Lane, Program
 from mtl.train.stream import make_feed
-from mtl.train.trial import Stage, boundaries, make_lane
+from mtl.train.trial import Stage, boundaries, check_statistics, make_lane
 
 PyTree = Any
 
@@ -94,6 +94,31 @@ class Guard:
 
     def boundary(self, take: Callable[[], Snapshot]) -> None:
         """Keep a snapshot if one is due; called between chunks, and may raise ``Stopped``."""
+
+
+def check_spread(program: Program, shape: tuple[int, ...], executor: Executor) -> None:
+    """Check that a phase's batches can be spread over the devices of an executor.
+
+    Args:
+      program: the phase.
+      shape: of one input.
+      executor: how it will run.
+
+    Raises:
+      ExecutorError: for a batch that the devices do not divide.
+      ConfigError: for a share of it that has one value a channel, see ``trial.check_statistics``.
+    """
+    _check_divides(program, executor)
+    if executor.data > 1:
+        check_statistics(program, shape, executor.data)
+
+
+def _check_divides(program: Program, executor: Executor) -> None:
+    if program.batch % (executor.data * program.accumulate):
+        raise executors.ExecutorError(
+            f"config.batch_size = {program.batch}: must be a multiple of {executor.data} devices along data times "
+            f"accumulate = {program.accumulate}"
+        )
 
 
 def initial_weights(model: Model, shape: tuple[int, ...], seeds: Sequence[int], executor: Executor) -> list[Weights]:
@@ -178,11 +203,7 @@ def run_phase(
     program, steps = stages[0].program, stages[0].steps
     if any(s.program != program or s.steps != steps for s in stages):
         raise ValueError("a pack's lanes must share their program and their steps")
-    if program.batch % (executor.data * program.accumulate):
-        raise executors.ExecutorError(
-            f"config.batch_size = {program.batch}: must be a multiple of {executor.data} devices along data times "
-            f"accumulate = {program.accumulate}"
-        )
+    _check_divides(program, executor)
     chosen = executors.width_for(executor, len(seeds)) if width is None else width
     data = place(executor, data, WHOLE)
     feed_of = functools.partial(make_feed, program, steps, data=data, executor=executor, stream=stream)
@@ -218,10 +239,12 @@ def _fitting(
         if needed <= limit:
             return width
         if width <= least:
+            modes = program.modes(program.chosen(weights.params))
+            parts = "" if program.statistics(modes, weights.state) else ", or set accumulate"
             raise executors.ExecutorError(
                 f"a phase of {len(program.tasks)} task(s) with batch_size = {program.batch} needs "
-                f"{needed / 2**20:,.0f} MiB of memory, and there are {limit / 2**20:,.0f} MiB: lower batch_size, "
-                "or set accumulate"
+                f"{needed / 2**20:,.0f} MiB of memory, and there are {limit / 2**20:,.0f} MiB: lower "
+                f"batch_size{parts}"
             )
         on_width(width, needed, limit)
         width = max(least, width // 2)

@@ -119,6 +119,34 @@ class Program:
             for block in self.model.blocks
         )
 
+    def statistics(self, modes: Sequence[bool], state: PyTree) -> bool:
+        """Return whether batch statistics (shapes are enough) are those of a batch: a block that has some trains.
+
+        What a step computes from a part of a batch then is not what it computes from the whole.
+        """
+        if self.cached or not any(modes):
+            return False
+        blocks = [block.removeprefix("backbone/") for block in self.model.blocks]
+        for path in paths.flatten(state):
+            inner = path.partition("/")[2]
+            owners = [m for b, m in zip(blocks, modes, strict=True) if f"{inner}/".startswith(f"{b}/")]
+            if all(owners):  # What belongs to no block may be used in any.
+                return True
+        return False
+
+    def check_whole(self, modes: Sequence[bool], state: PyTree) -> None:
+        """Refuse to cut a batch into micro-batches where the statistics are those of a batch.
+
+        Raises:
+          ValueError: if they are.
+        """
+        if self.accumulate > 1 and self.statistics(modes, state):
+            raise ValueError(
+                f"accumulate = {self.accumulate}: would take batch statistics from micro-batches, in a phase on "
+                f"{', '.join(self.tasks)}, so that the update is not the whole batch's: must be 1, or the model "
+                'without batch statistics (such as norm="group")'
+            )
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)

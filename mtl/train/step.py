@@ -117,7 +117,11 @@ def update(
       fetch: inputs and labels of a part of it.
       shards: devices on the mesh axis ``data``, under ``shard_map``; 1 for none.
       pieces: pieces of a device's part; by default ``program.accumulate`` micro-batches (see ``train.blocks``).
+
+    Raises:
+      ValueError: for micro-batches where batch statistics are those of a batch.
     """
+    program.check_whole(modes, state)
     pieces = program.accumulate if pieces is None else pieces
     rng = fold_in(key_for(lane.seed, DROPOUT, pool_name(program.tasks)), lane.offset[0] + step)
     counts, coefficients = weigh(program, lane, draw.mask)

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
 from mtl import config
 from mtl import params as paths
-from mtl.models import Model
+from mtl.data import sizes
+from mtl.models import Model, anatomy
 from mtl.train import phase
 from mtl.train.begin import freshen
 from mtl.train.phase import Weights
-from mtl.train.program import INIT, Data, Lane, Optimizer, Program, key_for, trainable_paths
+from mtl.train.program import Data, Lane, Optimizer, Program, trainable_paths
 
 PyTree = Any
 
@@ -75,8 +74,8 @@ def canonical_phases(trial: config.Trial) -> tuple[tuple[config.Step, ...], tupl
 
 def _labels(data: Mapping[str, Any]) -> tuple[int, int]:
     """Return the most rows with a training label that (the source, the target) can have."""
-    n = data["target_size"]
-    return data["source_size"] - data["source_val_size"], n - round(data["val_fraction"] * n)
+    size = sizes(*(data[k] for k in ("target_size", "val_fraction", "source_size", "source_val_size")))
+    return size.source_train, size.target_train
 
 
 def _cached(program: Program, steps: int, labels: tuple[int, int]) -> bool:
@@ -133,6 +132,7 @@ def _stages(
             program = dataclasses.replace(program, cached=True, ridge=rest["ridge"], ridge_choose=rest["ridge_choose"])
         else:
             program = dataclasses.replace(program, cached=_cached(program, step.steps, rest["labels"]))
+        check_statistics(program, shape)
         stages.append(
             Stage(
                 program=program,
@@ -149,13 +149,49 @@ def _stages(
     return tuple(stages)
 
 
-@functools.lru_cache(maxsize=64)
 def shapes(model: Model, shape: tuple[int, ...]) -> Weights:
-    """Return the shapes of a model's parameters and statistics, for inputs of that shape."""
-    return jax.eval_shape(
-        lambda seed: Weights(*model.init(key_for(seed, INIT), jnp.zeros((1, *shape), jnp.float32))),
-        jax.ShapeDtypeStruct((), jnp.uint32),
-    )
+    """Return the shapes of a model's parameters and statistics, for inputs of that shape.
+
+    Raises:
+      ConfigError: for a model that can make nothing of such inputs.
+    """
+    try:
+        found = anatomy(model, shape)
+    except ValueError as error:
+        raise config.ConfigError(f"config.{error}") from error
+    return Weights(found.params, found.state)
+
+
+def check_statistics(program: Program, shape: tuple[int, ...], shards: int = 1) -> None:
+    """Check that a phase which normalises by a batch's own statistics has a batch to take them from.
+
+    Args:
+      program: the phase.
+      shape: of one input.
+      shards: devices that a batch is spread over.
+
+    Raises:
+      ConfigError: for a batch in parts, whose update would not be that of the whole batch; and for one value a channel
+        in a device's share of a batch, which normalising makes zero whatever it is.
+    """
+    own = anatomy(program.model, shape)
+    modes = program.modes(program.chosen(own.params))
+    if not program.statistics(modes, own.state):
+        return
+    try:
+        program.check_whole(modes, own.state)
+    except ValueError as error:
+        raise config.ConfigError(f"config.{error}") from None
+    still = {b.removeprefix("backbone/") for b, mode in zip(program.model.blocks, modes, strict=True) if not mode}
+    # A layer that is not Flax's has one value a channel if each input is a list of channels, for all that is known.
+    values = [v for block, v in own.values.items() if block not in still] or [1] * (len(shape) == 1)
+    if values and min(values) * program.rows // shards == 1:
+        spread = f" over {shards} devices" if shards > 1 else ""
+        raise config.ConfigError(
+            f"config.batch_size = {program.batch}: gives batch statistics one value a channel{spread}, in a phase on "
+            f"{', '.join(program.tasks)}, which normalising makes zero: must be larger, or the model without batch "
+            'statistics (such as norm="group")'
+        )
 
 
 def make_lane(seeds: Sequence[int], stages: Sequence[Stage], splits: Sequence[int]) -> Lane:
@@ -179,7 +215,8 @@ def boundaries(steps: int, evaluations: int) -> list[int]:
     >>> boundaries(2, 6)
     [1, 2]
     """
-    return sorted({steps * (e + 1) // evaluations for e in range(evaluations)} - {0})
+    evaluations = min(evaluations, steps)  # More would be none more.
+    return sorted({steps * (e + 1) // evaluations for e in range(evaluations)})
 
 
 def run(

@@ -67,9 +67,9 @@ def test_what_a_config_holds_survives_json():
     ("value", "parts"),
     [
         (({"trainabel": "head"},), ["phase 0", "trainabel", '"trainable"']),
-        (({}, {"share": "half"}), ["phase 1", "share = 'half'", "float"]),
-        (({"total_steps": True},), ["total_steps = True", "int"]),
-        (({"fresh": (1,)},), ["fresh = (1,)", "texts"]),
+        (({}, {"share": "half"}), ["phase 1", "share = 'half'", "a finite number"]),
+        (({"total_steps": True},), ["total_steps = True", "a whole number"]),
+        (({"fresh": (1,)},), ["fresh = (1,)", "a text"]),
         ((), ["at least one phase"]),
         ("scratch", ["must be a tuple of phases"]),
         ((7,), ["phase 0: 7"]),

@@ -219,6 +219,26 @@ def test_booleans_are_0_and_1_or_the_classes_that_are_declared():
     assert arrays_table(np.eye(3), {"Gro\u0308\u00dfe ": cells}).tasks[0].name == "Gr\u00f6\u00dfe"
 
 
+@pytest.mark.parametrize("cell", [[1], (1, 2), np.eye(2), {"a": 1}], ids=str)
+@pytest.mark.parametrize("column", ["y", "who"])
+def test_a_cell_holds_one_value(cell, column):
+    frame = pd.DataFrame({"x": [1.0, 2], "y": ["a", "b"], "who": ["p", "q"]}, dtype=object)
+    frame.at[1, column] = cell
+    with pytest.raises(DataError, match=f'row 1, column "{column}": holds a {type(cell).__name__}: must be a number'):
+        frame_table(frame, "y", inputs="x", groups="who")
+
+
+def test_one_marker_need_not_stand_in_a_list():
+    for marker in (99, 99.0, "99", ["99.0"]):
+        frame = pd.DataFrame({"x": [1.0, 2, 3], "y": ["099", "99", "1"]})
+        assert frame_table(frame, "y:multiclass", missing=[marker] if marker == 99 else marker).mask["y"].tolist() == [
+            True,
+            False,
+            True,
+        ]
+    assert Missing(-1)("-1.0") and Missing(-1).number("-1.00") != Missing(-1).number("-1.00")
+
+
 def test_an_ordered_category_keeps_its_order():
     cells = pd.Categorical(["low", "high", None], ["low", "mid", "high"], ordered=True)
     table = frame_table(pd.DataFrame({"x": [1.0, 2, 3], "y": cells}), "y")
@@ -367,6 +387,7 @@ SPELLINGS = {
     "case": lambda p, k: f"{'Pp'[k]}{p:02d}",
     "NFC and NFD": lambda p, k: unicodedata.normalize(("NFC", "NFD")[k], f"M\u00fc{p}"),
     "leading zero": lambda p, k: f"{p:03d}" if k else f"{p}",
+    "leading zero in a text": lambda p, k: f"P{p:03d}" if k else f"P{p}",
     "exponent": lambda p, k: f"{(p + 1) * 1000:e}" if k else f"{(p + 1) * 1000}",
     "wide": lambda p, k: f"{'PＰ'[k]}{p}",
     "blanks inside": lambda p, k: f"ward{' ' * (k + 1)}{p}",

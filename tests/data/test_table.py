@@ -244,11 +244,8 @@ def test_load_refuses_what_does_not_exist(sources):
         ),
         (lambda: load("digits", image=True), 'no option "image": did you mean "images"? Valid: images'),
         (lambda: load("latent", rhoo=1.0), 'data "latent" has no option "rhoo": did you mean "rho"?'),
-        (lambda: load("needs"), 'data "needs": option "rows" is missing: it has no default'),
-        (
-            lambda: load("needs", rows={}),
-            'option "rows" is a dict: must be a number, a string, a boolean, or a list',
-        ),
+        (lambda: load("needs"), 'data "needs": rows is missing: it has no default'),
+        (lambda: load("needs", rows={}), 'data "needs": rows = {}: must be a whole number'),
         (lambda: load("wrong", a=1), "returned a int: must be a table of mtl.data.make_table"),
     ):
         with pytest.raises(ValueError, match=re.escape(sentence)):

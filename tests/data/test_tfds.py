@@ -376,3 +376,12 @@ def test_an_image_that_tfds_opens_itself_starts_no_other_program(tmp_path, monke
     with pytest.raises(DataError):
         data.tfds_table("made", "kind", "inner.image", directory=str(tmp_path))
     assert not trace.exists()
+
+
+def test_two_labels_of_one_name_are_refused():
+    features = {"a": tfds.features.Tensor(shape=(2,), dtype=np.float32), "a_1": tfds.features.Scalar(np.float32)}
+    cells = {"a": [np.zeros(2), np.ones(2)], "a_1": [0.0, 1.0]}
+    found, kinds, _ = tfds_source._columns(features, cells, {"a": ""}, "here")
+    assert list(found) == list(kinds) == ["a_0", "a_1"]
+    with pytest.raises(DataError, match='two labels are called "a_1"'):
+        tfds_source._columns(features, cells, {"a": "", "a_1": ""}, "here")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mtl import params as paths
-from mtl.models import MODELS, Backbone, EfficientNetLite, ResNet, ViT, build, ops
+from mtl.models import MODELS, Backbone, EfficientNetLite, ResNet, ViT, anatomy, build, ops
 from mtl.tasks import Task
 from tests.golden.draw import CASES, draw
 
@@ -136,17 +136,18 @@ def test_dropout_of_a_vit_follows_the_blocks_modes():
 
 
 @pytest.mark.parametrize(
-    ("model", "message"),
+    ("name", "options", "message"),
     [
-        (ResNet(50), r"model\.depth = 50: must be 18 or 34"),
-        (ResNet(stem="tiny"), r'model\.stem = "tiny": must be small or large'),
-        (ResNet(norm="layer"), r'model\.norm = "layer": must be batch or group'),
-        (ViT(pool="max"), r'model\.pool = "max": must be cls or mean'),
-        (ViT(gelu="fast"), r'model\.gelu = "fast": must be exact or tanh'),
-        (ViT(heads=5), r"model\.heads = 5: must divide model\.width = 192"),
-        (ViT(patch=16), r"model\.patch = 16: larger than the images, 8×8"),
+        ("resnet", {"depth": 50}, r"model\.options\.depth = 50: must be 18 or 34"),
+        ("resnet", {"stem": "tiny"}, r"model\.options\.stem = 'tiny': must be \"small\" or \"large\""),
+        ("resnet", {"norm": "layer"}, r"model\.options\.norm = 'layer': must be \"batch\" or \"group\""),
+        ("vit", {"pool": "max"}, r"model\.options\.pool = 'max': must be \"cls\" or \"mean\""),
+        ("vit", {"gelu": "fast"}, r"model\.options\.gelu = 'fast': must be \"exact\" or \"tanh\""),
+        ("vit", {"heads": 5}, r"model\.options\.heads = 5: must divide width = 192"),
+        ("vit", {"patch": 16}, r"model\.options\.patch = 16: must divide the sides of the images, 8×8"),
+        ("vit", {"patch": 5}, r"model\.options\.patch = 5: must divide the sides of the images, 8×8"),
     ],
 )
-def test_mistakes_are_explained(model, message):
+def test_mistakes_are_explained(name, options, message):
     with pytest.raises(ValueError, match=message):
-        shapes(model, (1, 8, 8, 3))
+        anatomy(build(name, options, (EVEN,)), (8, 8, 3))

@@ -192,8 +192,8 @@ def test_a_name_is_taken_once(registered):
     [
         ("mpl", {}, "zeros", r'model\.name = "mpl": did you mean "mlp"\? Valid: cnn, efficientnet_lite, mlp'),
         ("mlp", {"hiden": (4,)}, "zeros", r'model\.options\.hiden: .* did you mean "hidden"'),
-        ("mlp", {"parent": None}, "zeros", r"model\.options\.parent: model mlp has no such option"),
-        ("cnn", {"hidden": (4,)}, "zeros", r"model cnn has no such option: .*Valid: channels, features, norm"),
+        ("mlp", {"parent": None}, "zeros", r"model\.options\.parent: model mlp has no option"),
+        ("cnn", {"hidden": (4,)}, "zeros", r"model cnn has no option .*: .*Valid: channels, features, norm"),
         ("mlp", {}, "zero", r'model\.head_init = "zero": did you mean "zeros"'),
     ],
 )

@@ -340,13 +340,16 @@ def test_it_diverges_at_the_first_step_whose_loss_is_not_finite(diverged, tmp_pa
     path, summary = diverged
     member = next(m for m in summary.sweep.members if m.changes["lr"] == 1e25 and m.changes["regime"] == "scratch")
     step = Workdir(path).result(member.trial.hash)["diverged_at"]["step"]
-    # Cut before that step, the trial ends well; cut after it, it has diverged there and stays so.
+    # Cut well before that step, the trial ends well. Cut right before it, every loss of its training is finite, and
+    # what it leads to gives no numbers; cut after it, it has diverged there and stays so.
     workdir = Workdir(tmp_path / "work")
-    cut = trials(*({**member.changes, "target.total_steps": n} for n in (step, step + 1)))
+    cut = trials(*({**member.changes, "target.total_steps": n} for n in (step - 1, step, step + 1)))
     execute(make_plan(cut), workdir)
-    before, after = (workdir.result(t.hash) for t in cut)
-    assert (before["status"], before["diverged_at"]) == ("done", None)
-    assert (after["status"], after["diverged_at"]) == ("diverged", {"phase": 0, "step": step})
+    well, before, after = (workdir.result(t.hash) for t in cut)
+    assert (well["status"], well["diverged_at"]) == ("done", None)
+    assert all(map(np.isfinite, before["phases"][0]["train_loss"])) and before["val_loss"] is None
+    for result in before, after:
+        assert (result["status"], result["diverged_at"]) == ("diverged", {"phase": 0, "step": step})
 
 
 def test_a_diverged_trial_is_done_and_is_not_run_again(diverged, tmp_path, capsys):

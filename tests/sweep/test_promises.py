@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from mtl import models, regimes
+from mtl import dry_run, models, regimes
 from mtl.checkpoint import sha256_of
 from mtl.config import ConfigError, default, flatten, override, resolve
 from mtl.params import flatten as by_path
 from mtl.report.collect import collect
 from mtl.sweep import execute as executing
-from mtl.sweep import sweep
+from mtl.sweep import product, sweep
 from mtl.sweep.launch import Silent, launch
 from mtl.sweep.plan import load_table, make_plan, split_of
 from mtl.sweep.store import Workdir
@@ -246,6 +246,13 @@ def test_random_weights_are_the_same_phase_whatever_could_be_loaded(file, tmp_pa
         assert [a == b for a, b in zip(chain, with_init, strict=True)] == [random] * len(chain)
         assert loaded.trials[other].loads == ("" if random else str(file))
         assert plain.trials[d].loads == ""
+
+
+def test_a_dry_run_says_what_trials_begin_from(file, tmp_path, capsys):
+    entries = product(sweep("regime", ("scratch", "finetune", "multitask")), sweep("seed", range(2)))
+    for path, lines in (str(file), ["2 trials begin from random weights", f"4 trials begin from {file}"]), ("", []):
+        dry_run.show(override(BASE, {"init.path": path}), {"s": entries}, Workdir(tmp_path / "work"), each=False)
+        assert [line.strip() for line in capsys.readouterr().out.splitlines() if "begin" in line] == lines
 
 
 def test_a_file_that_is_not_begun_from_is_not_read(tmp_path):

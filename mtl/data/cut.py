@@ -1,0 +1,29 @@
+"""The split that a resolved config asks for, its labels hidden, skewed or made wrong as it says."""
+
+from __future__ import annotations
+
+import functools
+import json
+
+from mtl.data.splits import Split, transfer_split
+from mtl.data.spoil import FIELDS, spoil
+from mtl.data.table import Table
+
+
+@functools.lru_cache(maxsize=4096)
+def cut(table: Table, section: str, seed: int) -> Split:
+    """Return a replicate's split; it is cut once.
+
+    Args:
+      table: the data.
+      section: the resolved config's section ``data`` as canonical JSON.
+      seed: the replicate.
+
+    Raises:
+      ValueError: as ``transfer_split``.
+    """
+    fields = {k: v for k, v in json.loads(section).items() if k not in ("name", "options", "normalize")}
+    fields["source"] = tuple(fields["source"])
+    spoiling = {k: fields.pop(k) for k in FIELDS if k in fields}
+    split = transfer_split(table, seed=seed, **fields)
+    return spoil(split, table, seed, **spoiling) if spoiling else split

@@ -1,0 +1,77 @@
+"""What a model makes of inputs of a shape, seen without computing anything."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import traceback
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from mtl import params as paths
+from mtl.models import watch
+from mtl.models.model import Model
+from mtl.models.watch import watched
+
+PyTree = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Anatomy:
+    """A model's parts for inputs of one shape.
+
+    Attributes:
+      params, state: shapes of its parameters and of its batch statistics.
+      values: of each block with batch normalisation, how many values of one row share a channel's statistics, at the
+        least.
+    """
+
+    params: PyTree
+    state: PyTree
+    values: Mapping[str, int]
+
+
+@functools.lru_cache(maxsize=64)
+def anatomy(model: Model, shape: tuple[int, ...]) -> Anatomy:
+    """Return the anatomy of a model.
+
+    Args:
+      model: the model.
+      shape: of one input.
+
+    Raises:
+      ValueError: for a model that does not take inputs of that shape; one of which a block or a parameter is empty, so
+        that nothing of the inputs is left; and one that normalises values one by one, which makes each of them zero.
+
+    >>> from mtl.models import build
+    >>> from mtl.tasks import Task
+    >>> cnn = build("cnn", {"channels": (4, 4), "norm": "batch"}, (Task("even", "binary"),))
+    >>> dict(anatomy(cnn, (8, 8, 1)).values)
+    {'block_0': 64, 'block_1': 16}
+    """
+    inputs = f"inputs of shape {shape}"
+    try:
+        with watched(shape) as values:
+            params, state = jax.eval_shape(
+                lambda: model.init(jax.random.key(0), jnp.zeros((1, *shape), jnp.float32)),
+            )
+    except Exception as error:  # A backbone may be anybody's, and fail in any way.
+        if isinstance(error, ValueError) and str(error).startswith("model"):
+            raise
+        raise ValueError(_explained(error, inputs)) from error
+    for path, leaf in paths.flatten(params).items():
+        if leaf.size == 0:
+            raise ValueError(f"model: parameter {path} is of shape {leaf.shape} for {inputs}: must not be empty")
+    return Anatomy(params, state, values)
+
+
+def _explained(error: Exception, inputs: str) -> str:
+    """Return one sentence for whatever a backbone raised, with the line of the file that it happened on."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename not in (__file__, watch.__file__)]
+    own = [f for f in frames if "site-packages" not in f.filename] or frames
+    first = str(error).strip().splitlines()[0] if str(error).strip() else ""
+    where = f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
+    return f"model: it does not take {inputs}: {type(error).__name__}: {first}{where}"

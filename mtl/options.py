@@ -1,0 +1,216 @@
+"""Options by name, held against the annotations of the function that takes them, before it is called.
+
+A function's parameters say what its options are: types, defaults, and ranges (``Annotated[int, Range(1)]``, see
+``mtl.ranges``). Functions that a config registers are read alike. What is not annotated has the type of its default, as
+a config's fields have: true or false stays that, a number a number, a text a text, a tuple a tuple. A default is
+always right, and what this module cannot read of an annotation refuses nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+import numbers
+import sys
+import types
+import typing
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from mtl.ranges import Range
+from mtl.tasks import suggest
+
+
+class _WrongError(Exception):
+    """A value that a type does not allow."""
+
+
+def checked(
+    function: Callable[..., Any], options: Mapping[str, Any], where: str, whose: str, without: Collection[str] = ()
+) -> dict[str, Any]:
+    """Return options as a function takes them: whole numbers as floats where it wants these, lists as tuples.
+
+    Args:
+      function: what takes them, or a class.
+      options: ``{name: value}``.
+      where: where a config has them, such as ``model.options.``; empty for nowhere.
+      whose: what takes them, such as ``model mlp``.
+      without: parameters that are no options.
+
+    Raises:
+      ValueError: for an option that does not exist, one that is missing and has no default, and a value of another
+        type or out of its range: one sentence with the option, the value and what would be right.
+
+    >>> def source(rows: Annotated[int, Range(1)], noise: float = 0.1, shuffled: bool = False): ...
+    >>> checked(source, {"rows": 3, "noise": 1}, "data.options.", "data mine")
+    {'rows': 3, 'noise': 1.0}
+    >>> checked(source, {"rows": 3, "shuffled": "maybe"}, "data.options.", "data mine")
+    Traceback (most recent call last):
+    ...
+    ValueError: data.options.shuffled = 'maybe': must be True or False
+    """
+    known, open_ended = _parameters(function)
+    at = where or f"{whose}: "
+    names = {name: known[name] for name in known if name not in without}
+    found = {}
+    for option, given in options.items():
+        value = tuples(given)
+        if option in names:
+            found[option] = _option(f"{at}{option}", names[option], value)
+        elif open_ended:
+            found[option] = value
+        else:
+            right = suggest(str(option), names) if names else "it takes none"
+            field = f"{where}{option}: " if where else ""
+            raise ValueError(f'{field}{whose} has no option "{option}": {right}')
+    for name, (_, default) in names.items():
+        if default is inspect.Parameter.empty and name not in options:
+            raise ValueError(f"{at}{name} is missing: it has no default")
+    return found
+
+
+def _option(what: str, parameter: tuple[Any, Any], value: Any) -> Any:
+    hint, default = parameter
+    if type(value) is type(default) and value == default:
+        return value
+    try:
+        return _read(hint, value)
+    except _WrongError:
+        like = f", like {default!r}" if isinstance(default, tuple) and default else ""
+        raise ValueError(f"{what} = {value!r}: must be {_words(hint)}{like}") from None
+
+
+@functools.lru_cache(maxsize=256)
+def _parameters(function: Callable[..., Any]) -> tuple[dict[str, tuple[Any, Any]], bool]:
+    """Return ({name: (type, default)} of what can be given by name, whether any other name is taken too)."""
+    found, open_ended = {}, False
+    for name, p in inspect.signature(function).parameters.items():
+        open_ended |= p.kind is p.VAR_KEYWORD
+        if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY):
+            hint = _hint(function, name, p.annotation)
+            if hint is p.empty:
+                default = tuples(p.default)
+                hint = next((h for kind, h in _OF_DEFAULTS.items() if type(default) is kind), Any)
+            found[name] = (hint, tuples(p.default))
+    return found, open_ended
+
+
+#: What an option without an annotation is, by the type of its default.
+_OF_DEFAULTS: dict[type, Any] = {bool: bool, int: int | float, float: float, str: str, tuple: tuple, dict: dict}
+
+
+def _hint(function: Callable[..., Any], name: str, annotation: Any) -> Any:
+    """Return what an annotation says, evaluated where it was written; empty for none, and for one of unknown names."""
+    if not isinstance(annotation, str):
+        return annotation
+    if isinstance(function, type):
+        owner = next((c for c in function.__mro__ if name in vars(c).get("__annotations__", {})), function)
+        space = vars(sys.modules[owner.__module__])
+    else:
+        space = getattr(inspect.unwrap(function), "__globals__", {})
+    try:
+        holder = types.SimpleNamespace(__annotations__={name: annotation})
+        return typing.get_type_hints(holder, dict(space), include_extras=True)[name]
+    except (NameError, AttributeError, TypeError, SyntaxError):
+        return inspect.Parameter.empty
+
+
+def _read(hint: Any, value: Any) -> Any:
+    """Return a value as a type has it, or raise ``_WrongError``."""
+    origin, inside = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        read = _read(inside[0], value)
+        plain = isinstance(read, int | float) and not isinstance(read, bool)
+        return read if not plain or all(r.holds(read) for r in inside[1:] if isinstance(r, Range)) else _no()
+    if origin in (typing.Union, types.UnionType):
+        return _first(inside, value)
+    if origin is Literal:
+        return value if any(type(value) is type(v) and value == v for v in inside) else _no()
+    kind = origin or hint
+    if kind in (None, types.NoneType):
+        return value if value is None else _no()
+    if kind is bool:
+        return value if isinstance(value, bool) else _no()
+    if kind in (int, float):
+        wanted = numbers.Integral if kind is int else numbers.Real
+        if isinstance(value, bool) or not isinstance(value, wanted):
+            _no()
+        try:
+            return kind(value) if math.isfinite(value) else _no()
+        except OverflowError:
+            return _no()
+    if kind is str:
+        return value if isinstance(value, str) else _no()
+    if kind in (tuple, list, Sequence):
+        return _sequence(kind, inside, value)
+    if kind in (dict, Mapping):
+        if not isinstance(value, Mapping):
+            _no()
+        return {_read(inside[0], k): _read(inside[1], v) for k, v in value.items()} if inside else dict(value)
+    return value
+
+
+def _sequence(kind: Any, inside: tuple[Any, ...], value: Any) -> tuple[Any, ...]:
+    if not isinstance(value, tuple):
+        _no()
+    each = _fixed(kind, inside)
+    if each is None:
+        return tuple(_read(inside[0], v) for v in value) if inside else value
+    return tuple(_read(h, v) for h, v in zip(each, value, strict=True)) if len(value) == len(each) else _no()
+
+
+def _fixed(kind: Any, inside: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    """Return the types of a tuple of a fixed length; None of any other."""
+    return inside if kind is tuple and inside and inside[-1] is not ... else None
+
+
+def _first(hints: Sequence[Any], value: Any) -> Any:
+    for hint in hints:
+        try:
+            return _read(hint, value)
+        except _WrongError:
+            continue
+    return _no()
+
+
+def _no() -> Any:
+    raise _WrongError
+
+
+def _words(hint: Any, bounds: tuple[Range, ...] = ()) -> str:
+    """Return what a value must be, for the end of a sentence.
+
+    >>> _words(tuple[Annotated[int, Range(1)], ...] | None)
+    'a tuple, each of it a whole number, at least 1, or None'
+    """
+    origin, inside = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        return _words(inside[0], tuple(r for r in inside[1:] if isinstance(r, Range)))
+    if origin in (typing.Union, types.UnionType):
+        parts = [_words(h, bounds) for h in inside]
+        comma = "," if any("," in p for p in parts) else ""
+        return f"{', '.join(parts[:-1])}{comma} or {parts[-1]}"
+    if origin is Literal:
+        parts = [f'"{v}"' if isinstance(v, str) else str(v) for v in inside]
+        return " or ".join(filter(None, [", ".join(parts[:-1]), parts[-1]]))
+    kind = origin or hint
+    if kind in (int, float):
+        bounded = any(r.low > -math.inf and r.high < math.inf for r in bounds)
+        noun = "a whole number" if kind is int else "a number" if bounded else "a finite number"
+        return " ".join([noun, *(f"{r}".replace("at ", ", at ", 1) for r in bounds)]).replace(" ,", ",")
+    if kind in (tuple, list, Sequence):
+        each = _fixed(kind, inside)
+        if each is not None:
+            alike = f", each {_words(each[0])}" if len(set(each)) == 1 else f": {', '.join(map(_words, each))}"
+            return f"a tuple of {len(each)}{alike}"
+        return f"a tuple, each of it {_words(inside[0])}" if inside else "a tuple"
+    if kind in (dict, Mapping):
+        return f"a dictionary, each value {_words(inside[1])}" if inside else "a dictionary"
+    names = {bool: "True or False", str: "a text", None: "None", types.NoneType: "None"}
+    return names.get(kind, f"of type {getattr(kind, '__name__', kind)}")
+
+
+def tuples(value: Any) -> Any:
+    """Return lists and tuples, at any depth, as tuples: options are keys of caches."""
+    return tuple(tuples(v) for v in value) if isinstance(value, list | tuple) else value
