@@ -42,8 +42,9 @@ class _Finder:
     def find_spec(name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
         """Return where a module is, if whoever imports it is a config file or came from beside one."""
         frame: FrameType | None = sys._getframe(1)
-        while frame is not None and _top(_name_of(frame)) in ("importlib", "_frozen_importlib"):
-            frame = frame.f_back
+        for within in (False, True):  # Up to Python's import, which may have been wrapped, and out of it.
+            while frame is not None and (_top(_name_of(frame)) in ("importlib", "_frozen_importlib")) == within:
+                frame = frame.f_back
         if frame is None or path is not None:
             return None
         at = os.path.dirname(frame.f_code.co_filename)  # Of what was loaded from a path, and has any name.
