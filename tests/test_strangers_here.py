@@ -98,8 +98,9 @@ def test_a_process_of_ours_runs_the_package_of_this_one_though_another_comes_fir
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["csv.py", "queue.py", "study.py"])
-@pytest.mark.parametrize("command", ["mtl", "python -m mtl.cli"])
+@pytest.mark.parametrize(
+    ("command", "name"), [("mtl", "csv.py"), ("mtl", "study.py"), ("python -m mtl.cli", "queue.py")]
+)
 def test_a_sweep_is_run_among_them(strange, name, command):
     """The config itself may be called as a module is, and import what lies beside it."""
     if command != "mtl":
@@ -125,7 +126,9 @@ def test_a_sweep_is_run_among_them(strange, name, command):
 def beside(tmp_path, monkeypatch):
     """Return a directory of a config and its modules; this process forgets them in the end."""
     files = {
-        "helper.py": "from pack.inner import number\nWIDTH = number()\n\ndef late():\n    import later\n    return later.X\n",
+        "helper.py": (
+            "from pack.inner import number\nWIDTH = number()\n\ndef late():\n    import later\n    return later.X\n"
+        ),
         "later.py": "X = 5\n",
         "pack/__init__.py": "",
         "pack/inner.py": "def number():\n    import later\n    return later.X + 1\n",
@@ -170,7 +173,7 @@ def test_a_config_imports_what_lies_beside_it_or_in_the_current_directory_and_no
     try:
         assert sys.path == path
         assert (module.helper.WIDTH, module.helper.late()) == (6, 5)
-        assert sources_of(str(config)).of == "cfg.py, helper.py, inner.py, later.py"
+        assert sources_of(str(config)).of == "cfg.py, __init__.py, helper.py, inner.py, later.py"
         for name in ("stranger", "jax_plugins.stranger"):
             with pytest.raises(ModuleNotFoundError):
                 importlib.import_module(name)

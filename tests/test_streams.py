@@ -76,3 +76,54 @@ BARE = PROGRAM.replace("prepare()\n", "lost = str\n", 1)
 )
 def test_control_without_them_it_does(tmp_path, redirection, environment):
     assert run(tmp_path, redirection, BARE, **environment)[0] != 0
+
+
+STUDY = """
+from mtl.config import default
+from mtl.sweep import product, sweep
+
+def get_config():
+    c = default()
+    c.name = "≈ small"
+    c.model.options = {"hidden": (4,)}
+    c.source.total_steps = c.target.total_steps = 4
+    c.evaluations = 2
+    return c
+
+def sweep_even():
+    '''Is it even ≈ †?'''
+    return product(
+        sweep("regime", ("scratch", "finetune")), sweep("data.target_size", (20,)), sweep("seed", range(2)))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("redirection", "environment", "code"),
+    [
+        ("", {}, 0),
+        ("2>&1 | true", {}, 0),
+        (">&- 2>&-", {}, 0),
+        ("<&- >&- 2>&- --jobs=0", {}, 0),
+        ("", {"PYTHONIOENCODING": "ascii"}, 0),
+        (">/dev/full", {}, 1),
+        (">/dev/full 2>/dev/full", {}, 1),
+        ("| head -1", {"MTL_CACHE_DIR": "/dev/null/cache", "HOME": "/dev/null", "XDG_CACHE_HOME": "/dev/null"}, 0),
+    ],
+    ids=str,
+)
+def test_a_sweep_writes_everything_whatever_becomes_of_what_it_prints(tmp_path, redirection, environment, code):
+    (tmp_path / "small.py").write_text(STUDY)
+    words = f"{sys.executable} -P -m mtl.cli sweep --config=small.py --workdir=work {redirection}"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", words], cwd=tmp_path, capture_output=True, text=True, check=False,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"} | environment,
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    assert len([line for line in done.stderr.splitlines() if line.startswith("mtl: ")]) == (redirection == ">/dev/full")
+    work = tmp_path / "work"
+    there = [len(list(work.glob(p))) for p in ("trials/*/result.json", "figures/*.svg", "tables/*", "report.html")]
+    assert there == [4, 3, 12, 1]
+    if environment.get("MTL_CACHE_DIR"):
+        assert done.stderr.count("what is compiled is not kept") == 1
