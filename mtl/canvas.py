@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -25,12 +26,18 @@ def own_settings(**changes: Any) -> Iterator[None]:
     ...     matplotlib.rcParams["font.size"], matplotlib.rcParams["text.usetex"]
     (7.0, False)
     """
-    with _elsewhere():
-        import matplotlib
-    settings: dict[Any, Any] = dict(matplotlib.rcParamsDefault)
-    settings |= {name.replace("_", ".", 1): value for name, value in changes.items()}
-    with matplotlib.rc_context(settings):
-        yield
+    log = logging.getLogger("matplotlib")
+    level = log.level
+    log.setLevel(logging.ERROR)  # What is wrong with a user's settings, or with their directory, changes nothing here.
+    try:
+        with _elsewhere():
+            import matplotlib
+        settings: dict[Any, Any] = dict(matplotlib.rcParamsDefault)
+        settings |= {name.replace("_", ".", 1): value for name, value in changes.items()}
+        with matplotlib.rc_context(settings):
+            yield
+    finally:
+        log.setLevel(level)
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from typing import IO, NoReturn
 
 import mtl
 from mtl import machine
+from mtl.files import FileError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +61,10 @@ def start(number: int, jobs: int) -> Hand:
 
     Which one is the system's to say: it knows what else runs there.
     """
-    early = tempfile.TemporaryFile()  # noqa: SIM115 — open as long as the process
+    try:
+        early = tempfile.TemporaryFile()  # noqa: SIM115 — open as long as the process
+    except OSError as error:
+        raise FileError(f"no temporary file can be made ({error.strerror}): TMPDIR must name a directory") from None
     process = subprocess.Popen(
         python("mtl.sweep.worker"),
         stdin=subprocess.PIPE,

@@ -89,6 +89,19 @@ def test_a_file_of_settings_in_the_current_directory_is_not_read(tmp_path, kind)
     assert (here / "picture.png").read_bytes() == (tmp_path / "expected.png").read_bytes()
 
 
+def test_a_home_that_cannot_be_written_costs_no_figure_and_no_word(tmp_path):
+    home = tmp_path / "home"
+    home.touch()
+    (tmp_path / "rc").write_text("what?: 1\n")
+    kept = {name: value for name, value in os.environ.items() if name not in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME")}
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", PROGRAM, "picture.png"], cwd=tmp_path, capture_output=True, text=True, timeout=120,
+        env=kept | {"PYTHONPATH": str(ROOT), "HOME": str(home), "MATPLOTLIBRC": "rc", "JAX_PLATFORMS": "cpu"},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "picture.png").stat().st_size
+
+
 def test_control_matplotlib_by_itself_reads_it(tmp_path):
     (tmp_path / "matplotlibrc").write_text("lines.linewidth: 30\n")
     done = subprocess.run(

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from mtl.cli import main
 from mtl.spawn import started
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -24,6 +25,17 @@ def test_each_of_the_workers_has_a_number_and_none_outlives_the_context():
         assert [hand.number for hand in hands] == [0, 1, 2]
         hands = list(hands)
     assert all(hand.process.returncode for hand in hands)
+
+
+def test_without_a_place_for_temporary_files_one_sentence_says_so(monkeypatch, capsys):
+    def refuse():
+        raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    assert main(["sweep", f"--config={ROOT / 'configs' / 'digits.py'}", "--jobs=1"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("mtl: no temporary file can be made (No usable temporary directory found")
+    assert said.count("\n") == 1
 
 
 @pytest.mark.skipif(not pathlib.Path("/dev/full").exists(), reason="no full device here")
