@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fnmatch
 import hashlib
 import io
 import itertools
@@ -24,6 +25,11 @@ MAX_JSON_DEPTH = 64
 #: The key of a JSON object's own digest.
 DIGEST = "sha256"
 
+# Of macOS, NFS, FUSE, KDE, Windows and ext4.
+_OF_SYSTEMS = (
+    *(".DS_Store", "._*", ".nfs*", ".fuse_hidden*", ".directory", ".Trash*", "lost+found"),
+    *("Thumbs.db", "desktop.ini", "$RECYCLE.BIN", "System Volume Information"),
+)
 _SYNCS_AT_ONCE = 16
 _number = itertools.count()
 
@@ -74,6 +80,15 @@ def write_all(contents: Sequence[tuple[Path, bytes]], durable: bool = True) -> N
         for left in temporary.values():
             with contextlib.suppress(OSError):
                 left.unlink(missing_ok=True)
+
+
+def is_of_a_system(name: str) -> bool:
+    """Return whether a file or directory of that name is one that systems leave in any directory.
+
+    >>> is_of_a_system(".DS_Store"), is_of_a_system(".zarray")
+    (True, False)
+    """
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in _OF_SYSTEMS)
 
 
 def is_half(name: str) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mtl.config import Trial
-from mtl.files import DamagedError, FileError, about_bytes, read, seal, sha256_of_file, write_all
+from mtl.files import DamagedError, FileError, about_bytes, is_of_a_system, read, seal, sha256_of_file, write_all
 from mtl.sweep import arrays
 from mtl.sweep.documents import FORMAT, IDENTIFIER, StoreError, identifier, inside, load_document
 from mtl.sweep.fingerprint import Fingerprint, changed, stale_sentences
@@ -39,11 +39,8 @@ _OURS = (
     "published.json",
     "lease",
 )
-#: What systems and schedulers leave in any directory; it is left alone.
-_HARMLESS = (
-    *(".*", "lost+found", "Thumbs.db", "desktop.ini", "$RECYCLE.BIN", "System Volume Information"),
-    *("*.out", "*.err", "*.log", "*.[oe][0-9]*", "core", "core.[0-9]*"),
-)
+#: What schedulers and shells leave in any directory, and what is hidden; it is left alone.
+_HARMLESS = (".*", "*.out", "*.err", "*.log", "*.[oe][0-9]*", "core", "core.[0-9]*")
 
 
 class NoResultError(StoreError):
@@ -73,7 +70,7 @@ class NewResult:
 
 
 def _may_be_there(name: str) -> bool:
-    return name in _OURS or any(fnmatch.fnmatchcase(name, pattern) for pattern in _HARMLESS)
+    return name in _OURS or is_of_a_system(name) or any(fnmatch.fnmatchcase(name, pattern) for pattern in _HARMLESS)
 
 
 class Workdir:

@@ -26,7 +26,7 @@ Stamp = tuple[tuple[str, int, int, int], ...]
 def _stamp(path: str) -> Stamp:
     """Return what changes when the weights at a path do, as they may while a process lives; cheap to look at."""
     root, found = weights_at(path), []
-    for file in sorted(root.rglob("[!.]*")) if root.is_dir() else [root]:
+    for file in sorted(root.rglob("*")) if root.is_dir() else [root]:
         if file.is_file():
             s = file.stat()
             found.append((str(file), s.st_ino, s.st_mtime_ns, s.st_size))

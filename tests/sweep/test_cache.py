@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shutil
 
 import jax
 import pytest
@@ -61,3 +62,14 @@ def test_one_that_can_be_is_made_and_nothing_is_said(tmp_path, monkeypatch):
     monkeypatch.setenv("MTL_CACHE_DIR", str(tmp_path / "a" / "b"))
     assert make_cache() == "" and enable_cache() == tmp_path / "a" / "b"
     assert (tmp_path / "a" / "b").stat().st_mode & 0o777 == 0o700
+
+
+def test_hidden_copies_of_modules_are_no_part_of_the_code(tmp_path):
+    shutil.copytree(ROOT / "mtl", tmp_path / "mtl", ignore=shutil.ignore_patterns("__pycache__"))
+    before = code_of(tmp_path / "mtl", None)
+    (tmp_path / "mtl" / "train" / "._step.py").write_bytes(b"\x00\x05\x16\x07")
+    (tmp_path / "mtl" / "train" / ".ipynb_checkpoints").mkdir()
+    (tmp_path / "mtl" / "train" / ".ipynb_checkpoints" / "step-checkpoint.py").write_text("x = 1")
+    assert code_of(tmp_path / "mtl", None) == before
+    (tmp_path / "mtl" / "train" / "more.py").write_text("x = 1")
+    assert code_of(tmp_path / "mtl", None) != before
