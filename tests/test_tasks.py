@@ -14,7 +14,7 @@ from mtl.tasks import Task
     [
         ("binary", 0, 1, "float32", "accuracy"),
         ("multiclass", 7, 7, "int32", "accuracy"),
-        ("regression", 0, 1, "float32", "r2"),
+        ("regression", 0, 1, "float64", "r2"),
     ],
 )
 def test_a_task_knows_its_head_its_labels_and_its_metric(kind, classes, outputs, dtype, metric):

@@ -3,7 +3,8 @@
 from mtl.config.default import Config, ConfigError, default
 from mtl.config.fields import Flat, check, flatten, override, parse
 from mtl.config.load import file_of, is_ours, load
-from mtl.config.resolve import Step, Trial, canonical, resolve
+from mtl.config.resolve import resolve
+from mtl.config.trial import Step, Trial, canonical
 
 __all__ = [
     "Config",

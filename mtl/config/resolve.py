@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -15,126 +14,15 @@ from mtl.config import augmentation
 from mtl.config.default import SAMPLINGS, ConfigError
 from mtl.config.fields import KNOWN, Flat, check, duration
 from mtl.config.hiding import hiding
+from mtl.config.trial import Step, Trial, canonical
 from mtl.data import cut, load, nearest, sizes, spoil
 from mtl.data.cells import spelled
-from mtl.models import MODELS, Model, build, options_of
+from mtl.models import MODELS, build, options_of
 from mtl.options import checked
 from mtl.tasks import METRICS, Task, suggest
 
 #: The version of the resolved config's format.
 FORMAT = 1
-
-
-@dataclasses.dataclass(frozen=True)
-class Step:
-    """One fully resolved phase.
-
-    Attributes:
-      tasks: names of the tasks whose labels it sees.
-      trainable, fresh: patterns on whole parameter paths.
-      lr: learning rate.
-      steps: how many updates.
-      batch: B.
-      sampling, temperature, trunk_mode, select, round_steps, augment: see ``train.program.Program``.
-      solver: see ``regimes.Phase``.
-      begin: of a first phase that begins from loaded weights ``init``; else empty.
-    """
-
-    tasks: tuple[str, ...]
-    trainable: tuple[str, ...]
-    fresh: tuple[str, ...]
-    lr: float
-    steps: int
-    batch: int
-    sampling: str
-    temperature: float
-    trunk_mode: str
-    select: str
-    solver: str
-    round_steps: int = 0
-    augment: augmentation.Spec = ()
-    begin: str = ""
-
-    @property
-    def rows(self) -> int:
-        """Rows of a batch."""
-        return self.batch * (len(self.tasks) if self.sampling == "per_task" else 1)
-
-
-@dataclasses.dataclass(frozen=True)
-class Trial:
-    """One fully resolved config.
-
-    Attributes:
-      config: what decides the result, and nothing else, as JSON types.
-    """
-
-    config: dict[str, Any]
-
-    @functools.cached_property
-    def json(self) -> str:
-        """The canonical JSON: sorted keys, no spaces, no NaN."""
-        return canonical(self.config)
-
-    @functools.cached_property
-    def hash(self) -> str:
-        """The first 16 hexadecimal digits of the sha256 of the canonical JSON: the trial's directory."""
-        return hashlib.sha256(self.json.encode()).hexdigest()[:16]
-
-    @property
-    def seed(self) -> int:
-        """The replicate."""
-        return int(self.config["seed"])
-
-    @property
-    def target(self) -> str:
-        """The target task's name."""
-        return str(self.config["data"]["target"])
-
-    @property
-    def loads(self) -> str:
-        """The path of the weights that it begins from; empty if they are random, whatever ``init.path`` says."""
-        first = self.config["phases"][0] if self.config["phases"] else {}
-        return str(self.config.get("init", {}).get("path", "")) if first.get("begin") == "init" else ""
-
-    @functools.cached_property
-    def phases(self) -> tuple[Step, ...]:
-        """The resolved phases."""
-        found = []
-        for phase in self.config["phases"]:
-            fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in phase.items()}
-            tasks = [t for t in self.tasks if t.name in fields["tasks"]]
-            fields["augment"] = augmentation.parse(fields.get("augment", ()), tasks)
-            found.append(Step(**fields))
-        return tuple(found)
-
-    @functools.cached_property
-    def tasks(self) -> tuple[Task, ...]:
-        """The tasks: sources, then the target."""
-        return tuple(Task(**t) for t in self.config["tasks"])
-
-    def model(self) -> Model:
-        """Build the model; equal trials' models are equal, and the same object while they are remembered."""
-        m = self.config["model"]
-        factory = MODELS.get(m["name"])
-        return _model(factory, m["name"], canonical(m["options"]), self.tasks, m["head_init"], m["dtype"])
-
-
-@functools.lru_cache(maxsize=64)
-def _model(
-    factory: Callable[..., Any] | None, name: str, options: str, tasks: tuple[Task, ...], head_init: str, dtype: str
-) -> Model:
-    del factory  # Part of the key alone: a config file that is executed again may have changed it.
-    return build(name, json.loads(options), tasks, head_init, dtype)
-
-
-def canonical(value: Any) -> str:
-    """Return canonical JSON: sorted keys, no spaces, tuples as lists, no NaN.
-
-    >>> canonical({"b": (1, 2), "a": None})
-    '{"a":null,"b":[1,2]}'
-    """
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def resolve(flat: Flat, available: Sequence[Task]) -> Trial:
@@ -318,6 +206,10 @@ def _resolve_phase(
             f"config.round_steps = {rounds}: must be 0, or at least {len(tasks)}: a round has each task of a phase"
         )
     ridge = phase.solver == "ridge"
+    drawn = batch * (len(tasks) if sampling == "per_task" else 1)
+    steps = 1 if ridge else _steps(phase, flat, tasks, drawn, rows)
+    if steps >= 2**31:
+        raise ConfigError(f'regime "{name}": a phase of {steps:,} steps: must be less than {2**31:,}')
     if ridge and (phase.trainable != "head" or (phase.trunk_mode or flat["trunk_mode"]) != "eval"):
         raise ConfigError(f'regime "{name}": solver = "ridge": needs trainable = "head" and trunk_mode = "eval"')
     return Step(
@@ -326,7 +218,7 @@ def _resolve_phase(
         fresh=regimes.fresh_patterns(phase.fresh, target),
         # A closed form has no rate: one spelling, one hash.
         lr=0.0 if ridge else float(rates[phase.lr] if isinstance(phase.lr, str) else phase.lr),
-        steps=1 if ridge else _steps(phase, flat, tasks, batch * (len(tasks) if sampling == "per_task" else 1), rows),
+        steps=steps,
         batch=batch,
         # A phase of one task is the same under every way of mixing: one spelling, one hash.
         sampling=sampling if several else "per_task",

@@ -226,15 +226,15 @@ def make_plan(trials: Sequence[Trial], sources: Sources = Sources()) -> Plan:  #
         if (labels := (split_key(trial), rules, trial.config["ridge"]["choose"])) not in checked:
             checked.add(labels)
             check_labels(trial, split_of(trial))
+        signature = (trial.model(), canonical_phases(trial), shape, scaled(trial))
+        if signature not in stages:
+            stages[signature] = stages_of(trial, shape, scaled(trial))
         if (inputs := (table.sha256, trial.config["data"]["normalize"], trial.model(), trial.loads)) not in checked:
             checked.add(inputs)
             check_inputs(trial, table, shape)
         if (images := (table.sha256, tuple(p.augment for p in trial.phases))) not in checked:
             checked.add(images)
             check_images(trial, table)
-        signature = (trial.model(), canonical_phases(trial), shape, scaled(trial))
-        if signature not in stages:
-            stages[signature] = stages_of(trial, shape, scaled(trial))
         if (begin := (trial.loads, canonical(trial.config["init"]), trial.model(), shape)) not in checked:
             checked.add(begin)
             check_init(trial, shape)

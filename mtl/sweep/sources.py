@@ -43,7 +43,7 @@ class Sources:
     of: str = ""
 
 
-def sources_of(config_file: str | None) -> Sources:
+def sources_of(config_file: str | Path | None) -> Sources:
     """Return what a config file, which this process has executed, adds to the code.
 
     Args:
@@ -57,7 +57,7 @@ def sources_of(config_file: str | None) -> Sources:
     """
     if config_file is None:
         return Sources()
-    path = Path(file_of(config_file)[0]).resolve()
+    path = Path(file_of(str(config_file))[0]).resolve()
     digests: dict[Path, str] = {}
     waiting: list[tuple[Path, str]] = [(path, f"mtl_config_{path.stem}")]
     while waiting:

@@ -133,10 +133,12 @@ def _known(path: str, stamp: Stamp) -> tuple[Mapping[str, Any], Scaling] | None:
     file = weights_at(path)
     if file.is_dir():
         return None
-    about = load_about(file)
-    if not isinstance(about.get("inputs"), dict):
-        return None
-    return about["inputs"], restore(load_tree(file)[0].get("scaling", {}))
+    try:
+        about = load_about(file)
+        scaling = load_tree(file)[0].get("scaling", {}) if isinstance(about.get("inputs"), dict) else {}
+    except CheckpointError as error:
+        raise ConfigError(f"config.init.path = {path}: {error}") from None
+    return (about["inputs"], restore(scaling)) if isinstance(about.get("inputs"), dict) else None
 
 
 def begin_of(trial: Trial, initial: Weights, scaling: Scaling) -> Weights:

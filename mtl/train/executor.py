@@ -166,4 +166,6 @@ def memory_limit() -> int:
     else:
         free = machine.free_memory() // int(os.environ.get("MTL_WORKERS", "1"))
     given = os.environ.get("MTL_MEMORY_LIMIT", "")
+    if given and not (given.isascii() and given.isdecimal()):
+        raise ExecutorError(f"MTL_MEMORY_LIMIT = {given}: must be a number of bytes")
     return min(int(given), free) if given else int(0.9 * free)

@@ -4,11 +4,11 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mtl import data
-from mtl.config import ConfigError, override, resolve
+from mtl.config import ConfigError, default, flatten, override, resolve
 from mtl.config.fields import KNOWN
 from mtl.regimes import Phase
 from mtl.sweep.plan import make_plan, split_of
@@ -62,12 +62,17 @@ def test_an_epoch_is_the_rows_of_the_split(n, fraction, source, epochs, batch, d
         return
     tasks = draw.draw(st.sampled_from([("a",), ("b",), ("a", "b"), ("t",), ("a", "t"), ("a", "b", "t")]))
     hidden = draw.draw(st.sampled_from([{}, {"data__hide": "at_random", "data__hide_rate": 0.3}]))
-    trial = trial_of(
+    changes = dict(
         data__target_size=n, data__val_fraction=fraction, data__source_size=source, data__source_val_size=1,
         batch_size=batch, regime="mine",
         regimes={"mine": (Phase(tasks=tasks, total_epochs=epochs, sampling="uniform"),)},
         **hidden,
     )  # fmt: skip
+    try:
+        split_of(trial_of(**{**changes, "regimes": {"mine": (Phase(tasks=tasks, total_steps=1),)}}))
+    except ConfigError:  # So few rows, or so many hidden, that a task is left without a label.
+        assume(False)
+    trial = trial_of(**changes)
     assert trial.phases[0].steps == max(1, math.floor(epochs * rows(trial, tasks) / batch + 0.5))
 
 
@@ -130,3 +135,11 @@ def test_sources_have_rows_and_tuning_has_sources():
             data.load("counted"), source=(), target="t", seed=0, target_size=10, test_size=50, source_size=5,
             source_val_size=0, target_pool=20, val_fraction=0.5,
         )  # fmt: skip
+
+
+def test_steps_are_counted_in_32_bits():
+    flat = override(
+        flatten(default()), {"name": "long", "source.total_steps": 1, "target.total_steps": 2**31, "regime": "scratch"}
+    )
+    with pytest.raises(ConfigError, match=r'regime "scratch": a phase of 2,147,483,648 steps: must be less than'):
+        resolve(flat, data.load("digits").tasks)

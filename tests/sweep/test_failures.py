@@ -18,7 +18,7 @@ from mtl.sweep import product, sweep
 from mtl.sweep.execute import execute
 from mtl.sweep.launch import Silent, launch
 from mtl.sweep.plan import load_table, make_plan
-from mtl.sweep.store import StoreError, Workdir
+from mtl.sweep.store import FORMAT, StoreError, Workdir
 from mtl.sweep.workers import total_work
 from mtl.tasks import Task
 from tests.sweep.resealed import change
@@ -134,7 +134,7 @@ def test_a_pack_that_cannot_run_fails_its_trials_and_the_others_finish(broken):
             written = json.loads((workdir.trial(digest) / "failed.json").read_text())
             assert "Traceback" in written.pop("traceback")
             assert len(written.pop("sha256")) == 64
-            assert written == {"format": 2, "config": member.trial.config, "error": REASON}
+            assert written == {"format": FORMAT, "config": member.trial.config, "error": REASON}
             assert [p.name for p in workdir.trial(digest).iterdir()] == ["failed.json"]
         else:
             assert workdir.result(digest)["status"] == "done"

@@ -110,7 +110,6 @@ def test_memory_is_bounded(taken, name):
 
 CSV = {
     "nul": b"x,y\n1\0,0\n",
-    "UTF-16": "x,y\n1,0\n".encode("utf-16"),
     "a mark within": b"x,y\n\xef\xbb\xbf1,0\n",
     "two marks": b"\xef\xbb\xbf\xef\xbb\xbfx,y\n,0\n",
     "a formula": b"x,y\n=1+1,0\n",

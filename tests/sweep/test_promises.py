@@ -273,7 +273,7 @@ def test_a_file_that_is_not_begun_from_is_not_read(tmp_path):
         (({"begin": "loaded"},), "x", r'^regime "mine": begin = "loaded": .*random'),
         (({}, {"begin": "random"}), "x", r'^regime "mine": phase 1: begin = "random": is of a first phase'),
         (({}, {"begin": "init"}), "", r'^regime "mine": phase 1: begin = "init": is of a first phase'),
-        (({"begin": 3},), "", r"begin = 3: must be of type str"),
+        (({"begin": 3},), "", r"begin = 3: must be a text"),
     ],
 )
 def test_a_beginning_that_cannot_be_is_refused(phases, path, message):

@@ -73,10 +73,13 @@ def test_addresses_follow_what_a_phase_sees():
     _, noise = plan_of(label_noise={"even": 0.2}, hide_in_validation=True)
     assert plain[0] == target[0] == noise[0] != source[0]
     assert len({plain[1], target[1], source[1], noise[1]}) == 4
-    # Standardisation is fitted on the target's training rows too, so there the source phase does depend on them.
+    # Inputs are scaled by the rows of the target's pool too, labelled or not, so labels do not move the source phase.
     _, one = plan_of(normalize="standardize")
     _, two = plan_of(normalize="standardize", hide="at_random", hide_rates={"even": 0.5})
-    assert one[0] != two[0]
+    _, fewer = plan_of(normalize="standardize", target_size=20)
+    _, others = plan_of(normalize="standardize", val_fraction=0.4)
+    assert one[0] == two[0] == fewer[0] != others[0]
+    assert plan_of(val_fraction=0.4)[1][0] == plain[0]
 
 
 def test_a_trials_split_is_spoilt_by_its_own_seed_in_its_training_labels():

@@ -1,0 +1,126 @@
+"""A trial: one fully resolved config, its phases and its model; its hash is its address."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Callable
+from typing import Any
+
+from mtl.config import augmentation
+from mtl.models import MODELS, Model, build
+from mtl.tasks import Task
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One fully resolved phase.
+
+    Attributes:
+      tasks: names of the tasks whose labels it sees.
+      trainable, fresh: patterns on whole parameter paths.
+      lr: learning rate.
+      steps: how many updates.
+      batch: B.
+      sampling, temperature, trunk_mode, select, round_steps, augment: see ``train.program.Program``.
+      solver: see ``regimes.Phase``.
+      begin: of a first phase that begins from loaded weights ``init``; else empty.
+    """
+
+    tasks: tuple[str, ...]
+    trainable: tuple[str, ...]
+    fresh: tuple[str, ...]
+    lr: float
+    steps: int
+    batch: int
+    sampling: str
+    temperature: float
+    trunk_mode: str
+    select: str
+    solver: str
+    round_steps: int = 0
+    augment: augmentation.Spec = ()
+    begin: str = ""
+
+    @property
+    def rows(self) -> int:
+        """Rows of a batch."""
+        return self.batch * (len(self.tasks) if self.sampling == "per_task" else 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """One fully resolved config.
+
+    Attributes:
+      config: what decides the result, and nothing else, as JSON types.
+    """
+
+    config: dict[str, Any]
+
+    @functools.cached_property
+    def json(self) -> str:
+        """The canonical JSON: sorted keys, no spaces, no NaN."""
+        return canonical(self.config)
+
+    @functools.cached_property
+    def hash(self) -> str:
+        """The first 16 hexadecimal digits of the sha256 of the canonical JSON: the trial's directory."""
+        return hashlib.sha256(self.json.encode()).hexdigest()[:16]
+
+    @property
+    def seed(self) -> int:
+        """The replicate."""
+        return int(self.config["seed"])
+
+    @property
+    def target(self) -> str:
+        """The target task's name."""
+        return str(self.config["data"]["target"])
+
+    @property
+    def loads(self) -> str:
+        """The path of the weights that it begins from; empty if they are random, whatever ``init.path`` says."""
+        first = self.config["phases"][0] if self.config["phases"] else {}
+        return str(self.config.get("init", {}).get("path", "")) if first.get("begin") == "init" else ""
+
+    @functools.cached_property
+    def phases(self) -> tuple[Step, ...]:
+        """The resolved phases."""
+        found = []
+        for phase in self.config["phases"]:
+            fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in phase.items()}
+            tasks = [t for t in self.tasks if t.name in fields["tasks"]]
+            fields["augment"] = augmentation.parse(fields.get("augment", ()), tasks)
+            found.append(Step(**fields))
+        return tuple(found)
+
+    @functools.cached_property
+    def tasks(self) -> tuple[Task, ...]:
+        """The tasks: sources, then the target."""
+        return tuple(Task(**t) for t in self.config["tasks"])
+
+    def model(self) -> Model:
+        """Build the model; equal trials' models are equal, and the same object while they are remembered."""
+        m = self.config["model"]
+        factory = MODELS.get(m["name"])
+        return _model(factory, m["name"], canonical(m["options"]), self.tasks, m["head_init"], m["dtype"])
+
+
+@functools.lru_cache(maxsize=64)
+def _model(
+    factory: Callable[..., Any] | None, name: str, options: str, tasks: tuple[Task, ...], head_init: str, dtype: str
+) -> Model:
+    del factory  # Part of the key alone: a config file that is executed again may have changed it.
+    return build(name, json.loads(options), tasks, head_init, dtype)
+
+
+def canonical(value: Any) -> str:
+    """Return canonical JSON: sorted keys, no spaces, tuples as lists, no NaN.
+
+    >>> canonical({"b": (1, 2), "a": None})
+    '{"a":null,"b":[1,2]}'
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
