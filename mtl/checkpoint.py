@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from mtl import params as paths
-from mtl.files import open_plain, parse, sha256_of_file, write_atomically
+from mtl.files import is_of_a_system, open_plain, parse, sha256_of_file, write_atomically
 
 PyTree = Any
 
@@ -185,6 +185,8 @@ def sha256_of(path: str | Path) -> str:
         return sha256_of_file(path)
     elif path.is_dir():
         for file in sorted(p for p in path.rglob("*") if p.is_file()):
+            if any(map(is_of_a_system, file.relative_to(path).parts)):
+                continue
             digest.update(str(file.relative_to(path)).encode() + b"\0")
             with open_plain(file) as opened:
                 while chunk := opened.read(2**20):

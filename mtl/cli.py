@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import sys
+
+if __name__ == "__main__" and not sys.flags.safe_path:
+    del sys.path[0]  # Of `python -m mtl.cli` the current directory: nothing is imported from there; see mtl.spawn.
+
 import argparse
-import errno
 import json
 import signal
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
+from mtl import streams
 from mtl.data_commands import DataCommandError, add_data_command, data_command
 from mtl.spawn import Hand, default_jobs, leave, started
 from mtl.start import add_options, begin, end_alone, in_this_process, takes_devices, together
@@ -58,19 +62,13 @@ def _main(argv: Sequence[str] | None) -> int:
             _parser().print_help()
             return 2
         code = int(_COMMANDS[known.command](known, overrides))
-        sys.stdout.flush()  # Here, where it is said if that cannot be.
+        if unseen := streams.lost():
+            error_line(unseen)
+            return end_alone(1)
         return code
     except KeyboardInterrupt:
         error_line("interrupted; finished trials are kept, run the same command again for the rest")
         return end_alone(130)
-    except BrokenPipeError:  # The reader (head, less) has seen enough.
-        sys.stderr.close()
-        return 0
-    except OSError as error:
-        if error.errno != errno.ENOSPC or error.filename:
-            raise
-        error_line(f"what is printed cannot be written: {error.strerror}")
-        return end_alone(1)
     except ValueError as error:
         if not _is_ours(error):
             raise
@@ -207,6 +205,7 @@ def _run(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     from mtl.config import augmentation, resolve
     from mtl.display import Terminal
     from mtl.params import count, report
+    from mtl.sweep.cache import make_cache
     from mtl.sweep.launch import Silent, absent_of, run_missing
     from mtl.sweep.lease import Lease
     from mtl.sweep.plan import data_warnings, load_table, make_plan, table_of
@@ -231,6 +230,8 @@ def _run(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     display = Silent() if arguments.quiet or not is_lead() else Terminal()
     workdir.open(base["name"])
     in_this_process(arguments.own)
+    if slow := make_cache():
+        display.say(f"warning: {slow}")
     display.say(f"trial {trial.hash} in {workdir.trial(trial.hash)}")
     params = shapes(trial.model(), tuple(table_of(trial).x.shape[1:])).params
     display.say(f"{jax.devices()[0].device_kind}, {len(jax.devices())} device(s); {count(params):,} parameters")
@@ -304,6 +305,7 @@ def _sweep_with(arguments: argparse.Namespace, overrides: dict[str, str], jobs: 
     from mtl.display import Terminal, error_line
     from mtl.readers import import_for_tables, print_study
     from mtl.sweep import sweeps_of
+    from mtl.sweep.cache import make_cache
     from mtl.sweep.launch import Silent, launch
     from mtl.sweep.lease import Lease
     from mtl.sweep.snapshots import Interrupt
@@ -340,6 +342,8 @@ def _sweep_with(arguments: argparse.Namespace, overrides: dict[str, str], jobs: 
     lead = executor is None or is_lead()
     workdir = Workdir(workdir.path, writes=lead)
     display = Terminal() if lead else Silent()
+    if slow := make_cache():
+        display.say(f"warning: {slow}")
     config_file = _config_file(arguments)
     questions = {name: available[name].question for name in wanted}
     with Interrupt().listening() as interrupt:
@@ -395,6 +399,7 @@ _COMMANDS = {
 
 def console() -> NoReturn:
     """Run the command line as a program."""
+    streams.prepare()
     leave(main())
 
 

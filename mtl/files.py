@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fnmatch
 import hashlib
 import io
 import itertools
 import json
 import os
+import re
 import stat
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +25,11 @@ MAX_JSON_DEPTH = 64
 #: The key of a JSON object's own digest.
 DIGEST = "sha256"
 
+# Of macOS, NFS, FUSE, KDE, Windows and ext4.
+_OF_SYSTEMS = (
+    *(".DS_Store", "._*", ".nfs*", ".fuse_hidden*", ".directory", ".Trash*", "lost+found"),
+    *("Thumbs.db", "desktop.ini", "$RECYCLE.BIN", "System Volume Information"),
+)
 _SYNCS_AT_ONCE = 16
 _number = itertools.count()
 
@@ -73,6 +80,24 @@ def write_all(contents: Sequence[tuple[Path, bytes]], durable: bool = True) -> N
         for left in temporary.values():
             with contextlib.suppress(OSError):
                 left.unlink(missing_ok=True)
+
+
+def is_of_a_system(name: str) -> bool:
+    """Return whether a file or directory of that name is one that systems leave in any directory.
+
+    >>> is_of_a_system(".DS_Store"), is_of_a_system(".zarray")
+    (True, False)
+    """
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in _OF_SYSTEMS)
+
+
+def is_half(name: str) -> bool:
+    """Return whether a file of that name is one that ``write_all`` had not written to the end.
+
+    >>> is_half(".result.json.4711.0.tmp"), is_half(".notes.tmp")
+    (True, False)
+    """
+    return re.fullmatch(r"\..+\.[0-9]+\.[0-9]+\.tmp", name, re.DOTALL) is not None
 
 
 def _write_new(path: Path, content: bytes) -> None:

@@ -12,6 +12,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
+from mtl.canvas import own_settings
 from mtl.display import error_line
 from mtl.sweep.store import Workdir
 
@@ -61,9 +62,8 @@ def _plot(arguments: argparse.Namespace) -> int:
     workdir = Workdir(arguments.workdir)
     analyses = analyses_of(workdir, [arguments.sweep] if arguments.sweep else [])
     _tell_damage(workdir)
-    for analysis in analyses:
-        for path in publish_figures(workdir, analysis):
-            print(path)
+    for path in [path for analysis in analyses for path in publish_figures(workdir, analysis)]:
+        print(path)
     return 0
 
 
@@ -79,8 +79,10 @@ def _report(arguments: argparse.Namespace) -> int:
 
 def import_for_tables() -> None:
     """Import what tables and figures are made with, while workers train, so that nobody waits for it in the end."""
-    drawing = ("matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg", "matplotlib.figure")
-    for name in (*drawing, "rich.console", "mtl.report.page", "mtl.report.publish", "mtl.report.show"):
+    with own_settings():
+        for name in ("backend_agg", "backend_svg"):
+            importlib.import_module(f"matplotlib.backends.{name}")
+    for name in ("rich.console", "mtl.report.page", "mtl.report.publish", "mtl.report.show"):
         importlib.import_module(name)
 
 
@@ -96,9 +98,9 @@ def print_study(workdir: Workdir, sweeps: Sequence[str]) -> list[str]:
             analyses += analyses_of(workdir, [name])
         except NoResultError as error:  # All of its trials failed: the other sweeps have their tables all the same.
             without.append(str(error))
+    written = publish(workdir, analyses, command())  # First: printing may fail, or be interrupted.
     for analysis in analyses:
         print_analysis(analysis)
-    written = publish(workdir, analyses, command())
     for path in written:
         if path.suffix == ".html":
             print(f"tables  {workdir.path / 'tables'}")

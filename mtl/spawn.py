@@ -13,6 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, NoReturn
 
+import mtl
+from mtl import machine
+from mtl.files import FileError
+
 
 @dataclasses.dataclass(frozen=True)
 class Hand:
@@ -29,17 +33,45 @@ class Hand:
     early: IO[bytes]
 
 
+#: Runs the ``main`` of a module of the package at a path, with a given ``sys.path``.
+_BEGIN = """\
+import sys
+from importlib import import_module, util
+_, module, package, count, *rest = sys.argv
+sys.path[:], sys.argv = rest[: int(count)], [module, *rest[int(count) :]]
+spec = util.spec_from_file_location("mtl", package)
+sys.modules["mtl"] = util.module_from_spec(spec)
+spec.loader.exec_module(sys.modules["mtl"])
+import_module("mtl.spawn").leave(import_module(module).main())
+"""
+
+
+def python(module: str, *arguments: str) -> list[str]:
+    """Return the command that runs the ``main`` of a module of this very package in another process.
+
+    It imports from where this process does, and never from the current directory: a file there that is called as a
+    module of Python's, or another checkout of ``mtl``, is not taken for it.
+    """
+    path = [entry for entry in sys.path if isinstance(entry, str) and entry]  # Empty: the current directory.
+    return [sys.executable, "-P", "-c", _BEGIN, module, mtl.__file__, str(len(path)), *path, *arguments]
+
+
 def start(number: int, jobs: int) -> Hand:
-    """Start one of the ``jobs`` worker processes that run together, on a core of its own if there is one for each."""
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    core = [str(cores[number])] if len(cores) >= jobs else []
-    early = tempfile.TemporaryFile()  # noqa: SIM115 — open as long as the process
+    """Start one of the ``jobs`` worker processes that run together, each to keep one core busy.
+
+    Which one is the system's to say: it knows what else runs there.
+    """
+    try:
+        early = tempfile.TemporaryFile()  # noqa: SIM115 — open as long as the process
+    except OSError as error:
+        raise FileError(f"no temporary file can be made ({error.strerror}): TMPDIR must name a directory") from None
     process = subprocess.Popen(
-        [sys.executable, "-m", "mtl.sweep.worker", *core],
+        python("mtl.sweep.worker"),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=early,
-        env=os.environ | {"MTL_WORKERS": str(jobs)},  # They share the memory there is.
+        # So many threads XLA has; and they share the memory there is.
+        env={"PJRT_NPROC": "1"} | os.environ | {"MTL_WORKERS": str(jobs)},
     )
     return Hand(number, process, early)
 
@@ -67,7 +99,7 @@ def default_jobs() -> int:
         return 0
     if any(Path(device).exists() for device in ("/dev/nvidia0", "/dev/accel0", "/dev/vfio/0")):
         return 0
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return machine.cores()
 
 
 def leave(code: int) -> NoReturn:

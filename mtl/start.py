@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from mtl import memory
+from mtl import machine, memory
 from mtl.spawn import default_jobs
 from mtl.witness import Witness
 
@@ -76,9 +76,8 @@ def begin(arguments: argparse.Namespace) -> Executor | None:
 
     if arguments.mesh and not several and "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         # A CPU is one device unless asked to be more: as many as it has cores, if the mesh wants them.
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         with contextlib.suppress(RuntimeError):  # A process that has used JAX before has the devices that it has.
-            jax.config.update("jax_num_cpu_devices", cores)
+            jax.config.update("jax_num_cpu_devices", machine.cores())
     if arguments.mesh:
         return executor.parse(arguments.mesh, jax.default_backend(), jax.device_count())
     # Processes that train together share every trial: each batch goes over all of their devices.

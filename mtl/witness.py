@@ -10,7 +10,9 @@ import os
 import subprocess
 import sys
 import tempfile
-from typing import IO
+
+from mtl.spawn import python
+from mtl.streams import Outlet, text
 
 #: What JAX says when it ends a process because another one is gone.
 _LOST = (b"JAX distributed service", b"coordination service")
@@ -31,7 +33,7 @@ class Witness:
         sys.stderr.flush()
         voice = os.dup(2)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "mtl.witness", str(noise.fileno())],
+            python("mtl.witness", str(noise.fileno())),
             stdin=subprocess.PIPE,
             stderr=voice,
             pass_fds=[noise.fileno()],
@@ -39,8 +41,7 @@ class Witness:
         )
         os.dup2(noise.fileno(), 2)
         noise.close()
-        self._voice: IO[str] = os.fdopen(voice, "w", buffering=1, errors="backslashreplace")
-        sys.stderr = self._voice
+        sys.stderr = text(Outlet(voice), sys.stderr)
 
     def dismiss(self, word: str = "ended") -> None:
         """Tell it how this process ends, and wait for what it says: of ``lost``, that another one is gone."""
@@ -59,7 +60,3 @@ def main() -> int:
     elif not last:  # It crashed, or was killed: whatever there is may tell.
         sys.stderr.buffer.write(said)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

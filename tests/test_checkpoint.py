@@ -227,6 +227,20 @@ def test_sha256_changes_with_any_byte_and_any_name(tmp_path):
     assert sha256_of(tmp_path / "d") in seen
 
 
+def test_sha256_is_of_a_checkpoint_and_not_of_what_systems_leave_in_it(tmp_path):
+    """Zarr keeps what its numbers are in a hidden file, which counts."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "0.0").write_bytes(b"1")
+    (tmp_path / "a" / ".zarray").write_bytes(b"{}")
+    before = sha256_of(tmp_path)
+    (tmp_path / "lost+found").mkdir()
+    for name in (".DS_Store", "a/._0.0", "a/Thumbs.db", "lost+found/1"):
+        (tmp_path / name).write_bytes(b"of nobody")
+    assert sha256_of(tmp_path) == before
+    (tmp_path / "a" / ".zarray").write_bytes(b"{ }")
+    assert sha256_of(tmp_path) != before
+
+
 # --- trials that begin from them ---
 
 MOVES = "heads/even/bias"  # The one parameter that moves.

@@ -16,9 +16,10 @@ import pytest
 import mtl
 from mtl.cli import main
 from mtl.config import flatten, load
+from mtl.readers import print_study
 from mtl.sweep import sweeps_of
 from mtl.sweep.launch import Silent, launch
-from mtl.sweep.store import Workdir
+from mtl.sweep.store import StoreError, Workdir
 
 CONFIG = """
 from mtl.config import default
@@ -303,6 +304,86 @@ def test_a_format_or_a_sweep_that_is_not_there_is_refused(study, capsys):
         line = capsys.readouterr().err
         assert expected in line
         assert line.startswith("mtl: ") and line.count("\n") == 1
+
+
+# --- what printing costs ---
+
+
+class Unwritable(io.StringIO):
+    """A stream that takes nothing."""
+
+    def write(self, text):
+        raise OSError("unwritable")
+
+
+def test_what_is_written_is_there_before_anything_is_printed(study, tmp_path, monkeypatch):
+    for name, call in (
+        ("sweep", lambda work: print_study(Workdir(work), list(TRIALS))),
+        ("plot", lambda work: main(["plot", str(work)])),
+        ("report", lambda work: main(["report", str(work)])),
+    ):
+        work = tmp_path / name
+        shutil.copytree(study, work)
+        with monkeypatch.context() as patched:
+            patched.setattr("sys.stdout", Unwritable())
+            with pytest.raises(OSError, match="unwritable"):
+                call(work)
+        figures, tables = len(list(work.glob("figures/*.png"))), len(list(work.glob("tables/*")))
+        page = (work / "report.html").is_file()
+        assert (figures, tables, page) == {
+            "sweep": (6, 2 * 3 * 4, True), "plot": (6, 0, False), "report": (0, 0, True)
+        }[name]  # fmt: skip
+
+
+# --- what others leave in a work directory ---
+
+STRANGERS = (
+    *(".DS_Store", "._study.json", "._x.safetensors", ".nfs0000a1", ".notes.tmp", ".~lock.a.tmp", "Thumbs.db"),
+    *("desktop.ini", "slurm-1.out", "slurm-1_2.err", "job.sh.o4711", "nohup.out", "core.1234", "lost+found", ".git"),
+)
+
+
+def leave_strangers(folder):
+    """Put what systems leave into a folder and those in it, and return {path: what it holds}."""
+    for place in [folder, *(p for p in folder.rglob("*") if p.is_dir())]:
+        for name in STRANGERS:
+            if name in ("lost+found", ".git"):
+                (place / name).mkdir()
+                (place / name / "config").write_bytes(b"\xff of nobody")
+            else:
+                (place / name).write_bytes(b"\xff of nobody")
+    return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.read_bytes() == b"\xff of nobody"}
+
+
+def test_what_systems_leave_in_a_work_directory_is_left_alone(study, tmp_path, mtl_prints):
+    work = tmp_path / "work"
+    shutil.copytree(study, work)
+    mtl_prints("report", work)
+    mtl_prints("plot", work)
+    for name in ("snapshots", "packs", "logs"):
+        (work / name).mkdir(exist_ok=True)
+    commands = (["status", work, "--json"], ["table", work, "--format=json"], ["plot", work], ["report", work])
+    before = [mtl_prints(*command) for command in commands]
+    strangers = leave_strangers(work)
+    assert len(strangers) > 40 * len(STRANGERS)
+    assert [mtl_prints(*command) for command in commands] == before
+    config, module = load(str(study.parent / "small.py"))
+    base = flatten(config)
+    gone = mtl.results(work, sweep="few")["hash"][0]
+    numbers = json.loads((work / "trials" / gone / "result.json").read_bytes())["test"]
+    (work / "trials" / gone / "result.json").unlink()
+    entries = {name: expand() for name, expand in sweeps_of(module).items()}
+    assert sum(s.ran for s in launch(base, entries, Workdir(work), jobs=0, config_file=None, display=Silent())) == 1
+    assert json.loads((work / "trials" / gone / "result.json").read_bytes())["test"] == numbers
+    assert {path: path.read_bytes() for path in strangers} == strangers
+
+
+def test_a_study_begins_among_what_systems_leave_and_not_among_other_files(tmp_path):
+    leave_strangers(tmp_path)
+    Workdir(tmp_path).open("mine")
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(StoreError, match=r"holds other files \(thesis\.tex\)"):
+        Workdir(tmp_path).open("mine")
 
 
 # --- figures and the page ---

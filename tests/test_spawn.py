@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from mtl.cli import main
 from mtl.spawn import started
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -19,12 +20,22 @@ def test_who_leaves_has_said_everything_and_done_what_was_registered():
     assert (done.returncode, done.stdout, done.stderr) == (3, "first\nlast\n", "")
 
 
-def test_each_of_the_workers_has_a_number_and_a_core_of_its_own():
-    cores = sorted(os.sched_getaffinity(0))
-    with started(len(cores)) as hands:
-        words = [(hand.number, hand.process.args[-1]) for hand in hands]
-    assert words == [(i, str(core)) for i, core in enumerate(cores)]
+def test_each_of_the_workers_has_a_number_and_none_outlives_the_context():
+    with started(3) as hands:
+        assert [hand.number for hand in hands] == [0, 1, 2]
+        hands = list(hands)
     assert all(hand.process.returncode for hand in hands)
+
+
+def test_without_a_place_for_temporary_files_one_sentence_says_so(monkeypatch, capsys):
+    def refuse():
+        raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    assert main(["sweep", f"--config={ROOT / 'configs' / 'digits.py'}", "--jobs=1"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("mtl: no temporary file can be made (No usable temporary directory found")
+    assert said.count("\n") == 1
 
 
 @pytest.mark.skipif(not pathlib.Path("/dev/full").exists(), reason="no full device here")

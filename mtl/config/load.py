@@ -8,6 +8,7 @@ import traceback
 from pathlib import Path
 from types import ModuleType
 
+from mtl.config import beside
 from mtl.config.default import FREE, Config, ConfigError, default
 from mtl.config.fields import KNOWN, coerce, unknown
 from mtl.tasks import suggest
@@ -29,7 +30,8 @@ def file_of(spec: str) -> tuple[str, str]:
 def load(spec: str) -> tuple[Config, ModuleType]:
     """Execute a config file and return (its config, its module).
 
-    A config file is a program: only the file that the user names is executed.
+    A config file is a program: the file that the user names is executed, and what it imports. That may lie beside it
+    or in the current directory; see ``beside``.
 
     Args:
       spec: ``path/to/config.py`` or ``path/to/config.py:arg``; ``arg`` is passed to ``get_config``.
@@ -46,6 +48,7 @@ def load(spec: str) -> tuple[Config, ModuleType]:
         raise ConfigError(f"--config={spec}: {name} is not a Python file; it must end in .py")
     module = importlib.util.module_from_spec(found)
     sys.modules[found.name] = module  # dataclasses and pickling look a class's module up there.
+    beside.open_to(found.name, [str(path.absolute().parent), str(Path.cwd())])
     try:
         # Neither kept as bytecode nor taken from it: that is looked up by the file's time and size, which may lie.
         module.__mtl_source__ = path.read_bytes()  # type: ignore[attr-defined]

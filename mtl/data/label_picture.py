@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from mtl.canvas import own_settings
 from mtl.data.describe import co_occurrence, conditional
 from mtl.data.table import Table
 
@@ -19,6 +20,7 @@ _NAMED = 48
 _MISSING, _NEGATIVE, _POSITIVE, _INK, _SOFT = "#ececee", "#c3dcef", "#0a5a94", "#1c1e21", "#6a7078"
 
 
+@own_settings()
 def label_picture(table: Table, path: str | pathlib.Path) -> None:
     """Write a PNG: on the left each example's labels, on the right what binary tasks are positive together.
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, TypeVar
 
 import numpy as np
 
+from mtl import machine
 from mtl.data.extras import needs
 
 Made = TypeVar("Made")
 
 #: Threads that read ahead; each holds one block or window. Decoders of images let go of Python's lock.
-THREADS = max(2, min(4, os.cpu_count() or 1))
+THREADS = max(2, min(4, machine.cores()))
 
 # Bytes of inputs that are read at once where all of them are gone through.
 _BLOCK_BYTES = 2**21

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from mtl.canvas import own_settings
 from mtl.report.text import size_text
 
 INK = "#1c1e21"
@@ -309,12 +310,9 @@ def write(figure: Any, target: Any, kind: str, fonttype: str = "path") -> None:
     """
     import warnings
 
-    import matplotlib
-
     # Unless told not to, ids in an SVG are salted with chance, and both formats carry date or version.
-    fixed: Any = {"svg.hashsalt": "mtl", "svg.fonttype": fonttype, "path.simplify": True}
     metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
-    with matplotlib.rc_context(fixed), warnings.catch_warnings():
+    with own_settings(svg_hashsalt="mtl", svg_fonttype=fonttype), warnings.catch_warnings():
         # A name in a script that the font lacks shows as boxes; that is no reason to fail.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure.savefig(target, format=kind, metadata=metadata)

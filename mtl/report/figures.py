@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from mtl.canvas import own_settings
 from mtl.files import write_atomically
 from mtl.report.analysis import Analysis, Cell
 from mtl.report.drawing import (
@@ -42,6 +43,7 @@ def _columns(analysis: Analysis, regime: str, *names: str) -> list[np.ndarray]:
     ]
 
 
+@own_settings()
 def metric_figure(analysis: Analysis, titled: bool = True) -> Any:
     """Draw the metric against the target's size, one line a regime with its 95 % band.
 
@@ -83,6 +85,7 @@ def metric_figure(analysis: Analysis, titled: bool = True) -> Any:
     return figure
 
 
+@own_settings()
 def gain_figure(analysis: Analysis, titled: bool = True) -> Any:
     """Draw each regime's paired gain over the baseline, one panel a regime, the equivalence region shaded.
 
@@ -146,6 +149,7 @@ def gain_figure(analysis: Analysis, titled: bool = True) -> Any:
     return figure
 
 
+@own_settings()
 def curves_figure(
     curves: Mapping[str, Any],
     steps: Mapping[str, Any] | None = None,

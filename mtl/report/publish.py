@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
+import os
 import platform
 import shlex
 import subprocess
@@ -102,7 +103,7 @@ def _report_version() -> str:
     """Return a digest of the code that draws and writes."""
     digest = hashlib.sha256(metadata.version("matplotlib").encode())
     for path in sorted(Path(__file__).parent.iterdir()):
-        if path.is_file():
+        if path.is_file() and not path.name.startswith("."):
             digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 
@@ -286,8 +287,15 @@ def git_commit() -> str:
     if not (root / ".git").exists():
         return ""
 
+    # Neither another repository that the environment names, nor programs that this one's settings do.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    words = ["git", "-C", str(root), "-c", "core.fsmonitor=false"]
+
     def git(*args: str) -> str:
-        done = subprocess.run(["git", "-C", str(root), *args], capture_output=True, text=True, check=False)
+        try:
+            done = subprocess.run([*words, *args], env=environment, capture_output=True, text=True, check=False)
+        except OSError:  # There is no git here.
+            return ""
         return done.stdout.strip() if done.returncode == 0 else ""
 
     commit = git("rev-parse", "--short=12", "HEAD")

@@ -14,29 +14,45 @@ VARIABLE = "MTL_CACHE_DIR"
 
 
 def cache_folder() -> Path | None:
-    """Return the cache's directory, or nothing if it is off.
+    """Return the cache's directory, or nothing if it is off, or the user has no home.
 
     It is the user's own, readable and writable by nobody else, and never in a work directory, which may be shared.
     """
     chosen = os.environ.get(VARIABLE, "")
-    if chosen == "off":
+    if chosen:
+        return None if chosen == "off" else Path(chosen)
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mtl" / "xla"
+    except RuntimeError:
         return None
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(chosen) if chosen else home / "mtl" / "xla"
+
+
+def make_cache() -> str:
+    """Make the cache's directory if it is not there, and return why that cannot be, in a sentence; else nothing."""
+    path = cache_folder()
+    try:
+        if path is not None:
+            path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            path.chmod(0o700)
+            (path / "turns").mkdir(exist_ok=True, mode=0o700)
+    except OSError as error:
+        why = error.strerror or error
+        return f"what is compiled is not kept: {path} cannot be written ({why}); {VARIABLE} names another directory"
+    return ""
 
 
 def enable_cache() -> Path | None:
-    """Turn on XLA's persistent cache, machine code that is executed as it is; return its directory if it is not off."""
+    """Turn on XLA's persistent cache, machine code that is executed as it is, and return its directory.
+
+    Nothing if it is off or cannot be written: programs are then compiled anew, which costs time and no result.
+    """
     path = cache_folder()
-    if path is None:
+    if path is None or make_cache():
         compiled.turns = None
         return None
-    path.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path.chmod(0o700)
     jax.config.update("jax_compilation_cache_dir", str(path))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    if os.name == "posix":  # Elsewhere there are no locks of this kind, and processes do not take turns.
-        compiled.turns = path / "turns"
-        compiled.turns.mkdir(exist_ok=True, mode=0o700)
+    # Where there are no locks of POSIX's kind, processes do not take turns.
+    compiled.turns = path / "turns" if os.name == "posix" else None
     return path

@@ -94,13 +94,14 @@ def code_of(package: Path, cache: Path | None) -> str:
       cache: parsing takes a third of a second, so what came of it is kept here, by the sha256 of the modules' bytes.
     """
     names = [path.relative_to(package).as_posix() for path in sorted(package.rglob("*.py"))]
-    contents = {name: (package / name).read_bytes() for name in names if _computes(name)}
+    shown = [name for name in names if not f"/{name}".count("/.")]  # Systems and editors keep hidden copies.
+    contents = {name: (package / name).read_bytes() for name in shown if _computes(name)}
     how = {name: (package / name).read_bytes() for name in ("sweep/fingerprint.py", "sweep/sources.py")}
     raw = hashlib.sha256()
     for name, content in (contents | how).items():
         raw.update(f"{name}\0{len(content)}\0".encode() + content)
     kept = cache / "sources" / raw.hexdigest() if cache is not None else None
-    if kept is not None and kept.is_file() and (known := _known(kept)):
+    if kept is not None and (known := _known(kept)):
         return known
     whole = hashlib.sha256()
     for name, content in contents.items():

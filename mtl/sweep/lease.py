@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mtl.files import FileError, read, seal, unseal, write_atomically
+from mtl.files import FileError, is_half, read, seal, unseal, write_atomically
 
 #: A holder touches its lease so often, and is taken for dead after so long without (if it runs on another host; of
 #: one on this host its process tells).
@@ -47,7 +47,8 @@ class Lease:
           workdir: the work directory.
           say: told what is waited for.
         """
-        self.folder, self.say = workdir / "lease", say
+        # The heartbeat comes whenever it is due, and nobody knows in which directory the process then is.
+        self.workdir, self.folder, self.say = workdir, workdir.absolute() / "lease", say
         self.token = secrets.token_hex(8)
         self.number = 0
         self.workers: list[int] = []
@@ -236,7 +237,7 @@ class Lease:
 
     def _refusal(self, holder: dict[str, Any] | None) -> str:
         who = "an unknown process (its lease cannot be read)" if holder is None else _name(holder)
-        return f"work directory {self.folder.parent} is being written by {who}: wait for it, or end it first"
+        return f"work directory {self.workdir} is being written by {who}: wait for it, or end it first"
 
 
 def _check(holder: dict[str, Any]) -> None:
@@ -293,7 +294,7 @@ def remove_halves(workdir: Path) -> None:
         if folder.is_symlink() or folder.parent.is_symlink():
             continue
         for half in folder.glob(".*.tmp"):
-            if half.is_symlink() or half.is_file():
+            if is_half(half.name) and (half.is_symlink() or half.is_file()):
                 half.unlink(missing_ok=True)
 
 

@@ -81,7 +81,7 @@ class Snapshots:
     def _read(self) -> None:
         """Find the newest good snapshot of each phase, by its steps."""
         self._where.clear()
-        for file in sorted(self.folder.glob("*.safetensors")) if self.folder.is_dir() else ():
+        for file in sorted(self.folder.glob("[!.]*.safetensors")) if self.folder.is_dir() else ():
             if file.is_symlink():
                 self.say(f"{file} is a link: it is not followed")
                 continue

@@ -15,14 +15,13 @@ import hashlib
 import sys
 import sysconfig
 from collections.abc import Iterator
-from importlib.machinery import PathFinder
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import mtl
-from mtl.config import ConfigError, file_of
+from mtl.config import ConfigError, beside, file_of
 
 _Function = (ast.FunctionDef, ast.AsyncFunctionDef)
 #: What looks names up by their text, so that no name can be said to be unused.
@@ -70,7 +69,7 @@ def sources_of(config_file: str | Path | None) -> Sources:
         if tree is None:  # A compiled module.
             digests[file] = digest_of(content)
             continue
-        body = _without_settings(tree, whole=file == path)
+        body = _without_settings(tree, name, whole=file == path)
         digests[file] = digest_of(body) if body else ""
         waiting += [(found, n) for found, n in _used_by(tree, name, file) if found not in digests]
     own = digests.pop(path)
@@ -162,7 +161,7 @@ def _is_entry(statement: ast.stmt) -> bool:
     )
 
 
-def _without_settings(tree: ast.Module, whole: bool) -> list[ast.stmt]:
+def _without_settings(tree: ast.Module, name: str, whole: bool) -> list[ast.stmt]:
     """Return a module's statements without those that nothing but a config's settings come from.
 
     Functions that only make values, constants and imports are left out, unless code that stays uses them. Whatever may
@@ -170,10 +169,13 @@ def _without_settings(tree: ast.Module, whole: bool) -> list[ast.stmt]:
 
     Args:
       tree: a module.
+      name: its full name.
       whole: whether nobody outside of the module uses its names, as of a config file.
     """
     body: list[ast.stmt] = _without_docstring(tree, tree.body) if tree.body else []
-    makers = {s.name for s in body if isinstance(s, _Function)}.union(*(_bound(s) for s in body if _is_foreign(s)))
+    makers = {s.name for s in body if isinstance(s, _Function)}.union(
+        *(_bound(s) for s in body if _is_foreign(s, name))
+    )
     changing = {id(s) for s in body if _changes_something(s, makers)}
     names, uses = {id(s): _bound(s) for s in body}, {id(s): _names(s) for s in body}
     # Who calls a function that changes something may say what it changes.
@@ -231,12 +233,13 @@ def _top_modules(statement: ast.stmt) -> set[str]:
     return {""}
 
 
-def _is_foreign(statement: ast.stmt) -> bool:
-    """Return whether a statement imports what only makes values: of other packages, and the sweeps' functions."""
+def _is_foreign(statement: ast.stmt, importer: str) -> bool:
+    """Return whether a module's statement imports what only makes values: of other packages, and sweeps."""
     if isinstance(statement, ast.ImportFrom) and statement.module == "mtl.sweep":
         return True
     tops = _top_modules(statement)
-    return not tops & {"", "mtl", "jax", "flax"} and not any((f := _file_of(t)) and _is_local(f) for t in tops)
+    files = [_file_of(top, importer) for top in tops]
+    return not tops & {"", "mtl", "jax", "flax"} and not any(file and _is_local(file) for file in files)
 
 
 def _changes_something(statement: ast.stmt, makers: set[str]) -> bool:
@@ -296,7 +299,7 @@ def _used_by(tree: ast.Module, name: str, file: Path) -> Iterator[tuple[Path, st
     module = _module_of(name, file)
     package = name if file.name == "__init__.py" else name.rpartition(".")[0]
     for imported in _imported(tree, package):
-        found = _file_of(imported)
+        found = _file_of(imported, name)
         if found is not None and _is_local(found):
             yield found, imported
     for value in list(vars(module).values()) if module is not None else ():
@@ -338,8 +341,8 @@ def _is_local(file: Path) -> bool:
     return not any(file.is_relative_to(place) for place in _installed())
 
 
-def _file_of(name: str) -> Path | None:
-    """Return a module's file, if it is there; nothing is imported to find it."""
+def _file_of(name: str, importer: str) -> Path | None:
+    """Return a module's file, if it is there for the one that imports it; nothing is imported to find it."""
     top, _, rest = name.partition(".")
     if top in sys.stdlib_module_names or top == "mtl":
         return None
@@ -349,7 +352,7 @@ def _file_of(name: str) -> Path | None:
         spec, places, so_far = None, None, ""
         for part in [top, *rest.split(".")] if rest else [top]:
             so_far = f"{so_far}.{part}".lstrip(".")
-            spec = PathFinder.find_spec(so_far, places)
+            spec = beside.find(so_far, importer, places)
             if spec is None:
                 return None
             places = list(spec.submodule_search_locations or [])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import fnmatch
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mtl.config import Trial
-from mtl.files import DamagedError, FileError, about_bytes, read, seal, sha256_of_file, write_all
+from mtl.files import DamagedError, FileError, about_bytes, is_of_a_system, read, seal, sha256_of_file, write_all
 from mtl.sweep import arrays
 from mtl.sweep.documents import FORMAT, IDENTIFIER, StoreError, identifier, inside, load_document
 from mtl.sweep.fingerprint import Fingerprint, changed, stale_sentences
@@ -38,6 +39,8 @@ _OURS = (
     "published.json",
     "lease",
 )
+#: What schedulers and shells leave in any directory, and what is hidden; it is left alone.
+_HARMLESS = (".*", "*.out", "*.err", "*.log", "*.[oe][0-9]*", "core", "core.[0-9]*")
 
 
 class NoResultError(StoreError):
@@ -66,8 +69,8 @@ class NewResult:
     model: bytes | None = None
 
 
-def _is_ours(name: str) -> bool:
-    return name in _OURS or (name.startswith(".") and name.endswith(".tmp"))
+def _may_be_there(name: str) -> bool:
+    return name in _OURS or is_of_a_system(name) or any(fnmatch.fnmatchcase(name, pattern) for pattern in _HARMLESS)
 
 
 class Workdir:
@@ -185,7 +188,8 @@ class Workdir:
         if not self.study_file.is_file():
             if self.path.exists() and not self.path.is_dir():
                 raise StoreError(f"--workdir={self.path} is a file: it must be a directory")
-            others = sorted(p.name for p in self.path.iterdir() if not _is_ours(p.name)) if self.path.is_dir() else []
+            names = sorted(p.name for p in self.path.iterdir()) if self.path.is_dir() else []
+            others = [name for name in names if not _may_be_there(name)]
             if self.study_file.is_file():  # Another process of this run has written it in this moment.
                 return self.open(name)
             if others:

@@ -7,11 +7,12 @@ import os
 import signal
 import sys
 
-from mtl.spawn import leave
+from mtl.streams import prepare
 
 
 def main() -> int:
-    """Run jobs until there are no more, in this process, on the core that the command line names."""
+    """Run jobs until there are no more, in this process; ``mtl.spawn`` starts it."""
+    prepare()
     # All this before the first line comes: whoever started this process is still planning.
     from mtl import memory
     from mtl.config import ConfigError, load
@@ -25,8 +26,6 @@ def main() -> int:
     from mtl.sweep.store import StoreError, Workdir, trial_of
     from mtl.train.loop import Stopped
 
-    if len(sys.argv) > 1:
-        os.sched_setaffinity(0, {int(sys.argv[1])})  # Before XLA counts the cores it may use.
     enable_cache()
     memory.keep()
     # JAX itself starts after the config file, which may say how.
@@ -83,7 +82,3 @@ def main() -> int:
             return 2
         tell("end")
     return 0
-
-
-if __name__ == "__main__":
-    leave(main())

@@ -76,7 +76,7 @@ class Pool:
 
         Args:
           workdir: where results go.
-          jobs: worker processes; each is pinned to a core of its own where the system allows it. 0: none.
+          jobs: worker processes, each of which keeps one core busy. 0: none.
           config_file: the config file, executed in each worker for what it registers.
           executor: how packs run in this process, if not as the backend suggests.
           interrupt: told of signals.

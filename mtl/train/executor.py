@@ -6,14 +6,13 @@ import dataclasses
 import functools
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Literal
 
 import jax
 from jax.sharding import PartitionSpec
 from jaxtyping import Array
 
-from mtl import memory
+from mtl import machine, memory
 from mtl.train.step import DATA_AXIS
 
 PyTree = Any
@@ -165,21 +164,8 @@ def memory_limit() -> int:
     if stats and "bytes_limit" in stats:
         free = stats["bytes_limit"] - stats.get("bytes_in_use", 0)
     else:
-        free = _free_memory() // int(os.environ.get("MTL_WORKERS", "1"))
+        free = machine.free_memory() // int(os.environ.get("MTL_WORKERS", "1"))
     given = os.environ.get("MTL_MEMORY_LIMIT", "")
     if given and not (given.isascii() and given.isdecimal()):
         raise ExecutorError(f"MTL_MEMORY_LIMIT = {given}: must be a number of bytes")
     return min(int(given), free) if given else int(0.9 * free)
-
-
-def _free_memory() -> int:
-    """Return the bytes of memory that this machine, or the container it is in, has free."""
-    free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
-    info = Path("/proc/meminfo")
-    if info.is_file():
-        found = dict(line.split(":", 1) for line in info.read_text().splitlines() if ":" in line)
-        free = int(found["MemAvailable"].split()[0]) * 1024
-    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
-    if limit.is_file() and used.is_file() and limit.read_text().strip() != "max":
-        free = min(free, int(limit.read_text()) - int(used.read_text()))
-    return max(0, free)

@@ -57,6 +57,19 @@ def test_the_second_is_told_who_holds_it_and_the_third_takes_what_was_given_back
         assert files(tmp_path) == ["000002.json"]
 
 
+def test_a_lease_is_kept_from_any_directory(tmp_path, monkeypatch):
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(leases, "BEAT_SECONDS", 0.02)
+    with holding(leases.Path("work")) as lease:
+        monkeypatch.chdir("/")
+        time.sleep(0.3)
+        assert not lease.lost
+        lease.check()
+    monkeypatch.chdir(tmp_path)
+    Lease(leases.Path("work")).look()
+
+
 def test_what_a_holder_that_was_killed_had_half_written_is_removed_and_a_probe_of_another_is_not(tmp_path):
     with holding(tmp_path):
         pass

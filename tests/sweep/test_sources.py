@@ -94,7 +94,7 @@ def digest(folder, text, name="cfg"):
     file = folder / f"{name}.py"
     file.write_text(text)
     load(str(file))
-    return sources_of(file)
+    return sources_of(str(file))
 
 
 @pytest.fixture(autouse=True)
@@ -237,7 +237,7 @@ def test_a_file_of_settings_adds_nothing(tmp_path):
     for name in ("digits", "latent", "augment"):
         config = Path(mtl.__file__).parents[1] / "configs" / f"{name}.py"
         load(str(config))
-        assert sources_of(config) == Sources()
+        assert sources_of(str(config)) == Sources()
 
 
 # --- local modules ---
