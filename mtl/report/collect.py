@@ -54,7 +54,7 @@ def collect(workdir: Workdir, sweep: str) -> Scores:
     if math.prod(shape) > max(_CELLS, _CELLS_A_TRIAL * len(trials)):
         raise StoreError(
             f"{workdir.study_file}: sweep {sweep} names {shape[0]:,} regimes, {shape[1]:,} target sizes and "
-            f"{shape[2]:,} replicates for {len(trials):,} trials: a table of it would be empty but for a few cells; make "
+            f"{shape[2]:,} replicates for {len(trials):,} trials: a table of it would be all but empty; make "
             "it several sweeps"
         )
     fields, cells = tuned(entry), candidates(workdir, entry)
