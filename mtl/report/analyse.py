@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections import Counter
 
 import numpy as np
 
 from mtl.report import bootstrap, caveats, contrasts, statistics, verdict
 from mtl.report.analysis import Analysis, Cell, Scores
+from mtl.report.best import best_set
 
 LEVEL = 0.95
 
@@ -38,13 +40,15 @@ def _check(scores: Scores) -> None:
     unknown = [name for name in scores.controls if name not in scores.regimes]
     if unknown:
         raise ValueError(f"scores.controls: {unknown[0]!r} is not a regime; there are {', '.join(scores.regimes)}")
+    if scores.groups is not None and scores.groups.shape != scores.values.shape[3:]:
+        raise ValueError(f"scores.groups: shape {scores.groups.shape}; it should be {scores.values.shape[3:]}")
     bootstrap.present_replicates(scores.values)
 
 
-def _claim(gain: float, p_holm: float, p_equivalent: float) -> str:
+def _claim(gain: float, p_holm: float, p_margin_holm: float) -> str:
     if p_holm <= 1 - LEVEL:
         return "gain" if gain > 0 else "harm"
-    return "equivalent" if p_equivalent < 1 - LEVEL else "inconclusive"
+    return "equivalent" if p_margin_holm <= 1 - LEVEL else "inconclusive"
 
 
 def _tuned(chosen: np.ndarray, grid: tuple[float, ...]) -> tuple[int, float]:
@@ -64,11 +68,11 @@ def analyse(scores: Scores, resamples: int = 4000, seed: int = 0, exclude: tuple
     """Computes means, gains, claims, the best set, crossovers, the verdict and warnings of a sweep.
 
     Everything comes from one two-way bootstrap over replicates × test examples and its analytic standard
-    error: intervals from `mtl.report.bootstrap.two_way_interval`; p values of the paired gains over the
-      baseline from
-    gain / se against Student's t with Satterthwaite's degrees of freedom, Holm over all regimes × sizes;
-    equivalence by two one-sided tests at 5 % each, uncorrected; the set that holds a column's best by Hsu's
-    comparisons, 95 % a column; crossovers by whole curves.
+    error, where test examples come in groups over replicates × groups: intervals from
+    `mtl.report.bootstrap.two_way_interval`; p values of the paired gains over the baseline from gain / se against
+    Student's t with Satterthwaite's degrees of freedom, Holm over all regimes × sizes; equivalence by two one-sided
+    tests, the larger p value of the two a cell, Holm over all regimes × sizes; the set that holds a column's best by
+    Hsu's comparisons, 95 % a column; crossovers by whole curves.
 
     Args:
       scores: of one sweep.
@@ -78,8 +82,8 @@ def analyse(scores: Scores, resamples: int = 4000, seed: int = 0, exclude: tuple
 
     Returns:
       The analysis. ``extra`` holds ``examples`` (test examples), ``family`` (tests that Holm corrected for)
-      and ``draws_left_out`` (the most draws any mean or gain had to leave out as they held none of its
-      replicates). With one replicate, or where a regime and the baseline share fewer than two, intervals
+      and ``draws_left_out`` (the most draws any mean, or gain over the baseline, had to leave out as they held none
+      of its replicates). With one replicate, or where a regime and the baseline share fewer than two, intervals
       speak of the test examples only, p is NaN and the claim ``inconclusive``.
 
     Raises:
@@ -106,37 +110,41 @@ def analyse(scores: Scores, resamples: int = 4000, seed: int = 0, exclude: tuple
         if name not in scores.regimes:
             raise ValueError(f"exclude: {name!r} is not a regime; there are {', '.join(scores.regimes)}")
     sign = 1.0 if scores.higher_is_better else -1.0
-    better = sign * scores.values
-    draws = bootstrap.two_way_bootstrap(better, resamples, seed)
-    mean, se, df, replicates = statistics.two_way_error(better)
-    pairs = contrasts.compare(better, draws, seed)
+    better, weights = bootstrap.by_group(scores.values if sign > 0 else -scores.values, scores.groups)
+    draws = bootstrap.two_way_bootstrap(better, resamples, seed, weights)
+    mean, se, df, replicates = statistics.two_way_error(better, weights)
+    pairs = contrasts.compare(better, draws, seed, weights)
+    for cell in zip(*np.nonzero(replicates), strict=True):  # The sums of groups are off by a last bit.
+        mean[cell] = sign * scores.values[cell][pairs.present[cell]].mean()
     groups, columns = mean.shape
     base = scores.regimes.index(scores.baseline) if scores.baseline in scores.regimes else None
     # With two or three replicates the stretched interval would leave where the metric can be.
     bounds = RANGES.get(scores.metric, (-np.inf, np.inf))
 
-    p = np.full((groups, columns), np.nan)
-    if base is not None:
-        for g, s in np.ndindex(groups, columns):
-            p[g, s] = pairs.p(g, base, s) if g != base else np.nan
-    p_holm = statistics.holm(p)
+    p, p_margin = (np.full((groups, columns), np.nan) for _ in range(2))
+    for g, s in np.ndindex(groups, columns):
+        if base is not None and g != base:
+            p[g, s] = pairs.p(g, base, s)
+            gain, error, freedom = (float(x[g, base, s]) for x in (pairs.gain, pairs.se, pairs.df))
+            p_margin[g, s] = statistics.tost(gain, error, freedom, scores.margin)
+    p_holm, p_margin_holm = statistics.holm(p), statistics.holm(p_margin)
 
     out = tuple(scores.regimes.index(name) for name in exclude)
     competes = np.array([g not in out for g in range(groups)])
+    left_out = int(np.isnan(draws[:, replicates > 0]).sum(axis=0).max(initial=0))
     cells: dict[str, dict[float, Cell]] = {name: {} for name in scores.regimes}
     for s, size in enumerate(scores.sizes):
         measured = replicates[:, s] > 0
         absent = tuple(np.flatnonzero(~measured | ~competes).tolist())
-        deviations = pairs.draws[:, :, s] - pairs.gain[:, :, s, None]
-        inside = statistics.best_set(
+        inside = best_set(
             pairs.gain[:, :, s],
             pairs.se[:, :, s],
             pairs.df[:, :, s],
             pairs.replicates[:, :, s],
-            deviations,
+            functools.partial(pairs.directions, s=s),
             LEVEL,
             absent,
-            seed,
+            pairs.means(s),
         )
         top = np.max(mean[measured & competes, s], initial=-np.inf)
         for g, name in enumerate(scores.regimes):
@@ -145,11 +153,12 @@ def analyse(scores: Scores, resamples: int = 4000, seed: int = 0, exclude: tuple
             gain, gain_low, gain_high, claim = float("nan"), float("nan"), float("nan"), ""
             if base is not None and g != base and pairs.replicates[g, base, s] > 0:
                 gain = float(pairs.gain[g, base, s])
-                gain_low, gain_high = pairs.interval(g, base, s)
-                equivalent = statistics.tost(
-                    gain, float(pairs.se[g, base, s]), float(pairs.df[g, base, s]), scores.margin
+                drawn = pairs.drawn(g, base, s)
+                left_out = max(left_out, int(np.isnan(drawn).sum()))
+                gain_low, gain_high = bootstrap.two_way_interval(
+                    drawn, gain, float(pairs.se[g, base, s]), float(pairs.df[g, base, s])
                 )
-                claim = _claim(gain, float(p_holm[g, s]), equivalent)
+                claim = _claim(gain, float(p_holm[g, s]), float(p_margin_holm[g, s]))
             at_edge, chosen = _tuned(scores.chosen[g, s], scores.grid)
             cells[name][size] = Cell(
                 mean=float(sign * mean[g, s]),
@@ -163,6 +172,8 @@ def analyse(scores: Scores, resamples: int = 4000, seed: int = 0, exclude: tuple
                 gain_high=gain_high,
                 p=float(p[g, s]),
                 p_holm=float(p_holm[g, s]),
+                p_margin=float(p_margin[g, s]),
+                p_margin_holm=float(p_margin_holm[g, s]),
                 claim=claim,
                 best=bool(measured[g] and competes[g] and mean[g, s] == top),
                 not_worse=bool(inside[g]),
@@ -173,15 +184,12 @@ def analyse(scores: Scores, resamples: int = 4000, seed: int = 0, exclude: tuple
     contenders = [name for name in scores.regimes if name not in scores.controls]
     crossings = contrasts.crossovers(pairs, scores.regimes, scores.sizes, contenders)
     joint, transfer = verdict.families(scores)
-    rivals = contrasts.family(pairs, scores.regimes, scores.sizes, joint, transfer)
-    against = {
-        name: contrasts.family(pairs, scores.regimes, scores.sizes, verdict.counterparts(scores, name), [name])
-        for name in scores.controls
-        if name != scores.baseline
-    }
-    left_out = max(
-        int(np.isnan(draws[:, replicates > 0]).sum(axis=0).max(initial=0)),
-        int(np.isnan(pairs.draws[pairs.replicates > 0]).sum(axis=-1).max(initial=0)),
+    rivals = contrasts.family(pairs, scores.regimes, scores.sizes, [(a, b) for a in joint for b in transfer])
+    against = contrasts.family(
+        pairs,
+        scores.regimes,
+        scores.sizes,
+        [(r, name) for name in scores.controls if name != scores.baseline for r in verdict.counterparts(scores, name)],
     )
     extra = {
         "examples": int(scores.values.shape[-1]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -19,12 +20,15 @@ class Cost:
       flops: floating-point operations of all phases' steps, from XLA's cost analysis of one step.
       seconds: seconds of training, all phases.
       source_examples: the part of ``examples`` seen in phases before the target's labels enter, and by loaded weights.
+      seconds_low, seconds_high: the least and the most of the replicates' mean ``seconds``.
     """
 
     examples: float
     flops: float
     seconds: float
     source_examples: float
+    seconds_low: float = math.nan
+    seconds_high: float = math.nan
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +59,9 @@ class Scores:
       cost: per regime.
       controls: regimes that are controls, not contenders (``scratch_matched``, ``random_probe``).
       data_notes: sentences that stand under the table itself: labels hidden on purpose, copies in the test set.
+      groups: int [I], the group of each test example (a person, a scaffold) where rows of one are alike; groups are
+        resampled as wholes.
+      rarer: test examples of the rarer class of a binary task.
     """
 
     study: str
@@ -77,6 +84,8 @@ class Scores:
     cost: dict[str, Cost]
     controls: tuple[str, ...] = ()
     data_notes: tuple[str, ...] = ()
+    groups: np.ndarray | None = None
+    rarer: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,8 +99,10 @@ class Cell:
       missing, failed: replicates without a result, and of these those that failed.
       gain, gain_low, gain_high: paired gain over the baseline and its 95 % interval; NaN for the baseline.
       p, p_holm: two-sided p value of the gain, and after Holm's step-down over the whole sweep.
-      claim: ``gain`` or ``harm`` (Holm at 5 %), ``equivalent`` (within ± margin), ``inconclusive``, or empty for the
-        baseline and for cells that were not measured.
+      p_margin, p_margin_holm: p value of a true gain outside ± margin (the larger of two one-sided tests), and after
+        Holm's step-down over the whole sweep.
+      claim: ``gain`` or ``harm`` (Holm at 5 %), ``equivalent`` (within ± margin, Holm at 5 %), ``inconclusive``, or
+        empty for the baseline and for cells that were not measured.
       best: whether its mean is the column's best.
       not_worse: whether it is in the set that holds the column's best with 95 % confidence (Hsu).
       at_edge: replicates whose tuned value lies at an end of the grid.
@@ -109,6 +120,8 @@ class Cell:
     gain_high: float
     p: float
     p_holm: float
+    p_margin: float
+    p_margin_holm: float
     claim: str
     best: bool
     not_worse: bool

@@ -1,4 +1,4 @@
-"""Resampling replicates and test examples together; what is read off the draws: intervals and crossings."""
+"""Resampling replicates and test examples (or groups of them) together; what is read off the draws."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import special
 
-# Draws are made in blocks, so that the weights of a large test set never lie in memory all at once.
+# Draws are made in blocks, and of some cells at a time, so that neither the weights of a large test set nor a second
+# copy of all scores ever lies in memory at once.
 _BLOCK = 512
+_SCORES_TOGETHER = 2**21
 
 
 def _weights(rng: np.random.Generator, draws: int, n: int) -> np.ndarray:
@@ -45,8 +47,43 @@ def present_replicates(values: Float[np.ndarray, "*cells R I"]) -> np.ndarray:
     return ~missing
 
 
+def by_group(
+    values: Float[np.ndarray, "*cells R I"], groups: Int[np.ndarray, " I"] | None
+) -> tuple[Float[np.ndarray, "*cells R K"], Float[np.ndarray, " K"]]:
+    """What each group of test examples adds to a mean, so that groups can stand where examples stand.
+
+    With groups of n_k of the I examples: t_rk = (K/I) Σ_{i in k} x_ri, whose mean over the K groups is the mean over
+    the examples, and the relative sizes c_k = n_k K/I, whose mean is 1. Persons, scaffolds and writers are what is
+    sampled, not their rows: rows of one group are alike, and count for less than as many rows of others.
+
+    Args:
+      values: scores, in any unit.
+      groups: the group of each test example; without it each is its own, and ``values`` come back as they are.
+
+    Returns:
+      t, in the unit of ``values``, and c; both in ascending order of the groups' numbers.
+
+    >>> t, c = by_group(np.array([[1.0, 3.0, 8.0]]), np.array([7, 7, 9]))
+    >>> t.round(3).tolist(), c.round(3).tolist()
+    ([[2.667, 5.333]], [1.333, 0.667])
+    """
+    examples = values.shape[-1]
+    if groups is None:
+        return values, np.ones(examples)
+    _, codes, counts = np.unique(groups, return_inverse=True, return_counts=True)
+    order, starts = np.argsort(codes, kind="stable"), np.cumsum(counts) - counts
+    scale = len(counts) / examples
+    found = np.empty((*values.shape[:-1], len(counts)))
+    for cell in np.ndindex(*values.shape[:-2]):  # One cell at a time: sorting makes a copy.
+        found[cell] = np.add.reduceat(values[cell][:, order], starts, axis=-1) * scale
+    return found, counts * scale
+
+
 def two_way_bootstrap(
-    values: Float[np.ndarray, "*cells R I"], resamples: int = 4000, seed: int = 0
+    values: Float[np.ndarray, "*cells R I"],
+    resamples: int = 4000,
+    seed: int = 0,
+    sizes: Float[np.ndarray, " I"] | None = None,
 ) -> Float[np.ndarray, " B *cells"]:
     """Pigeonhole bootstrap of means over replicates × test examples.
 
@@ -55,12 +92,14 @@ def two_way_bootstrap(
     are shared, draws of cells with the same replicates are paired: the draws of a difference are the
     differences of the draws. With crossed effects x_ri = μ + a_r + b_i + e_ri the draws have variance
     ≈ σ_a²/R + σ_b²/I + 3 σ_e²/(RI), which counts the interaction three times where the mean has it once; see
-    `two_way_interval` for the remedy.
+    `two_way_interval` for the remedy. Groups of examples are drawn as wholes: with their sums and relative sizes
+    c_k (`by_group`) the draw is Σ_r W_r Σ_k V_k t_rk / (Σ_k V_k c_k · Σ_r W_r).
 
     Args:
       values: scores, in any unit; NaN over all of I where a replicate is missing.
       resamples: B.
       seed: of the weights; the same seed, R, I and B give the same weights whatever the cells are.
+      sizes: where I are groups, their relative sizes.
 
     Returns:
       Means, in the unit of ``values``; NaN in draws that hold none of the cell's replicates (never, if none
@@ -84,8 +123,8 @@ def two_way_bootstrap(
     *cells, replicates, examples = values.shape
     count = int(np.prod(cells, dtype=int))
     present = present_replicates(values).reshape(count, replicates)
-    rows = np.where(present[..., None], values.reshape(count, replicates, examples), 0.0)
-    rows = rows.reshape(count * replicates, examples)
+    flat = values.reshape(count, replicates, examples)
+    together = max(1, _SCORES_TOGETHER // (replicates * examples))
     # Two streams, so that the weights of the replicates do not depend on the number of examples.
     of_replicates, of_examples = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(2))
     draws = np.empty((resamples, count))
@@ -93,10 +132,14 @@ def two_way_bootstrap(
         n = min(_BLOCK, resamples - start)
         w = _weights(of_replicates, n, replicates)
         v = _weights(of_examples, n, examples)
-        means = (rows @ (v.T / examples)).reshape(count, replicates, n)
-        total = np.einsum("crn,nr->nc", means, w)
-        weight = w @ present.T.astype(np.float64)
-        draws[start : start + n] = np.divide(total, weight, out=np.full_like(total, np.nan), where=weight > 0)
+        v = v.T / (examples if sizes is None else v @ sizes)
+        for first in range(0, count, together):
+            part = slice(first, first + together)
+            here = present[part]
+            rows = np.where(here[..., None], flat[part], 0.0).reshape(-1, examples)
+            total = np.einsum("crn,nr->nc", (rows @ v).reshape(len(here), replicates, n), w)
+            weight = w @ here.T.astype(np.float64)
+            draws[start : start + n, part] = np.divide(total, weight, out=np.full_like(total, np.nan), where=weight > 0)
     return draws.reshape(resamples, *cells)
 
 

@@ -9,6 +9,9 @@ from mtl.report.analysis import Analysis, Scores
 
 FEW_REPLICATES = 5
 
+#: Below these an interval says less than it seems to: what decides it happens a handful of times.
+FEW_OF_A_CLASS, FEW_ERRORS, FEW_GROUPS = 15, 10, 15
+
 
 def caveats(analysis: Analysis) -> tuple[str, ...]:
     """What weakens a sweep's answer: few replicates, missing trials, tuned values at the edge of their grid.
@@ -48,6 +51,7 @@ def caveats(analysis: Analysis) -> tuple[str, ...]:
             found.append(
                 f"{r} {phrases.with_labels(few, scores.sizes)} rests on fewer than {FEW_REPLICATES} replicates."
             )
+    found += _few(analysis)
     if scores.metric == "r2":
         worse = {r: [n for n, c in cells[r].items() if c.mean < 0] for r in scores.regimes}
         parts = [f"{r} {phrases.with_labels(at, scores.sizes)}" for r, at in worse.items() if at]
@@ -62,6 +66,34 @@ def caveats(analysis: Analysis) -> tuple[str, ...]:
             "held none of its replicates."
         )
     return tuple(filter(None, found))
+
+
+def _few(analysis: Analysis) -> list[str]:
+    """What the test set holds too little of for an interval to be trusted."""
+    scores, found = analysis.scores, []
+    if scores.rarer is not None and scores.rarer < FEW_OF_A_CLASS:
+        found.append(
+            f"The test set holds {scores.rarer} example{'s' * (scores.rarer != 1)} of the rarer class: with fewer than "
+            f"{FEW_OF_A_CLASS} the intervals may be too narrow."
+        )
+    if scores.groups is not None and (groups := len(np.unique(scores.groups))) < FEW_GROUPS:
+        found.append(
+            f"The test examples are of {groups} group{'s' * (groups != 1)}: with fewer than {FEW_GROUPS} the intervals "
+            "may be too narrow."
+        )
+    if scores.metric == "accuracy":
+        examples = scores.values.shape[-1]
+        rare = {
+            r: [n for n, c in analysis.cells[r].items() if c.replicates and (1 - c.mean) * examples < FEW_ERRORS]
+            for r in scores.regimes
+        }
+        parts = [f"{r} {phrases.with_labels(at, scores.sizes)}" for r, at in rare.items() if at]
+        if parts:
+            found.append(
+                f"Fewer than {FEW_ERRORS} errors on the {examples:,} test examples, so that few examples decide: "
+                f"{'; '.join(parts)}."
+            )
+    return found
 
 
 def _edge(scores: Scores, end: str, value: float) -> str:

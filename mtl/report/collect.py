@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,20 +17,21 @@ from mtl.report.analysis import Cost, Scores
 from mtl.report.begun import begun_notes
 from mtl.report.made_by import differing
 from mtl.report.spoilt import spoilt_notes
+from mtl.sweep.chosen import COLUMN, REPLICATE, ROW, candidates, choose, order, tuned
 from mtl.sweep.fingerprint import stale_sentences
 from mtl.sweep.store import NoResultError, StoreError, Workdir
 from mtl.tasks import LOWER_IS_BETTER, Task, suggest
 
-#: Axes of a table. Every other field that a sweep changes is tuned: validation chooses within each replicate.
-ROW, COLUMN, REPLICATE = "regime", "data.target_size", "seed"
+#: A table has room for each regime at each size in each replicate. A sweep may leave cells out, but one that leaves out
+#: nearly all asks for memory that none of its trials has earned.
+_CELLS, _CELLS_A_TRIAL = 10_000, 10
 
 
 def collect(workdir: Workdir, sweep: str) -> Scores:
     """Return the scores of a sweep.
 
-    Within each replicate, regime and size the candidate with the least validation loss is chosen (the smaller value
-    in a tie). Where a candidate has no result the replicate counts as missing, since the choice would not be the one
-    that was asked for; a candidate that diverged is not eligible, and if all did the replicate failed.
+    Within each replicate, regime and size validation chooses (see `mtl.sweep.chosen.choose`), and only what it chose is
+    read. Where a candidate has no result the replicate counts as missing; if all diverged it failed.
 
     Args:
       workdir: the work directory.
@@ -44,58 +45,53 @@ def collect(workdir: Workdir, sweep: str) -> Scores:
     if sweep not in study["sweeps"]:
         raise StoreError(f"--sweep={sweep}: {workdir.path} has no such sweep: {suggest(sweep, study['sweeps'])}")
     entry = study["sweeps"][sweep]
-    workdir.expect(entry)
     base = entry["base"]
-    trials = [dict(t["changes"], hash=t["hash"]) for t in entry["trials"]]
+    trials = [t["changes"] for t in entry["trials"]]
     axes = {axis: _levels(trials, base, axis) for axis in (ROW, COLUMN, REPLICATE)}
     if any(column <= 0 for column in axes[COLUMN]):
         raise StoreError(f"{workdir.study_file} names a {COLUMN} of {min(axes[COLUMN])}: must be more than 0")
-    tuned = sorted({k for t in trials for k in t} - {ROW, COLUMN, REPLICATE, "hash"})
-    cells: dict[tuple[Any, Any, Any], list[dict[str, Any]]] = {}
-    for t in trials:
-        row, column, replicate = (t.get(axis, base[axis]) for axis in (ROW, COLUMN, REPLICATE))
-        cells.setdefault((row, column, replicate), []).append(t)
-    results = {t["hash"]: workdir.result(t["hash"]) for t in trials}
-    done = [r for r in results.values() if r is not None]
+    shape = tuple(len(axes[a]) for a in (ROW, COLUMN, REPLICATE))
+    if math.prod(shape) > max(_CELLS, _CELLS_A_TRIAL * len(trials)):
+        raise StoreError(
+            f"{workdir.study_file}: sweep {sweep} names {shape[0]:,} regimes, {shape[1]:,} target sizes and "
+            f"{shape[2]:,} replicates for {len(trials):,} trials: a table of it would be empty but for a few cells; make "
+            "it several sweeps"
+        )
+    fields, cells = tuned(entry), candidates(workdir, entry)
+    results = {t["hash"]: result for found in cells.values() for t, result in found}
+    done = [result for t in entry["trials"] if (result := results[t["hash"]]) is not None]
     _refuse_mixtures(workdir, sweep, done)
     tested = [r for r in done if "test" in r]
     if not tested:
         raise NoResultError(_nothing(workdir, sweep, results))
     task = next(Task(**t) for t in tested[0]["config"]["tasks"] if t["name"] == tested[0]["config"]["data"]["target"])
-    shape = tuple(len(axes[a]) for a in (ROW, COLUMN, REPLICATE))
     missing, failed = np.zeros(shape[:2], int), np.zeros(shape[:2], int)
     chosen = np.full(shape, np.nan)
     values: np.ndarray | None = None
-    costs: dict[str, list[dict[str, Any]]] = {row: [] for row in axes[ROW]}
+    first: dict[str, np.ndarray] = {}
+    costs: dict[str, dict[Any, list[Mapping[str, Any]]]] = {row: {} for row in axes[ROW]}
     for g, row in enumerate(axes[ROW]):
         for s, column in enumerate(axes[COLUMN]):
             for r, replicate in enumerate(axes[REPLICATE]):
-                candidates = cells.get((row, column, replicate), [])
-                found = [(t, results[t["hash"]]) for t in candidates]
-                absent = [t for t, result in found if result is None]
-                # Without validation labels there is no loss; nothing is chosen then (see ``study.check_choices``).
-                eligible = [
-                    (t, v)
-                    for t, v in found
-                    if v is not None and v["status"] == "done" and (v["val_loss"] is not None or len(found) == 1)
-                ]
-                if absent or not eligible:
+                found = cells.get((row, column, replicate), [])
+                pick = choose(found, fields)
+                if pick is None:
+                    absent = [t for t, result in found if result is None]
                     missing[g, s] += 1
                     crashed = any(workdir.failure(t["hash"]) is not None for t in absent)
-                    failed[g, s] += int(crashed or (bool(candidates) and not absent))
+                    failed[g, s] += int(crashed or (bool(found) and not absent))
                     continue
-                best, result = eligible[0]
-                if len(eligible) > 1:
-                    best, result = min(
-                        eligible, key=lambda c: (c[1]["val_loss"], tuple(_order(c[0].get(k)) for k in tuned))
-                    )
-                scores = _scores(workdir, best["hash"], task)
+                best, result = pick
+                arrays = workdir.arrays(best["hash"])
+                first = first or arrays
+                _refuse_other_examples(workdir, sweep, first, arrays)
+                scores = _scores(arrays, task)
                 if values is None:
                     values = np.full((*shape, len(scores)), np.nan)
                 values[g, s, r] = scores
-                costs[row].append(result["cost"])
-                if len(tuned) == 1 and isinstance(best.get(tuned[0]), (int, float)):
-                    chosen[g, s, r] = best[tuned[0]]
+                costs[row].setdefault(replicate, []).append(result["cost"])
+                if len(fields) == 1 and isinstance(value := best["changes"].get(fields[0]), (int, float)):
+                    chosen[g, s, r] = value
     if values is None:
         raise NoResultError(_nothing(workdir, sweep, results))
     own = base.get("regimes", {})
@@ -104,7 +100,7 @@ def collect(workdir: Workdir, sweep: str) -> Scores:
         study=study["study"],
         sweep=sweep,
         question=base["report.question"] or _question(base, sweep),
-        notes=_notes(entry, tested[0], tuned, trials, _changed_notes(tested)),
+        notes=_notes(entry, tested[0], fields, _changed_notes(tested), first.get("groups")),
         metric=task.metric,
         higher_is_better=task.metric not in LOWER_IS_BETTER,
         unit=100.0 if task.metric in ("accuracy", "auroc", "average_precision", "f1") else 1.0,
@@ -115,16 +111,18 @@ def collect(workdir: Workdir, sweep: str) -> Scores:
         missing=missing,
         failed=failed,
         chosen=chosen,
-        grid=_grid(trials, tuned),
+        grid=_grid(trials, fields),
         baseline=base["report.baseline"],
         margin=float(base["report.margin"]),
-        cost={str(row): _mean_cost(costs[row]) for row in axes[ROW]},
+        cost={str(row): _mean_cost(list(costs[row].values())) for row in axes[ROW]},
         controls=tuple(str(name) for name, regime in known.items() if regime is not None and regime.control),
         data_notes=(
             *begun_notes(done),
             *spoilt_notes(tested[0]["config"]["data"]),
             *(f"Warning: {said}" for said in (*entry.get("warnings", ()), *differing(done))),
         ),
+        groups=first.get("groups"),
+        rarer=int(min((first["labels"] == c).sum() for c in (0, 1))) if task.kind == "binary" else None,
     )
 
 
@@ -144,15 +142,11 @@ def _nothing(workdir: Workdir, sweep: str, results: Mapping[str, Mapping[str, An
     )
 
 
-def _levels(trials: list[dict[str, Any]], base: Mapping[str, Any], axis: str) -> list[Any]:
+def _levels(trials: Sequence[Mapping[str, Any]], base: Mapping[str, Any], axis: str) -> list[Any]:
     found: dict[Any, None] = {}
     for t in trials:
         found.setdefault(t.get(axis, base[axis]))
     return list(found) if axis == ROW else sorted(found)
-
-
-def _order(value: Any) -> tuple[int, Any]:
-    return (0, value) if isinstance(value, (int, float)) else (1, str(value))
 
 
 def _word(field: str, value: Any) -> str:
@@ -162,7 +156,7 @@ def _word(field: str, value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _changed_notes(results: list[dict[str, Any]]) -> list[str]:
+def _changed_notes(results: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return a sentence on images changed at random; none if no phase changes any."""
     phases = [p for r in results for p in r["config"]["phases"]]
     found = {canonical(p["augment"]): p["augment"] for p in phases if "augment" in p}
@@ -173,14 +167,14 @@ def _changed_notes(results: list[dict[str, Any]]) -> list[str]:
     return [f"Training images are changed at random{' in some phases' * several}: {listed}."]
 
 
-def _grid(trials: list[dict[str, Any]], tuned: list[str]) -> tuple[float, ...]:
+def _grid(trials: Sequence[Mapping[str, Any]], tuned: Sequence[str]) -> tuple[float, ...]:
     if len(tuned) != 1:
         return ()
     values = {v for t in trials if isinstance(v := t.get(tuned[0]), (int, float))}
     return tuple(sorted(float(v) for v in values))
 
 
-def _refuse_mixtures(workdir: Workdir, sweep: str, done: list[dict[str, Any]]) -> None:
+def _refuse_mixtures(workdir: Workdir, sweep: str, done: Sequence[Mapping[str, Any]]) -> None:
     for field, what in (
         ("executor", "executors"),
         ("backend", "backends"),
@@ -193,9 +187,19 @@ def _refuse_mixtures(workdir: Workdir, sweep: str, done: list[dict[str, Any]]) -
             )
 
 
-def _scores(workdir: Workdir, digest: str, task: Task) -> np.ndarray:
+def _refuse_other_examples(
+    workdir: Workdir, sweep: str, one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]
+) -> None:
+    """Scores are paired example by example: the test rows of all trials, and their groups, must be the same."""
+    if one.keys() != other.keys() or not all(np.array_equal(one[k], other[k]) for k in ("rows", "groups") if k in one):
+        raise StoreError(
+            f"{workdir.path}: the results of sweep {sweep} were tested on several sets of examples and must not be "
+            "paired in one table: run the sweep in a new --workdir"
+        )
+
+
+def _scores(arrays: Mapping[str, np.ndarray], task: Task) -> np.ndarray:
     """Return one score a test example; their mean is the metric."""
-    arrays = workdir.arrays(digest)
     outputs, labels, square = arrays["outputs"], arrays["labels"], 1.0
     if task.kind == "regression":  # In units of the labels' spread, as float32 computes: R² has no unit.
         mean, spread = labels.mean(), labels.std() or 1.0
@@ -209,12 +213,20 @@ def _per_example(task: Task) -> Callable[..., jax.Array]:
     return jax.jit(lambda outputs, labels: metrics.per_example(task, task.metric, outputs, labels))
 
 
-def _mean_cost(costs: list[dict[str, Any]]) -> Cost:
-    def mean(name: str) -> float:
+def _mean_cost(replicates: Sequence[Sequence[Mapping[str, Any]]]) -> Cost:
+    """Return what a trial costs on average, and the range of its seconds, from the costs of each replicate's trials."""
+
+    def mean(name: str, costs: Sequence[Mapping[str, Any]]) -> float:
         values = [c[name] for c in costs]  # A mean over those that are known would be of other trials.
         return math.fsum(values) / len(values) if values and None not in values else math.nan
 
-    return Cost(mean("examples"), mean("flops"), mean("seconds"), mean("source_examples"))
+    whole = [cost for costs in replicates for cost in costs]
+    seconds = [mean("seconds", costs) for costs in replicates]
+    # np.min, as min would pass over what is not known.
+    low, high = (float(np.min(seconds)), float(np.max(seconds))) if len(seconds) > 1 else (math.nan, math.nan)
+    return Cost(
+        mean("examples", whole), mean("flops", whole), mean("seconds", whole), mean("source_examples", whole), low, high
+    )
 
 
 def _rounds(base: Mapping[str, Any]) -> str:
@@ -230,9 +242,9 @@ def _question(base: Mapping[str, Any], sweep: str) -> str:
 def _notes(
     entry: Mapping[str, Any],
     result: Mapping[str, Any],
-    tuned: list[str],
-    trials: list[dict[str, Any]],
+    fields: Sequence[str],
     changed: list[str],
+    groups: np.ndarray | None,
 ) -> tuple[str, ...]:
     """Return what a reader of the table must know, from the config itself."""
     base, notes = entry["base"], []
@@ -265,17 +277,20 @@ def _notes(
         )
     elif inputs["measured"]:
         notes.append(f"Inputs are not standardised (data.normalize = {data['normalize']}).")
-    for field in tuned:
-        values = {canonical(t[field]): t[field] for t in trials if field in t}.values()
-        listed = ", ".join(_word(field, v) for v in sorted(values, key=_order))
+    for field in fields:
+        tried = [t["changes"][field] for t in entry["trials"] if field in t["changes"]]
+        listed = ", ".join(_word(field, v) for v in sorted({canonical(v): v for v in tried}.values(), key=order))
         notes.append(
             f"{field} is chosen from {listed} by validation loss, within each replicate and cell, without refitting."
         )
     if entry.get("tuning"):
         notes.append(f"source_lr = {entry['tuning']['source_lr']:g}, tuned once on source validation.")
+    examples = "test examples"
+    if groups is not None:
+        examples = f"the {len(np.unique(groups)):,} groups of the {len(groups):,} test examples, each group as a whole"
     notes.append(
         "Source model, subset, split and initialisation vary with the replicate. Intervals: two-way bootstrap over "
-        "replicates and test examples."
+        f"replicates and {examples}."
     )
     metric = next(t["metric"] for t in result["config"]["tasks"] if t["name"] == data["target"])
     if metric not in PER_EXAMPLE:

@@ -17,18 +17,28 @@ from mtl.report.analysis import Crossover
 class Pairs:
     """All pairs of regimes: entry [a, b, s] is the gain of a over b at size s on the replicates both have.
 
+    Draws of gains are made when they are asked for: those of all pairs would fill G² S B numbers.
+
     Attributes:
       gain, se, df: [G, G, S]; NaN where the two share too few replicates (one for ``gain``, two for the
         others).
       replicates: int [G, G, S], the replicates they share.
-      draws: [G, G, S, B], bootstrap draws of the gain; NaN where a draw holds none of the replicates.
+      better: [G, S, R, K], what they were computed from.
+      present: bool [G, S, R], the replicates that each has.
+      draws: [B, G, S], bootstrap draws of the means.
+      seed: of the draws.
+      sizes: [K], the relative sizes of the groups of test examples.
     """
 
     gain: np.ndarray
     se: np.ndarray
     df: np.ndarray
     replicates: np.ndarray
+    better: np.ndarray
+    present: np.ndarray
     draws: np.ndarray
+    seed: int
+    sizes: np.ndarray
 
     def p(self, a: int, b: int, s: int) -> float:
         """The two-sided p value of the gain of a over b at size s; see `mtl.report.statistics.p_value`."""
@@ -39,15 +49,62 @@ class Pairs:
             int(self.replicates[a, b, s]),
         )
 
+    def drawn(self, a: int, b: int, s: int) -> Float[np.ndarray, " B"]:
+        """Bootstrap draws of the gain of a over b at size s; NaN where a draw holds none of their replicates.
+
+        Where the two have the same replicates they are the differences of the draws of their means; elsewhere they
+        are made anew, with the same weights, from the replicates that both have.
+        """
+        if (self.present[a, s] == self.present[b, s]).all():
+            return self.draws[:, a, s] - self.draws[:, b, s]
+        difference = self.better[a, s] - self.better[b, s]
+        return bootstrap.two_way_bootstrap(difference, len(self.draws), self.seed, self.sizes)
+
     def interval(self, a: int, b: int, s: int, level: float = 0.95) -> tuple[float, float]:
         """The two-way interval of the gain of a over b; see `mtl.report.bootstrap.two_way_interval`."""
         return bootstrap.two_way_interval(
-            self.draws[a, b, s],
+            self.drawn(a, b, s),
             float(self.gain[a, b, s]),
             float(self.se[a, b, s]),
             float(self.df[a, b, s]),
             level,
         )
+
+    def directions(self, others: Sequence[int], b: int, s: int) -> Float[np.ndarray, "J F"]:
+        """Vectors whose products are the covariances of the gains of ``others`` over b at size s.
+
+        With α_r and β_k the deviations of a difference's replicate and example means, f = (α / √(R(R−1)),
+        β / √(K(K−1))): ⟨f, f⟩ = U_a + U_b of `mtl.report.statistics.two_way_error`, and products of two rows estimate
+        the covariance alike. What a replicate that one of the two lacks would add is 0.
+        """
+        found = np.zeros((len(others), sum(self.better.shape[-2:])))
+        for row, a in zip(found, others, strict=True):
+            shared = self.present[a, s] & self.present[b, s]
+            self._direct(row, self.better[a, s] - self.better[b, s], shared)
+        return found
+
+    def means(self, s: int) -> Float[np.ndarray, "G F"] | None:
+        """Vectors of the means at size s, whose differences are the ``directions``; zeros where nothing was measured.
+
+        Nothing if the regimes that were measured do not all have the same replicates.
+        """
+        here = np.asarray(self.present[:, s])
+        measured, shared = np.asarray(here.any(axis=1)), np.asarray(here.any(axis=0))
+        if not (here[measured] == shared).all():
+            return None
+        found = np.zeros((len(measured), sum(self.better.shape[-2:])))
+        for a in np.flatnonzero(measured):
+            self._direct(found[a], self.better[a, s], shared)
+        return found
+
+    def _direct(self, row: np.ndarray, x: np.ndarray, shared: np.ndarray) -> None:
+        """Writes a direction into ``row``, of scores [R, K] and the replicates that count."""
+        replicates, groups = x.shape
+        x = x[shared]
+        x = x + (1 - self.sizes) * x.mean()
+        r = len(x)
+        row[:replicates][shared] = (x.mean(axis=1) - x.mean()) / np.sqrt(r * max(r - 1, 1))
+        row[replicates:] = (x.mean(axis=0) - x.mean()) / np.sqrt(groups * max(groups - 1, 1))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,78 +135,65 @@ class Contrast:
 
 
 def compare(
-    better: Float[np.ndarray, "G S R I"],
+    better: Float[np.ndarray, "G S R K"],
     draws: Float[np.ndarray, "B G S"],
     seed: int = 0,
+    sizes: Float[np.ndarray, " K"] | None = None,
 ) -> Pairs:
     """Compares every regime with every other at each size, paired in replicates and test examples.
 
     Args:
-      better: scores, signed so that more is better; NaN over I where a replicate is missing.
+      better: scores, signed so that more is better; NaN over K where a replicate is missing.
       draws: `mtl.report.bootstrap.two_way_bootstrap` of them.
       seed: the one ``draws`` were made with.
+      sizes: where K are groups of examples, their relative sizes (`mtl.report.bootstrap.by_group`).
 
     Returns:
-      The pairs. Where two cells have the same replicates the draws of the gain are the difference of theirs;
-      elsewhere they are made anew, with the same weights, from the replicates that both have.
+      The pairs.
 
     >>> x = np.random.default_rng(0).normal(size=(3, 1, 6, 9))
     >>> pairs = compare(x, bootstrap.two_way_bootstrap(x, 100))
     >>> pairs.gain.shape, bool(np.isclose(pairs.gain[0, 1, 0], (x[0] - x[1]).mean()))
     ((3, 3, 1), True)
     """
-    groups, sizes, _, _ = better.shape
-    count = len(draws)
-    present = bootstrap.present_replicates(better)
-    gain, se, df = (np.full((groups, groups, sizes), np.nan) for _ in range(3))
-    shared = np.zeros((groups, groups, sizes), dtype=np.int64)
-    of_gain = np.full((groups, groups, sizes, count), np.nan)
-    for a, b in itertools.combinations(range(groups), 2):
-        difference = better[a] - better[b]
-        mean, error, freedom, replicates = statistics.two_way_error(difference)
+    regimes, columns, _, groups = better.shape
+    sizes = np.ones(groups) if sizes is None else sizes
+    gain, se, df = (np.full((regimes, regimes, columns), np.nan) for _ in range(3))
+    shared = np.zeros((regimes, regimes, columns), dtype=np.int64)
+    for a, b in itertools.combinations(range(regimes), 2):
+        mean, error, freedom, replicates = statistics.two_way_error(better[a] - better[b], sizes)
         gain[a, b], gain[b, a] = mean, -mean
         se[a, b] = se[b, a] = error
         df[a, b] = df[b, a] = freedom
         shared[a, b] = shared[b, a] = replicates
-        same = (present[a] == present[b]).all(axis=-1)
-        drawn = draws[:, a] - draws[:, b]
-        if not same.all():
-            anew = bootstrap.two_way_bootstrap(difference[~same], count, seed)
-            drawn[:, ~same] = anew
-        of_gain[a, b], of_gain[b, a] = drawn.T, -drawn.T
-    return Pairs(gain, se, df, shared, of_gain)
+    return Pairs(gain, se, df, shared, better, bootstrap.present_replicates(better), draws, seed, sizes)
 
 
 def family(
-    pairs: Pairs,
-    names: Sequence[str],
-    sizes: Sequence[float],
-    firsts: Sequence[str],
-    seconds: Sequence[str],
+    pairs: Pairs, names: Sequence[str], sizes: Sequence[float], couples: Sequence[tuple[str, str]]
 ) -> tuple[Contrast, ...]:
-    """Each of ``firsts`` against each of ``seconds`` at each size, with Holm over them all.
+    """The first of each couple against the second at each size, with Holm over them all.
 
     Args:
       pairs: of `compare`.
       names: the regimes, in the order of ``pairs``.
       sizes: the target sizes, in its order.
-      firsts, seconds: regimes among ``names``; a regime is not compared with itself.
+      couples: regimes among ``names``.
 
     Returns:
-      Contrasts that were measured, in the order firsts, seconds, sizes.
+      Contrasts that were measured, in the order of couples and sizes.
 
     >>> x = np.random.default_rng(0).normal(size=(2, 1, 6, 9)) + np.array([3.0, 0.0])[:, None, None, None]
     >>> pairs = compare(x, bootstrap.two_way_bootstrap(x, 100))
-    >>> [(c.first, c.second, c.sign) for c in family(pairs, ["a", "b"], [10.0], ["a"], ["b"])]
+    >>> [(c.first, c.second, c.sign) for c in family(pairs, ["a", "b"], [10.0], [("a", "b")])]
     [('a', 'b', 1)]
     """
     index = {name: i for i, name in enumerate(names)}
     keys = [
         (index[a], index[b], s)
-        for a in firsts
-        for b in seconds
+        for a, b in couples
         for s in range(len(sizes))
-        if a != b and not np.isnan(pairs.gain[index[a], index[b], s])
+        if not np.isnan(pairs.gain[index[a], index[b], s])
     ]
     p = np.array([pairs.p(*key) for key in keys], dtype=np.float64)
     return tuple(
@@ -214,7 +258,7 @@ def crossovers(
             continue
         measured = np.flatnonzero(~np.isnan(pairs.se[a, b]))
         mean = pairs.gain[overtaker, leader, measured]
-        draws = pairs.draws[overtaker, leader, measured].T
+        draws = np.stack([pairs.drawn(overtaker, leader, s) for s in measured.tolist()], axis=1)
         draws = draws[~np.isnan(draws).any(axis=1)]
         if not len(draws):
             continue

@@ -23,9 +23,10 @@ from mtl.config import canonical
 from mtl.files import MAX_JSON_BYTES, FileError, parse, read, write_atomically
 from mtl.report.analyse import analyse
 from mtl.report.analysis import Analysis, Scores
-from mtl.report.collect import COLUMN, REPLICATE, ROW, collect
+from mtl.report.collect import collect
 from mtl.report.made_by import made_by
 from mtl.report.tables import cost_table, gain_table, result_table, to_csv, to_json, to_latex, to_markdown
+from mtl.sweep.chosen import COLUMN, REPLICATE, ROW, chosen
 from mtl.sweep.fingerprint import code
 from mtl.sweep.store import StoreError, Workdir
 
@@ -161,36 +162,32 @@ def learning_curves(workdir: Workdir, scores: Scores) -> Any | None:
     from mtl.report import figures
 
     entry = workdir.study()["sweeps"][scores.sweep]
-    workdir.expect(entry)
+    shown = chosen(workdir, entry)
     base, size = entry["base"], scores.sizes[len(scores.sizes) // 2]
-    tuned = {k for t in entry["trials"] for k in t["changes"]} - {ROW, COLUMN, REPLICATE}
-    chosen: dict[str, dict[int, tuple[float, list[float], list[int]]]] = {}
+    found: dict[str, dict[int, tuple[list[float], list[int]]]] = {}
     for t in entry["trials"]:
         at = {axis: t["changes"].get(axis, base[axis]) for axis in (ROW, COLUMN, REPLICATE)}
-        if float(at[COLUMN]) != size:
+        result = workdir.result(t["hash"]) if float(at[COLUMN]) == size and t["hash"] in shown else None
+        if result is None or result["val_loss"] is None:
             continue
-        result = workdir.result(t["hash"])
-        target = result["config"]["data"]["target"] if result else ""
-        loss = result["val_loss"] if result is not None and result["status"] == "done" else None
-        seen = [p for p in result["phases"] if target in p["val_loss"]] if result is not None else []
-        if loss is None or not seen:
+        target = result["config"]["data"]["target"]
+        seen = [p for p in result["phases"] if target in p["val_loss"]]
+        if not seen:
             continue
         begins = [sum(p["steps"] for p in seen[:i]) for i in range(len(seen))]
         at_steps = [begin + step for begin, p in zip(begins, seen, strict=True) for step in p["evaluated_at"]]
         values = [v for p in seen for v in p["val_loss"][target]]
-        held = chosen.setdefault(str(at[ROW]), {})
-        if at[REPLICATE] not in held or loss < held[at[REPLICATE]][0] or not tuned:
-            held[at[REPLICATE]] = (loss, values, at_steps)
-    if not chosen:
+        found.setdefault(str(at[ROW]), {})[at[REPLICATE]] = (values, at_steps)
+    if not found:
         return None
     curves, steps = {}, {}
-    for name, by_seed in chosen.items():
-        rows = [[np.nan if v is None else v for v in curve] for _, curve, _ in by_seed.values()]
+    for name, by_seed in found.items():
+        rows = [[np.nan if v is None else v for v in curve] for curve, _ in by_seed.values()]
         length = min(map(len, rows))
         curves[name] = np.asarray([row[:length] for row in rows], np.float64)
         # What was no number there had diverged: a mean over the other replicates would hide it.
         curves[name][:, ~np.isfinite(curves[name]).all(axis=0)] = np.nan
-        steps[name] = np.asarray(next(iter(by_seed.values()))[2][:length], np.float64)
+        steps[name] = np.asarray(next(iter(by_seed.values()))[1][:length], np.float64)
     return figures.curves_figure(
         curves,
         steps,
@@ -214,13 +211,13 @@ def publish_page(workdir: Workdir, analyses: Sequence[Analysis], command: str) -
     for analysis in analyses:
         entry = study["sweeps"][analysis.scores.sweep]
         configs[f"{analysis.scores.sweep}: base"] = entry["base"]
-        workdir.expect(entry)
+        shown = chosen(workdir, entry)
         figure = learning_curves(workdir, analysis.scores)
         extra = dict(analysis.extra) | ({"learning curves": figure} if figure is not None else {})
         with_curves.append(dataclasses.replace(analysis, extra=extra))
         for t in entry["trials"]:
             result = workdir.result(t["hash"])
-            trials.append(_row(workdir, analysis.scores, entry["base"], t, result))
+            trials.append(_row(workdir, analysis.scores, entry["base"], t, result, t["hash"] in shown))
             configs.setdefault(t["hash"], t["changes"])
             if result is not None:
                 results[t["hash"]] = result
@@ -244,9 +241,14 @@ def publish_page(workdir: Workdir, analyses: Sequence[Analysis], command: str) -
 
 
 def _row(
-    workdir: Workdir, scores: Scores, base: dict[str, Any], t: dict[str, Any], result: dict[str, Any] | None
+    workdir: Workdir,
+    scores: Scores,
+    base: dict[str, Any],
+    t: dict[str, Any],
+    result: dict[str, Any] | None,
+    shown: bool,
 ) -> dict[str, Any]:
-    """Return a trial's row in the page."""
+    """Return a trial's row in the page; its test metric only if it was chosen."""
     changes = t["changes"]
     row = {
         "sweep": scores.sweep,
@@ -261,7 +263,7 @@ def _row(
         row |= {
             "status": result["status"],
             "validation": result["val_loss"],
-            "test": result.get("test", {}).get(scores.metric),
+            "test": result.get("test", {}).get(scores.metric) if shown else None,
             "examples": result["cost"]["examples"],
             "seconds": result["cost"]["seconds"],
         }

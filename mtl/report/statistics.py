@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from scipy import special
 
 from mtl.report import bootstrap
 
 
 def two_way_error(
-    values: Float[np.ndarray, "*cells R I"],
+    values: Float[np.ndarray, "*cells R I"], sizes: Float[np.ndarray, " I"] | None = None
 ) -> tuple[
     Float[np.ndarray, "*cells"],
     Float[np.ndarray, "*cells"],
@@ -29,8 +29,12 @@ def two_way_error(
     noisy (without the bound 10 % of tests at 5 % were false with R = 2). Here ν_b = 2I/(κ − 1) ≤ I − 1 with κ
     the kurtosis of the examples' means: where few images decide, they are few degrees of freedom.
 
+    Where I are groups of examples (`mtl.report.bootstrap.by_group`), the mean is the ratio Σ_k t_k / Σ_k c_k, and
+    x_rk = t_rk + (1 − c_k) · mean its linear form: a large group is not far from the mean only for being large.
+
     Args:
       values: scores, or paired differences of scores; NaN over all of I where a replicate is missing.
+      sizes: where I are groups, their relative sizes c.
 
     Returns:
       mean, in the unit of the scores, NaN without replicates; se, in the same unit, and df, both NaN with
@@ -41,7 +45,8 @@ def two_way_error(
       ValueError: for partly missing replicates.
 
     Source: Searle, Casella & McCulloch, "Variance Components", 1992, chapter 4; Satterthwaite, "An
-    approximate distribution of estimates of variance components", 1946; Owen, 2007, arXiv:0712.1111.
+    approximate distribution of estimates of variance components", 1946; Owen, 2007, arXiv:0712.1111; Cochran, "Sampling
+    Techniques", 1977, section 9A (ratio estimates of clusters).
 
     >>> mean, se, df, r = two_way_error(np.array([[1.0], [2.0], [3.0]]))
     >>> float(mean), round(float(se), 3), float(df), int(r)
@@ -58,6 +63,8 @@ def two_way_error(
         mean[cell] = x.mean()
         if r == 1:
             continue
+        if sizes is not None:
+            x = x + (1 - sizes) * mean[cell]
         a, b = x.mean(axis=1) - mean[cell], x.mean(axis=0) - mean[cell]
         u_a = (a @ a) / (r - 1) / r
         if examples == 1:
@@ -201,72 +208,3 @@ def tost(gain: float, se: float, df: float, margin: float) -> float:
     if se == 0:
         return 0.0 if abs(gain) < margin else 1.0
     return float(special.stdtr(df, (abs(gain) - margin) / se))
-
-
-def best_set(
-    gain: Float[np.ndarray, "G G"],
-    se: Float[np.ndarray, "G G"],
-    df: Float[np.ndarray, "G G"],
-    replicates: Int[np.ndarray, "G G"],
-    draws: Float[np.ndarray, "G G B"],
-    level: float = 0.95,
-    exclude: tuple[int, ...] = (),
-    seed: int = 0,
-) -> Bool[np.ndarray, " G"]:
-    """Hsu's multiple comparisons with the best: the set that holds the true best with confidence ``level``.
-
-    Regime i stays in the set unless some j is better by more than what would happen were i the best:
-    max_j gain_ji / se_ji > q_i, with q_i the ``level`` quantile of max_j (D*_ji / sd(D*_ji)) / √(χ²_ν/ν),
-    where D* are the joint bootstrap deviations and ν the least degrees of freedom of i's comparisons (a
-    multivariate t with the bootstrap's correlations). If i is the true best, then all true gain_ji ≤ 0 and it
-    is dropped with probability 1 − level at most. Nothing is chosen by the observed means, so the claim needs
-    no correction for having looked. The set holds each regime that the data cannot tell from the best.
-
-    Args:
-      gain: gain[j, i], paired mean gain of j over i; antisymmetric; NaN where they cannot be compared.
-      se: standard errors of ``gain``; NaN as above.
-      df: degrees of freedom of ``se``.
-      replicates: replicates that both have.
-      draws: deviations of bootstrap draws of gain[j, i] from it, from the same resampled replicates and
-        examples for all pairs; NaN draws are left out.
-      level: confidence.
-      exclude: indices of regimes that do not take part; they are not in the set.
-      seed: of the χ² draws.
-
-    Returns:
-      Whether each regime is in the set. Regimes that nothing could be compared with are in it.
-
-    Raises:
-      IndexError: if ``exclude`` names an index that does not exist.
-
-    Source: Hsu, "Constrained simultaneous confidence intervals for multiple comparisons with the best", 1984;
-    Edwards & Hsu, "Multiple comparisons with the best treatment", 1983.
-
-    >>> g = np.array([[0.0, 1.0], [-1.0, 0.0]])
-    >>> d = np.random.default_rng(0).normal(size=999)
-    >>> args = np.full((2, 2), 0.1), np.full((2, 2), 19.0), np.full((2, 2), 20), np.stack([[d, d], [-d, d]])
-    >>> best_set(g, *args).tolist(), best_set(g / 20, *args).tolist()
-    ([True, False], [True, True])
-    """
-    groups = len(gain)
-    for index in exclude:
-        if not 0 <= index < groups:
-            raise IndexError(f"exclude: {index}; indices go from 0 to {groups - 1}")
-    uniform = np.random.default_rng(seed).uniform(size=draws.shape[-1])
-    inside = np.ones(groups, dtype=bool)
-    inside[list(exclude)] = False
-    for i in np.flatnonzero(inside):
-        others = [j for j in range(groups) if j != i and j not in exclude and not np.isnan(se[j, i])]
-        # A standard error of 0 estimates nothing; the sign test decides (as in `p_value`, here one-sided).
-        exact = [j for j in others if se[j, i] == 0]
-        noisy = [j for j in others if se[j, i] > 0]
-        if any(gain[j, i] > 0 and 0.5 ** int(replicates[j, i]) <= 1 - level for j in exact):
-            inside[i] = False
-        elif noisy:
-            spread = np.nanstd(draws[noisy, i], axis=1, keepdims=True)
-            students = np.where(np.isnan(draws[noisy, i]), -np.inf, draws[noisy, i]) / np.where(spread > 0, spread, 1.0)
-            nu = float(min(df[j, i] for j in noisy))
-            joint = students.max(axis=0) / np.sqrt((2 * special.gammaincinv(nu / 2, uniform)) / nu)
-            critical = np.quantile(joint[np.isfinite(joint)], level)
-            inside[i] = max(gain[j, i] / se[j, i] for j in noisy) <= critical
-    return inside

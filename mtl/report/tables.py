@@ -11,7 +11,9 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from mtl.report.analysis import Analysis, Cell
+import numpy as np
+
+from mtl.report.analysis import Analysis, Cell, Cost
 from mtl.report.formats import (
     Table,
     TableCell,
@@ -109,6 +111,12 @@ def _shared_footnotes(analysis: Analysis, regimes: Iterable[str]) -> list[str]:
     return notes
 
 
+def _sampled(analysis: Analysis) -> str:
+    """What stands for the test set in an interval."""
+    groups = analysis.scores.groups
+    return "test examples" if groups is None else f"{len(np.unique(groups)):,} groups of test examples"
+
+
 def result_table(analysis: Analysis) -> Table:
     """Make the table of the metric: rows regimes, columns target sizes.
 
@@ -116,7 +124,7 @@ def result_table(analysis: Analysis) -> Table:
       analysis: of one sweep.
 
     Returns:
-      Mean and interval a cell, the column's best bold, everything not worse than the best marked.
+      Mean and interval a cell, the column's best bold, everything not shown to be worse marked.
     """
     scores = analysis.scores
     rows = []
@@ -139,9 +147,9 @@ def result_table(analysis: Analysis) -> Table:
     metric = metric_text(scores.metric, scores.unit)
     better = "higher" if scores.higher_is_better else "lower"
     footnotes = [
-        f"Mean and 95 % interval over {len(scores.replicates)} replicates and the test examples "
+        f"Mean and 95 % interval over {len(scores.replicates)} replicates and the {_sampled(analysis)} "
         f"(two-way bootstrap, {analysis.resamples:,} resamples); {better} is better.",
-        f"Bold: best mean of the column. {NOT_WORSE} not worse than the best: in the set that holds the "
+        f"Bold: best mean of the column. {NOT_WORSE} not shown to be worse: in the set that holds the "
         "column's best with 95 % confidence (Hsu).",
         *_shared_footnotes(analysis, scores.regimes),
         *scores.data_notes,
@@ -189,7 +197,8 @@ def gain_table(analysis: Analysis) -> Table:
     footnotes = [
         "Differences within replicates and test examples, positive is better, with 95 % intervals.",
         f"{SIGNS['gain']} gain and {SIGNS['harm']} harm: significant at 5 % after Holm over the whole sweep. "
-        f"{SIGNS['equivalent']} equivalent: within ± {margin}. {SIGNS['inconclusive']} inconclusive.",
+        f"{SIGNS['equivalent']} equivalent: within ± {margin}, at 5 % after Holm likewise. "
+        f"{SIGNS['inconclusive']} inconclusive.",
         *_shared_footnotes(analysis, regimes),
     ]
     if any(cell.mark == NO_GAIN for row in rows for cell in row[1:]):
@@ -208,6 +217,13 @@ def gain_table(analysis: Analysis) -> Table:
     )
 
 
+def _seconds_cell(cost: Cost) -> TableCell:
+    """Seconds, and their range over replicates where it is known."""
+    ends = [human(end, "s") for end in (cost.seconds_low, cost.seconds_high)]
+    known = math.isfinite(cost.seconds_low) and math.isfinite(cost.seconds_high)
+    return TableCell(human(cost.seconds, "s"), f"[{', '.join(ends)}]" if known else "")
+
+
 def cost_table(analysis: Analysis) -> Table:
     """Make the table of what one trial of each regime cost.
 
@@ -215,7 +231,7 @@ def cost_table(analysis: Analysis) -> Table:
       analysis: of one sweep.
 
     Returns:
-      Examples seen, how many of them before the target's labels, operations, and seconds.
+      Examples seen, how many of them before the target's labels, operations, and seconds with their range.
     """
     scores = analysis.scores
     rows, records = [], []
@@ -228,10 +244,15 @@ def cost_table(analysis: Analysis) -> Table:
                 TableCell("—" if not math.isfinite(count) else f"{count:,.0f}")
                 for count in (cost.examples, cost.source_examples)
             ]
-            cells += [TableCell(human(cost.flops, "FLOP")), TableCell(human(cost.seconds, "s"))]
+            cells += [TableCell(human(cost.flops, "FLOP")), _seconds_cell(cost)]
             records.append({"study": scores.study, "sweep": scores.sweep, "regime": regime} | dataclasses.asdict(cost))
         rows.append((_name_cell(analysis, regime), *cells))
     footnotes = ["Mean over trials; the source phases that a regime rests on are charged to it in full."]
+    if any(cell.detail for row in rows for cell in row):
+        footnotes.append(
+            "Training time: in brackets the least and the most of the replicates' means; it depends on the machine and "
+            "on what else ran there, which operations do not."
+        )
     if any(regime in scores.controls for regime in scores.regimes):
         footnotes.append(f"{CONTROL} control: shows what a part of the recipe does alone; not a contender.")
     return Table(

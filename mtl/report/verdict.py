@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from mtl.report import phrases
 from mtl.report.analysis import Analysis, Cell, Crossover, Scores
@@ -84,17 +84,22 @@ def _claims(analysis: Analysis, names: Sequence[str], claim: str) -> list[str]:
     return [text for _, text in sorted(clauses, key=lambda c: -c[0])]
 
 
+def _spoken_of(analysis: Analysis) -> list[float]:
+    """The fewest and the most labels, where two regimes or more were measured: there the verdict names the best."""
+    cells, names = analysis.cells, analysis.scores.regimes
+    columns = [n for n in analysis.scores.sizes if any(cells[r][n].replicates > 1 for r in names)]
+    ends = dict.fromkeys(columns[:1] + columns[-1:])
+    return [n for n in ends if sum(cells[r][n].replicates > 0 for r in names) > 1]
+
+
 def _best(analysis: Analysis) -> str:
     """Which regime is best, or the set that holds the best, with the fewest and with the most labels."""
     scores = analysis.scores
-    columns = [n for n in scores.sizes if any(analysis.cells[r][n].replicates > 1 for r in scores.regimes)]
     clauses = []
-    for n in dict.fromkeys(columns[:1] + columns[-1:]):
+    for n in _spoken_of(analysis):
         rivals = [r for r in scores.regimes if analysis.cells[r][n].replicates]
         top = [r for r in rivals if analysis.cells[r][n].best]
         inside = [r for r in rivals if analysis.cells[r][n].not_worse]
-        if len(rivals) < 2:
-            continue
         tag = {r: f"{r} (a control)" if r in scores.controls else r for r in rivals}
         if len(inside) == 1:
             clauses.append(f"best {phrases.with_labels([n], scores.sizes)} is {tag[inside[0]]}")
@@ -307,21 +312,48 @@ def _control(analysis: Analysis, name: str, contrasts: Sequence[Contrast]) -> li
     return sentences
 
 
+def _error_rate(analysis: Analysis, rivals: Sequence[Contrast], against: Sequence[Contrast]) -> list[str]:
+    """How often a verdict made like this one holds a false claim, at most: the families of tests it draws on, added up.
+
+    Whatever the tests have to do with each other, the chance that any claim is false is at most the sum of the
+    families' (Bonferroni).
+    """
+    scores = analysis.scores
+    tests = sum(not math.isnan(c.p) for row in analysis.cells.values() for c in row.values())
+    if not tests:
+        return []
+    further = [f"the best {phrases.with_labels([n], scores.sizes)} (Hsu)" for n in _spoken_of(analysis)]
+    if len(scores.sizes) > 1 and sum(r not in scores.controls for r in scores.regimes) > 1:
+        further.append("crossovers (Holm)")
+    if any(not math.isnan(c.p) for c in rivals):
+        further.append("multi-task against transfer (Holm)")
+    if any(not math.isnan(c.p) for c in against):
+        further.append("gains against controls (Holm)")
+    also = f", and at 5 % each {phrases.join(further)}" if further else ""
+    over = "replicates and test examples" if scores.groups is None else "replicates and groups of test examples"
+    return [
+        f"Claims are made at 5 % over the sweep's {tests} comparison{'s' if tests > 1 else ''} with "
+        f"{scores.baseline} together (Holm), equivalences at 5 % over the same together (Holm){also}: so at most "
+        f"{5 * (2 + len(further))} % of such verdicts hold any false claim (the sum); intervals are 95 % each, over "
+        f"{over}."
+    ]
+
+
 def verdict(
     analysis: Analysis,
     rivals: Sequence[Contrast] = (),
-    against: Mapping[str, Sequence[Contrast]] | None = None,
+    against: Sequence[Contrast] = (),
 ) -> tuple[str, ...]:
     """Says in plain words what a sweep found; the first sentence is the answer.
 
     Only what is claimed in the cells is said: "beats" and "is worse than" after Holm, "equivalent" after two
-    one-sided tests, "best" after Hsu, "overtakes" for supported crossovers. Controls are never spoken of as
-    contenders.
+    one-sided tests and Holm, "best" after Hsu, "overtakes" for supported crossovers. Controls are never spoken of as
+    contenders. The last sentence adds up how often any of it is false.
 
     Args:
       analysis: cells and crossovers; its own ``verdict`` and ``warnings`` are not read.
       rivals: joint regimes (first) against transfer regimes (second), of `mtl.report.contrasts.family`.
-      against: for each control, contenders (first) against it (second).
+      against: contenders (first) against controls (second), one family.
 
     Returns:
       Sentences.
@@ -331,7 +363,7 @@ def verdict(
     >>> scores = Scores("s", "w", "?", (), "accuracy", True, 100.0, ("scratch",), (10.0,), (), values, none,
     ...     none, values[..., 0], (), "scratch", 0.02, {})
     >>> nan = float("nan")
-    >>> cell = Cell(nan, nan, nan, 0, 0, 0, nan, nan, nan, nan, nan, "", False, False, 0, nan)
+    >>> cell = Cell(nan, nan, nan, 0, 0, 0, nan, nan, nan, nan, nan, nan, nan, "", False, False, 0, nan)
     >>> verdict(Analysis(scores, {"scratch": {10.0: cell}}, (), (), (), 0))
     ('Nothing was measured, so nothing can be said.',)
     """
@@ -345,11 +377,5 @@ def verdict(
         sentences += _rivalry(analysis, rivals)
     for name in scores.controls:
         if name != scores.baseline:
-            sentences += _control(analysis, name, (against or {}).get(name, ()))
-    tests = sum(not math.isnan(c.p) for row in analysis.cells.values() for c in row.values())
-    if tests:
-        sentences.append(
-            f"Claims are made at 5 % over the sweep's {tests} comparison{'s' if tests > 1 else ''} with "
-            f"{scores.baseline} together (Holm); intervals are 95 % each, over replicates and test examples."
-        )
-    return tuple(sentences)
+            sentences += _control(analysis, name, [c for c in against if c.second == name])
+    return (*sentences, *_error_rate(analysis, rivals, against))

@@ -13,8 +13,8 @@ from mtl.data.npz import read_npz
 from mtl.data.problems import DataError
 from mtl.files import DamagedError
 
-#: What a trial may have, and all that is read.
-NAMES = ("outputs", "rows", "labels")
+#: What a trial has, and what it has if its table has groups; nothing else is read.
+NAMES, GROUPS = ("outputs", "rows", "labels"), "groups"
 
 #: The largest file that is read.
 MAX_BYTES = 4 * 2**30
@@ -48,7 +48,7 @@ def load(content: bytes, where: str | Path) -> dict[str, np.ndarray]:
       DamagedError: if it is damaged, holds objects (which would need pickle), or unpacks to more than it holds.
     """
     try:
-        return read_npz(content, str(where), list(NAMES), len(content))
+        return read_npz(content, str(where), [*NAMES, GROUPS], len(content))
     except DataError as error:
         raise DamagedError(f"{where} cannot be read: {error}") from None
 
@@ -56,12 +56,15 @@ def load(content: bytes, where: str | Path) -> dict[str, np.ndarray]:
 def checked(found: dict[str, np.ndarray], where: str | Path) -> dict[str, np.ndarray]:
     """Return a trial's arrays if they fit together: a row of numbers, a label and a place in the table an example.
 
+    And the number of its group, where there are groups.
+
     Raises:
       DamagedError: if they do not.
     """
-    shapes = {name: found[name].shape for name in NAMES if name in found}
-    good = set(shapes) == set(NAMES) and all(a.dtype.kind in "fiu" for a in found.values())
+    shapes = {name: array.shape for name, array in found.items()}
+    good = set(shapes) - {GROUPS} == set(NAMES) and all(a.dtype.kind in "fiu" for a in found.values())
     good = good and len(shapes["outputs"]) == 2 and shapes["outputs"][1] > 0
-    if not good or not shapes["outputs"][:1] == shapes["rows"] == shapes["labels"]:
-        raise DamagedError(f"{where} holds no outputs [n, k], rows [n] and labels [n], but {shapes}")
+    good = good and (GROUPS not in found or found[GROUPS].dtype.kind in "iu")
+    if not good or any(shape != shapes["outputs"][:1] for name, shape in shapes.items() if name != "outputs"):
+        raise DamagedError(f"{where} holds no outputs [n, k], rows [n] and labels [n] (and groups [n]), but {shapes}")
     return found

@@ -77,7 +77,7 @@ def conclude(
                 gaps=table.gaps is not None,
                 rows=rows,
             )
-            tested = _tested(model.task(target), outputs, table.labels[target][rows], rows, scalings)
+            tested = _tested(model.task(target), outputs, table, rows, scalings)
         writer = _Writer(workdir)
         for digest, trial, chain, own, test in zip(members, trials, chains, scalings, tested, strict=True):
             result = _result(trial, [d.about for d in chain], plan.fingerprints[digest], str(executor), own)
@@ -159,10 +159,12 @@ _TESTED_TOGETHER = 64
 
 
 def _tested(
-    task: Task, outputs: np.ndarray, labels: np.ndarray, rows: np.ndarray, scalings: Sequence[Scaling]
+    task: Task, outputs: np.ndarray, table: Table, rows: np.ndarray, scalings: Sequence[Scaling]
 ) -> list[dict[str, Any] | None]:
     """Return each trial's metrics and arrays; outputs [trials, n, …] and metrics of a regression in its own unit."""
-    names, found = METRICS[task.kind], []
+    names, found, labels = METRICS[task.kind], [], table.labels[task.name][rows]
+    # Rows of one group are alike: intervals resample groups.
+    groups = {} if table.groups is None else {"groups": table.groups[rows]}
     scaled = np.stack([s.labels(task.name, labels) for s in scalings])
     for first in range(0, len(outputs), _TESTED_TOGETHER):
         part = slice(first, first + _TESTED_TOGETHER)
@@ -172,7 +174,7 @@ def _tested(
     for each, values, own in zip(outputs, np.concatenate(found), scalings, strict=True):
         numbers = {n: float(v) for n, v in zip(names, values, strict=True)}
         numbers = {n: v * own.squared(task.name) if n == "squared_error" else v for n, v in numbers.items()}
-        arrays = {"outputs": own.outputs(task.name, each), "rows": rows.astype(np.int32), "labels": labels}
+        arrays = {"outputs": own.outputs(task.name, each), "rows": rows.astype(np.int32), "labels": labels, **groups}
         told.append({"values": numbers, "arrays": arrays})
     return told
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from mtl.sweep.chosen import chosen
 from mtl.sweep.store import Workdir
 from mtl.tasks import suggest
 
@@ -24,9 +25,11 @@ def results(
 
     Args:
       path: the work directory.
-      what: ``trials``: a row a trial (its changes, status, validation loss, ``test_…`` metrics, cost; trials without
-        a result have status ``missing``, ``stale`` or ``failed``); ``curves``: a row an evaluation of a phase's task;
-        ``predictions``: a row a test example of a trial, with its label and the head's outputs (logits).
+      what: ``trials``: a row a trial (its changes, status, validation loss, whether it was ``chosen``, ``test_…``
+        metrics of those that were, cost; trials without a result have status ``missing``, ``stale`` or ``failed``);
+        ``curves``: a row an evaluation of a phase's task; ``predictions``: a row a test example of a chosen trial, with
+        its label, the head's outputs (logits), and its group if the table has groups. A trial is chosen by validation
+        among those that differ in tuned fields only, once all of them have ended.
       sweep: a sweep's name; all of them by default. A trial that is in two sweeps has a row in each.
 
     Raises:
@@ -45,14 +48,14 @@ def results(
     for name, entry in study["sweeps"].items():
         if sweep and name != sweep:
             continue
-        workdir.expect(entry)
+        picked = chosen(workdir, entry)
         for trial in entry["trials"]:
             head = {"sweep": name, "hash": trial["hash"], **trial["changes"]}
-            rows += list(_rows(workdir, head, what))
+            rows += list(_rows(workdir, head, what, trial["hash"] in picked))
     return pandas.DataFrame(rows)
 
 
-def _rows(workdir: Workdir, head: dict[str, Any], what: str) -> Iterator[dict[str, Any]]:
+def _rows(workdir: Workdir, head: dict[str, Any], what: str, picked: bool) -> Iterator[dict[str, Any]]:
     result = workdir.result(head["hash"])
     if result is None:
         if what == "trials":
@@ -61,10 +64,10 @@ def _rows(workdir: Workdir, head: dict[str, Any], what: str) -> Iterator[dict[st
             yield head | {"status": absent if error is None else "failed", "error": error}
         return
     if what == "trials":
-        test = {f"test_{k}": _number(v) for k, v in result.get("test", {}).items()}
+        test = {f"test_{k}": _number(v if picked else None) for k, v in result.get("test", {}).items()}
         cost = {k: _number(v) for k, v in result["cost"].items()}
         shared = {k: result[k] for k in ("status", "executor", "finished")}
-        yield head | shared | {"val_loss": _number(result["val_loss"])} | test | cost
+        yield head | shared | {"val_loss": _number(result["val_loss"]), "chosen": picked} | test | cost
     elif what == "curves":
         for number, phase in enumerate(result["phases"]):
             for i, step in enumerate(phase["evaluated_at"]):
@@ -76,12 +79,14 @@ def _rows(workdir: Workdir, head: dict[str, Any], what: str) -> Iterator[dict[st
                         "train_loss": _number(phase["train_loss"][i]),
                         "val_loss": _number(curve[i]),
                     }
-    elif "test" in result:
+    elif picked and "test" in result:
         arrays = workdir.arrays(head["hash"])
         outputs = arrays["outputs"]
         names = ["output"] if outputs.shape[1] == 1 else [f"output_{i}" for i in range(outputs.shape[1])]
-        for row, label, output in zip(arrays["rows"], arrays["labels"], outputs, strict=True):
-            yield (head | {"row": int(row), "label": float(label)} | dict(zip(names, map(float, output), strict=True)))
+        for i, (row, label, output) in enumerate(zip(arrays["rows"], arrays["labels"], outputs, strict=True)):
+            group = {"group": int(arrays["groups"][i])} if "groups" in arrays else {}
+            scored = dict(zip(names, map(float, output), strict=True))
+            yield head | {"row": int(row)} | group | {"label": float(label)} | scored
 
 
 def _number(value: Any) -> float:

@@ -319,7 +319,7 @@ class Workdir:
             return f"it failed, and why is lost: {error}"
 
     def arrays(self, digest: str) -> dict[str, np.ndarray]:
-        """Return a trial's arrays (``outputs`` on the test set, ``rows`` of the table, ``labels``).
+        """Return a trial's arrays (``outputs`` on the test set, ``rows`` of the table, ``labels``, ``groups`` if any).
 
         Raises:
           StoreError: if the file is missing or damaged.

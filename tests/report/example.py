@@ -42,6 +42,7 @@ def make_cell(mean: float, base: float, half: float, **changes: Any) -> Cell:
         "mean": mean, "low": mean - half, "high": mean + half * 0.9, "replicates": REPLICATES, "missing": 0,
         "failed": 0, "gain": gain, "gain_low": gain - half * 0.8, "gain_high": gain + half * 0.8,
         "p": 0.001 if significant else 0.3, "p_holm": 0.012 if significant else 1.0, "claim": claim,
+        "p_margin": 0.001 if claim == "equivalent" else 0.3, "p_margin_holm": 0.012 if claim == "equivalent" else 1.0,
         "best": False, "not_worse": False, "at_edge": 2, "chosen": 0.01,
     }  # fmt: skip
     return Cell(**(values | changes))
@@ -50,7 +51,18 @@ def make_cell(mean: float, base: float, half: float, **changes: Any) -> Cell:
 def nothing(**changes: Any) -> Cell:
     nan = float("nan")
     return make_cell(
-        nan, nan, nan, replicates=0, missing=REPLICATES, p=nan, p_holm=nan, claim="", chosen=nan, **changes
+        nan,
+        nan,
+        nan,
+        replicates=0,
+        missing=REPLICATES,
+        p=nan,
+        p_holm=nan,
+        p_margin=nan,
+        p_margin_holm=nan,
+        claim="",
+        chosen=nan,
+        **changes,
     )
 
 
@@ -74,7 +86,7 @@ def example(names: dict[str, str] | None = None, sweep: str = "even_from_identit
     nan = float("nan")
     for size, cell in cells[names["scratch"]].items():
         cells[names["scratch"]][size] = dataclasses.replace(
-            cell, gain=nan, gain_low=nan, gain_high=nan, p=nan, p_holm=nan, claim=""
+            cell, gain=nan, gain_low=nan, gain_high=nan, p=nan, p_holm=nan, p_margin=nan, p_margin_holm=nan, claim=""
         )
     for s, size in enumerate(SIZES):
         contenders = [r for r in REGIMES if r not in CONTROLS]

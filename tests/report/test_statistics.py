@@ -5,6 +5,7 @@ import pytest
 import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from statsmodels.regression.linear_model import OLS
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import ttost_paired
 
@@ -179,38 +180,6 @@ def test_tost_rejects_a_margin_that_is_none():
         statistics.tost(0.0, 1.0, 19.0, -1.0)
 
 
-# ---------------------------------------------------------------------------------------- the best
-
-
-def best(values, **kwargs):
-    pairs = contrasts.compare(values, bootstrap.two_way_bootstrap(values, 400))
-    deviations = pairs.draws[:, :, 0] - pairs.gain[:, :, 0, None]
-    args = (x[:, :, 0] for x in (pairs.gain, pairs.se, pairs.df, pairs.replicates))
-    return statistics.best_set(*args, deviations, **kwargs)
-
-
-def test_the_set_holds_the_true_best_and_shrinks():
-    rates = np.array([0.80, 0.80, 0.80, 0.80, 0.79])[:, None]
-    held, sizes = [], []
-    for seed in range(150):
-        inside = best(crossed(rates, 20, 60, seed, noise=0.3))
-        held.append(inside[0])
-        sizes.append(inside.sum())
-    # Ties are the least favourable case: 95 % less three standard errors of 150 trials.
-    assert np.mean(held) >= 0.95 - 3 * np.sqrt(0.05 * 0.95 / 150)
-    assert np.mean(sizes) > 3
-    far = best(crossed(np.array([0.6, 0.9, 0.7])[:, None]))
-    assert far.tolist() == [False, True, False]
-
-
-def test_the_set_leaves_out_who_does_not_compete_and_copes_with_twins():
-    values = crossed(np.array([0.6, 0.9, 0.7])[:, None])
-    assert best(values, exclude=(1,)).tolist() == [False, False, True]
-    assert best(values[[0, 1, 1]]).tolist() == [False, True, True]
-    with pytest.raises(IndexError, match="exclude: 7"):
-        best(values, exclude=(7,))
-
-
 # ---------------------------------------------------------------------------------------- crossovers
 
 SIZES = (10.0, 20.0, 50.0, 100.0)
@@ -291,3 +260,111 @@ def test_quick_studies_of_nothing_claim_nothing():
 def test_studies_of_nothing_claim_nothing(replicates, high):
     """8 regimes against scratch × 6 sizes × 500 images: at most 29 family-wise claims in 400."""
     assert false_claims(400, 9, 6, replicates, 500, high) <= 29
+
+
+def at_the_margin(rng, cells: int, replicates: int = 20, examples: int = 100):
+    """Paired gains of which each is exactly the margin of 0.02: no cell is equivalent."""
+    shape = (cells, replicates, examples)
+    return 0.02 + rng.normal(0, 0.006, (cells, replicates, 1)) + rng.normal(0, 0.05, shape)
+
+
+def false_equivalences(studies: int, cells: int, corrected: bool) -> int:
+    rng, found = np.random.default_rng(5), 0
+    for _ in range(studies):
+        mean, se, df, _ = statistics.two_way_error(at_the_margin(rng, cells))
+        p = np.array([statistics.tost(*map(float, of), 0.02) for of in zip(mean, se, df, strict=True)])
+        found += bool(((statistics.holm(p) if corrected else p) <= 0.05).any())
+    return found
+
+
+def test_gains_at_the_margin_are_rarely_called_equivalent():
+    """12 cells a study: 5 % of studies may hold a false claim; uncorrected it is 1 − 0.95^12, nearly half."""
+    assert false_equivalences(300, 12, corrected=True) <= 300 * (0.05 + 3 * np.sqrt(0.05 * 0.95 / 300))
+    assert false_equivalences(300, 12, corrected=False) > 300 * 0.3
+
+
+# ---------------------------------------------------------------------------------------- groups
+
+
+def in_groups(rng, replicates: int, counts: np.ndarray, icc: float = 0.5):
+    """Scores of mean 0 whose variance over examples lies in the groups for a share ``icc``; and the groups."""
+    groups = np.repeat(np.arange(len(counts)), counts)
+    of_groups = rng.normal(0, np.sqrt(icc), len(counts))[groups]
+    own = rng.normal(0, np.sqrt(1 - icc), len(groups))
+    return of_groups + own + rng.normal(0, 0.3, (replicates, len(groups))), groups
+
+
+def covered(counts, studies: int, grouped: bool, replicates: int = 20) -> float:
+    rng, inside = np.random.default_rng(6), 0
+    for _ in range(studies):
+        x, groups = in_groups(rng, replicates, counts)
+        t, sizes = bootstrap.by_group(x[None], groups if grouped else None)
+        (mean,), (se,), (df,), _ = statistics.two_way_error(t, sizes)
+        draws = bootstrap.two_way_bootstrap(t, 300, sizes=sizes)[:, 0]
+        low, high = bootstrap.two_way_interval(draws, mean, se, df)
+        inside += low <= 0 <= high
+    return inside / studies
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [np.full(50, 6), np.full(12, 20), np.r_[np.full(40, 2), np.full(8, 15), 40]],
+    ids=["even", "few", "uneven"],
+)
+def test_intervals_cover_new_groups(counts):
+    """Groups as in 50 persons of 6 scans each, half of the variance theirs."""
+    tolerance = 3 * np.sqrt(0.05 * 0.95 / 300)
+    assert 0.95 - tolerance <= covered(counts, 300, grouped=True) <= 0.995
+    assert covered(counts, 300, grouped=False) < 0.85  # The control: rows as if they were alone.
+
+
+def test_groups_of_one_change_no_bit():
+    x = np.random.default_rng(0).normal(size=(2, 3, 5, 8))
+    x[1, 2, 3] = np.nan
+    t, sizes = bootstrap.by_group(x, np.arange(8))
+    np.testing.assert_array_equal(t, x)
+    np.testing.assert_array_equal(bootstrap.two_way_bootstrap(t, 99, 3, sizes), bootstrap.two_way_bootstrap(x, 99, 3))
+    for ours, plain in zip(statistics.two_way_error(t, sizes), statistics.two_way_error(x), strict=True):
+        np.testing.assert_array_equal(ours, plain)
+
+
+def test_groups_of_equal_size_are_their_means():
+    x = np.random.default_rng(0).normal(size=(2, 6, 12))
+    groups = np.tile([4, 1, 9, 0], 3)
+    t, sizes = bootstrap.by_group(x, groups)
+    means = np.stack([x[..., groups == k].mean(axis=-1) for k in (0, 1, 4, 9)], axis=-1)
+    np.testing.assert_allclose(t, means)
+    for ours, plain in zip(statistics.two_way_error(t, sizes), statistics.two_way_error(means), strict=True):
+        np.testing.assert_allclose(ours, plain)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.lists(st.integers(1, 9), min_size=3, max_size=12), st.integers(0, 1000))
+def test_the_error_of_groups_is_that_of_least_squares_with_clusters(counts, seed):
+    """With replicates that are all alike only groups vary: statsmodels' cluster-robust error of a mean."""
+    rng = np.random.default_rng(seed)
+    groups = np.repeat(np.arange(len(counts)), counts)
+    x = rng.normal(size=len(groups)) + rng.normal(size=len(counts))[groups]
+    t, sizes = bootstrap.by_group(np.tile(x, (1, 4, 1)), groups)
+    mean, se, _, _ = statistics.two_way_error(t, sizes)
+    fit = OLS(x, np.ones(len(x))).fit(cov_type="cluster", cov_kwds={"groups": groups, "use_correction": False})
+    k = len(counts)
+    assert mean[0] == pytest.approx(x.mean())
+    assert se[0] == pytest.approx(float(fit.bse[0]) * np.sqrt(k / (k - 1)), rel=1e-6)
+
+
+def test_draws_of_groups_are_means_over_drawn_rows():
+    """Against drawing whole groups by hand: the mean of all rows of what was drawn."""
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(7), [1, 2, 3, 4, 5, 6, 30])
+    x = rng.normal(size=(1, len(groups))) + rng.normal(size=7)[groups]
+    t, sizes = bootstrap.by_group(x, groups)
+    ours = bootstrap.two_way_bootstrap(t, 20_000, sizes=sizes)
+    by_hand = []
+    for _ in range(20_000):
+        drawn = rng.integers(7, size=7)
+        by_hand.append(np.concatenate([x[0, groups == k] for k in drawn]).mean())
+    assert ours.mean() == pytest.approx(np.mean(by_hand), abs=0.02)
+    np.testing.assert_allclose(
+        np.quantile(ours, [0.025, 0.5, 0.975]), np.quantile(by_hand, [0.025, 0.5, 0.975]), atol=0.06
+    )

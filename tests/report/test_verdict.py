@@ -4,8 +4,9 @@ import re
 
 import numpy as np
 import pytest
+from statsmodels.stats.multitest import multipletests
 
-from mtl.report import phrases
+from mtl.report import contrasts, phrases
 from mtl.report.analyse import analyse
 
 from .studies import crossed, scores_of
@@ -158,6 +159,35 @@ def test_regimes_that_share_no_replicate():
     values[0, 0, :10], values[1, 0, 10:] = np.nan, np.nan
     got = analyse(scores_of(values, ("scratch", "finetune")), resamples=100)
     assert got.verdict[0].startswith("finetune and scratch share no replicate at any size")
+
+
+def test_the_last_sentence_adds_up_what_the_verdict_draws_on():
+    two = told([[0.7, 0.7], [0.8, 0.7]], ["scratch", "finetune"], sizes=(10.0, 20.0)).verdict[-1]
+    assert two == (
+        "Claims are made at 5 % over the sweep's 2 comparisons with scratch together (Holm), equivalences at 5 % over "
+        "the same together (Holm), and at 5 % each the best with 10 labels (Hsu), the best with 20 labels (Hsu) and "
+        "crossovers (Holm): so at most 25 % of such verdicts hold any false claim (the sum); intervals are 95 % each, "
+        "over replicates and test examples."
+    )
+    one = told([[0.7], [0.8]], ["scratch", "finetune"], sizes=(10.0,)).verdict[-1]
+    assert "crossovers" not in one
+    assert "at most 15 % of such" in one
+    names = ["scratch", "placebo", "scratch_matched", "linear_probe", "multitask"]
+    controls = ("placebo", "scratch_matched")
+    whole = told([[0.6, 0.7]] * 5, names, sizes=(10.0, 20.0), controls=controls).verdict[-1]
+    assert "multi-task against transfer (Holm) and gains against controls (Holm): so at most 35 % of such" in whole
+
+
+def test_controls_are_one_family():
+    """What holds against any control is corrected for all of them: 2 controls × 2 contenders × 1 size."""
+    values = crossed(np.array([[0.6], [0.6], [0.6], [0.64], [0.64]]), noise=0.3, seed=3)
+    names = ("scratch", "placebo", "scratch_matched", "finetune", "lora")
+    pairs = contrasts.compare(values, np.zeros((1, 5, 1)))
+    raw = np.array([[pairs.p(a, b, 0) for b in (1, 2)] for a in (3, 4)]).T.ravel()
+    couples = [(r, c) for c in names[1:3] for r in names[3:]]
+    found = contrasts.family(pairs, names, (10.0,), couples)
+    np.testing.assert_allclose([c.p_holm for c in found], multipletests(raw, method="holm")[1])
+    assert [(c.first, c.second) for c in found] == couples
 
 
 def test_phrases():

@@ -1,0 +1,74 @@
+"""Which trial of each cell and replicate stands for it: validation chooses, and nothing else is tested in public."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mtl.sweep.store import Workdir
+
+#: Axes of a table. Every other field that a sweep changes is tuned: validation chooses within each replicate.
+ROW, COLUMN, REPLICATE = "regime", "data.target_size", "seed"
+
+#: A trial of a sweep (its changes and its hash), and its result if there is one.
+Candidate = tuple[Mapping[str, Any], Mapping[str, Any] | None]
+
+
+def tuned(entry: Mapping[str, Any]) -> list[str]:
+    """Return the fields that a sweep changes and that are no axis."""
+    return sorted({field for trial in entry["trials"] for field in trial["changes"]} - {ROW, COLUMN, REPLICATE})
+
+
+def candidates(workdir: Workdir, entry: Mapping[str, Any]) -> dict[tuple[Any, Any, Any], list[Candidate]]:
+    """Return the trials of each (regime, target size, replicate) of a sweep, with their results."""
+    workdir.expect(entry)
+    found: dict[tuple[Any, Any, Any], list[Candidate]] = {}
+    for trial in entry["trials"]:
+        changes = trial["changes"]
+        row, column, replicate = (changes.get(axis, entry["base"][axis]) for axis in (ROW, COLUMN, REPLICATE))
+        found.setdefault((row, column, replicate), []).append((trial, workdir.result(trial["hash"])))
+    return found
+
+
+def choose(found: Sequence[Candidate], fields: Sequence[str]) -> tuple[Mapping[str, Any], Mapping[str, Any]] | None:
+    """Return the candidate with the least validation loss (the smaller value in a tie).
+
+    Nothing where a candidate has no result, since the choice would not be the one that was asked for. One that diverged
+    is not eligible; without validation labels there is no loss, and only a candidate that is alone needs none.
+
+    Args:
+      found: the candidates of one cell and replicate.
+      fields: that are tuned.
+
+    >>> def of(rate, loss, status="done"):
+    ...     return {"hash": "", "changes": {"lr": rate}}, {"status": status, "val_loss": loss}
+    >>> choose([of(0.1, 0.3), of(0.01, 0.2), of(1.0, 0.1, "diverged")], ["lr"])[0]["changes"]
+    {'lr': 0.01}
+    >>> choose([of(0.1, 0.3), ({"changes": {}}, None)], ["lr"]) is None
+    True
+    """
+    if any(result is None for _, result in found):
+        return None
+    eligible = [
+        (trial, result)
+        for trial, result in found
+        if result is not None and result["status"] == "done" and (result["val_loss"] is not None or len(found) == 1)
+    ]
+    if len(eligible) < 2:
+        return eligible[0] if eligible else None
+    return min(eligible, key=lambda c: (c[1]["val_loss"], tuple(order(c[0]["changes"].get(f)) for f in fields)))
+
+
+def chosen(workdir: Workdir, entry: Mapping[str, Any]) -> set[str]:
+    """Return the hashes of a sweep's chosen trials.
+
+    The test results of the others are for nobody: who looked at them could choose again, by the test set.
+    """
+    fields = tuned(entry)
+    picked = (choose(found, fields) for found in candidates(workdir, entry).values())
+    return {trial["hash"] for pick in picked if pick is not None for trial in pick[:1]}
+
+
+def order(value: Any) -> tuple[int, Any]:
+    """Return a key that sorts tried values: numbers first, then texts."""
+    return (0, value) if isinstance(value, (int, float)) else (1, str(value))

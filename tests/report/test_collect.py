@@ -1,0 +1,181 @@
+"""From a small study of persons to its scores: whose rows they are, what is read of it, and what it cost."""
+
+import dataclasses
+import json
+import shutil
+import tracemalloc
+
+import numpy as np
+import pytest
+
+import mtl
+from mtl.config import default, flatten
+from mtl.data import SOURCES, make_table
+from mtl.report.analyse import analyse
+from mtl.report.collect import _refuse_other_examples, collect
+from mtl.report.publish import publish_page
+from mtl.report.show import FORMATS, tables_of
+from mtl.sweep import product, sweep
+from mtl.sweep.launch import Silent, launch
+from mtl.sweep.store import StoreError, Workdir
+from mtl.tasks import Task
+from tests.sweep.resealed import change
+
+PERSONS, EACH = 50, 8
+
+
+def persons():
+    """Rows of persons: what is ill is a person, and how it shows differs from person to person."""
+    rng = np.random.default_rng(0)
+    who = np.repeat(np.arange(PERSONS), EACH)
+    ill = rng.integers(0, 2, PERSONS)[who]
+    x = rng.normal(size=(len(who), 4)) * 0.3 + rng.normal(size=(PERSONS, 4))[who]
+    x[:, 0] += ill
+    tasks = (Task("side", "binary"), Task("ill", "binary"))
+    return make_table(
+        "persons", x.astype(np.float32), tasks, {"side": np.arange(len(who)) % 2, "ill": ill}, groups=who + 7
+    )
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    mtl.data.register("persons")(persons)
+    config = default()
+    config.name, config.model.options = "persons", {"hidden": (4,)}
+    config.data.name, config.data.options = "persons", {}
+    config.data.source, config.data.target = ("side",), "ill"
+    config.data.target_size, config.data.target_pool, config.data.test_size = 40, 80, 120
+    config.data.source_size, config.data.source_val_size = 60, 20
+    config.source.total_steps, config.target.total_steps, config.evaluations = 4, 12, 1
+    entries = product(sweep("regime", ("scratch", "finetune")), sweep("seed", range(3)), sweep("lr", (1e-3, 1e-2)))
+    workdir = Workdir(tmp_path_factory.mktemp("persons") / "work")
+    (summary,) = launch(flatten(config), {"ill": entries}, workdir, jobs=0, config_file=None, display=Silent())
+    yield workdir, summary
+    SOURCES.pop("persons")
+
+
+def chosen(workdir):
+    """The hashes of what validation chose, from the data frame alone."""
+    frame = mtl.results(workdir.path)
+    return set(frame.loc[frame.groupby(["regime", "seed"])["val_loss"].idxmin(), "hash"])
+
+
+def test_groups_go_with_the_test_rows(study):
+    workdir, summary = study
+    table = persons()
+    for member in summary.sweep.members:
+        arrays = workdir.arrays(member.trial.hash)
+        np.testing.assert_array_equal(arrays["groups"], table.groups[arrays["rows"]])
+    scores = collect(workdir, "ill")
+    np.testing.assert_array_equal(scores.groups, arrays["groups"])
+    assert scores.rarer == min(np.bincount(arrays["labels"].astype(int)))
+    frame = mtl.results(workdir.path, "predictions")
+    np.testing.assert_array_equal(frame["group"], table.groups[frame["row"]])
+
+
+def test_intervals_are_over_groups_and_say_so(study):
+    scores = collect(study[0], "ill")
+    of_groups, of_rows = analyse(scores), analyse(dataclasses.replace(scores, groups=None))
+    for regime in scores.regimes:
+        wide, narrow = of_groups.cells[regime][40.0], of_rows.cells[regime][40.0]
+        assert wide.mean == pytest.approx(narrow.mean)
+        assert wide.high - wide.low > 1.2 * (narrow.high - narrow.low)  # Persons are right or wrong as wholes.
+    count = len(np.unique(scores.groups))
+    assert f"the {count} groups of the 120 test examples, each group as a whole" in " ".join(scores.notes)
+    assert of_groups.verdict[-1].endswith("over replicates and groups of test examples.")
+    (_, table), *_ = tables_of([of_groups])
+    assert f"3 replicates and the {count} groups of test examples" in table.footnotes[0]
+
+
+def test_tests_of_what_was_not_chosen_are_neither_read_nor_shown(study, monkeypatch):
+    workdir, summary = study
+    picked, hashes = chosen(workdir), {m.trial.hash for m in summary.sweep.members}
+    assert len(picked) == 6 and len(hashes) == 12
+    read, arrays = set(), Workdir.arrays
+    monkeypatch.setattr(Workdir, "arrays", lambda self, digest: read.add(digest) or arrays(self, digest))
+    analysis = analyse(collect(workdir, "ill"), 200)
+    assert set(mtl.results(workdir.path, "predictions")["hash"]) == picked
+    frame = mtl.results(workdir.path).set_index("hash")
+    assert set(frame.index[frame["chosen"]]) == picked
+    assert frame.loc[list(hashes - picked), "test_accuracy"].isna().all()
+    assert frame.loc[list(picked), "test_accuracy"].notna().all()
+    rows = []
+    monkeypatch.setattr("mtl.report.page.page", lambda *_, trials, **__: rows.extend(trials) or "")
+    publish_page(workdir, [analysis], "mtl report")
+    assert {row["hash"] for row in rows if row["test"] is not None} == picked
+    assert len(rows) == 12
+    assert read == picked
+    text = "".join(write(tables_of([analysis])) for write in FORMATS.values())
+    assert not any(digest in text for digest in hashes)
+
+
+def test_a_missing_candidate_leaves_nothing_chosen(study, tmp_path):
+    workdir = Workdir(shutil.copytree(study[0].path, tmp_path / "work"))
+    lost = next(m for m in study[1].sweep.members if m.changes["regime"] == "scratch" and m.changes["seed"] == 1)
+    shutil.rmtree(workdir.trial(lost.trial.hash))
+    scores = collect(workdir, "ill")
+    assert scores.missing[scores.regimes.index("scratch"), 0] == 1
+    frame = mtl.results(workdir.path)
+    gone = frame[(frame["regime"] == "scratch") & (frame["seed"] == 1)]
+    assert not gone["chosen"].any() and gone["test_accuracy"].isna().all()
+
+
+def grown(study, to, more):
+    """The study with further trials in study.json, which have no results."""
+    workdir = Workdir(shutil.copytree(study[0].path, to))
+
+    def add(content):
+        trials = content["sweeps"]["ill"]["trials"]
+        one = trials[0]
+        trials += [one | {"hash": f"{i:016x}", "changes": one["changes"] | changes} for i, changes in enumerate(more)]
+        return content
+
+    change(workdir.study_file, add)
+    return workdir
+
+
+def test_memory_for_a_study_file_is_bounded(study, tmp_path):
+    """A few hundred lines that name hundreds of regimes: 270 MB for the draws of all pairs, before."""
+    workdir = grown(study, tmp_path / "work", [{"regime": f"r{i}"} for i in range(90)])
+    tracemalloc.start()
+    try:
+        analysis = analyse(collect(workdir, "ill"))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert analysis.cells["scratch"][40.0].mean == collect(study[0], "ill").values[0].mean()
+    assert peak < 90e6 < 92**2 * 4000 * 8 / 3
+
+
+def test_a_table_of_holes_is_refused(study, tmp_path):
+    more = [{"regime": f"r{i}"} for i in range(200)] + [{"data.target_size": 50 + i} for i in range(200)]
+    workdir = grown(study, tmp_path / "work", more)
+    with pytest.raises(StoreError, match=r"202 regimes, 201 target sizes and 3 replicates for 412 trials"):
+        collect(workdir, "ill")
+
+
+def test_seconds_are_told_with_their_range_over_replicates(study):
+    workdir = study[0]
+    frame = mtl.results(workdir.path)
+    cost = collect(workdir, "ill").cost
+    for regime, rows in frame[frame["chosen"]].groupby("regime"):
+        means = rows.groupby("seed")["seconds"].mean()
+        assert cost[regime].seconds == pytest.approx(rows["seconds"].mean())
+        assert (cost[regime].seconds_low, cost[regime].seconds_high) == pytest.approx((means.min(), means.max()))
+    (_, table) = tables_of([analyse(collect(workdir, "ill"), 50)], "cost")[0]
+    assert all(row[-1].detail.startswith("[") for row in table.rows)
+    assert any("the least and the most of the replicates' means" in note for note in table.footnotes)
+    assert json.loads(FORMATS["json"]([("ill", table)]))[0]["records"][0]["seconds_low"] <= cost["scratch"].seconds
+
+
+def test_scores_of_other_examples_are_not_paired():
+    one = {"rows": np.arange(4), "groups": np.array([0, 0, 1, 1])}
+    work = Workdir("somewhere")
+    _refuse_other_examples(work, "s", one, {k: a.copy() for k, a in one.items()})
+    for other in (
+        {"rows": np.arange(4)},
+        one | {"rows": np.array([0, 1, 3, 2])},
+        one | {"groups": np.array([0, 1, 1, 1])},
+    ):
+        with pytest.raises(StoreError, match="several sets of examples"):
+            _refuse_other_examples(work, "s", one, other)
