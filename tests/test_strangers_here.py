@@ -174,7 +174,9 @@ def test_a_config_imports_what_lies_beside_it_or_in_the_current_directory_and_no
         assert sys.path == path
         assert (module.helper.WIDTH, module.helper.late()) == (6, 5)
         assert sources_of(str(config)).of == "cfg.py, __init__.py, helper.py, inner.py, later.py"
-        for name in ("stranger", "jax_plugins.stranger"):
+        (beside / "spread" / "deeper").mkdir(parents=True)  # A package without a file of its own.
+        monkeypatch.setattr(sys, "path", [*path, str(beside / "spread")])
+        for name in ("stranger", "deeper.stranger", "jax_plugins.stranger"):
             with pytest.raises(ModuleNotFoundError):
                 importlib.import_module(name)
     finally:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from types import FrameType, ModuleType
 
@@ -39,7 +39,7 @@ class _Finder:
     """Finds what the code of a config file asks for, where nothing else does."""
 
     @staticmethod
-    def find_spec(name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
+    def find_spec(name: str, path: Iterable[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
         """Return where a module is, if whoever imports it is a config file or came from beside one."""
         frame: FrameType | None = sys._getframe(1)
         for within in (False, True):  # Up to Python's import, which may have been wrapped, and out of it.
