@@ -1,0 +1,73 @@
+"""Published tables are what the code prints; a changed number, row or sentence is told."""
+
+import os
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+REPRODUCING = runpy.run_path(str(ROOT / "scripts" / "reproducing.py"))
+compare, differences, rewritten = (REPRODUCING[name] for name in ("compare", "differences", "rewritten"))
+
+README = (ROOT / "experiments" / "latent" / "README.md").read_text()
+#: What the README publishes, as if it had been printed now.
+TABLES = {m["title"]: m[0] for m in REPRODUCING["_TABLE"].finditer(README)}
+VERDICT = {"rho_1": [" ".join(line.lstrip("> ") for line in README.splitlines() if line.startswith(">"))]}
+
+
+def test_every_published_table_is_found():
+    assert len(TABLES) == 4
+    assert sum(title.endswith("in points of accuracy") for title in TABLES) == 3
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_what_is_published_is_what_is_printed(exact):
+    assert compare(README, TABLES, VERDICT, exact) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("| scratch | 56.5 [54.8, 58.1]", "| scratch | 56.9 [54.8, 58.1]", "scratch: 56.9 was published, and 56.5"),
+        ("| finetune | 68.5†", "| fine_tune | 68.5†", 'row "fine_tune" is not printed any more'),
+        ("latent / rho_1: accuracy", "latent / rho_2: accuracy", 'table "latent / rho_2: accuracy'),
+        (
+            "> with 50 labels: +14.6 points",
+            "> with 50 labels: +15.6 points",
+            "is quoted, and the verdict does not say it",
+        ),
+    ],
+)
+def test_what_differs_is_told(old, new, said):
+    assert old in README
+    found = compare(README.replace(old, new, 1), TABLES, VERDICT, True)
+    assert any(said in sentence for sentence in found), found
+
+
+def test_elsewhere_a_mean_must_lie_in_the_interval_of_now():
+    row = "| lp_ft | 70.0 [65.0, 75.0] | ▲ +4.0 [1.0, 6.0] |\n"
+    assert differences(row.replace("70.0 [", "74.0 ["), row, False) == []
+    (said,) = differences(row.replace("70.0 [", "76.0 ["), row, False)
+    assert said == "lp_ft: 76 was published, and the interval is now [65, 75]"
+
+
+def test_writing_puts_what_is_printed_now():
+    now = {title: re.sub(r"56\.5", "57.7", text) for title, text in TABLES.items()}
+    text = rewritten(README, now, {s: ["Nothing gains."] for s in ("rho_1", "rho_half", "rho_0")})
+    assert "57.7 [54.8, 58.1]" in text and "56.5 [54.8, 58.1]" not in text
+    assert text.count("> Nothing gains.") == 3
+    assert "## Verdict" in text and "**Limits.**" in text
+
+
+@pytest.mark.slow
+def test_the_latent_study_is_reproduced(tmp_path):
+    """On the locked versions and the kind of CPU that the README names to rounding, else within the intervals."""
+    command = [sys.executable, str(ROOT / "scripts" / "reproducing.py"), "latent", f"--workdir={tmp_path}"]
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-2000:]
+    assert "as published" in run.stdout.splitlines()[-1]
