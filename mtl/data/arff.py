@@ -131,7 +131,9 @@ def arff_table(
             problems.add(f'attribute "{key}": is a {attribute.kind}: must be ignored, with ignore=')
         elif len(attribute.values) > 2:
             for index, value in enumerate(attribute.values):
-                inputs[f"{key}={value}"] = np.where(np.isnan(values), np.nan, values == index)
+                if (title := f"{key}={value}") in column or title in inputs:
+                    problems.add(f'attribute "{key}": its value "{value}" would be an input "{title}", which is there')
+                inputs[title] = np.where(np.isnan(values), np.nan, values == index)
         else:
             inputs[key] = values
     return build(
@@ -177,7 +179,9 @@ def read_arff(text: str, where: str, problems: Problems, max_bytes: int = MAX_BY
             f"max_bytes = {max_bytes:,}"
         )
     readers = [_reader(a) for a in attributes]
-    cells, kept = np.zeros((len(rows), len(attributes))), np.ones(len(rows), dtype=bool)
+    # What a sparse row leaves out is a number's 0 and a nominal attribute's first value.
+    first = [float(a.values[0]) if a.kind == "nominal" and a.plain else 0.0 for a in attributes]
+    cells, kept = np.tile(first, (len(rows), 1)), np.ones(len(rows), dtype=bool)
     for i, (line, row) in enumerate(rows):
         pairs = _cells(row.strip(), len(attributes))
         if isinstance(pairs, str):

@@ -84,7 +84,10 @@ def folded(text: str) -> str:
     >>> folded("P  01") == folded("p 01"), folded("CO₂") == folded("co2")
     (True, True)
     """
-    return " ".join((text if text.isascii() else unicodedata.normalize("NFKC", text)).lower().split())
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+        text = "".join(c for c in text if unicodedata.category(c) != "Cf")  # What nobody sees.
+    return " ".join(text.casefold().split())
 
 
 def _is_nan(text: str) -> bool:

@@ -87,7 +87,8 @@ def choose(
         return name if name in first else spelled(name) or name
 
     def matching(what: str, pattern: str) -> list[str]:
-        found = [pattern] if pattern in first else fnmatch.filter(first, pattern)
+        rest = what == "inputs:" and pattern == "*"  # All that is nothing else, also beside a column of that name.
+        found = [pattern] if pattern in first and not rest else fnmatch.filter(first, pattern)
         if not found:
             problems.add(f'{what} "{pattern}" is no column: {_near(pattern, columns)}')
         return found

@@ -138,6 +138,8 @@ def arrays_table(
         chosen = choose([*cells, "x "], [*cells], inputs="x ").labels | _kinds(kinds, list(cells))
     except DataError as error:
         raise prefixed(error, where) from None
+    if groups is not None and np.shape(groups) != np.shape(given)[:1]:
+        raise DataError(f"{where}, groups: shape {np.shape(groups)}: must be ({len(given)},), one a row")
     if groups is not None:
         cells["groups "] = np.asarray(groups)  # the blank keeps it apart from a task of that name
     return build(

@@ -302,7 +302,9 @@ def _numbers(cells: np.ndarray, missing: Missing) -> list[float | None]:
     if cells.dtype.kind not in "biuf":
         return [missing.number(cell) for cell in cells]
     values = cells.astype(np.float64)
-    values[np.isin(values, list(missing.numbers))] = np.nan
+    with np.errstate(over="ignore"):  # In the cells' own dtype: −999.9 in float32 is another number in float64.
+        markers = np.asarray(list(missing.numbers), cells.dtype if cells.dtype.kind == "f" else np.float64)
+    values[np.isin(cells, markers)] = np.nan
     return values.tolist()
 
 

@@ -74,7 +74,7 @@ def npz_table(
         arrays[inputs],
         {key: arrays[key] for key in chosen},
         kinds,
-        arrays[groups] if groups else None,
+        arrays[roles.groups] if groups else None,
         missing,
         classes,
         name or full.name.removesuffix(".npz"),

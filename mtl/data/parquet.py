@@ -71,7 +71,11 @@ def parquet_table(
         texts = [column_of[c] for c in roles.all if kinds[c] in (pyarrow.string(), pyarrow.binary())]
         file = pyarrow.parquet.ParquetFile(io.BytesIO(data), read_dictionary=texts)
         # What pandas left in the file about its columns is no more to be believed than the rest, and is not needed.
-        frame = file.read(columns=[column_of[c] for c in roles.all]).replace_schema_metadata(None).to_pandas()
+        frame = (
+            file.read(columns=[column_of[c] for c in roles.all])
+            .replace_schema_metadata(None)
+            .to_pandas(integer_object_nulls=True)
+        )
         frame = frame.astype(dict.fromkeys(texts, object))
     except DataError as error:
         raise (error if str(error).startswith("file ") else prefixed(error, where)) from None

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -51,7 +52,7 @@ class Scaling:
             return np.asarray(x, np.float32)
         x = np.asarray(x, np.float64)
         x = x if self.fill is None else np.where(np.isnan(x), self.fill, x)
-        return ((x - self.shift) * self.scale).astype(np.float32)
+        return _narrow((x - self.shift) * self.scale)
 
     def labels(self, task: str, y: np.ndarray) -> np.ndarray:
         """Return what a loss sees of a task's labels y, float32 of a regression."""
@@ -168,16 +169,21 @@ def moments(table: Table, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def centred(table: Table) -> tuple[Inputs, np.ndarray, np.ndarray]:
     """Return (x, origin, unit): inputs as float32 in which nothing is lost that a scaling keeps.
 
-    x is (inputs − origin) / unit, where origin and unit are the mean and spread over all rows of what was measured,
-    and 0 and 1 elsewhere. No scaling depends on them: ``coded`` takes them back, so that what a network sees is
-    (inputs − shift) · scale whatever they are.
+    x is (inputs − origin) / unit, where origin and unit are the median and the range of the middle half over all rows
+    of what was measured, and 0 and 1 elsewhere: a value far off, in whatever row, must not make all others equal in
+    float32. No scaling depends on them: ``coded`` takes them back, so that what a network sees is (inputs − shift) ·
+    scale whatever they are.
     """
     shape = table.x.shape[1:]
     if table.measured is None or isinstance(table.x, Streamed):
         return table.x, np.zeros(shape), np.ones(shape)
-    mean, spread = moments(table, np.arange(len(table)))
-    origin, unit = np.where(table.measured, mean, 0.0), np.where(table.measured, spread, 1.0)
-    x = np.concatenate([((block - origin) / unit).astype(np.float32) for block in blocks(table.x)])
+    ranked = np.sort(table.x.astype(np.float64), axis=0)  # What is missing comes last.
+    last = np.maximum(len(table) - 1 - np.isnan(ranked).sum(axis=0), 0)
+    low, middle, high = (np.take_along_axis(ranked, (last * part // 4)[None], axis=0)[0] for part in (1, 2, 3))
+    moves = table.measured & (high > low)
+    origin = np.where(table.measured & ~np.isnan(middle), middle, 0.0)
+    unit = np.where(moves, high - low, 1.0)
+    x = np.concatenate([_narrow((block - origin) / unit) for block in blocks(table.x)])
     x.setflags(write=False)
     return x, origin, unit
 
@@ -199,7 +205,7 @@ def check_cast(table: Table) -> None:
     """Check that inputs that are taken as they are can be told apart in float32, in which networks compute.
 
     Raises:
-      ValueError: for a column whose values differ by less than float32 can hold.
+      ValueError: for an input whose values differ by less than float32 can hold.
     """
     if (
         isinstance(table.x, Streamed) or table.x.dtype != np.float64
@@ -212,9 +218,15 @@ def check_cast(table: Table) -> None:
     if (bad := np.flatnonzero((moved > _LOSS * spread) & (moved > 0))).size:
         at = int(bad[0])
         raise ValueError(
-            f'normalize = "none": {table.column(at)} of {table.name} spreads by {spread[at]:.3g} around '
-            f'{mean[at]:.9g}, which float32 cannot tell apart: must be "auto"'
+            f"{table.column(at)} of {table.name} spreads by {spread.flat[at]:.3g} around {mean.flat[at]:.9g}, which "
+            "float32 cannot tell apart: must be scaled"
         )
+
+
+def _narrow(x: np.ndarray) -> np.ndarray:
+    """Return float32; what it cannot hold, far off as it is, becomes the largest that it can."""
+    most = float(np.finfo(np.float32).max)
+    return np.clip(x, -most, most).astype(np.float32)
 
 
 def _regressions(table: Table, split: Split) -> Sequence[Any]:
@@ -235,7 +247,7 @@ def _unit(labels: np.ndarray) -> tuple[float, float]:
 def described(table: Table) -> dict[str, Any]:
     """Return what a model's file says of its inputs and labels: JSON-able, and all it takes to read new ones alike."""
     low, high = table.range if table.measured is None else (0.0, 0.0)
-    return {
+    found = {
         "shape": list(table.x.shape[1:]),
         "pixels": table.measured is None,
         "unit_range": table.measured is None and low >= 0 and high <= 1,
@@ -244,3 +256,5 @@ def described(table: Table) -> dict[str, Any]:
         "reading": dict(table.reading),
         "classes": {task: list(names) for task, names in table.classes.items()},
     }
+    same: dict[str, Any] = json.loads(json.dumps(found))  # As it comes out of a file: tuples are lists.
+    return same

@@ -142,9 +142,9 @@ def make_table(
       groups: [N] integers, equal for rows that no split may part; part of the sha256, as it moves the splits.
       classes: ``{task: names}``, one name for each class id, in order; no part of the sha256.
       columns: names of the inputs [N, F], in order; they differ.
-      pixels: whether inputs are pixels, which keep their scale unless asked; by default those of more axes than
-        [N, F] are. Of other inputs, those that are all 0 or 1 are indicators (bits of fingerprints, one-hot columns)
-        and keep theirs too.
+      pixels: whether inputs are pixels, which keep their scale unless asked; by default those of four axes or more are,
+        and [N, a, b] in [0, 1]. Of other inputs, those that are all 0 or 1 are indicators (bits of fingerprints,
+        one-hot columns) and keep theirs too.
       missing_inputs: ``error``, or ``flag``: NaN among inputs [N, F] is a missing one, to be filled in with the mean of
         what is there, and each input that has any gets one more, 1 where it is missing.
       reading: see ``Table``.
@@ -176,10 +176,11 @@ def make_table(
         flags = np.isnan(inputs[:, gaps]).astype(inputs.dtype)
         inputs = np.concatenate([inputs, flags], axis=1)
         titles += tuple(f"{c} is missing" for c, gap in zip(titles, gaps, strict=bool(titles)) if gap)
+        titles = _columns(name, titles, inputs)
         gaps = np.append(gaps, np.zeros(flags.shape[1], bool))
     else:
         gaps = None
-    measured = None if (inputs.ndim > 2 if pixels is None else pixels) else _measured(inputs)
+    measured = None if (_pixels(inputs) if pixels is None else pixels) else _measured(inputs)
     names = [task.name for task in tasks]
     if not names:
         raise ValueError(f'data "{name}" has no tasks: give at least one')
@@ -254,7 +255,7 @@ def _numbers(where: str, values: npt.ArrayLike) -> np.ndarray:
 
 
 def _inputs(name: str, given: np.ndarray, missing: bool) -> np.ndarray:
-    """Return inputs in float32; in float64 where that moves a value of a table [N, F], so that scaling comes first."""
+    """Return inputs in float32; in float64 where that moves a value, so that scaling comes first."""
     if missing and given.ndim != 2:
         raise ValueError(f'data "{name}", x: shape {given.shape}: missing inputs must be in a table [N, F]')
     if given.ndim < 2 or given.size == 0:
@@ -268,7 +269,7 @@ def _inputs(name: str, given: np.ndarray, missing: bool) -> np.ndarray:
                 "must be booleans or floats, which are taken as they are"
             )
         given = unit(given)
-    elif given.ndim == 4 and given.dtype.kind in "iu" and given.max() > 1:
+    elif given.ndim > 3 and given.dtype.kind in "iu" and given.max() > 1:
         raise ValueError(
             f'data "{name}", x: {given.dtype} {given.shape} up to {given.max():,}, and nothing says which is white: '
             "must be uint8 or uint16, which become [0, 1], or floats, which are taken as they are"
@@ -287,7 +288,8 @@ def _inputs(name: str, given: np.ndarray, missing: bool) -> np.ndarray:
         if bad.any():
             at = (first + int(np.argwhere(bad)[0][0]), *(int(i) for i in np.argwhere(bad)[0][1:]))
             raise ValueError(f'data "{name}", x: {given[at]} in row {at[0]}: inputs must be finite in float32')
-    if given.ndim == 2 and not ours and given.dtype.itemsize > 2 and not np.array_equal(inputs, given, equal_nan=True):
+    wide = given.ndim < 4 or abs(given).max() > 2  # Pixels in [0, 1] need no more than float32.
+    if wide and not ours and given.dtype.itemsize > 2 and not np.array_equal(inputs, given, equal_nan=True):
         return given.astype(np.float64)
     return inputs
 
@@ -299,6 +301,13 @@ def _columns(name: str, columns: Sequence[str], inputs: Inputs) -> tuple[str, ..
             "own for each input of [N, F]"
         )
     return tuple(columns)
+
+
+def _pixels(inputs: Inputs) -> bool:
+    """Return whether inputs count as pixels: [N, height, width, channels], or [N, a, b] in [0, 1]."""
+    if inputs.ndim == 3 and isinstance(inputs, np.ndarray):
+        return bool(inputs.min() >= 0 and inputs.max() <= 1)
+    return inputs.ndim > 2
 
 
 def _measured(inputs: Inputs) -> np.ndarray:

@@ -19,6 +19,8 @@ _MIXING = ("dot_general", "conv_general_dilated", "reduce_sum", "reduce_max", "r
 def whole_numbers(model: Model, shape: tuple[int, ...]) -> bool:
     """Return whether a model's backbone turns its inputs into integers before it mixes them, as an embedding does.
 
+    Or compares them with many numbers at once, as a one-hot code does.
+
     Its trace is looked at; nothing is compiled.
 
     Args:
@@ -46,9 +48,16 @@ def _converted(jaxpr: Any, inputs: set[Any]) -> tuple[bool, set[Any]]:
         whole = jnp.issubdtype(equation.params.get("new_dtype", jnp.float32), jnp.integer)
         if equation.primitive.name == "convert_element_type" and whole:
             return True, inputs
+        others = [v for v in equation.invars if v not in taken] if len(taken) < len(equation.invars) else []
+        if equation.primitive.name in ("eq", "ne") and any(v.aval.size > 1 for v in others):
+            return True, inputs
+        made = set(equation.outvars)
         for inner in jex.jaxprs_in_params(equation.params):
             given = dict(zip(reversed(inner.invars), reversed(equation.invars), strict=False))
-            if _converted(inner, {v for v, outer in given.items() if any(outer is t for t in taken)})[0]:
+            found, alone = _converted(inner, {v for v, outer in given.items() if any(outer is t for t in taken)})
+            if found:
                 return True, inputs
-        inputs |= set(equation.outvars)
+            pairs = zip(reversed(inner.outvars), reversed(equation.outvars), strict=False)
+            made &= {outer for own, outer in pairs if not isinstance(own, jex.Literal) and own in alone}
+        inputs |= made
     return False, inputs

@@ -264,7 +264,7 @@ def check_inputs(trial: Trial, table: data.Table, shape: tuple[int, ...]) -> Non
         if not scaled(trial):
             scaling.check_cast(table)
     except ValueError as error:
-        raise ConfigError(f"config.data.{error}") from None
+        raise ConfigError(f'config.data.normalize = "{way}": {error}') from None
     if (scaled(trial) or dtype != "float32") and whole_numbers(trial.model(), shape):
         field, wrong, right = ("data.normalize", way, "none") if scaled(trial) else ("model.dtype", dtype, "float32")
         name = trial.config["model"]["name"]

@@ -13,7 +13,7 @@ from mtl.checkpoint import CheckpointError, load_about, load_tree, load_weights,
 from mtl.config import ConfigError, Trial
 from mtl.data import Table
 from mtl.data.scaling import Scaling, described, restore
-from mtl.params import join
+from mtl.params import exactly, join
 from mtl.sweep.fingerprint import Fingerprint
 from mtl.train.begin import load
 from mtl.train.phase import Weights
@@ -112,12 +112,25 @@ def brought(trial: Trial, table: Table) -> Scaling | None:
                 f"config.init.path = {trial.loads}: its weights were trained on other {name} ({_told(was[what])}) than "
                 f"those of {table.name} ({_told(now[what])}): must be the same"
             )
+    for task in trial.tasks:
+        then, today = was["classes"].get(task.name), now["classes"].get(task.name)
+        head = join("heads", task.name, "kernel")
+        if then != today and task.name in was["heads"] and not _is_fresh(trial, head):
+            raise ConfigError(
+                f'config.init.path = {trial.loads}: its head "{task.name}" is of the classes {_told(then or ["0, 1, …"])} '
+                f"and {table.name} has {_told(today or ['0, 1, …'])}: must be the same, or add "
+                f'"{exactly(join("heads", task.name))}/.*" to config.init.fresh'
+            )
     if unfilled := sorted(set(now["gaps"]) - set(was["gaps"])):
         raise ConfigError(
             f"config.init.path = {trial.loads}: {table.column(unfilled[0])} of {table.name} has missing inputs, and "
             "had none where its weights were trained: must be filled in"
         )
     return own
+
+
+def _is_fresh(trial: Trial, path: str) -> bool:
+    return any(re.fullmatch(pattern, path) for pattern in trial.config["init"]["fresh"])
 
 
 def _told(value: Any) -> str:
@@ -129,7 +142,7 @@ def _told(value: Any) -> str:
 
 @functools.lru_cache(maxsize=16)
 def _known(path: str, stamp: Stamp) -> tuple[Mapping[str, Any], Scaling] | None:
-    """Return (what the inputs were, their scaling) of a file of ours."""
+    """Return (what the inputs were and which tasks have a head, their scaling) of a file of ours."""
     file = weights_at(path)
     if file.is_dir():
         return None
@@ -138,7 +151,9 @@ def _known(path: str, stamp: Stamp) -> tuple[Mapping[str, Any], Scaling] | None:
         scaling = load_tree(file)[0].get("scaling", {}) if isinstance(about.get("inputs"), dict) else {}
     except CheckpointError as error:
         raise ConfigError(f"config.init.path = {path}: {error}") from None
-    return (about["inputs"], restore(scaling)) if isinstance(about.get("inputs"), dict) else None
+    if not isinstance(about.get("inputs"), dict):
+        return None
+    return {**about["inputs"], "heads": [task["name"] for task in about["config"]["tasks"]]}, restore(scaling)
 
 
 def begin_of(trial: Trial, initial: Weights, scaling: Scaling) -> Weights:
@@ -159,7 +174,7 @@ def begin_of(trial: Trial, initial: Weights, scaling: Scaling) -> Weights:
     known = _known(trial.loads, _stamp(trial.loads))
     heads = dict(found.params["heads"])
     for task, (mean, spread) in (known[1].units if known else {}).items():
-        fresh = any(re.fullmatch(pattern, join("heads", task, "kernel")) for pattern in init["fresh"])
+        fresh = _is_fresh(trial, join("heads", task, "kernel"))
         if task not in heads or task not in scaling.units or fresh or scaling.units[task] == (mean, spread):
             continue
         own_mean, own_spread = scaling.units[task]

@@ -190,5 +190,41 @@ def test_values_that_float32_cannot_tell_apart_are_refused_unscaled():
     x = np.random.default_rng(0).normal(size=(N, 2))
     check_cast(table(x))
     check_cast(table(300 + x))
-    with pytest.raises(ValueError, match=r'normalize = "none": column "t" of toy spreads by .* around 1e\+09.*"auto"'):
+    with pytest.raises(ValueError, match=r'^column "t" of toy spreads by .* around 1e\+09.*must be scaled'):
         check_cast(table(1e9 + x, columns=["t", "u"]))
+
+
+@pytest.mark.parametrize("far", [1e6, 1e12, 1e38])
+@pytest.mark.parametrize("missing", [False, True])
+def test_a_value_far_off_in_a_row_that_is_not_fitted_on_changes_nothing(far, missing):
+    """Not what is fitted, and not what a program computes of the other rows in float32."""
+    x = 300 + np.random.default_rng(0).normal(size=(N, 2))
+    if missing:
+        x[::7, 0] = np.nan
+    plain = table(x, missing_inputs="flag")
+    row = int(np.flatnonzero(~split(plain).pool & ~np.isnan(x[:, 0]))[0])
+    x[row, 0] = far
+    of = table(x, missing_inputs="flag")
+    own = fit(of, split(of))
+    np.testing.assert_array_equal(own.shift, fit(plain, split(plain)).shift)
+    shift, scale, fill = coded(of, own)
+    held = centred(of)[0]
+    computed = np.where(np.isnan(held), fill, (held - shift) * scale)
+    others = np.arange(N) != row
+    np.testing.assert_allclose(computed[others], own.inputs(of.x)[others], atol=2e-6)
+    assert np.isfinite(held[~np.isnan(held)]).all()
+    assert np.isfinite(own.inputs(of.x)).all()
+
+
+def test_series_are_measured_and_pictures_are_not():
+    rng = np.random.default_rng(0)
+    series = table(1e8 + rng.normal(size=(N, 5, 2)))
+    assert series.measured.all()
+    own = fit(series, split(series))
+    np.testing.assert_allclose(own.inputs(series.x)[split(series).pool].std(axis=0), 1, rtol=1e-4)
+    shift, scale, _ = coded(series, own)
+    np.testing.assert_allclose((centred(series)[0] - shift) * scale, own.inputs(series.x), atol=1e-5)
+    assert table(rng.uniform(size=(N, 4, 4))).measured is None
+    assert table(rng.uniform(size=(N, 4, 4, 1))).measured is None
+    with pytest.raises(ValueError, match="float32 cannot tell apart"):
+        check_cast(table(1e8 + rng.normal(size=(N, 4, 4, 1))))

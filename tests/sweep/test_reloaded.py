@@ -312,3 +312,54 @@ def test_weights_of_other_columns_are_refused(tmp_path):
         match=r"weights were trained on other columns \(t, pressure, .*\) than those of renamed \(pressure, t,",
     ):
         source_and(tmp_path, {"data.name": "renamed", "regimes": OWN, "regime": "probe_it"})
+
+
+@mtl.data.register("pets")
+def pets(names: tuple[str, ...] = ("cat", "dog")):
+    x = np.random.default_rng(0).normal(size=(N, 3))
+    a, b = (x[:, 0] > 0) * 1.0, (x[:, 1] > 0) * 1.0
+    y = b if names[0] == "cat" else 1 - b
+    tasks = [Task("a", "binary"), Task("pet", "binary")]
+    return mtl.data.make_table("pets", x, tasks, {"a": a, "pet": y}, classes={"pet": names})
+
+
+def test_a_head_of_other_classes_is_refused(tmp_path):
+    """The same file's rows, of which the classes come in another order."""
+    pet = {"data.name": "pets", "data.source": ("a",), "data.target": "pet", "regime": "scratch"}
+    first = resolve(override(BASE, pet), pets().tasks)
+    trained(tmp_path / "first", [first])
+    weights = str(Workdir(tmp_path / "first").trial(first.hash) / "model.safetensors")
+    go_on = {"regimes": {"go_on": ({"begin": "init"},)}, "regime": "go_on", "init.path": weights}
+    swapped = {"data.options": {"names": ("dog", "cat")}}
+    make_plan([resolve(override(BASE, pet | go_on), pets().tasks)])
+    with pytest.raises(ValueError, match=r'its head "pet" is of the classes cat, dog and pets has dog, cat: must be'):
+        make_plan([resolve(override(BASE, pet | go_on | swapped), pets().tasks)])
+    fresh = {"init.fresh": ("heads/pet/.*",)}
+    make_plan([resolve(override(BASE, pet | go_on | swapped | fresh), pets().tasks)])
+
+
+def test_weights_from_pictures_are_taken_up_where_they_are_read_alike(tmp_path, monkeypatch):
+    from PIL import Image
+
+    monkeypatch.setenv("MTL_DATA_DIR", str(tmp_path))
+    rng = np.random.default_rng(0)
+    rows = ["file,a,b"]
+    for i in range(120):
+        Image.fromarray(rng.integers(0, 256, (4, 4, 3), np.uint8)).save(tmp_path / f"{i}.png")
+        rows.append(f"{i}.png,{i % 2},{i // 2 % 2}")
+    (tmp_path / "l.csv").write_text("\n".join(rows))
+    options = {"path": "l.csv", "labels": ("a:binary", "b:binary"), "size": (4, 4)}
+    changes = {"data.name": "images", "data.options": options, "data.source": ("a",), "data.target": "b"}
+    sizes = {"target_size": 20, "target_pool": 30, "test_size": 20, "source_size": 40, "source_val_size": 10}
+    cnn = {"model.name": "cnn", "model.options": {"channels": (2,), "features": 4}, "target.total_steps": 2}
+    base = override(BASE, changes | {f"data.{k}": v for k, v in sizes.items()} | cnn)
+    first = resolve(override(base, {"regime": "scratch"}), load_table("images", options).tasks)
+    trained(tmp_path / "first", [first])
+    begin = {
+        "init.path": str(Workdir(tmp_path / "first").trial(first.hash) / "model.safetensors"),
+        "regime": "finetune",
+    }
+    make_plan([resolve(override(base, begin), load_table("images", options).tasks)])
+    grey = options | {"ground": "black"}
+    with pytest.raises(ValueError, match=r"weights were trained on other reading .*white.* than those of l .*black"):
+        make_plan([resolve(override(base, begin | {"data.options": grey}), load_table("images", grey).tasks)])
