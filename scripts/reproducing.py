@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
-import platform
+import json
 import re
 import subprocess
 import sys
@@ -28,18 +27,14 @@ _NUMBER = re.compile(r"[−+-]?\d[\d,]*(?:\.\d+)?")
 _MADE = re.compile(r"<!-- printed by (.*) -->")
 
 
-def made() -> str:
-    """Return what numbers depend on beside the code: versions and the kind of CPU."""
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("jax", "jaxlib", "flax", "numpy"))
-    cpu = next(
-        (
-            line.split(":", 1)[1]
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        ),
-        platform.machine(),
-    )
-    return f"{versions} on {' '.join(cpu.split())}"
+def made(workdir: Path) -> str:
+    """Return what a study's numbers depend on beside the code, as its results tell: versions and the processor."""
+    found = set()
+    for result in Workdir(workdir).path.glob("trials/*/result.json"):
+        told = json.loads(result.read_text())
+        versions = ", ".join(f"{name} {told['versions'][name]}" for name in ("jax", "jaxlib", "flax", "numpy"))
+        found.add(f"{versions} on {' '.join(told['cpu'].split())}")
+    return "; ".join(sorted(found))
 
 
 def printed(workdir: Path) -> tuple[dict[str, str], dict[str, list[str]], list[Analysis]]:
@@ -49,49 +44,45 @@ def printed(workdir: Path) -> tuple[dict[str, str], dict[str, list[str]], list[A
     return tables, {a.scores.sweep: [*a.verdict, *a.warnings] for a in analyses}, analyses
 
 
-def numbers(row: str) -> list[float]:
-    """Return the numbers of a row of a table, its name left out.
-
-    >>> numbers("| lp_ft | ▲ +4.3 [−2.3, 6.4] |")
-    [4.3, -2.3, 6.4]
-    """
-    text = row.split("|", 2)[2]
-    return [float(n.replace("−", "-").replace(",", "")) for n in _NUMBER.findall(text)]
-
-
 def differences(published: str, now: str, exact: bool) -> list[str]:
-    """Return a sentence for each row of a published table that is not what is printed now.
+    """Return a sentence for each row of a published table that is not what is printed now, and for each new one.
 
     Args:
       published, now: the table's rows.
-      exact: whether numbers must agree to one unit of their last digit; else means must lie in the intervals of now.
+      exact: whether numbers must agree to one unit of their last digit, and marks wholly; else means must lie in the
+        intervals of now.
     """
-    rows = {line.split("|")[1].strip(): line for line in now.splitlines()}
-    found = []
-    for line in published.splitlines():
-        name = line.split("|")[1].strip()
-        if set(name) <= {":", "-"}:
+    then = {name: line for line in published.splitlines() if (name := line.split("|")[1].strip())}
+    rows = {name: line for line in now.splitlines() if (name := line.split("|")[1].strip())}
+    found = [f'row "{name}" is not printed any more' for name in then if name not in rows]
+    found += [f'row "{name}" is printed and was not published' for name in rows if name not in then]
+    for name in then:
+        if set(name) <= {":", "-"} or name not in rows:
             continue
-        if name not in rows:
-            found.append(f'row "{name}" is not printed any more')
-            continue
-        then, today = numbers(line), numbers(rows[name])
-        if len(then) != len(today):
-            found.append(f"{name}: {line.strip()} was published, and {rows[name].strip()} is printed")
-        elif exact:
-            unit = 10 ** -min(
-                (len(n.split(".")[1]) if "." in n else 0 for n in _NUMBER.findall(line.split("|", 2)[2])), default=0
-            )
-            wrong = [(a, b) for a, b in zip(then, today, strict=True) if abs(a - b) > 1.01 * unit]
-            found += [f"{name}: {a:g} was published, and {b:g} is printed" for a, b in wrong[:3]]
-        else:
-            cells = re.findall(r"([−+-]?[\d.]+)\S* \[([−+-]?[\d.]+), ([−+-]?[\d.]+)\]", rows[name])
-            means = re.findall(r"([−+-]?[\d.]+)\S* \[", line)
-            for mean, (_, low, high) in zip(means, cells, strict=False):
-                value, low, high = (float(n.replace("−", "-")) for n in (mean, low, high))
-                if not low <= value <= high:
-                    found.append(f"{name}: {value:g} was published, and the interval is now [{low:g}, {high:g}]")
+        cells = list(zip(then[name].split("|")[2:-1], rows[name].split("|")[2:-1], strict=False))
+        changed = [(a.strip(), b.strip()) for a, b in cells if not (_agree if exact else _within)(a, b)]
+        found += [f"{name}: {a} was published, and {b} is printed" for a, b in changed]
+        if then[name].count("|") != rows[name].count("|"):
+            found.append(f"{name}: {then[name].strip()} was published, and {rows[name].strip()} is printed")
     return found
+
+
+def _agree(a: str, b: str) -> bool:
+    """Return whether two cells have the same marks, and numbers to one unit of their last digit."""
+    if _NUMBER.sub("#", a).split() != _NUMBER.sub("#", b).split():
+        return False
+    pairs = zip(_NUMBER.findall(a), _NUMBER.findall(b), strict=True)
+    return all(abs(_value(x) - _value(y)) <= 1.01 * 10 ** -len(x.partition(".")[2]) for x, y in pairs)
+
+
+def _within(a: str, b: str) -> bool:
+    """Return whether a cell's mean lies in the interval of another; cells without an interval are not compared."""
+    mean, interval = _NUMBER.search(a), re.search(rf"\[({_NUMBER.pattern}), ({_NUMBER.pattern})\]", b)
+    return mean is None or interval is None or _value(interval[1]) <= _value(mean[0]) <= _value(interval[2])
+
+
+def _value(text: str) -> float:
+    return float(text.replace("−", "-").replace(",", ""))
 
 
 def compare(text: str, tables: dict[str, str], verdicts: dict[str, list[str]], exact: bool) -> list[str]:
@@ -123,9 +114,10 @@ def rewritten(text: str, tables: dict[str, str], verdicts: dict[str, list[str]])
         out.append(text[at : place.start()])
         if place.re is _TABLE:
             sweep = place["title"].split(" / ")[1].split(":")[0]
-            out.append(tables[place["title"]].rstrip("\n") + "\n")
+            out.append(tables.get(place["title"], place[0]).rstrip("\n") + "\n")
         else:
-            lines = [textwrap.fill(s, 118, break_long_words=False, break_on_hyphens=False) for s in verdicts[sweep]]
+            said = verdicts.get(sweep, [])
+            lines = [textwrap.fill(s, 118, break_long_words=False, break_on_hyphens=False) for s in said]
             quoted = "\n\n".join(lines).splitlines()
             out.append("\n".join(f"> {line}".rstrip() for line in quoted) + "\n")
         at = place.end()
@@ -156,10 +148,10 @@ def main() -> int:
         tables, verdicts, analyses = printed(workdir)
         text = readme.read_text()
         stamp = _MADE.search(text)
-        exact = stamp is not None and stamp[1] == made()
+        exact = stamp is not None and stamp[1] == made(workdir)
         if arguments.write:
             text = rewritten(_MADE.sub("", text).rstrip("\n") + "\n", tables, verdicts)
-            readme.write_text(f"{text}\n<!-- printed by {made()} -->\n")
+            readme.write_text(f"{text}\n<!-- printed by {made(workdir)} -->\n")
             for analysis in analyses:
                 for figure in publish_figures(Workdir(workdir), analysis):
                     if (kept := readme.parent / figure.name).is_file():

@@ -32,7 +32,9 @@ def test_what_is_published_is_what_is_printed(exact):
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("| scratch | 56.5 [54.8, 58.1]", "| scratch | 56.9 [54.8, 58.1]", "scratch: 56.9 was published, and 56.5"),
+        ("| scratch | 56.5 [54.8, 58.1]", "| scratch | 56.9 [54.8, 58.1]", "scratch: 56.9 [54.8, 58.1] was published"),
+        ("▲ +12.2 [9.2, 15.2]", "≈ +12.2 [9.2, 15.2]", "linear_probe: ≈ +12.2 [9.2, 15.2] was published, and ▲"),
+        ("| lp_ft | **68.9**†", "| lp_ft | 68.9†", "lp_ft: 68.9† [66.2, 71.4] was published, and **68.9**†"),
         ("| finetune | 68.5†", "| fine_tune | 68.5†", 'row "fine_tune" is not printed any more'),
         ("latent / rho_1: accuracy", "latent / rho_2: accuracy", 'table "latent / rho_2: accuracy'),
         (
@@ -52,7 +54,15 @@ def test_elsewhere_a_mean_must_lie_in_the_interval_of_now():
     row = "| lp_ft | 70.0 [65.0, 75.0] | ▲ +4.0 [1.0, 6.0] |\n"
     assert differences(row.replace("70.0 [", "74.0 ["), row, False) == []
     (said,) = differences(row.replace("70.0 [", "76.0 ["), row, False)
-    assert said == "lp_ft: 76 was published, and the interval is now [65, 75]"
+    assert said == "lp_ft: 76.0 [65.0, 75.0] was published, and 70.0 [65.0, 75.0] is printed"
+
+
+def test_each_number_is_compared_by_its_own_digits_and_new_rows_are_told():
+    row = "| lp_ft | 92.7 | 4,320 |\n"
+    assert differences(row, row, True) == []
+    assert differences(row, row.replace("92.7", "92.8"), True) == []
+    assert differences(row, row.replace("92.7", "93.6"), True) == ["lp_ft: 92.7 was published, and 93.6 is printed"]
+    assert differences(row, row + "| new | 1.0 | 2 |\n", True) == ['row "new" is printed and was not published']
 
 
 def test_writing_puts_what_is_printed_now():

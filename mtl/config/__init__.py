@@ -2,7 +2,7 @@
 
 from mtl.config.default import Config, ConfigError, default
 from mtl.config.fields import Flat, check, flatten, override, parse
-from mtl.config.load import file_of, is_ours, load
+from mtl.config.load import file_of, is_ours, load, name_for
 from mtl.config.resolve import resolve
 from mtl.config.trial import Step, Trial, canonical
 
@@ -19,6 +19,7 @@ __all__ = [
     "flatten",
     "is_ours",
     "load",
+    "name_for",
     "override",
     "parse",
     "resolve",

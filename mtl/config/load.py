@@ -27,6 +27,15 @@ def file_of(spec: str) -> tuple[str, str]:
     return spec[:end], spec[end + 1 :]
 
 
+def name_for(path: Path) -> str:
+    """Return the name of the module that a config file is executed as; a dot in it would mean a package.
+
+    >>> name_for(Path("exp.v2.py"))
+    'mtl_config_exp_v2'
+    """
+    return f"mtl_config_{path.stem.replace('.', '_')}"
+
+
 def load(spec: str) -> tuple[Config, ModuleType]:
     """Execute a config file and return (its config, its module).
 
@@ -43,7 +52,7 @@ def load(spec: str) -> tuple[Config, ModuleType]:
     path = Path(name)
     if not path.is_file():
         raise ConfigError(f"--config={spec}: there is no file {name}")
-    found = importlib.util.spec_from_file_location(f"mtl_config_{path.stem}", path)
+    found = importlib.util.spec_from_file_location(name_for(path), path)
     if found is None or found.loader is None:
         raise ConfigError(f"--config={spec}: {name} is not a Python file; it must end in .py")
     module = importlib.util.module_from_spec(found)

@@ -177,10 +177,10 @@ def _resolve_phase(
     name, source, target = flat["regime"], tuple(flat["data.source"]), flat["data.target"]
     groups = {"source": source, "target": (target,), "source+target": (*source, target)}
     tasks = groups.get(phase.tasks, phase.tasks) if isinstance(phase.tasks, str) else phase.tasks
-    if isinstance(tasks, str) or not set(tasks) <= {*source, target}:
+    if isinstance(tasks, str) or not set(tasks) <= {*source, target} or len(set(tasks)) < len(tasks):
         raise ConfigError(
             f'regime "{name}": tasks = {phase.tasks!r}: must be "source", "target", "source+target" '
-            f"or a tuple of {', '.join((*source, target))}"
+            f"or a tuple of {', '.join((*source, target))}, each once"
         )
     if not source and phase.tasks in ("source", "source+target"):
         raise ConfigError(
@@ -309,14 +309,19 @@ def _steps(
         ((unit, amount),) = given.items()
         if unit == "total_steps":
             return int(amount)
-        return max(1, nearest((amount if unit == "total_examples" else amount * rows(tasks)) / batch))
+        return max(1, _whole((amount if unit == "total_examples" else amount * rows(tasks)) / batch))
     examples, groups = 0.0, {"source": tuple(flat["data.source"]), "target": (flat["data.target"],)}
     for part in phase.budget.split("+"):
         unit, amount = duration(part, flat)
         if unit == "total_epochs":
             amount *= rows(groups[part])
         examples += amount * (flat["batch_size"] if unit == "total_steps" else 1)
-    return max(1, nearest(phase.share * examples / batch))
+    return max(1, _whole(phase.share * examples / batch))
+
+
+def _whole(steps: float) -> int:
+    """Return steps to the nearest, halves up; of more than can be counted, more than are allowed."""
+    return nearest(min(steps, 2.0**40))
 
 
 def _rows(section: Mapping[str, Any], seed: int, tasks: Sequence[str]) -> int:

@@ -104,11 +104,11 @@ def chosen(table: Table, way: str) -> np.ndarray:
     return table.measured
 
 
-def counts(table: Table, way: str) -> dict[str, int]:
-    """Return how many inputs there are, how many of them were measured, and how many are scaled."""
-    scaled = chosen(table, way)
+def counts(table: Table, own: Scaling) -> dict[str, int]:
+    """Return how many inputs there are, how many of them were measured, and how many a scaling moves."""
+    moved = 0 if own.shift is None or own.scale is None else int(((own.shift != 0) | (own.scale != 1)).sum())
     measured = 0 if table.measured is None else int(table.measured.sum())
-    return {"all": scaled.size, "measured": measured, "scaled": int(scaled.sum())}
+    return {"all": int(np.prod(table.x.shape[1:])), "measured": measured, "scaled": moved}
 
 
 def changes(table: Table, way: str) -> bool:

@@ -16,6 +16,7 @@ from mtl.metrics.averages import PER_EXAMPLE
 from mtl.report.analysis import Cost, Scores
 from mtl.report.begun import begun_notes
 from mtl.report.made_by import differing
+from mtl.report.phrases import join
 from mtl.report.spoilt import spoilt_notes
 from mtl.sweep.chosen import COLUMN, REPLICATE, ROW, candidates, choose, order, tuned
 from mtl.sweep.fingerprint import stale_sentences
@@ -200,12 +201,13 @@ def _refuse_other_examples(
 
 def _scores(arrays: Mapping[str, np.ndarray], task: Task) -> np.ndarray:
     """Return one score a test example; their mean is the metric."""
-    outputs, labels, square = arrays["outputs"], arrays["labels"], 1.0
+    outputs, labels = arrays["outputs"], arrays["labels"]
+    if task.metric == "squared_error":
+        return np.square(outputs[:, 0].astype(np.float64) - labels)
     if task.kind == "regression":  # In units of the labels' spread, as float32 computes: R² has no unit.
-        mean, spread = labels.mean(), labels.std() or 1.0
+        mean, spread = labels.mean(), labels.std() if np.ptp(labels) > 0 else 1.0
         outputs, labels = (((a - mean) / spread).astype(np.float32) for a in (outputs, labels))
-        square = spread**2 if task.metric == "squared_error" else 1.0
-    return square * np.asarray(_per_example(task)(outputs, labels), np.float64)
+    return np.asarray(_per_example(task)(outputs, labels), np.float64)
 
 
 @functools.lru_cache(maxsize=64)
@@ -271,9 +273,13 @@ def _notes(
     )
     inputs = result["inputs"]
     if inputs["scaled"]:
+        others = ["regimes that begin from loaded weights, which bring their own"] if base["init.path"] else []
+        if any(t["changes"].get("regime", base["regime"]) == "scratch_own_scale" for t in entry["trials"]):
+            others.append("scratch_own_scale, by its own labelled rows")
+        but = f", but for {join(others)}" if others else ""
         notes.append(
             f"{inputs['scaled']:,} of {inputs['all']:,} inputs are standardised once a replicate, by the training rows "
-            "of the source and the target pools, labelled or not: the same for every regime and n."
+            f"of the source and the target pools, labelled or not: the same for every regime and n{but}."
         )
     elif inputs["measured"]:
         notes.append(f"Inputs are not standardised (data.normalize = {data['normalize']}).")

@@ -81,7 +81,7 @@ def conclude(
         writer = _Writer(workdir)
         for digest, trial, chain, own, test in zip(members, trials, chains, scalings, tested, strict=True):
             result = _result(trial, [d.about for d in chain], plan.fingerprints[digest], str(executor), own)
-            result["inputs"] = counts(table, trial.config["data"]["normalize"])
+            result["inputs"] = counts(table, own)
             arrays = None
             if test is not None:
                 arrays = test["arrays"]

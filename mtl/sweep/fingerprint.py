@@ -27,11 +27,12 @@ PARTS = {"data": "the data", "code": "mtl's code", "config": "the config file's 
 #: trials run; what is kept and shown. Everything else is ``code``, also what is new.
 NOT_COMPUTING = (
     *("__init__.py", "cli.py", "data_commands.py", "display.py", "dry_run.py", "files.py", "memory.py", "readers.py"),
-    *("shown.py", "spawn.py", "start.py", "witness.py", "report"),
-    *("config/contents.py", "config/default.py", "config/fields.py", "config/load.py"),
+    *("canvas.py", "machine.py", "shown.py", "spawn.py", "start.py", "streams.py", "witness.py", "report"),
+    *("config/beside.py", "config/contents.py", "config/default.py", "config/fields.py", "config/load.py"),
     *("data/about.py", "data/catalogue.py", "data/contact_sheet.py", "data/describe.py", "data/download.py"),
     *("data/summary.py",),
-    *("sweep/__init__.py", "sweep/arrays.py", "sweep/cache.py", "sweep/documents.py", "sweep/expand.py"),
+    *("sweep/__init__.py", "sweep/arrays.py", "sweep/cache.py", "sweep/chosen.py", "sweep/documents.py"),
+    *("sweep/expand.py", "sweep/provenance.py"),
     *("sweep/fingerprint.py", "sweep/frames.py", "sweep/launch.py", "sweep/lease.py", "sweep/schema.py"),
     *("sweep/snapshots.py", "sweep/sources.py", "sweep/store.py", "sweep/study.py", "sweep/trained.py"),
     *("sweep/worker.py", "sweep/workers.py"),

@@ -21,7 +21,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import mtl
-from mtl.config import ConfigError, beside, file_of
+from mtl.config import ConfigError, beside, file_of, name_for
 
 _Function = (ast.FunctionDef, ast.AsyncFunctionDef)
 #: What looks names up by their text, so that no name can be said to be unused.
@@ -57,9 +57,10 @@ def sources_of(config_file: str | Path | None) -> Sources:
     """
     if config_file is None:
         return Sources()
-    path = Path(file_of(str(config_file))[0]).resolve()
+    given, arg = file_of(str(config_file))
+    path = Path(given).resolve()
     digests: dict[Path, str] = {}
-    waiting: list[tuple[Path, str]] = [(path, f"mtl_config_{path.stem}")]
+    waiting: list[tuple[Path, str]] = [(path, name_for(path))]
     while waiting:
         file, name = waiting.pop()
         if file in digests:
@@ -71,6 +72,8 @@ def sources_of(config_file: str | Path | None) -> Sources:
             continue
         body = _without_settings(tree, name, whole=file == path)
         digests[file] = digest_of(body) if body else ""
+        if arg and file == path and any(isinstance(s, _Function) and s.name == "get_config" for s in body):
+            digests[file] += f":{arg}"  # It may do more than settle values, and what it does may depend on it.
         waiting += [(found, n) for found, n in _used_by(tree, name, file) if found not in digests]
     own = digests.pop(path)
     if not own and not digests:  # Settings and nothing else.
@@ -156,12 +159,13 @@ def _without_docstring(node: ast.AST, body: Any) -> Any:
 
 def _is_entry(statement: ast.stmt) -> bool:
     """Return whether a statement defines what ``mtl`` calls to settle trials' configs."""
-    return isinstance(statement, _Function) and (
-        statement.name in ("get_config", "get_hyper") or statement.name.startswith("sweep_")
-    )
+    if not isinstance(statement, _Function):
+        return False
+    alone = not (statement.args.posonlyargs or statement.args.args or statement.args.kwonlyargs)
+    return statement.name in ("get_config", "get_hyper") or (statement.name.startswith("sweep_") and alone)
 
 
-def _without_settings(tree: ast.Module, name: str, whole: bool) -> list[ast.stmt]:
+def _without_settings(tree: ast.Module, name_of_module: str, whole: bool) -> list[ast.stmt]:
     """Return a module's statements without those that nothing but a config's settings come from.
 
     Functions that only make values, constants and imports are left out, unless code that stays uses them. Whatever may
@@ -169,14 +173,15 @@ def _without_settings(tree: ast.Module, name: str, whole: bool) -> list[ast.stmt
 
     Args:
       tree: a module.
-      name: its full name.
+      name_of_module: its full name.
       whole: whether nobody outside of the module uses its names, as of a config file.
     """
     body: list[ast.stmt] = _without_docstring(tree, tree.body) if tree.body else []
     makers = {s.name for s in body if isinstance(s, _Function)}.union(
-        *(_bound(s) for s in body if _is_foreign(s, name))
+        *(_bound(s) for s in body if _is_foreign(s, name_of_module))
     )
-    changing = {id(s) for s in body if _changes_something(s, makers)}
+    doers = {name for s in ast.walk(tree) for name in _doers(s, name_of_module)}
+    changing = {id(s) for s in body if _changes_something(s, makers, doers)}
     names, uses = {id(s): _bound(s) for s in body}, {id(s): _names(s) for s in body}
     # Who calls a function that changes something may say what it changes.
     grown = True
@@ -242,12 +247,26 @@ def _is_foreign(statement: ast.stmt, importer: str) -> bool:
     return not tops & {"", "mtl", "jax", "flax"} and not any(file and _is_local(file) for file in files)
 
 
-def _changes_something(statement: ast.stmt, makers: set[str]) -> bool:
+#: Of mtl, what is called for its value alone.
+_VALUES = {"Phase", "Regime", "Task", "default"}
+
+
+def _doers(node: ast.AST, importer: str) -> set[str]:
+    """Return the names of an import of mtl's or of local code, which may do anything when it is called."""
+    if not isinstance(node, (ast.Import, ast.ImportFrom)) or _is_foreign(node, importer):
+        return set()
+    if isinstance(node, ast.ImportFrom) and node.module in ("mtl.config", "mtl.sweep"):
+        return set()
+    return _bound(node) - _VALUES
+
+
+def _changes_something(statement: ast.stmt, makers: set[str], doers: set[str]) -> bool:
     """Return whether a statement of a module may do more than give a name to a value or a function.
 
     Args:
       statement: of a module.
       makers: names of functions whose values a constant may be, without doubt.
+      doers: names of functions and modules that may do anything.
     """
     if isinstance(statement, (ast.Import, ast.ImportFrom)):
         star = any(alias.name == "*" for alias in statement.names)
@@ -266,6 +285,8 @@ def _changes_something(statement: ast.stmt, makers: set[str]) -> bool:
         if isinstance(node, (ast.Global, ast.Nonlocal)):
             return True
         if isinstance(node, (*_Function, ast.ClassDef)) and node.decorator_list:
+            return True
+        if isinstance(node, ast.Call) and _root(node) in doers:  # Whatever becomes of what it returns.
             return True
         does = _is_put(node) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call))
         if does and _root(node) not in own | _BUILTINS:

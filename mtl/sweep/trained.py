@@ -54,11 +54,11 @@ class Trained:
         """What the classes of each task are called, in order of their ids; tasks whose classes have names only."""
         return {task: tuple(names) for task, names in self.inputs["classes"].items()}
 
-    def predict(self, x: np.ndarray, task: str = "") -> np.ndarray:
+    def predict(self, x: Any, task: str = "") -> np.ndarray:
         """Return probabilities of a task for inputs x; they are scaled, and missing ones filled in, as in training.
 
         Args:
-          x: inputs as the data set's table gives them, [n, …].
+          x: inputs as the data set's table gives them, [n, …]; or a DataFrame with columns of their names.
           task: a task's name; the target by default.
 
         Returns:
@@ -88,6 +88,10 @@ class Trained:
     def _checked(self, x: Any) -> np.ndarray:
         """Return inputs, if they are like those of the training."""
         shape = tuple(self.inputs["shape"])
+        if (names := getattr(x, "columns", None)) is not None and (wanted := self.inputs["columns"]):
+            if absent := [name for name in wanted if name not in names]:
+                raise ValueError(f'x: has no column "{absent[0]}": must have {", ".join(wanted)}, as in training')
+            x = x[wanted]  # By name, whatever their order.
         given = np.asarray(x)
         if given.dtype.kind not in "biuf":
             raise ValueError(f"x: dtype {given.dtype}: must be numbers [n, {', '.join(map(str, shape))}]")

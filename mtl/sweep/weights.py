@@ -15,7 +15,7 @@ from mtl.data import Table
 from mtl.data.scaling import Scaling, described, restore
 from mtl.params import exactly, join
 from mtl.sweep.fingerprint import Fingerprint
-from mtl.train.begin import load
+from mtl.train.begin import load, renamed_path
 from mtl.train.phase import Weights
 from mtl.train.trial import shapes
 
@@ -87,6 +87,16 @@ def _sha256(path: str, stamp: Stamp) -> str:
         raise ConfigError(f"config.init.path = {path}: {error}") from None
 
 
+#: What inputs must have in common with those that weights were trained on, and what it is called.
+_MUST_FIT = {
+    "columns": "columns",
+    "pixels": "inputs",
+    "reading": "reading",
+    "shape": "shapes",
+    "unit_range": "ranges",
+}
+
+
 def brought(trial: Trial, table: Table) -> Scaling | None:
     """Return the scaling that the weights bring which a trial begins from; none if it begins at random.
 
@@ -106,20 +116,26 @@ def brought(trial: Trial, table: Table) -> Scaling | None:
         return None
     was, own = known
     now = described(table)
-    for what, name in (("columns", "columns"), ("pixels", "inputs"), ("reading", "reading"), ("shape", "shapes")):
-        if was[what] != now[what] and (was[what] or now[what] or what == "pixels"):
+    for what, name in _MUST_FIT.items():
+        if was[what] != now[what]:
             raise ConfigError(
                 f"config.init.path = {trial.loads}: its weights were trained on other {name} ({_told(was[what])}) than "
                 f"those of {table.name} ({_told(now[what])}): must be the same"
             )
-    for task in trial.tasks:
-        then, today = was["classes"].get(task.name), now["classes"].get(task.name)
-        head = join("heads", task.name, "kernel")
-        if then != today and task.name in was["heads"] and not _is_fresh(trial, head):
+    for name, old in _loaded_heads(trial, was).items():
+        task, known_kind = next(t for t in trial.tasks if t.name == name), was["kinds"][old]
+        then, today = was["classes"].get(old), now["classes"].get(name)
+        if task.kind != known_kind:
             raise ConfigError(
-                f'config.init.path = {trial.loads}: its head "{task.name}" is of the classes {_told(then or ["0, 1, …"])} '
+                f'config.init.path = {trial.loads}: its head "{old}" is of a {known_kind} task, and "{name}" of '
+                f'{table.name} is {task.kind}: must be the same, or add "{exactly(join("heads", name))}/.*" to '
+                "config.init.fresh"
+            )
+        if then != today:
+            raise ConfigError(
+                f'config.init.path = {trial.loads}: its head "{old}" is of the classes {_told(then or ["0, 1, …"])} '
                 f"and {table.name} has {_told(today or ['0, 1, …'])}: must be the same, or add "
-                f'"{exactly(join("heads", task.name))}/.*" to config.init.fresh'
+                f'"{exactly(join("heads", name))}/.*" to config.init.fresh'
             )
     if unfilled := sorted(set(now["gaps"]) - set(was["gaps"])):
         raise ConfigError(
@@ -129,13 +145,21 @@ def brought(trial: Trial, table: Table) -> Scaling | None:
     return own
 
 
+def _loaded_heads(trial: Trial, was: Mapping[str, Any]) -> dict[str, str]:
+    """Return {task: the task of the file whose head it gets}, of the heads that are loaded."""
+    rename = tuple(map(tuple, trial.config["init"]["rename"]))
+    own = {join("heads", t.name, "kernel"): t.name for t in trial.tasks}
+    found = {own.get(renamed_path(join("heads", old, "kernel"), rename), ""): old for old in was["kinds"]}
+    return {name: old for name, old in found.items() if name and not _is_fresh(trial, join("heads", name, "kernel"))}
+
+
 def _is_fresh(trial: Trial, path: str) -> bool:
     return any(re.fullmatch(pattern, path) for pattern in trial.config["init"]["fresh"])
 
 
 def _told(value: Any) -> str:
     if isinstance(value, bool):
-        return "pixels" if value else "measured"
+        return "pixels in [0, 1]" if value else "others"
     text = ", ".join([f"{k} {v}" for k, v in value.items()] if isinstance(value, dict) else map(str, value))
     return text if len(text) <= 80 else f"{text[:80]}…"
 
@@ -153,7 +177,7 @@ def _known(path: str, stamp: Stamp) -> tuple[Mapping[str, Any], Scaling] | None:
         raise ConfigError(f"config.init.path = {path}: {error}") from None
     if not isinstance(about.get("inputs"), dict):
         return None
-    return {**about["inputs"], "heads": [task["name"] for task in about["config"]["tasks"]]}, restore(scaling)
+    return {**about["inputs"], "kinds": {t["name"]: t["kind"] for t in about["config"]["tasks"]}}, restore(scaling)
 
 
 def begin_of(trial: Trial, initial: Weights, scaling: Scaling) -> Weights:
@@ -173,10 +197,13 @@ def begin_of(trial: Trial, initial: Weights, scaling: Scaling) -> Weights:
     found = load(initial, *load_weights(init["path"]), tuple(init["fresh"]), tuple(map(tuple, init["rename"])))
     known = _known(trial.loads, _stamp(trial.loads))
     heads = dict(found.params["heads"])
-    for task, (mean, spread) in (known[1].units if known else {}).items():
-        fresh = _is_fresh(trial, join("heads", task, "kernel"))
-        if task not in heads or task not in scaling.units or fresh or scaling.units[task] == (mean, spread):
+    if known is None:
+        return found
+    was, theirs = known
+    for task, old in _loaded_heads(trial, was).items():
+        if old not in theirs.units or scaling.units.get(task, theirs.units[old]) == theirs.units[old]:
             continue
+        mean, spread = theirs.units[old]
         own_mean, own_spread = scaling.units[task]
         ratio, offset = spread / own_spread, (mean - own_mean) / own_spread
         heads[task] = {"kernel": heads[task]["kernel"] * ratio, "bias": heads[task]["bias"] * ratio + offset}

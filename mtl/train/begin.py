@@ -54,7 +54,7 @@ def load(
         return Weights(merged, initial.state)
     wanted, found = paths.flatten(initial.state), _renamed(params, state, rename)
     of_wanted = follow(wanted, *_matching(paths.flatten(initial.params), fresh))
-    of_found = follow(found, *_matching([_renamed_path(p, rename) for p in paths.flatten(params)], fresh))
+    of_found = follow(found, *_matching([renamed_path(p, rename) for p in paths.flatten(params)], fresh))
     needed = [p for p in wanted if p not in of_wanted]
     if needed and not found:
         raise ValueError(
@@ -110,7 +110,12 @@ def _matching(params: Iterable[str], patterns: Sequence[str]) -> tuple[list[str]
     return params, [p for p in params if any(re.fullmatch(pattern, p) for pattern in patterns)]
 
 
-def _renamed_path(path: str, rename: Sequence[tuple[str, str]]) -> str:
+def renamed_path(path: str, rename: Sequence[tuple[str, str]]) -> str:
+    """Return what a loaded path is called after renaming.
+
+    >>> renamed_path("heads/t/kernel", [(r"heads/t/(.*)", r"heads/u/\\1")])
+    'heads/u/kernel'
+    """
     for pattern, replacement in rename:
         if match := re.fullmatch(pattern, path):
             path = match.expand(replacement)
@@ -124,7 +129,7 @@ def _renamed(params: PyTree, state: PyTree, rename: Sequence[tuple[str, str]]) -
     found: dict[str, Any] = {}
     for path, leaf in paths.flatten(state).items():
         collection, _, inner = path.partition("/")
-        renamed = f"{collection}/{_renamed_path(root + inner, rename).removeprefix('backbone/')}"
+        renamed = f"{collection}/{renamed_path(root + inner, rename).removeprefix('backbone/')}"
         if renamed in found:
             raise ValueError(f"parameters do not fit: two loaded leaves become {renamed}")
         found[renamed] = leaf

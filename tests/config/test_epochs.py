@@ -143,3 +143,17 @@ def test_steps_are_counted_in_32_bits():
     )
     with pytest.raises(ConfigError, match=r'regime "scratch": a phase of 2,147,483,648 steps: must be less than'):
         resolve(flat, data.load("digits").tasks)
+
+
+@pytest.mark.parametrize("epochs", [1e300, 1.7e308])
+def test_durations_beyond_all_count_are_refused_in_a_sentence(epochs):
+    changes = {"source.total_steps": 1, "target.total_epochs": epochs, "regime": "scratch", "name": "long"}
+    with pytest.raises(ConfigError, match=r"a phase of [\d,]{1,20} steps: must be less than"):
+        resolve(override(flatten(default()), changes), data.load("digits").tasks)
+
+
+def test_a_phase_names_a_task_once():
+    regimes = {"twice": ({"tasks": ("identity", "identity"), "total_steps": 5}, {})}
+    changes = {"source.total_steps": 1, "target.total_steps": 1, "regime": "twice", "regimes": regimes, "name": "twice"}
+    with pytest.raises(ConfigError, match="each once"):
+        resolve(override(flatten(default()), changes), data.load("digits").tasks)

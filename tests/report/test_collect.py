@@ -12,7 +12,7 @@ import mtl
 from mtl.config import default, flatten
 from mtl.data import SOURCES, make_table
 from mtl.report.analyse import analyse
-from mtl.report.collect import _refuse_other_examples, collect
+from mtl.report.collect import _refuse_other_examples, _scores, collect
 from mtl.report.publish import publish_page
 from mtl.report.show import FORMATS, tables_of
 from mtl.sweep import product, sweep
@@ -179,3 +179,10 @@ def test_scores_of_other_examples_are_not_paired():
     ):
         with pytest.raises(StoreError, match="several sets of examples"):
             _refuse_other_examples(work, "s", one, other)
+
+
+def test_labels_that_are_constant_to_rounding_have_finite_scores():
+    """The standard deviation of .1, .1, … is 1e-17 and not 0."""
+    arrays = {"outputs": np.full((50, 1), 3.1), "labels": np.full(50, 0.1)}
+    scores = _scores(arrays, Task("y", "regression", metric="squared_error"))
+    np.testing.assert_allclose(scores, 9.0, rtol=1e-12)

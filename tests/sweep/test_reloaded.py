@@ -262,7 +262,9 @@ def warmer():
     of = kelvin_and_euros()
     labels = {t: np.where(m, of.labels[t], -1 if t == "kind" else np.nan) for t, m in of.mask.items()}
     x = of.x[:, :4] * np.array([1.0, 1.0, 1.0, 1.0]) + np.array([5.0, 2e3, 0.0, 1e-5])
-    return mtl.data.make_table("warmer", x, of.tasks, labels, "", None, {}, of.columns[:4], missing_inputs="flag")
+    return mtl.data.make_table(
+        "warmer", x, of.tasks, labels, "", None, of.classes, of.columns[:4], missing_inputs="flag"
+    )
 
 
 def test_weights_bring_their_scaling_for_all_phases_after(tmp_path):
@@ -303,7 +305,9 @@ def renamed():
     of = kelvin_and_euros()
     labels = {t: np.where(m, of.labels[t], -1 if t == "kind" else np.nan) for t, m in of.mask.items()}
     columns = ("pressure", "t", "flag", "dose")
-    return mtl.data.make_table("renamed", of.x[:, :4], of.tasks, labels, "", None, {}, columns, missing_inputs="flag")
+    return mtl.data.make_table(
+        "renamed", of.x[:, :4], of.tasks, labels, "", None, of.classes, columns, missing_inputs="flag"
+    )
 
 
 def test_weights_of_other_columns_are_refused(tmp_path):
@@ -363,3 +367,78 @@ def test_weights_from_pictures_are_taken_up_where_they_are_read_alike(tmp_path, 
     grey = options | {"ground": "black"}
     with pytest.raises(ValueError, match=r"weights were trained on other reading .*white.* than those of l .*black"):
         make_plan([resolve(override(base, begin | {"data.options": grey}), load_table("images", grey).tasks)])
+
+
+def test_columns_of_a_frame_are_taken_by_name(model):
+    import pandas as pd
+
+    x = kelvin_and_euros().x[:5]
+    frame = pd.DataFrame(x, columns=model.inputs["columns"])
+    np.testing.assert_array_equal(model.predict(frame[frame.columns[::-1]]), model.predict(x))
+    with pytest.raises(ValueError, match='x: has no column "dose": must have t, pressure'):
+        model.predict(frame.drop(columns="dose"))
+
+
+@mtl.data.register("euros")
+def euros(name: str = "t", kind: str = "regression", size: float = 1.0, most: float = 1.0):
+    rng = np.random.default_rng(0)
+    x = np.clip(rng.uniform(size=(N, 2, 2, 1)), 0, 1) * most
+    y = 1e5 * (x[:, 0, 0, 0] / most + 0.1 * rng.normal(size=N)) + 3e5
+    labels = y if kind == "regression" else (y > 3.5e5) * 1.0
+    tasks = [Task("a", "binary"), Task(name, kind)]
+    return mtl.data.make_table("euros", x, tasks, {"a": (x[:, 1, 1, 0] > most / 2) * 1.0, name: labels})
+
+
+EUROS = {
+    "data.name": "euros",
+    "data.source": ("a",),
+    "model.options": {"hidden": (8,)},
+    "regimes": {"keep": ({"begin": "init", "tasks": "source", "total_steps": 1, "lr": 1e-9}, {"total_steps": 1})},
+}
+
+
+def begun(tmp_path, **then):
+    """Train a head of a price, and resolve a trial that begins from it."""
+    options = {"data.options": {}, "data.target": "t", "regime": "scratch"}
+    first = resolve(override(BASE, EUROS | options), load_table("euros", {}).tasks)
+    trained(tmp_path / "first", [first])
+    path = str(Workdir(tmp_path / "first").trial(first.hash) / "model.safetensors")
+    changes = EUROS | {"data.target": "t", "regime": "keep", "init.path": path} | then
+    return resolve(override(BASE, changes), load_table("euros", changes.get("data.options", {})).tasks), path
+
+
+@pytest.mark.parametrize(
+    ("then", "said"),
+    [
+        ({"data.options": {"kind": "binary"}}, r'its head "t" is of a regression task, and "t" of euros is binary'),
+        ({"data.options": {"most": 255.0}}, r"weights were trained on other ranges \(pixels in \[0, 1\]\) than"),
+    ],
+)
+def test_what_a_loaded_head_and_its_inputs_mean_must_fit(tmp_path, then, said):
+    trial, _ = begun(tmp_path, **then)
+    with pytest.raises(ValueError, match=said):
+        make_plan([trial])
+
+
+def test_a_source_phase_with_a_loaded_head_of_a_price_is_not_shared_between_sizes(tmp_path):
+    """The head is turned to the unit of each trial's own labels before its first phase."""
+    few, path = begun(tmp_path, **{"data.target_size": 20})
+    more = resolve(
+        override(BASE, EUROS | {"data.target": "t", "regime": "keep", "init.path": path, "data.target_size": 60}),
+        load_table("euros", {}).tasks,
+    )
+    plan = make_plan([few, more])
+    assert plan.chains[few.hash][0] != plan.chains[more.hash][0]
+
+
+def test_a_renamed_head_of_a_price_speaks_the_same(tmp_path):
+    rename = ((r"heads/t/(.*)", r"heads/u/\1"),)
+    then = {"data.options": {"name": "u"}, "data.target": "u", "init.rename": rename, "seed": 5}
+    trial, path = begun(tmp_path, **then)
+    ((model, _),) = trained(tmp_path / "then", [trial])
+    source = mtl.load(str(Workdir(tmp_path / "first").path / "trials" / path.split("/")[-2]))
+    x = euros().x[:20]
+    # Its own step moves it a little; the unit of another draw of labels would move it by much more.
+    gap = np.abs(model.predict(x, "u") - source.predict(x, "t"))
+    assert gap.max() < 0.1 * np.ptp(source.predict(x, "t"))
+    assert model.scaling.units["u"] != source.scaling.units["t"]

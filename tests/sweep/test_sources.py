@@ -116,6 +116,24 @@ def test_what_may_decide_a_number_counts(tmp_path, old, new):
 
 #: Ways in which a config may say what a model is that are not a decorated function of the file.
 WAYS = {
+    "registered by another name, the result kept": """
+        from mtl.models import register as called
+
+        def mine(width=3):
+            return MLP((5,))
+
+        def get_config():
+            made = called("mine")(mine)
+            return default()
+    """,
+    "put among the models by what is returned": """
+        def add(name, width):
+            return mtl.models.MODELS.setdefault(name, lambda: MLP((width,)))
+
+        def get_config():
+            made = add("mine", 5)
+            return default()
+    """,
     "registered by get_config": """
         def mine(width=3):
             return MLP((5,))
@@ -450,3 +468,61 @@ def test_of_a_part_what_computes_counts_and_the_rest_does_not(part):
     (part / "train").mkdir()
     (part / "train" / "new.py").write_text("x = 1\n")
     assert code_of(part, None) != before, "a new module counts unless it is named as one that does not compute"
+
+
+def test_the_argument_counts_where_get_config_may_do_more_than_settle_values(tmp_path):
+    does = """
+        import mtl.models
+        from mtl.config import default
+        from mtl.models import MLP
+
+        def get_config(arg=""):
+            mtl.models.register("mine")(lambda: MLP((int(arg or 1),)))
+            return default()
+    """
+    settles = """
+        from mtl.config import default
+
+        def get_config(arg=""):
+            c = default()
+            c.seed = int(arg or 1)
+            return c
+    """
+    for name, text, differs in (("does", does, True), ("settles", settles, False)):
+        file = tmp_path / f"{name}.py"
+        file.write_text(textwrap.dedent(text))
+        load(f"{file}:2")
+        two = sources_of(f"{file}:2")
+        load(f"{file}:3")
+        assert (sources_of(f"{file}:3") != two) is differs
+
+
+def test_a_function_of_a_local_module_that_is_called_like_a_sweep_counts(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    text = "import filt\nimport mtl.models\nfrom mtl.models import MLP\n" + textwrap.dedent("""
+        @mtl.models.register("mine")
+        def mine():
+            return MLP((filt.sweep_window(2),))
+
+        def get_config():
+            from mtl.config import default
+            return default()
+    """)
+    found = set()
+    for number in (5, 6):
+        (tmp_path / "filt.py").write_text(f"def sweep_window(width):\n    return width * {number}\n")
+        sys.modules.pop("filt", None)
+        found.add(digest(tmp_path, text).sha256)
+    assert len(found) == 2
+
+
+def test_a_config_with_a_dot_in_its_name_imports_what_lies_beside_it(tmp_path):
+    (tmp_path / "beside_the_dot.py").write_text("SEED = 7\n")
+    file = tmp_path / "exp.v2.py"
+    file.write_text(
+        "import beside_the_dot\nfrom mtl.config import default\n\n"
+        "def get_config():\n    c = default()\n    c.seed = beside_the_dot.SEED\n    return c\n"
+    )
+    config, _ = load(str(file))
+    assert config.seed == 7
+    assert "beside_the_dot.py" in sources_of(str(file)).of
