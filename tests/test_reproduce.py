@@ -33,7 +33,7 @@ def test_what_is_published_is_what_is_printed(exact):
     ("old", "new", "said"),
     [
         ("| scratch | 56.5 [54.8, 58.1]", "| scratch | 56.9 [54.8, 58.1]", "scratch: 56.9 [54.8, 58.1] was published"),
-        ("▲ +12.2 [9.2, 15.2]", "≈ +12.2 [9.2, 15.2]", "linear_probe: ≈ +12.2 [9.2, 15.2] was published, and ▲"),
+        ("▲ +12.2 [9.2, 15.1]", "≈ +12.2 [9.2, 15.1]", "linear_probe: ≈ +12.2 [9.2, 15.1] was published, and ▲"),
         ("| lp_ft | **68.9**†", "| lp_ft | 68.9†", "lp_ft: 68.9† [66.2, 71.4] was published, and **68.9**†"),
         ("| finetune | 68.5†", "| fine_tune | 68.5†", 'row "fine_tune" is not printed any more'),
         ("latent / rho_1: accuracy", "latent / rho_2: accuracy", 'table "latent / rho_2: accuracy'),
