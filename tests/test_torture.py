@@ -119,6 +119,13 @@ class Mute:
 mtl.start.Witness = Mute
 """
 
+# Neither what training or validation says counts, nor what the test's outputs do.
+UNMARKED = """
+import types
+conclude.next = lambda found, default: default
+conclude.np = types.SimpleNamespace(**{**vars(conclude.np), "isfinite": lambda a: conclude.jnp.ones(1, bool)})
+"""
+
 #: protection: (row, how often it is tried, how it is turned off, what the row then says).
 OFF = {
     "the sha256 of results": ("flips", 40, UNVERIFIED, "SILENT"),
@@ -135,7 +142,7 @@ OFF = {
     "one number of a lease for one": ("leases", 6, UNEXCLUSIVE, "exit codes"),
     "the nearest name of a field": ("mistakes", 5, UNHELPFUL, "right suggestions: 0"),
     "using what is done": ("grids", 1, "Workdir.result = lambda self, digest: None", "a done trial ran again"),
-    "marking what diverges": ("diverging", 3, "conclude.next = lambda found, default: default", "done"),
+    "marking what diverges": ("diverging", 3, UNMARKED, "done"),
 }
 
 

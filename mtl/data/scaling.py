@@ -175,7 +175,8 @@ def centred(table: Table) -> tuple[Inputs, np.ndarray, np.ndarray]:
     scale whatever they are.
     """
     shape = table.x.shape[1:]
-    if table.measured is None or isinstance(table.x, Streamed):
+    # Where float32 holds all there is, its own rounding is as large as that of a subtraction: as read, or as streamed.
+    if table.measured is None or isinstance(table.x, Streamed) or table.x.dtype != np.float64:
         return table.x, np.zeros(shape), np.ones(shape)
     ranked = np.sort(table.x.astype(np.float64), axis=0)  # What is missing comes last.
     last = np.maximum(len(table) - 1 - np.isnan(ranked).sum(axis=0), 0)

@@ -204,7 +204,7 @@ def test_yeast_from_river():
         pytest.skip('yeast.csv.gz: no river installed and none in $MTL_DATA_DIR: pip install --no-deps "river==0.26.1"')
     table, frame = load("yeast", path=str(path.absolute())), pd.read_csv(path)
     assert table.x.shape == (2417, 103)
-    np.testing.assert_array_equal(table.x, frame.iloc[:, :103].to_numpy().astype(np.float32))
+    np.testing.assert_array_equal(table.x, frame.iloc[:, :103].to_numpy())
     y = np.stack([table.labels[n] for n in LABELS], 1)
     np.testing.assert_array_equal(y, frame.iloc[:, 103:])
     assert round(float(y.mean()), 3) == 0.303

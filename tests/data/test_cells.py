@@ -27,6 +27,7 @@ from mtl.data import (
 from mtl.data.cells import Missing, canonical, plain, quantity, spelled
 from mtl.data.columns import choose
 from mtl.data.describe import description, text
+from mtl.data.labels import SUSPECTS
 from mtl.tasks import Task
 
 
@@ -262,6 +263,10 @@ WORD = st.text(LETTERS, min_size=1, max_size=4).map(lambda t: spelled(t))
 BLANK = st.sampled_from(["", " ", "\t", "\u00a0"])
 
 
+#: What is refused or read otherwise where it stands among names.
+NO_NAMES = {*SUSPECTS, "inf", "infinity"}
+
+
 @st.composite
 def columns(draw):
     """Return (what is true of each row, what stands there): texts or numbers, spelled anyhow, or blanks."""
@@ -269,7 +274,7 @@ def columns(draw):
         names = draw(
             st.lists(WORD, min_size=2, max_size=5, unique_by=lambda t: unicodedata.normalize("NFKC", t).lower())
         )
-        assume(not any(quantity(n) is not None or n.lower() in ("nan", "inf", "infinity", "na", "-") for n in names))
+        assume(not any(quantity(n) is not None or n.lower() in NO_NAMES for n in names))
         spell = lambda n: draw(BLANK) + unicodedata.normalize(draw(st.sampled_from(["NFC", "NFD"])), n) + draw(BLANK)  # noqa: E731
     else:
         names = [str(i) for i in draw(st.lists(st.integers(0, 300), min_size=2, max_size=5, unique=True))]

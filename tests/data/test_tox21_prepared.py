@@ -32,7 +32,8 @@ def prepared(tmp_path_factory):
 
 def test_what_was_prepared_is_deepchems_file(prepared):
     plain = data.load("tox21", directory=folder_with("tox21.csv.gz"), bins=64)
-    table = data.load("tfds:tox21", labels=ASSAYS, inputs="ngrams", groups="smiles", directory=str(prepared))
+    with pytest.warns(UserWarning, match="are taken as one group"):  # c and C are one letter to a reader of texts.
+        table = data.load("tfds:tox21", labels=ASSAYS, inputs="ngrams", groups="smiles", directory=str(prepared))
     assert table.x.tobytes() == plain.x.tobytes() and table.x.shape == (8014, 64)
     # By name: TFDS reads features in an order that changes from process to process.
     assert [(t.name, t.kind) for t in table.tasks] == sorted((t.name, t.kind) for t in plain.tasks)
@@ -40,7 +41,8 @@ def test_what_was_prepared_is_deepchems_file(prepared):
         np.testing.assert_array_equal(table.mask[task.name], plain.mask[task.name])
         np.testing.assert_array_equal(table.labels[task.name], plain.labels[task.name])
     pairs = set(zip(table.groups.tolist(), plain.groups.tolist(), strict=True))
-    assert len(pairs) == len(np.unique(plain.groups)) == len(np.unique(table.groups)) == 7831
+    assert len(pairs) == len(np.unique(plain.groups)) == 7831  # No molecule is parted,
+    assert 7800 < len(np.unique(table.groups)) < 7831  # and few are put together.
     assert "Huang" in table.about and "17.3 % of labels missing" in table.about
 
 

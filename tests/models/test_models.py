@@ -190,7 +190,7 @@ def test_a_name_is_taken_once(registered):
 @pytest.mark.parametrize(
     ("name", "options", "head_init", "message"),
     [
-        ("mpl", {}, "zeros", r'model\.name = "mpl": did you mean "mlp"\? Valid: cnn, efficientnet_lite, mlp'),
+        ("mpl", {}, "zeros", r'model\.name = "mpl": did you mean "mlp"\? Valid: .*cnn, .*mlp'),
         ("mlp", {"hiden": (4,)}, "zeros", r'model\.options\.hiden: .* did you mean "hidden"'),
         ("mlp", {"parent": None}, "zeros", r"model\.options\.parent: model mlp has no option"),
         ("cnn", {"hidden": (4,)}, "zeros", r"model cnn has no option .*: .*Valid: channels, features, norm"),

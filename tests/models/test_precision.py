@@ -15,7 +15,7 @@ from tests.train.build import gap, run_all, trial
 TASKS = (Task("goal", "binary"),)
 MODELS = {
     "cnn": ({"channels": (4, 8), "features": 8, "norm": "batch"}, (8, 8, 1)),
-    "resnet": ({"width": 4, "norm": "group"}, (8, 8, 3)),
+    "resnet": ({"width": 4, "norm": "group"}, (16, 16, 3)),
     "vit": ({"patch": 4, "width": 12, "depth": 3, "heads": 3}, (16, 16, 3)),
     "efficientnet_lite": ({"stages": ((3, 1, 6, 4, 2),), "stem": 4, "features": 8}, (16, 16, 3)),
 }

@@ -67,7 +67,7 @@ def models_of_configs():
 
 def forget():
     """Forget the models that were made: the one of that name is another class each time."""
-    importlib.import_module("mtl.config.resolve")._model.cache_clear()
+    importlib.import_module("mtl.config.trial")._model.cache_clear()
 
 
 class Told(Silent):
