@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -147,21 +147,18 @@ def moments(table: Table, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Two passes in float64. The spread of a constant is 1.
     """
     shape = table.x.shape[1:]
-
-    def total(change: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        found = np.zeros(shape)
-        for block in blocks(table.x, rows):
-            found += change(block.astype(np.float64)).sum(axis=0)
-        return found
-
-    low, high = np.full(shape, np.inf), np.full(shape, -np.inf)
+    low, high, total, count = np.full(shape, np.inf), np.full(shape, -np.inf), np.zeros(shape), np.zeros(shape)
     for block in blocks(table.x, rows):
         low, high = np.fmin(low, np.fmin.reduce(block, axis=0)), np.fmax(high, np.fmax.reduce(block, axis=0))
-    count = np.maximum(total(lambda x: ~np.isnan(x)), 1)
+        total += np.nan_to_num(block.astype(np.float64)).sum(axis=0)
+        count += (~np.isnan(block)).sum(axis=0)
+    count = np.maximum(count, 1)
     # Clipped, as a sum rounds: the mean of a constant is that constant.
-    mean = np.clip(total(np.nan_to_num) / count, low, np.where(high < low, 0.0, high))
-    mean = np.where(high < low, 0.0, mean)
-    spread = np.sqrt(total(lambda x: np.nan_to_num(x - mean) ** 2) / count)
+    mean = np.where(high < low, 0.0, np.clip(total / count, low, np.where(high < low, np.inf, high)))
+    squares = np.zeros(shape)
+    for block in blocks(table.x, rows):
+        squares += (np.nan_to_num(block.astype(np.float64) - mean) ** 2).sum(axis=0)
+    spread = np.sqrt(squares / count)
     return mean, np.where((high > low) & (spread > 0), spread, 1.0)
 
 
