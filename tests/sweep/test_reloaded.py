@@ -79,15 +79,15 @@ def check(model, result, trial):
     table, split = load_table(trial.config["data"]["name"], trial.config["data"]["options"]), split_of(trial)
     for task, curve in result["phases"][-1]["val_loss"].items():
         rows = np.flatnonzero(split.val[task])
-        np.testing.assert_allclose(losses(model, table, rows, task), curve[-1], rtol=2e-5, atol=1e-6)
+        np.testing.assert_allclose(losses(model, table, rows, task), curve[-1], rtol=1e-6, atol=1e-6)
     if "test" in result:
         rows = np.flatnonzero(split.test[trial.target])
         if model.model.task(trial.target).kind == "regression":
             y, found = table.labels[trial.target][rows], model.predict(table.x[rows])
             assert result["test"]["r2"] == pytest.approx(r2_score(y, found), abs=1e-6)
-            assert result["test"]["squared_error"] == pytest.approx(mean_squared_error(y, found), rel=1e-5)
+            assert result["test"]["squared_error"] == pytest.approx(mean_squared_error(y, found), rel=2e-6)
         else:
-            assert result["test"]["log_loss"] == pytest.approx(losses(model, table, rows, trial.target), rel=1e-5)
+            assert result["test"]["log_loss"] == pytest.approx(losses(model, table, rows, trial.target), rel=1e-6)
 
 
 def truncated():
