@@ -119,6 +119,8 @@ class Mute:
 mtl.start.Witness = Mute
 """
 
+UNLOOKED = "Workdir.complete = lambda self, digest: self.result(digest) is not None"
+
 # Neither what training or validation says counts, nor what the test's outputs do.
 UNMARKED = """
 import types
@@ -130,7 +132,7 @@ conclude.np = types.SimpleNamespace(**{**vars(conclude.np), "isfinite": lambda a
 OFF = {
     "the sha256 of results": ("flips", 40, UNVERIFIED, "SILENT"),
     "the sha256 of weights": ("flips", 60, UNVERIFIED_WEIGHTS, "SILENT"),
-    "looking through models": ("files", 16, "Workdir.complete = lambda self, digest: self.result(digest) is not None", "other bits"),
+    "looking through models": ("files", 16, UNLOOKED, "other bits"),
     "the state in a snapshot": ("kills", 4, FORGETFUL, "other bits"),
     "the order of snapshots by steps": ("clocks", 15, NEWEST_BY_CLOCK, "goes on from step"),
     "removing halves of files": ("operations", 13, "lease.remove_halves = lambda workdir: None", "half a file is left"),
