@@ -36,7 +36,7 @@ def test_the_whole_way(folder):
     x = np.asfortranarray(np.random.default_rng(0).normal(size=(5, 4, 3)))
     save(folder, x=x, y=np.array([0, 1, -1, 1, 0]), m=np.eye(5)[:, :2], who=np.array(list("aabbc")), other=np.zeros(1))
     table = npz_table("a.npz", ["y:binary", "m"], missing=[-1], groups="who")
-    np.testing.assert_array_equal(table.x, x.astype(np.float32))
+    np.testing.assert_array_equal(table.x, x)
     assert [(t.name, t.kind) for t in table.tasks] == [("y", "binary"), ("m_0", "binary"), ("m_1", "binary")]
     np.testing.assert_array_equal(table.mask["y"], [True, True, False, True, True])
     np.testing.assert_array_equal(table.groups, [0, 0, 1, 1, 2])
