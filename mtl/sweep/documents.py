@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -46,12 +47,14 @@ def inside(root: Path, *parts: str) -> Path:
     Raises:
       StoreError: for a name that could lead out of it, or a symbolic link that does.
     """
-    path = root.joinpath(*parts)
+    path, at, links = root.joinpath(*parts), str(root), 0
     for part in parts:
         if not _NAME.fullmatch(part):
             raise StoreError(f"{root}: {part[:100]!r} is no name of a file in a work directory")
-    try:
-        leads_out = not path.resolve().is_relative_to(root.resolve())
+        at = os.path.join(at, part)
+        links += os.path.islink(at)
+    try:  # Without a link below the directory nothing leads out of it, and need not be resolved.
+        leads_out = bool(links) and not path.resolve().is_relative_to(root.resolve())
     except (OSError, RuntimeError):  # Links in a circle.
         leads_out = True
     if leads_out:

@@ -264,9 +264,11 @@ class Workdir:
         result = self.result(digest)
         if result is None:
             return False
-        model = self.inside("trials", digest, "model.safetensors")
         about = result.get("files", {}).get("model.safetensors")
-        if digest in self._complete or about is None or not model.is_file():
+        if digest in self._complete or about is None:
+            return True
+        model = self.inside("trials", digest, "model.safetensors")
+        if not model.is_file():
             return True
         self._model_bytes_left -= about["bytes"]
         same = model.stat().st_size == about["bytes"]
