@@ -47,6 +47,8 @@ def printed(workdir: Path) -> tuple[dict[str, str], dict[str, list[str]], list[A
 def differences(published: str, now: str, exact: bool) -> list[str]:
     """Return a sentence for each row of a published table that is not what is printed now, and for each new one.
 
+    Training times are not compared: they are the machine's, and of what else ran there.
+
     Args:
       published, now: the table's rows.
       exact: whether numbers must agree to one unit of their last digit, and marks wholly; else means must lie in the
@@ -56,10 +58,12 @@ def differences(published: str, now: str, exact: bool) -> list[str]:
     rows = {name: line for line in now.splitlines() if (name := line.split("|")[1].strip())}
     found = [f'row "{name}" is not printed any more' for name in then if name not in rows]
     found += [f'row "{name}" is printed and was not published' for name in rows if name not in then]
+    titles = now.splitlines()[0].split("|")[2:-1]
     for name in then:
         if set(name) <= {":", "-"} or name not in rows:
             continue
-        cells = list(zip(then[name].split("|")[2:-1], rows[name].split("|")[2:-1], strict=False))
+        beside = zip(titles, then[name].split("|")[2:-1], rows[name].split("|")[2:-1], strict=False)
+        cells = [(a, b) for title, a, b in beside if title.strip() != "training time"]
         changed = [(a.strip(), b.strip()) for a, b in cells if not (_agree if exact else _within)(a, b)]
         found += [f"{name}: {a} was published, and {b} is printed" for a, b in changed]
         if then[name].count("|") != rows[name].count("|"):
@@ -140,18 +144,18 @@ def main() -> int:
     for study in studies:
         workdir, readme = Path(arguments.workdir) / study, ROOT / "experiments" / study / "README.md"
         config = f"--config={ROOT / 'configs' / f'{study}.py'}"
-        subprocess.run(
-            [sys.executable, "-m", "mtl.cli", "sweep", config, "--sweep=all", f"--workdir={workdir}"],
-            check=True,
-            cwd=ROOT,
-        )
+        command = [sys.executable, "-m", "mtl.cli", "sweep", config, "--sweep=all", f"--workdir={workdir}"]
+        if code := subprocess.run(command, check=False, cwd=ROOT).returncode:
+            return code
         tables, verdicts, analyses = printed(workdir)
-        text = readme.read_text()
+        text, front = readme.read_text(), ROOT / "README.md"
         stamp = _MADE.search(text)
         exact = stamp is not None and stamp[1] == made(workdir)
         if arguments.write:
             text = rewritten(_MADE.sub("", text).rstrip("\n") + "\n", tables, verdicts)
             readme.write_text(f"{text}\n<!-- printed by {made(workdir)} -->\n")
+            # Of the project's own page the tables; what it quotes of a verdict is chosen by hand.
+            front.write_text(_TABLE.sub(lambda m, now=tables: now.get(m["title"], m[0]), front.read_text()))
             for analysis in analyses:
                 for figure in publish_figures(Workdir(workdir), analysis):
                     if (kept := readme.parent / figure.name).is_file():
@@ -159,6 +163,8 @@ def main() -> int:
             print(f"{study}: written")
             continue
         said = compare(text, tables, verdicts, exact)
+        if f"**{study} / " in front.read_text():
+            said += [f"README.md: {sentence}" for sentence in compare(front.read_text(), tables, verdicts, exact)]
         print(
             f"{study}: {'to rounding' if exact else 'within the intervals (other versions or another CPU)'}: ", end=""
         )

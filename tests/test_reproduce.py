@@ -14,6 +14,7 @@ REPRODUCING = runpy.run_path(str(ROOT / "scripts" / "reproducing.py"))
 compare, differences, rewritten = (REPRODUCING[name] for name in ("compare", "differences", "rewritten"))
 
 README = (ROOT / "experiments" / "latent" / "README.md").read_text()
+DIGITS = (ROOT / "experiments" / "digits" / "README.md").read_text()
 #: What the README publishes, as if it had been printed now.
 TABLES = {m["title"]: m[0] for m in REPRODUCING["_TABLE"].finditer(README)}
 VERDICT = {"rho_1": [" ".join(line.lstrip("> ") for line in README.splitlines() if line.startswith(">"))]}
@@ -63,6 +64,23 @@ def test_each_number_is_compared_by_its_own_digits_and_new_rows_are_told():
     assert differences(row, row.replace("92.7", "92.8"), True) == []
     assert differences(row, row.replace("92.7", "93.6"), True) == ["lp_ft: 92.7 was published, and 93.6 is printed"]
     assert differences(row, row + "| new | 1.0 | 2 |\n", True) == ['row "new" is printed and was not published']
+
+
+def test_training_times_are_the_machines():
+    table = "| regime | examples | training time |\n|:--|--:|--:|\n| scratch | 9,600 | {} |\n"
+    assert differences(table.format("43.1 ms [38 ms, 49 ms]"), table.format("4.9 ms [4 ms, 6 ms]"), True) == []
+    more = table.replace("9,600", "9,700")
+    assert differences(table.format("1 s"), more.format("1 s"), True) == [
+        "scratch: 9,600 was published, and 9,700 is printed"
+    ]
+
+
+def test_the_front_page_shows_what_the_study_publishes():
+    study = {m["title"]: m["rows"] for m in REPRODUCING["_TABLE"].finditer(DIGITS)}
+    (shown,) = REPRODUCING["_TABLE"].finditer((ROOT / "README.md").read_text())
+    assert shown["rows"] == study[shown["title"]]
+    said = {"s": [" ".join(line.lstrip("> ") for line in DIGITS.splitlines() if line.startswith(">"))]}
+    assert compare((ROOT / "README.md").read_text(), {shown["title"]: shown[0]}, said, True) == []
 
 
 def test_writing_puts_what_is_printed_now():
