@@ -1,6 +1,8 @@
 """JAX as the tests want it: two CPU devices, no silent rank promotion."""
 
 import os
+import sys
+import tempfile
 
 import hypothesis
 
@@ -27,3 +29,13 @@ def pytest_runtest_makereport(item):
     if report.skipped and os.environ.get("MTL_NO_SKIPS") and "tests/data" in item.path.as_posix():
         report.outcome, report.longrepr = "failed", f"skipped, and MTL_NO_SKIPS is set: {report.longrepr[-1]}"
     return report
+
+
+@pytest.fixture(autouse=True)
+def _forgets_modules_of_its_own():
+    """Forget what a test imported from a temporary directory: another test may call a module the same."""
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        if (getattr(sys.modules[name], "__file__", None) or "").startswith(tempfile.gettempdir()):
+            del sys.modules[name]

@@ -85,7 +85,7 @@ def test_a_file_that_is_written_again_is_whole_and_leaves_nothing_beside_it(tmp_
 @pytest.fixture(scope="module")
 def good(tmp_path_factory):
     file = tmp_path_factory.mktemp("good") / "model.safetensors"
-    save_tree(file, paths.unflatten(weights()), {"format": 1})
+    save_tree(file, paths.unflatten(weights()), {})
     return file.read_bytes()
 
 
@@ -199,9 +199,9 @@ def forms(folder):
     flat, tree = weights(), paths.unflatten(weights())
     safetensors.numpy.save_file(flat, folder / "theirs.safetensors")
     ours = {"params": tree, "state": {"batch_stats": {"mean": np.ones(3, np.float32)}}}
-    save_tree(folder / "ours.safetensors", ours, {"format": 1})
+    save_tree(folder / "ours.safetensors", ours, {})
     (folder / "trial").mkdir()
-    save_tree(folder / "trial" / "model.safetensors", ours, {"format": 1})
+    save_tree(folder / "trial" / "model.safetensors", ours, {})
     save_orbax(folder / "orbax", tree)
     save_orbax(folder / "orbax_ours", ours | {"step": np.int32(7)})
     return [folder / n for n in ("theirs.safetensors", "ours.safetensors", "trial", "orbax", "orbax_ours")]

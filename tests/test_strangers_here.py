@@ -123,8 +123,8 @@ def test_a_sweep_is_run_among_them(strange, name, command):
 
 
 @pytest.fixture
-def beside(tmp_path, monkeypatch):
-    """Return a directory of a config and its modules; this process forgets them in the end."""
+def beside(tmp_path):
+    """Return a directory of a config and its modules."""
     files = {
         "helper.py": (
             "from pack.inner import number\nWIDTH = number()\n\ndef late():\n    import later\n    return later.X\n"
@@ -138,9 +138,7 @@ def beside(tmp_path, monkeypatch):
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    yield tmp_path
-    for name in [n for n in sys.modules if n.partition(".")[0] in ("helper", "later", "pack", "stranger")]:
-        del sys.modules[name]
+    return tmp_path
 
 
 USES = """

@@ -18,13 +18,15 @@ def begun_notes(results: Iterable[Mapping[str, Any]]) -> list[str]:
     >>> def result(regime, begin):
     ...     config = {"regime": regime, "init": {"path": "a.safetensors"}, "phases": [{"begin": begin}]}
     ...     fingerprint = {"init": {"sha256": "0123456789abcdef"}}
-    ...     return {"config": config, "fingerprint": fingerprint, "init_cost": {"examples": 6400}}
+    ...     cost = {"examples": 6400}
+    ...     return {"config": config, "fingerprint": fingerprint, "init_cost": cost, "inputs": {"brought": True}}
     >>> begun_notes([result("finetune", "init"), result("scratch", "")])
     ['finetune begins from the weights at a.safetensors (sha256 0123456789ab), whose training on 6,400 examples is
      charged to it; scratch begins from random weights.']
     """
     loaded: dict[tuple[str, str], dict[str, None]] = {}
     charged: dict[tuple[str, str], float | None] = {}
+    unscaled: dict[str, None] = {}
     random: dict[str, None] = {}
     for result in results:
         regime = str(result["config"].get("regime", ""))
@@ -32,6 +34,8 @@ def begun_notes(results: Iterable[Mapping[str, Any]]) -> list[str]:
             key = (path, str(result["fingerprint"].get("init", {}).get("sha256", ""))[:12])
             loaded.setdefault(key, {})[regime] = None
             charged[key] = (result.get("init_cost") or {}).get("examples")
+            if not result["inputs"]["brought"]:
+                unscaled[path] = None
         elif result["config"].get("init", {}).get("path"):
             random[regime] = None
     found = []
@@ -44,7 +48,11 @@ def begun_notes(results: Iterable[Mapping[str, Any]]) -> list[str]:
         )
     if random:
         found.append(f"{_begin(random)} from random weights")
-    return ["; ".join(found) + "."] if found else []
+    notes = ["; ".join(found) + "."] if found else []
+    return notes + [
+        f"{path} does not say what its weights' inputs were scaled with: they see inputs scaled as all others are here."
+        for path in unscaled
+    ]
 
 
 def _begin(regimes: Iterable[str]) -> str:

@@ -13,18 +13,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from mtl import metrics
-from mtl.checkpoint import dump_tree
 from mtl.config import Trial
 from mtl.data import Table
-from mtl.data.scaling import Scaling, coded, counts, described
+from mtl.data.scaling import Scaling, coded, counts
 from mtl.data.streamed import Streamed
 from mtl.sweep.begun import COSTS, cost_of_weights
 from mtl.sweep.fingerprint import Fingerprint
 from mtl.sweep.labelled import judged
+from mtl.sweep.model_file import dump_model
 from mtl.sweep.plan import Plan, scaling_of, split_of, table_of
 from mtl.sweep.provenance import provenance
-from mtl.sweep.store import FORMAT, NewResult, Workdir, now
-from mtl.sweep.weights import check_weights
+from mtl.sweep.store import NewResult, Workdir, now
+from mtl.sweep.weights import brought, check_weights
 from mtl.tasks import METRICS, Task
 from mtl.train.compiled import Call, Compiled
 from mtl.train.dataset import device_inputs
@@ -81,7 +81,7 @@ def conclude(
         writer = _Writer(workdir)
         for digest, trial, chain, own, test in zip(members, trials, chains, scalings, tested, strict=True):
             result = _result(trial, [d.about for d in chain], plan.fingerprints[digest], str(executor), own)
-            result["inputs"] = counts(table, own)
+            result["inputs"] = {**counts(table, own), "brought": brought(trial, table) is not None}
             arrays = None
             if test is not None:
                 arrays = test["arrays"]
@@ -90,7 +90,7 @@ def conclude(
                     result |= {"status": "diverged", "diverged_at": at}
                 if result["status"] == "done":
                     result["test"] = test["values"]
-            kept = _model_bytes(trial, chain[-1].weights, table, own) if trial.config["save_model"] else None
+            kept = dump_model(trial, chain[-1].weights, table, own) if trial.config["save_model"] else None
             writer.add(NewResult(digest, clean(result), arrays, kept))
         writer.flush()
         progress(0.0, len(members), 0)
@@ -145,13 +145,6 @@ class _Writer:
     def flush(self) -> None:
         self.workdir.write_results(self.held)
         self.held.clear()
-
-
-def _model_bytes(trial: Trial, weights: Weights, table: Table, own: Scaling) -> bytes:
-    """Return a model's file: weights, and all it takes to apply them to raw inputs and to read what comes out."""
-    tree = {"params": weights.params, "state": weights.state}
-    tree |= {"scaling": kept} if (kept := own.tree()) else {}
-    return dump_tree(tree, {"format": FORMAT, "config": trial.config, "inputs": described(table)})
 
 
 #: One executable, whatever the number of trials.

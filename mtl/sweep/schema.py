@@ -101,7 +101,7 @@ RESULT: Any = {
             "penalties?": {str: _NUMBER},
         }
     ],
-    "inputs": dict.fromkeys(("all", "measured", "scaled"), int),
+    "inputs": {**dict.fromkeys(("all", "measured", "scaled"), int), "brought": bool},
     "cost": dict.fromkeys(("examples", "flops", "seconds", "source_examples"), _NUMBER),
     "init_cost?": Either(type(None), {"examples": _REAL}),
     "test?": {str: _NUMBER},
@@ -127,6 +127,19 @@ PREFIX: Any = {
 }
 #: The facts of a snapshot.
 SNAPSHOT: Any = {"keys": [str], "at": int, "data": int, "seconds": _REAL}
+#: The facts of a trial's model.
+MODEL: Any = {
+    "config": {"data": {"target": str}, "tasks": [{"name": str, "kind": frozenset(METRICS)}]},
+    "inputs": {
+        "shape": [int],
+        "pixels": bool,
+        "unit_range": bool,
+        "columns": [str],
+        "gaps": [int],
+        "reading": dict,
+        "classes": {str: [str]},
+    },
+}
 FAILURE: Any = {"error": str}
 WIDTHS: Any = {"widths": {str: int}}
 

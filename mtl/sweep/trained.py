@@ -10,11 +10,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from mtl.checkpoint import CheckpointError, load_tree
+from mtl.checkpoint import CheckpointError
 from mtl.config import Trial
-from mtl.data.scaling import Scaling, restore
+from mtl.data.scaling import Scaling
 from mtl.models import Model
-from mtl.sweep.documents import FORMAT, StoreError, inside
+from mtl.sweep.documents import StoreError, inside
+from mtl.sweep.model_file import read_model
 from mtl.tasks import suggest
 from mtl.train.phase import Weights
 from mtl.train.predict import predict
@@ -128,13 +129,10 @@ def load(trial: str | Path) -> Trained:
     if not file.is_file():
         raise CheckpointError(f"{trial} holds no model.safetensors: is it a trial's directory, run with save_model?")
     try:
-        tree, about = load_tree(file)
+        found = read_model(file)
     except CheckpointError as error:
         raise CheckpointError(f"{error}; remove {trial} and run the sweep again to train it anew") from None
-    if about.get("format") != FORMAT:
-        raise CheckpointError(f"{file} is of format {about.get('format')}: another version of mtl wrote it")
-    if not all(isinstance(part, dict) for part in (about.get("config"), about.get("inputs"), tree.get("params"))):
+    if found is None:
         raise CheckpointError(f"{file} holds no model of a trial")
-    resolved = Trial(about["config"])
-    weights = Weights(tree["params"], tree.get("state", {}))
-    return Trained(resolved, resolved.model(), weights, restore(tree.get("scaling", {})), about["inputs"])
+    resolved = Trial(found.config)
+    return Trained(resolved, resolved.model(), found.weights, found.scaling, found.inputs)

@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mtl.checkpoint import CheckpointError, load_about, load_tree, load_weights, sha256_of
+from mtl.checkpoint import CheckpointError, load_weights, sha256_of
 from mtl.config import ConfigError, Trial
 from mtl.data import Table
-from mtl.data.scaling import Scaling, described, restore
+from mtl.data.scaling import Scaling, described
 from mtl.params import exactly, join
 from mtl.sweep.fingerprint import Fingerprint
+from mtl.sweep.model_file import read_model
 from mtl.train.begin import load, renamed_path
 from mtl.train.phase import Weights
 from mtl.train.trial import shapes
@@ -166,18 +167,15 @@ def _told(value: Any) -> str:
 
 @functools.lru_cache(maxsize=16)
 def _known(path: str, stamp: Stamp) -> tuple[Mapping[str, Any], Scaling] | None:
-    """Return (what the inputs were and which tasks have a head, their scaling) of a file of ours."""
+    """Return (what the inputs were and of what kind the tasks with a head are, their scaling) of a model of ours."""
     file = weights_at(path)
-    if file.is_dir():
-        return None
     try:
-        about = load_about(file)
-        scaling = load_tree(file)[0].get("scaling", {}) if isinstance(about.get("inputs"), dict) else {}
+        found = None if file.is_dir() else read_model(file)
     except CheckpointError as error:
         raise ConfigError(f"config.init.path = {path}: {error}") from None
-    if not isinstance(about.get("inputs"), dict):
+    if found is None:
         return None
-    return {**about["inputs"], "kinds": {t["name"]: t["kind"] for t in about["config"]["tasks"]}}, restore(scaling)
+    return {**found.inputs, "kinds": {t["name"]: t["kind"] for t in found.config["tasks"]}}, found.scaling
 
 
 def begin_of(trial: Trial, initial: Weights, scaling: Scaling) -> Weights:

@@ -183,7 +183,8 @@ def test_a_worker_killed_from_outside_at_any_time(tmp_path, serial):
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             for lease in (tmp_path / "work").glob("lease/*.json"):
-                with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # Either may be gone by now.
+                # It may be gone by now, or half written.
+                with contextlib.suppress(FileNotFoundError, ProcessLookupError, json.JSONDecodeError):
                     workers = json.loads(lease.read_bytes())["workers"]
                     if workers:
                         time.sleep(3.0)

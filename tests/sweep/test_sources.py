@@ -294,7 +294,7 @@ def local(tmp_path, monkeypatch):
         for file in ("nets.py", "pack/nets.py"):
             (tmp_path / file).write_text(f'"""Nets."""\n\n\ndef width():  # {comment}\n    return {number}\n')
         for name in [n for n in sys.modules if n.partition(".")[0] in ("nets", "pack", "over")]:
-            monkeypatch.delitem(sys.modules, name)
+            del sys.modules[name]
 
     write(5)
     return write
