@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -68,6 +69,15 @@ def check_contents(flat: Mapping[str, Any]) -> None:
     for name, weight in flat["loss.weights"].items():
         if not _number(weight) or weight < 0:
             raise ConfigError(f"config.loss.weights.{name} = {weight!r}: must be a finite number, at least 0")
+    for pattern, multiple in flat["optimizer.rates"].items():
+        if not _number(multiple) or multiple < 0:
+            raise ConfigError(
+                f"config.optimizer.rates[{pattern!r}] = {multiple!r}: must be a finite number, at least 0"
+            )
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ConfigError(f"config.optimizer.rates: {pattern!r} is no regular expression: {error}") from None
 
 
 def _check_keys(path: str, value: Any) -> None:

@@ -103,14 +103,18 @@ def default() -> Config:
     c.evaluations = 6  # Validations a phase, evenly spaced.
 
     c.optimizer = _Section()
-    c.optimizer.name = "adam"  # Or "sgd".
-    c.optimizer.momentum = 0.9  # Adam's b1, SGD's momentum.
-    c.optimizer.b2 = 0.999
-    c.optimizer.nesterov = False
-    c.optimizer.weight_decay = 0.0  # Decoupled.
-    c.optimizer.schedule = "constant"  # Or "cosine".
+    c.optimizer.name = "adam"  # Any of optax's, or a name in mtl.optim.OPTIMIZERS; a config file may register its own.
+    c.optimizer.options = _free({})  # Passed to it: b1, b2, momentum, …
+    c.optimizer.weight_decay = 0.0  # Decoupled, unless the optimizer takes it itself.
+    c.optimizer.decay = "all"  # What decays; or "kernels": no biases, no norms.
+    c.optimizer.schedule = "constant"  # A name in mtl.optim.SCHEDULES: "cosine", "linear".
     c.optimizer.warmup = 0.0  # Share of a phase's steps.
     c.optimizer.clip = 0.0  # Global norm of trainable gradients; 0 for none.
+    c.optimizer.layer_decay = 1.0  # Each block's rate is this times that of the block above it.
+    c.optimizer.rates = _free({})  # Multiples of the rate: {"pattern of whole parameter paths": 0.1}.
+    c.optimizer.ema = (
+        0.0  # Share of an average of the parameters that stays each step: it is evaluated and kept; 0: none.
+    )
 
     c.ridge = _Section()  # Of phases with solver = "ridge".
     c.ridge.penalties = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)  # λ to choose from, for standardised features.
@@ -154,10 +158,10 @@ def _duration() -> Config:
     return c
 
 
-#: Sections whose keys are free: regimes by name, numbers per task, a data set's, a backbone's or a task's own options.
+#: Sections whose keys are free: regimes by name, numbers per task or pattern, and the options of what has a name.
 FREE = (
     *("regimes", "data.options", "data.hide_rates", "data.label_noise", "data.imbalance"),
-    *("model.options", "loss.weights", "task_options"),
+    *("model.options", "loss.weights", "task_options", "optimizer.options", "optimizer.rates"),
 )
 
 
@@ -196,13 +200,12 @@ RANGES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("trunk_mode", lambda v: v in ("eval", "train"), '"eval" or "train"'),
     ("select", lambda v: v in ("last", "best"), '"last" or "best"'),
     ("evaluations", lambda v: v >= 1, "at least 1"),
-    ("optimizer.name", lambda v: v in ("adam", "sgd"), '"adam" or "sgd"'),
-    ("optimizer.momentum", lambda v: 0 <= v < 1, "in [0, 1)"),
-    ("optimizer.b2", lambda v: 0 <= v < 1, "in [0, 1)"),
     ("optimizer.weight_decay", lambda v: math.isfinite(v) and v >= 0, "a finite number, at least 0"),
-    ("optimizer.schedule", lambda v: v in ("constant", "cosine"), '"constant" or "cosine"'),
+    ("optimizer.decay", lambda v: v in ("all", "kernels"), '"all" or "kernels"'),
     ("optimizer.warmup", lambda v: 0 <= v <= 1, "in [0, 1]"),
     ("optimizer.clip", lambda v: math.isfinite(v) and v >= 0, "a finite number, at least 0 (0: no clipping)"),
+    ("optimizer.layer_decay", lambda v: 0 < v <= 1, "in (0, 1]"),
+    ("optimizer.ema", lambda v: 0 <= v < 1, "in [0, 1)"),
     ("ridge.penalties", _penalties, "a tuple of finite numbers above 0, at least one"),
     ("ridge.choose", lambda v: v in ("leave_one_out", "validation"), '"leave_one_out" or "validation"'),
     ("loss.denominator", lambda v: v in ("examples", "labels", "tasks"), '"examples", "labels" or "tasks"'),

@@ -101,7 +101,7 @@ def _keys(section: str, path: str, value: Any) -> list[str]:
     if section == "task_options":
         name, dot, option = path.rpartition(".")
         return [name, option] if dot and not isinstance(value, Mapping) else [path]
-    return path.split(".") if section in ("regimes", "data.options", "model.options") else [path]
+    return path.split(".") if section in ("regimes", "data.options", "model.options", "optimizer.options") else [path]
 
 
 def _set_inside(node: Any, keys: list[str], value: Any) -> dict[str, Any]:
@@ -248,8 +248,6 @@ def check(flat: Flat) -> None:
     for section in ("source", "target"):
         duration(section, flat)
     check_contents(flat)
-    if flat["optimizer.nesterov"] and flat["optimizer.name"] != "sgd":
-        raise ConfigError('config.optimizer.nesterov = True: is for optimizer.name = "sgd"')
 
 
 def duration(section: str, flat: Mapping[str, Any]) -> tuple[str, float]:

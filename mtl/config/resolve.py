@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from mtl import regimes
+from mtl import optim, regimes
 from mtl.config import augmentation
 from mtl.config.default import SAMPLINGS, ConfigError
 from mtl.config.fields import KNOWN, Flat, check, duration
@@ -49,6 +49,7 @@ def resolve(flat: Flat, available: Sequence[Task]) -> Trial:
         raise ConfigError(f"config.{error}") from None
     sections = {section: {last: flat[path] for path, last in fields} for section, fields in _SECTIONS.items()}
     sections["data"] |= hiding(flat, tasks)
+    sections["optimizer"] = _optimizer(sections["optimizer"])
     rows = functools.partial(_rows, sections["data"], flat["seed"])
     named = regime.expand(len(blocks))
     if flat["init.path"] and not flat["data.source"] and named and named[0].begin != "random":
@@ -86,6 +87,26 @@ _SECTIONS = {
     ]
     for section in ("data", "model", "optimizer", "init", "ridge")
 }
+
+_known_optimizers: dict[tuple[Any, str], dict[str, Any]] = {}
+
+
+def _optimizer(section: dict[str, Any]) -> dict[str, Any]:
+    """Return the optimizer's section with every number that it takes; looked at once for all trials that share it."""
+    key = (optim.OPTIMIZERS.get(section["name"]), repr(section))
+    if key not in _known_optimizers:
+        try:
+            options = optim.options_of(section["name"], section["options"])
+            optim.optimizer(section)
+        except ValueError as error:
+            raise ConfigError(f"config.{error}") from None
+        _known_optimizers[key] = {
+            **section,
+            "options": options,
+            "rates": {k: float(v) for k, v in section["rates"].items()},
+        }
+    return _known_optimizers[key]
+
 
 _known_blocks: dict[tuple[Any, ...], tuple[str, ...]] = {}
 

@@ -80,9 +80,10 @@ class Plan:
         """Return what identifies a phase's program in a work directory, whatever process looks."""
         node = self.nodes[key]
         c, p = node.trial.config, node.stage.program
-        static = [c["model"], c["tasks"], c["optimizer"], c["denominator"], c["accumulate"], p.tasks, p.trainable]
-        static += [p.batch, p.sampling, p.temperature, p.trunk_mode, p.select, p.standardize, p.cached, p.ridge]
-        static += [p.round_steps, augmentation.stated(p.augment)] if p.round_steps or p.augment else []
+        static = {f.name: getattr(p, f.name) for f in dataclasses.fields(p)}
+        optimizer = {**vars(p.optimizer), "rule": c["optimizer"]["name"]}
+        static |= {"model": c["model"], "specs": c["tasks"], "optimizer": optimizer}
+        static["augment"] = augmentation.stated(p.augment)
         return hashlib.sha256(canonical(static).encode()).hexdigest()[:16]
 
     def saved(self, key: str) -> bool:

@@ -23,7 +23,7 @@ from jaxtyping import Array, Bool, Float, Num
 
 from mtl.config.augmentation import Colour, Crop, Cutmix, Cutout, Flip, Mixup, Randaugment, Spec
 from mtl.train import colour, geometry, threefry
-from mtl.train.program import Draw, Lane, Program, key_for, pool_name
+from mtl.train.program import Draw, Hypers, Program, key_for, pool_name
 
 #: The purpose that augmentation's randomness is drawn for.
 AUGMENT = zlib.crc32(b"augment")
@@ -73,7 +73,7 @@ def draw(spec: Spec, rng: Array, plain: Draw, alike: bool = True) -> Draw:
     return drawn
 
 
-def changed(program: Program, lane: Lane, sample: Callable[[Array], Draw]) -> Callable[[Array], Draw]:
+def changed(program: Program, hypers: Hypers, sample: Callable[[Array], Draw]) -> Callable[[Array], Draw]:
     """Return a sampler (see ``sampling.make_sampler``) whose batches are changed as the program says.
 
     Where a batch has B rows of each task, what happens to those of a task depends on the seed, the task and how many
@@ -81,7 +81,7 @@ def changed(program: Program, lane: Lane, sample: Callable[[Array], Draw]) -> Ca
 
     Args:
       program: the phase.
-      lane: its numbers.
+      hypers: its numbers.
       sample: draws plain batches.
     """
     spec, tasks = program.augment, program.tasks
@@ -90,11 +90,13 @@ def changed(program: Program, lane: Lane, sample: Callable[[Array], Draw]) -> Ca
     each = program.sampling == "per_task" or len(tasks) == 1
 
     def mixed(step: Array) -> Draw:
-        key = threefry.fold_in(key_for(lane.seed, AUGMENT, pool_name(tasks)), lane.offset[0] + step)
+        key = threefry.fold_in(key_for(hypers.seed, AUGMENT, pool_name(tasks)), hypers.offset[0] + step)
         return draw(spec, key, sample(step), program.sampling == "proportional")
 
     def per_task(step: Array) -> Draw:
-        keys = [threefry.fold_in(key_for(lane.seed, AUGMENT, t), lane.offset[i] + step) for i, t in enumerate(tasks)]
+        keys = [
+            threefry.fold_in(key_for(hypers.seed, AUGMENT, t), hypers.offset[i] + step) for i, t in enumerate(tasks)
+        ]
         blocks = jax.tree.map(lambda a: a.reshape(len(tasks), -1), sample(step))
         drawn = jax.vmap(functools.partial(draw, spec))(jnp.stack(keys), blocks)
         return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), drawn)

@@ -24,7 +24,7 @@ def make_data(
 
     Args:
       table: the data set.
-      splits: distinct splits, in the order that ``Lane.split`` counts them.
+      splits: distinct splits, in the order that ``Hypers.split`` counts them.
       programs: the programs that will run on them.
       val_rows: the most validation rows that a split of this kind can have. Validation batches are padded to it,
         whatever the splits at hand, so that a trial's losses are summed in one order alone and in any pack.

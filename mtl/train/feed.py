@@ -12,7 +12,7 @@ from mtl.train.compiled import Call, Compiled
 from mtl.train.executor import LANES, WHOLE, Executor
 from mtl.train.phase import Weights
 from mtl.train.placing import PyTree, place
-from mtl.train.program import Data, Fixed, Lane, Program
+from mtl.train.program import Data, Fixed, Hypers, Program
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Reach:
       end: the step that they do not reach any more.
     """
 
-    lanes: Lane
+    lanes: Hypers
     data: PyTree
     end: int
 
@@ -37,7 +37,7 @@ class Feed:
       waited: seconds that steps had to wait for inputs.
     """
 
-    def __init__(self, program: Program, steps: int, count: int, lanes: Lane, data: Data, executor: Executor) -> None:
+    def __init__(self, program: Program, steps: int, count: int, lanes: Hypers, data: Data, executor: Executor) -> None:
         """Hold what there is.
 
         Args:

@@ -9,9 +9,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from mtl import optim
 from mtl.train import phase, sampling, step
 from mtl.train.phase import Weights
-from mtl.train.program import Fixed, Lane, Program
+from mtl.train.program import Fixed, Hypers, Program
 from mtl.train.trial import shapes
 
 
@@ -33,10 +34,8 @@ def flops_per_step(program: Program, shape: tuple[int, ...]) -> float:
         return 0.0
     program = dataclasses.replace(program, accumulate=1)  # The same arithmetic, and no loop to look into.
     weights = shapes(program.model, shape)
-    moving, frozen = jax.eval_shape(lambda w: phase.start(program, w), weights)
-    k = len(program.tasks)
-    number, whole = _shape((), "float32"), _shape((), "int32")
-    lane = Lane(_shape((), "uint32"), number, number, _shape((k,), "float32"), whole, _shape((k,), "int32"), whole)
+    hypers, whole = _hypers(program), _shape((), "int32")
+    moving, frozen = jax.eval_shape(lambda h, w: phase.start(program, h, w), hypers, weights)
     rows = program.rows
     x = jax.eval_shape(lambda w: _features(program, w, shape), weights) if program.cached else _rows(program, shape)
     labels: Any = {t.name: _shape((rows,), "int32" if t.kind == "multiclass" else "float32") for t in program.specs}
@@ -44,12 +43,21 @@ def flops_per_step(program: Program, shape: tuple[int, ...]) -> float:
     batch = sampling.Batch(x, labels, masks)
     modes = program.modes(jax.tree.map(lambda x: x is not None, moving.trainable, is_leaf=lambda x: x is None))
 
-    def update(lane: Lane, at: Any, moving: Any, frozen: Any, batch: sampling.Batch) -> Any:
+    def update(hypers: Hypers, at: Any, moving: Any, frozen: Any, batch: sampling.Batch) -> Any:
         draw = sampling.Draw(jnp.zeros((rows,), jnp.int32), batch.mask)
         parts = (moving.trainable, Fixed(frozen), moving.state, moving.slots)
-        return step.update(program, modes, lane, at, *parts, draw, lambda _: batch)
+        return step.update(program, modes, hypers, at, *parts, draw, lambda _: batch)
 
-    return _count(update, lane, whole, moving, frozen, batch)
+    return _count(update, hypers, whole, moving, frozen, batch)
+
+
+def _hypers(program: Program) -> Hypers:
+    o, k = program.optimizer, len(program.tasks)
+    number, whole = _shape((), "float32"), _shape((), "int32")
+    numbers = {"options": dict.fromkeys(o.floats, number)} | dict.fromkeys(optim.NUMBERS, number)
+    rates = _shape((len(program.trainable),), "float32") if o.rates else ()
+    weights, offset = _shape((k,), "float32"), _shape((k,), "int32")
+    return Hypers(_shape((), "uint32"), number, numbers, weights, whole, offset, whole, rates)
 
 
 @functools.lru_cache(maxsize=256)

@@ -24,9 +24,9 @@ from mtl.train.feed import Feed, Reach
 from mtl.train.phase import Moving, Weights
 from mtl.train.placing import fetch, pad, place, stacked, unstack
 from mtl.train.processes import agree
-from mtl.train.program import Data, Lane, Program
+from mtl.train.program import Data, Hypers, Program
 from mtl.train.stream import make_feed
-from mtl.train.trial import Stage, boundaries, check_statistics, make_lane
+from mtl.train.trial import Stage, boundaries, check_statistics, make_hypers
 
 PyTree = Any
 
@@ -158,7 +158,7 @@ def phase_calls(
       data: the stacked data, inputs included.
     """
     width = executors.width_for(executor, len(seeds)) if width is None else width
-    lanes = stacked(make_lane(seeds[:1], stages[:1], splits[:1]), width)
+    lanes = stacked(make_hypers(seeds[:1], stages[:1], splits[:1]), width)
     program, data = stages[0].program, place(executor, data, WHOLE)
     with contextlib.closing(make_feed(program, stages[0].steps, 1, lanes, data, executor, None)) as feed:
         whole, frozen, advance = _shapes(program, width, weights, feed, executor)
@@ -208,15 +208,15 @@ def run_phase(
     data = place(executor, data, WHOLE)
     feed_of = functools.partial(make_feed, program, steps, data=data, executor=executor, stream=stream)
     if width is None:
-        first_lane = make_lane(seeds[:1], stages[:1], splits[:1])
+        first_lane = make_hypers(seeds[:1], stages[:1], splits[:1])
         chosen = _fitting(program, chosen, first_lane, weights[0], feed_of, executor, on_width)
     outcomes: list[Outcome] = []
     for first in range(0, len(seeds), chosen):
         part = slice(first, min(first + chosen, len(seeds)))
-        lanes = make_lane(seeds[part], stages[part], splits[part])
-        with contextlib.closing(feed_of(len(lanes.seed), stacked(lanes, chosen))) as feed:
+        lanes = stacked(make_hypers(seeds[part], stages[part], splits[part]), chosen)
+        with contextlib.closing(feed_of(len(seeds[part]), lanes)) as feed:
             outcomes += _run_group(
-                program, steps, chosen, feed, weights[part], evaluations, executor, on_steps, guard_of(part),
+                program, steps, lanes, feed, weights[part], evaluations, executor, on_steps, guard_of(part),
                 chunk_seconds,
             )  # fmt: skip
     return outcomes
@@ -225,9 +225,9 @@ def run_phase(
 def _fitting(
     program: Program,
     width: int,
-    lanes: Lane,
+    lanes: Hypers,
     weights: Weights,
-    feed_of: Callable[[int, Lane], Feed],
+    feed_of: Callable[[int, Hypers], Feed],
     executor: Executor,
     on_width: Callable[[int, int, int], None],
 ) -> int:
@@ -263,9 +263,9 @@ def _shapes(
       executor: how it runs.
     """
     whole = jax.tree.map(lambda a: jax.ShapeDtypeStruct((width, *a.shape), a.dtype), weights)
-    moving, frozen = jax.eval_shape(pack.start_fn(program, executor), whole)
-    moving = jax.eval_shape(functools.partial(phase.joined, program), moving)
     reach = feed.shapes()
+    trainable, frozen = jax.eval_shape(functools.partial(phase.divide, program), whole.params)
+    moving = jax.eval_shape(pack.begin_fn(program, executor), reach.lanes, trainable, whole.state)
     seen = jax.eval_shape(functools.partial(pack.at_hand, executor), reach.data)
     at = jax.ShapeDtypeStruct((), jnp.int32)
     fixed = jax.eval_shape(pack.fix(program, executor), at, reach.lanes.split, whole, frozen, seen)
@@ -275,7 +275,7 @@ def _shapes(
 def _run_group(
     program: Program,
     steps: int,
-    width: int,
+    lanes: Hypers,
     feed: Feed,
     weights: Sequence[Weights],
     evaluations: int,
@@ -284,10 +284,10 @@ def _run_group(
     guard: Guard,
     chunk_seconds: float,
 ) -> list[Outcome]:
-    count = len(weights)
+    count, width = len(weights), len(lanes.seed)
     whole = jax.tree.map(lambda *leaves: pad(np.stack(leaves), width), *weights)
-    moving, frozen = pack.start_fn(program, executor)(whole)
-    moving = phase.joined(program, jax.tree.map(np.asarray, moving))
+    trainable, frozen = phase.divide(program, whole.params)
+    moving = jax.tree.map(np.asarray, pack.begin_fn(program, executor)(lanes, trainable, whole.state))
     kept = guard.restore()
     if kept is not None:
         moving = _filled(moving, kept, width, executor.data)
@@ -334,10 +334,11 @@ def _run_group(
                 guard.boundary(take)
         merged = moving if executor.data == 1 else pack.merge_fn(executor)(moving)
         train.append(fetch(merged.loss_sum)[:count] / (end - since))
-        now = Weights(phase.parted(program, _host_heads(merged.trainable), frozen), merged.state)
+        shown = _host_heads(pack.shown_fn(program)(merged))
+        now = Weights(phase.whole(program, shown, frozen), merged.state)
         found, labels = feed.evaluate(place(executor, now, LANES))
         val.append(fetch(found)[:count])
-        del now, merged
+        del now, merged, shown
         if program.select == "best":
             moving = pack.note_fn(program, executor)(moving, found, labels)
         else:  # All there is to note: the sum of losses begins anew.
@@ -346,10 +347,8 @@ def _run_group(
         moving = place(executor, moving, lies)
         guard.boundary(take)
     merged = moving if executor.data == 1 else pack.merge_fn(executor)(moving)
-    if program.select == "best":
-        merged = dataclasses.replace(merged, best=(merged.best[0], _host_heads(merged.best[1]), merged.best[2]))
-    merged = dataclasses.replace(merged, trainable=_host_heads(merged.trainable))
-    finished = unstack(phase.finish(program, merged, frozen), count)
+    shown, state = (pack.shown_fn(program)(merged), merged.state) if program.select == "last" else merged.best[1:]
+    finished = unstack(Weights(phase.whole(program, _host_heads(shown), frozen), state), count)
     diverged = fetch(merged.diverged_at)
     penalties = {t: fetch(p) for t, p in merged.slots.items()} if program.ridge else {}
     return [

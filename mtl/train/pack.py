@@ -16,26 +16,35 @@ from mtl.models import Model
 from mtl.train import phase
 from mtl.train.compiled import Compiled
 from mtl.train.executor import LANES, MAP, OWN, WHOLE, Executor, over_lanes
+from mtl.train.move import averages
 from mtl.train.phase import Moving, Weights
-from mtl.train.program import INIT, Data, Fixed, Lane, Program, key_for, standardized
+from mtl.train.program import INIT, Data, Fixed, Hypers, Program, key_for, standardized
 from mtl.train.step import DATA_AXIS
 
 PyTree = Any
 
 
 @functools.lru_cache(maxsize=256)
-def start_fn(program: Program, executor: Executor) -> Callable[[Weights], tuple[Moving, PyTree]]:
-    """Return the compiled ``start(weights) -> (moving, frozen)`` of a pack; it only copies and makes zeros.
+def begin_fn(program: Program, executor: Executor) -> Callable[[Hypers, PyTree, PyTree], Moving]:
+    """Return the compiled ``begin(hypers, trainable, state) -> moving`` of a pack; it only copies and makes zeros.
 
     With a ``data`` axis, what each device has of its own (batch statistics, the sum of its losses, the step at which
     they were not finite) gets a second axis of devices.
     """
 
-    def start(weights: Weights) -> tuple[Moving, PyTree]:
-        moving, frozen = jax.vmap(functools.partial(phase.start, program))(weights)
-        return _each(moving, lambda a: jnp.repeat(a[:, None], executor.data, axis=1), executor), frozen
+    def begin(hypers: Hypers, trainable: PyTree, state: PyTree) -> Moving:
+        moving = jax.vmap(functools.partial(phase.begin, program))(hypers, trainable, state)
+        return _each(moving, lambda a: jnp.repeat(a[:, None], executor.data, axis=1), executor)
 
-    return jax.jit(start)
+    return jax.jit(begin)
+
+
+@functools.lru_cache(maxsize=256)
+def shown_fn(program: Program) -> Callable[[Moving], PyTree]:
+    """Return the compiled ``shown(moving) -> trainable`` of a pack, as it is evaluated; nothing is, if that moves."""
+    if not averages(program):
+        return lambda moving: moving.trainable
+    return jax.jit(jax.vmap(functools.partial(phase.shown, program)))
 
 
 #: What each device of the ``data`` axis has of its own.
@@ -146,13 +155,13 @@ def cache_fn(program: Program, executor: Executor) -> Compiled:
 def advance_fn(program: Program, executor: Executor, streamed: bool = False) -> Compiled:
     """Return the compiled ``advance(count, lanes, moving, fixed, data, begin, end) -> moving`` of a pack."""
 
-    def one(args: tuple[Lane, Moving, Fixed], data: Data, begin: Array, end: Array) -> Moving:
-        lane, moving, fixed = args
-        return phase.advance(program, lane, moving, fixed, data, begin, end, executor.data)
+    def one(args: tuple[Hypers, Moving, Fixed], data: Data, begin: Array, end: Array) -> Moving:
+        hypers, moving, fixed = args
+        return phase.advance(program, hypers, moving, fixed, data, begin, end, executor.data)
 
     mapped = over_lanes(one, executor)
 
-    def run(count: Array, lanes: Lane, moving: Moving, fixed: Fixed, data: Any, begin: Array, end: Array) -> Moving:
+    def run(count: Array, lanes: Hypers, moving: Moving, fixed: Fixed, data: Any, begin: Array, end: Array) -> Moving:
         moving, data = _each(moving, lambda a: a[:, 0], executor), at_hand(executor, data)
         moving = mapped(count, moving, (lanes, moving, fixed), data, begin, end)
         return _each(moving, lambda a: a[:, None], executor)

@@ -14,12 +14,12 @@ from jaxtyping import Array, Float, Int
 from mtl import losses, regimes
 from mtl import params as paths
 from mtl.models import Model
-from mtl.train import optimizer, ridge
+from mtl.train import move, ridge
 from mtl.train.augment import changed
 from mtl.train.blocks import blocks, trunk_of
-from mtl.train.joined import beside, columns, is_joined, join, joins, part
-from mtl.train.program import Data, Fixed, Lane, Numbers, Program, inputs, pool_name
+from mtl.train.program import Data, Fixed, Hypers, Numbers, Program, inputs, pool_name
 from mtl.train.sampling import make_gather, make_sampler
+from mtl.train.stacks import columns, stacked, unstacked
 from mtl.train.step import DATA_AXIS, update
 
 PyTree = Any
@@ -59,22 +59,46 @@ class Moving:
     diverged_at: Numbers
 
 
-def start(program: Program, weights: Weights) -> tuple[Moving, PyTree]:
+def start(program: Program, hypers: Hypers, weights: Weights) -> tuple[Moving, PyTree]:
     """Return (what moves, what is frozen) at a phase's start: split, then optimizer init.
 
     Args:
       program: the phase.
+      hypers: its numbers.
       weights: parameters and statistics, with fresh parts already fresh.
     """
-    trainable, frozen = paths.split(weights.params, program.chosen(weights.params))
+    trainable, frozen = divide(program, weights.params)
+    return begin(program, hypers, trainable, weights.state), frozen
+
+
+def divide(program: Program, params: PyTree) -> tuple[PyTree, PyTree]:
+    """Return the parameters that move and those that do not, heads as stacks (see ``train.stacks``)."""
+    trainable, frozen = paths.split(params, program.chosen(params))
+    return stacked(program, trainable), stacked(program, frozen)
+
+
+def whole(program: Program, trainable: PyTree, frozen: PyTree) -> PyTree:
+    """Return all parameters: undo ``divide``."""
+    return unstacked(program, paths.combine(trainable, frozen))
+
+
+def begin(program: Program, hypers: Hypers, trainable: PyTree, state: PyTree) -> Moving:
+    """Return what changes while a phase runs, as it begins.
+
+    Args:
+      program: the phase.
+      hypers: its numbers.
+      trainable: the parameters that move, heads as stacks.
+      state: batch statistics.
+    """
     best: PyTree = ()
     if program.select == "best":
-        best = (jnp.float32(jnp.inf), trainable, weights.state)
+        best = (jnp.float32(jnp.inf), trainable, state)
     if program.ridge:
-        slots = {task: jnp.float32(jnp.nan) for task in program.tasks}  # The penalties that will be chosen.
+        slots: PyTree = {task: jnp.float32(jnp.nan) for task in program.tasks}  # The penalties that will be chosen.
     else:
-        slots = optimizer.init(program.optimizer, trainable)
-    return Moving(trainable, weights.state, slots, best, jnp.float32(0), jnp.int32(-1)), frozen
+        slots = move.init(program, hypers, trainable)
+    return Moving(trainable, state, slots, best, jnp.float32(0), jnp.int32(-1))
 
 
 def fix(program: Program, split: Array, weights: Weights, frozen: PyTree, data: Data) -> Fixed:
@@ -138,7 +162,14 @@ def _features(program: Program, weights: Weights, own: Data, rows: Array) -> Arr
 
 
 def advance(
-    program: Program, lane: Lane, moving: Moving, fixed: Fixed, data: Data, begin: Array, end: Array, shards: int = 1
+    program: Program,
+    hypers: Hypers,
+    moving: Moving,
+    fixed: Fixed,
+    data: Data,
+    begin: Array,
+    end: Array,
+    shards: int = 1,
 ) -> Moving:
     """Return the phase after the steps [begin, end).
 
@@ -147,22 +178,19 @@ def advance(
 
     Args:
       program: the phase.
-      lane: the trial's numbers.
+      hypers: the trial's numbers.
       moving: as ``start`` or an earlier call returned it.
       fixed: as ``fix`` returned it.
       data: the stacked data; the lane says which split is its own.
       begin, end: steps, int32; at most the phase's.
       shards: devices that each batch is spread over, see ``step.update``.
     """
-    own = data.of(lane.split)
+    own = data.of(hypers.split)
     if program.ridge:
         return jax.lax.fori_loop(begin, end, lambda _, m: _solve(program, m, fixed, own), moving)
-    sample = changed(program, lane, make_sampler(program, lane, own))
+    sample = changed(program, hypers, make_sampler(program, hypers, own))
     fetch = make_gather(program, own, fixed)
     modes = program.modes(jax.tree.map(lambda x: x is not None, moving.trainable, is_leaf=lambda x: x is None))
-    own_heads = not is_joined(moving.trainable) and joins(program)
-    held = joined(program, moving) if own_heads else moving
-
     trunk = trunk_of(moving.trainable, fixed.frozen)
     cuts = blocks(program, modes, trunk, moving.state, tuple(own.x.shape[1:]), shards)
 
@@ -170,7 +198,7 @@ def advance(
         trainable, state, slots, value = update(
             program,
             modes,
-            lane,
+            hypers,
             step,
             m.trainable,
             fixed,
@@ -184,33 +212,12 @@ def advance(
         bad = jnp.where((m.diverged_at < 0) & ~jnp.isfinite(value), step, m.diverged_at)
         return Moving(trainable, state, slots, m.best, m.loss_sum + value, bad)
 
-    held = jax.lax.fori_loop(begin, end, body, held)
-    if not own_heads:
-        return held
-    trainable, slots = part(program, held.trainable, held.slots, _others(program, moving.trainable))
-    return dataclasses.replace(held, trainable=trainable, slots=slots, best=moving.best)
+    return jax.lax.fori_loop(begin, end, body, moving)
 
 
-def joined(program: Program, moving: Moving) -> Moving:
-    """Return a phase's state with its heads as one, if all of them move as a whole (see ``train.joined``)."""
-    if not joins(program) or program.ridge:
-        return moving
-    trainable, slots = join(program, moving.trainable, moving.slots)
-    best = moving.best
-    if best:
-        best = (best[0], join(program, best[1], moving.slots)[0], best[2])
-    return dataclasses.replace(moving, trainable=trainable, slots=slots, best=best)
-
-
-def parted(program: Program, trainable: PyTree, frozen: PyTree) -> PyTree:
-    """Return all parameters, from what moves (its heads joined or not) and what is frozen."""
-    if is_joined(trainable):
-        trainable, _ = part(program, trainable, others=_others(program, jax.tree.map(lambda _: None, frozen)))
-    return paths.combine(trainable, frozen)
-
-
-def _others(program: Program, tree: PyTree) -> PyTree:
-    return {t: head for t, head in tree["heads"].items() if t not in program.tasks}
+def shown(program: Program, moving: Moving) -> PyTree:
+    """Return the trainable part as it is evaluated and kept."""
+    return move.evaluated(program, moving.slots, moving.trainable)
 
 
 def _solve(program: Program, moving: Moving, fixed: Fixed, own: Data) -> Moving:
@@ -219,7 +226,8 @@ def _solve(program: Program, moving: Moving, fixed: Fixed, own: Data) -> Moving:
     A class's target is ±1, so that the regression estimates E[±1 | x] = tanh(z/2) ≈ z/2: outputs are twice it.
     """
     params = paths.combine(moving.trainable, fixed.frozen)
-    heads, total, penalties = dict(moving.trainable["heads"]), jnp.float32(0), {}
+    heads: dict[str, PyTree] = {}
+    total, penalties = jnp.float32(0), {}
     later = own.val_rows[pool_name(program.tasks)]
     for task in program.specs:
         pool = own.train_rows[pool_name([task.name])]
@@ -234,7 +242,8 @@ def _solve(program: Program, moving: Moving, fixed: Fixed, own: Data) -> Moving:
         factor = 1.0 if task.kind == "regression" else 2.0
         heads[task.name] = {"bias": factor * found.bias, "kernel": factor * found.kernel}
         total, penalties[task.name] = total + found.error, found.penalty
-    trainable = {**moving.trainable, "heads": heads}
+    trainable = stacked(program, {"backbone": moving.trainable["backbone"], "heads": heads})
+    trainable["others"] = moving.trainable["others"]
     return dataclasses.replace(moving, trainable=trainable, slots=penalties, loss_sum=total)
 
 
@@ -341,7 +350,7 @@ def note(program: Program, moving: Moving, losses: Float[Array, " tasks"], label
     there = labels[at] > 0
     score = jnp.sum(losses[at], where=there) / jnp.sum(there)
     better = score < moving.best[0]
-    now = (score, moving.trainable, moving.state)
+    now = (score, shown(program, moving), moving.state)
     best = jax.tree.map(lambda new, old: jnp.where(better, new, old), now, moving.best)
     return dataclasses.replace(moving, best=best)
 
@@ -351,7 +360,7 @@ def validation_sums(
 ) -> dict[str, tuple[Float[Array, ""], Int[Array, ""]]]:
     """Return (the sum of a task's plain losses over the labels that are present, their number), by task.
 
-    Heads of one kind are one matrix here, as they are in a step (see ``train.joined``).
+    Heads of one kind are one matrix here, as they are in a step (see ``train.stacks``).
 
     Args:
       model: the model.
@@ -359,11 +368,11 @@ def validation_sums(
       features: the trunk's, [rows, features].
       labels, masks: per task, [rows].
     """
-    tasks = (model.task(name) for name in masks)
-    plain = (dataclasses.replace(t, pos_weight=1.0, label_smoothing=0.0, focal_gamma=0.0) for t in tasks)
+    tasks = (model.task(name) for name in sorted(masks))
+    plain = [dataclasses.replace(t, pos_weight=1.0, label_smoothing=0.0, focal_gamma=0.0) for t in tasks]
     found: dict[str, tuple[Array, Array]] = {}
     for group in columns(plain):
-        head = beside(params["heads"][t] for t in group.names)
+        head = jax.tree.map(lambda *a: jnp.concatenate(a, axis=-1), *(params["heads"][t] for t in group.names))
         outputs = model.head(head, features).reshape(len(features), len(group.names), group.task.outputs)
         mask = jnp.stack([masks[t] for t in group.names], axis=1)
         values = jax.vmap(functools.partial(losses.values, group.task), in_axes=1, out_axes=1)
@@ -375,7 +384,5 @@ def validation_sums(
 
 def finish(program: Program, moving: Moving, frozen: PyTree) -> Weights:
     """Return what goes on to the next phase: the last state, or the best on validation."""
-    if program.select == "best":
-        _, trainable, state = moving.best
-        return Weights(parted(program, trainable, frozen), state)
-    return Weights(parted(program, moving.trainable, frozen), moving.state)
+    trainable, state = (shown(program, moving), moving.state) if program.select == "last" else moving.best[1:]
+    return Weights(whole(program, trainable, frozen), state)

@@ -1,11 +1,11 @@
-"""What XLA compiles, and what it takes as arrays: programs, lanes and the data they share."""
+"""What XLA compiles, and what it takes as arrays: programs, hyperparameters and the data they share."""
 
 from __future__ import annotations
 
 import dataclasses
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from jaxtyping import Array
 from mtl import params as paths
 from mtl.config.augmentation import Spec
 from mtl.models import Model
+from mtl.optim import Optimizer
 from mtl.tasks import Task
 from mtl.train import threefry
 from mtl.train.threefry import fold_in
@@ -27,29 +28,6 @@ INIT, BATCH, DROPOUT = (zlib.crc32(p) for p in (b"init", b"batch", b"dropout"))
 
 
 @dataclasses.dataclass(frozen=True)
-class Optimizer:
-    """The static part of an optimizer; rates and decay are hyperparameters and enter as arrays.
-
-    Attributes:
-      name: ``adam`` (with decoupled weight decay: AdamW, Loshchilov & Hutter 2019, arXiv:1711.05101) or ``sgd``.
-      momentum: Adam's β₁, or SGD's momentum (0 for none).
-      b2: Adam's β₂.
-      nesterov: Nesterov's momentum for SGD.
-      schedule: ``constant`` or ``cosine`` (to zero at the phase's last step).
-      warmup: share of the phase's steps over which the rate rises linearly from zero.
-      clip: largest global norm of the trainable gradients; 0 for no clipping.
-    """
-
-    name: Literal["adam", "sgd"] = "adam"
-    momentum: float = 0.9
-    b2: float = 0.999
-    nesterov: bool = False
-    schedule: Literal["constant", "cosine"] = "constant"
-    warmup: float = 0.0
-    clip: float = 0.0
-
-
-@dataclasses.dataclass(frozen=True)
 class Program:
     """What XLA compiles: one phase of one shape. A regime composes programs.
 
@@ -60,7 +38,7 @@ class Program:
       model: the model with all of the trial's heads.
       tasks: names of the tasks whose labels the phase sees.
       trainable: whole paths of the parameters that move, sorted (see ``trainable_paths``).
-      optimizer: its static part.
+      optimizer: the static part of its optimizer.
       batch: B. A step sees B rows, or B for each task with ``per_task`` sampling.
       sampling: how tasks mix, see ``train.sampling``.
       temperature: T of ``temperature`` and ``one_task`` sampling: a task with n labels is drawn ∝ n^(1/T).
@@ -167,27 +145,29 @@ class Fixed:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Lane:
-    """The numbers of one trial's phase, which a compiled program takes as arrays (leading axis: lanes of a pack).
+class Hypers:
+    """The hyperparameters of one trial's phase, which a compiled program takes as arrays; a pack's have a leading axis.
 
     Attributes:
       seed: the replicate; everything random is folded from it.
       lr: learning rate.
-      weight_decay: decoupled weight decay.
+      optimizer: its numbers, see ``optim.Optimizer``.
       weights: what each of the phase's task losses is multiplied by, [tasks].
       steps: the phase's steps.
       offset: batches of each task's sequence that earlier phases have used, [tasks].
       split: which of the stacked splits this trial trains on.
+      rates: what the rate of each trainable parameter is multiplied by, [parameters]; ``()`` for 1.
       first, picks: where inputs are streamed, the batches of the steps from ``first`` on, drawn before; else ``()``.
     """
 
     seed: Numbers
     lr: Numbers
-    weight_decay: Numbers
+    optimizer: PyTree
     weights: Numbers
     steps: Numbers
     offset: Numbers
     split: Numbers
+    rates: PyTree = ()
     first: PyTree = ()
     picks: PyTree = ()
 

@@ -18,7 +18,7 @@ from mtl.train.program import (
     Data,
     Draw,
     Fixed,
-    Lane,
+    Hypers,
     Numbers,
     Program,
     inputs,
@@ -84,7 +84,7 @@ def below(key: Array, size: int, count: Numbers) -> Int[Array, " size"]:
     return jax.lax.optimization_barrier(found)
 
 
-def make_sampler(program: Program, lane: Lane, data: Data) -> Callable[[Array], Draw]:
+def make_sampler(program: Program, hypers: Hypers, data: Data) -> Callable[[Array], Draw]:
     """Return a function from a step's index in the phase to the rows of its batch.
 
     How tasks mix (T_k: the rows with a present training label of task k, n_k of them):
@@ -106,13 +106,13 @@ def make_sampler(program: Program, lane: Lane, data: Data) -> Callable[[Array], 
 
     Args:
       program: the phase.
-      lane: its numbers; ``offset`` is where in each task's sequence the phase begins. What it has drawn before is
+      hypers: its numbers; ``offset`` is where in each task's sequence the phase begins. What it has drawn before is
         not drawn again.
       data: the data of the lane's split.
     """
     tasks, size = program.tasks, program.batch
-    drawn = not isinstance(lane.picks, tuple)
-    pick = functools.partial(_picked, lane) if drawn else make_picker(program, lane, data)
+    drawn = not isinstance(hypers.picks, tuple)
+    pick = functools.partial(_picked, hypers) if drawn else make_picker(program, hypers, data)
     if program.sampling == "per_task" or len(tasks) == 1:
 
         def per_task(step: Array) -> Draw:
@@ -139,35 +139,35 @@ def make_sampler(program: Program, lane: Lane, data: Data) -> Callable[[Array], 
     return temperature
 
 
-def make_picker(program: Program, lane: Lane, data: Data) -> Callable[[Array], Picks]:
+def make_picker(program: Program, hypers: Hypers, data: Data) -> Callable[[Array], Picks]:
     """Return a function from a step's index in the phase to what chance decides of its batch, see ``make_sampler``.
 
     Args:
       program: the phase.
-      lane: its numbers.
+      hypers: its numbers.
       data: the pools of the lane's split.
     """
     tasks, size = program.tasks, program.batch
     if program.sampling == "per_task" or len(tasks) == 1:
         # A phase of one task is the same under every way of mixing, and must draw the same batches.
         own = [data.train_rows[pool_name([t])] for t in tasks]
-        keys = [key_for(lane.seed, BATCH, t) for t in tasks]
+        keys = [key_for(hypers.seed, BATCH, t) for t in tasks]
 
         def per_task(step: Array) -> Picks:
             drawn = []
             for i, (pool, key) in enumerate(zip(own, keys, strict=True)):
-                at = below(threefry.fold_in(key, lane.offset[i] + step), size, pool.count)
+                at = below(threefry.fold_in(key, hypers.offset[i] + step), size, pool.count)
                 drawn.append(jnp.take(pool.rows, at, mode="clip"))
             return Picks(jnp.concatenate(drawn))
 
         return per_task
 
-    key = key_for(lane.seed, BATCH, pool_name(tasks))
+    key = key_for(hypers.seed, BATCH, pool_name(tasks))
     if program.sampling == "proportional":
         anywhere = data.train_rows[pool_name(tasks)]
 
         def proportional(step: Array) -> Picks:
-            at = below(threefry.fold_in(key, lane.offset[0] + step), size, anywhere.count)
+            at = below(threefry.fold_in(key, hypers.offset[0] + step), size, anywhere.count)
             return Picks(jnp.take(anywhere.rows, at, mode="clip"))
 
         return proportional
@@ -175,13 +175,13 @@ def make_picker(program: Program, lane: Lane, data: Data) -> Callable[[Array], P
     pools = [data.train_rows[pool_name([t])] for t in tasks]
     all_rows, counts = jnp.stack([p.rows for p in pools]), jnp.stack([p.count for p in pools])
     if program.sampling == "one_task":
-        keys_ = jnp.stack([key_for(lane.seed, BATCH, t) for t in tasks])
-        rounds = threefry.fold_in(key, lane.offset[0])
+        keys_ = jnp.stack([key_for(hypers.seed, BATCH, t) for t in tasks])
+        rounds = threefry.fold_in(key, hypers.offset[0])
         turns = shares(counts, program.round_steps or len(tasks), program.temperature)
 
         def one_task(step: Array) -> Picks:
             task, before = turn(rounds, turns, program.round_steps or len(tasks), step)
-            at = below(threefry.fold_in(keys_[task], lane.offset[task] + before), size, counts[task])
+            at = below(threefry.fold_in(keys_[task], hypers.offset[task] + before), size, counts[task])
             rows = jnp.take(all_rows[task], at, mode="clip")
             owner = jnp.broadcast_to(task.astype(jnp.int32), (size,))
             # XLA sums in another order where it knows that all are one; batches drawn before must have the same bits.
@@ -193,17 +193,17 @@ def make_picker(program: Program, lane: Lane, data: Data) -> Callable[[Array], P
     logits = jnp.log(counts.astype(jnp.float32)) / (jnp.inf if uniform else program.temperature)
 
     def temperature(step: Array) -> Picks:
-        which, where = jax.random.split(threefry.fold_in(key, lane.offset[0] + step))
+        which, where = jax.random.split(threefry.fold_in(key, hypers.offset[0] + step))
         owner = jax.random.categorical(which, logits, shape=(size,))
         return Picks(all_rows[owner, below(where, size, counts[owner])], owner)
 
     return temperature
 
 
-def _picked(lane: Lane, step: Array) -> Picks:
+def _picked(hypers: Hypers, step: Array) -> Picks:
     """Return what was drawn before for a step."""
     found: Picks = jax.tree.map(
-        lambda a: jax.lax.dynamic_index_in_dim(a, step - lane.first, 0, keepdims=False), lane.picks
+        lambda a: jax.lax.dynamic_index_in_dim(a, step - hypers.first, 0, keepdims=False), hypers.picks
     )
     return found
 

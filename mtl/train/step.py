@@ -8,16 +8,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
 from mtl import losses
 from mtl.params import combine
-from mtl.train import optimizer
-from mtl.train.joined import JOINED, columns, is_joined, ordered
-from mtl.train.program import DROPOUT, Fixed, Lane, Program, key_for, pool_name
+from mtl.train.move import move
+from mtl.train.program import DROPOUT, Fixed, Hypers, Program, key_for, pool_name
 from mtl.train.sampling import Batch, Draw, part
+from mtl.train.stacks import columns, ordered, outputs
 from mtl.train.threefry import fold_in
 
 PyTree = Any
@@ -27,14 +26,14 @@ DATA_AXIS = "data"
 
 
 def weigh(
-    program: Program, lane: Lane, mask: Mapping[str, Bool[Array, " rows"]]
+    program: Program, hypers: Hypers, mask: Mapping[str, Bool[Array, " rows"]]
 ) -> tuple[dict[str, Int[Array, ""]], dict[str, Float[Array, ""]]]:
     """Return (labels of each task in a batch, what each task's sum of losses is multiplied by)."""
     # Summed side by side, at once.
     names = sorted(mask)
     each = jnp.sum(jnp.stack([mask[t] for t in names], axis=1), axis=0, dtype=jnp.int32)
     counts = {t: each[i] for i, t in enumerate(names)}
-    weights = {name: lane.weights[i] for i, name in enumerate(program.tasks)}
+    weights = {name: hypers.weights[i] for i, name in enumerate(program.tasks)}
     rows = next(iter(mask.values())).shape[0]
     return counts, losses.coefficients(counts, rows, program.denominator, weights)
 
@@ -57,29 +56,22 @@ def loss(
       program: the phase.
       modes: which blocks run in train mode.
       coefficients: c_j, from the masks of the whole batch (``losses.coefficients``).
-      trainable, fixed: the two parts of the parameters.
+      trainable, fixed: the two parts of the parameters, heads as stacks.
       state: batch statistics.
       batch: the part.
       rng: key for dropout.
     """
-    if is_joined(trainable):
-        params = {"backbone": combine(trainable["backbone"], fixed.frozen["backbone"])}
-    else:
-        params = combine(trainable, fixed.frozen)
+    params = combine(trainable, fixed.frozen)
     features = batch.x
     if not program.cached:
         features, state = program.model.trunk(params["backbone"], state, batch.x, train=modes, rng=rng)
-    if is_joined(trainable):
-        outputs = program.model.head(trainable["heads"][JOINED], features)
-    else:
-        each = program.model.heads(params, features, program.tasks)
-        outputs = jnp.concatenate([each[t.name] for t in ordered(program)], axis=1)
-    total = jnp.zeros((), outputs.dtype)
-    for part_of in columns(program.specs):  # One order of summation, whatever that of the tasks.
+    found = outputs(program, program.model.head, params, features)
+    total = jnp.zeros((), found.dtype)
+    for part_of in columns(ordered(program)):  # One order of summation, whatever that of the tasks.
         mask = jnp.stack([batch.mask[t] for t in part_of.names], axis=1)
         labels = jnp.stack([batch.labels[t] for t in part_of.names], axis=1)
         values = jax.vmap(functools.partial(losses.values, part_of.task), in_axes=1, out_axes=1)
-        sums = jnp.sum(values(part_of.of(outputs), labels, mask), axis=0, where=mask)
+        sums = jnp.sum(values(part_of.of(found), labels, mask), axis=0, where=mask)
         total = total + jnp.sum(jnp.stack([coefficients[t] for t in part_of.names]) * sums)
     return total, state
 
@@ -87,7 +79,7 @@ def loss(
 def update(
     program: Program,
     modes: tuple[bool, ...],
-    lane: Lane,
+    hypers: Hypers,
     step: Array,
     trainable: PyTree,
     fixed: Fixed,
@@ -107,9 +99,9 @@ def update(
     Args:
       program: the phase.
       modes: which blocks run in train mode.
-      lane: the trial's numbers.
+      hypers: the trial's numbers.
       step: the step's index in the phase.
-      trainable: the parameters that move.
+      trainable: the parameters that move, heads as stacks.
       fixed: those that do not.
       state: batch statistics.
       slots: optimizer state.
@@ -123,8 +115,8 @@ def update(
     """
     program.check_whole(modes, state)
     pieces = program.accumulate if pieces is None else pieces
-    rng = fold_in(key_for(lane.seed, DROPOUT, pool_name(program.tasks)), lane.offset[0] + step)
-    counts, coefficients = weigh(program, lane, draw.mask)
+    rng = fold_in(key_for(hypers.seed, DROPOUT, pool_name(program.tasks)), hypers.offset[0] + step)
+    counts, coefficients = weigh(program, hypers, draw.mask)
     parts = shards * pieces
     first = jax.lax.axis_index(DATA_AXIS) * pieces if shards > 1 else 0
     differentiate = jax.value_and_grad(loss, argnums=3, has_aux=True)
@@ -152,9 +144,5 @@ def update(
         grads = restore(jax.lax.psum(flat, DATA_AXIS))
     always = program.sampling == "per_task" or len(program.tasks) == 1
     active = {} if always else {t: n > 0 for t, n in counts.items()}
-    if active and is_joined(trainable):
-        shown = jnp.stack([counts[t.name] for t in ordered(program)]) > 0
-        wide = np.asarray([t.outputs for t in ordered(program)])
-        active = {JOINED: jnp.repeat(shown, wide, total_repeat_length=int(wide.sum()))}
-    trainable, slots = optimizer.update(program.optimizer, lane, step, grads, slots, trainable, active)
+    trainable, slots = move(program, hypers, step, grads, slots, trainable, active)
     return trainable, state, slots, value

@@ -27,7 +27,7 @@ from mtl.train.executor import LANES, OWN, WHOLE, Executor, ExecutorError
 from mtl.train.feed import Feed, Reach
 from mtl.train.phase import Weights
 from mtl.train.placing import PyTree, fetch, place
-from mtl.train.program import Data, Fixed, Lane, Program, pool_name
+from mtl.train.program import Data, Fixed, Hypers, Program, pool_name
 from mtl.train.sampling import Picks, make_picker
 from mtl.train.step import DATA_AXIS
 
@@ -50,7 +50,7 @@ def make_feed(
     program: Program,
     steps: int,
     count: int,
-    lanes: Lane,
+    lanes: Hypers,
     data: Data,
     executor: Executor,
     stream: Streamed | None,
@@ -86,7 +86,7 @@ class _Streaming(Feed):
         program: Program,
         steps: int,
         count: int,
-        lanes: Lane,
+        lanes: Hypers,
         data: Data,
         executor: Executor,
         stream: Streamed,
@@ -205,7 +205,7 @@ class _Streaming(Feed):
         found = [pool.rows[s, at.start : min(at.stop, pool.count[s])] for s in self._splits]
         return np.unique(np.concatenate(found))
 
-    def _drawing(self) -> Lane:
+    def _drawing(self) -> Hypers:
         """Return one lane for each sequence of batches."""
         return jax.tree.map(lambda a: np.asarray(a)[self._of], self._host)
 
@@ -221,7 +221,7 @@ class _Streaming(Feed):
         data = self._window([np.unique(rows[:, :, d]) for d in range(shards)])
         return Reach(self._lanes(first, jax.tree.map(lambda a: a[self._back], picks)), data, end)
 
-    def _lanes(self, first: int, picks: Picks) -> Lane:
+    def _lanes(self, first: int, picks: Picks) -> Hypers:
         firsts = np.full(len(self._back), first, np.int32)
         return place(self.executor, dataclasses.replace(self._host, first=firsts, picks=picks), LANES)
 
@@ -283,11 +283,11 @@ def _host_device() -> Any:
 
 
 @functools.lru_cache(maxsize=64)
-def _draw_fn(program: Program, steps: int) -> Callable[[Lane, Data, Array], Picks]:
+def _draw_fn(program: Program, steps: int) -> Callable[[Hypers, Data, Array], Picks]:
     """Return the compiled ``draw(lanes, pools, first) -> picks [lanes, steps, …]``."""
 
-    def one(lane: Lane, pools: Data, first: Array) -> Picks:
-        pick = make_picker(program, lane, pools.of(lane.split))
+    def one(hypers: Hypers, pools: Data, first: Array) -> Picks:
+        pick = make_picker(program, hypers, pools.of(hypers.split))
         found: Picks = jax.vmap(pick)(first + jnp.arange(steps))
         return found
 

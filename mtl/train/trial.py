@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from mtl import config
+from mtl import config, optim
 from mtl import params as paths
 from mtl.data import sizes
 from mtl.models import Model, anatomy
 from mtl.train import phase
 from mtl.train.begin import freshen
 from mtl.train.phase import Weights
-from mtl.train.program import Data, Lane, Optimizer, Program, trainable_paths
+from mtl.train.program import Data, Hypers, Program, trainable_paths
 
 PyTree = Any
 
@@ -29,17 +31,18 @@ class Stage:
     Attributes:
       program: what is compiled.
       fresh: whole paths of parameters that start anew.
-      lr, weight_decay, weights, steps: as in ``Lane``.
+      lr, optimizer, weights, steps, rates: as in ``Hypers``.
       offset: batches of each task's sequence that earlier phases have drawn, one a task.
     """
 
     program: Program
     fresh: tuple[str, ...]
     lr: float
-    weight_decay: float
+    optimizer: Mapping[str, Any]
     weights: tuple[float, ...]
     steps: int
     offset: tuple[int, ...]
+    rates: tuple[float, ...] = ()
 
 
 def stages_of(trial: config.Trial, shape: tuple[int, ...], standardize: bool = False) -> tuple[Stage, ...]:
@@ -60,8 +63,7 @@ def canonical_phases(trial: config.Trial) -> tuple[tuple[config.Step, ...], tupl
     """Return the parts of a resolved config that decide its stages, hashable."""
     c = trial.config
     rest = (
-        ("optimizer", Optimizer(**{k: v for k, v in c["optimizer"].items() if k != "weight_decay"})),
-        ("weight_decay", c["optimizer"]["weight_decay"]),
+        ("optimizer", config.canonical(c["optimizer"])),
         ("denominator", c["denominator"]),
         ("target", trial.target),
         ("accumulate", c["accumulate"]),
@@ -104,7 +106,9 @@ def _stages(
             f'config.model.dtype = "bfloat16": parameter {wide[0]} is float64: use "float32", or make it float32'
         )
     drawn: dict[str, int] = {}
-    stages = []
+    section = json.loads(rest["optimizer"])
+    optimizer, numbers = optim.optimizer(section)
+    stages, unused = [], set(section["rates"])
     for step in steps:
         try:
             trainable = trainable_paths(params, step.trainable, step.tasks)
@@ -115,7 +119,7 @@ def _stages(
             model=model,
             tasks=step.tasks,
             trainable=trainable,
-            optimizer=rest["optimizer"],
+            optimizer=optimizer,
             batch=step.batch,
             sampling=step.sampling,
             temperature=step.temperature,
@@ -133,19 +137,24 @@ def _stages(
         else:
             program = dataclasses.replace(program, cached=_cached(program, step.steps, rest["labels"]))
         check_statistics(program, shape)
+        rates, unmatched = optim.multiples(section, trainable, model.blocks) if optimizer.rates else ((), [])
+        unused &= set(unmatched)
         stages.append(
             Stage(
                 program=program,
                 fresh=fresh,
                 lr=step.lr,
-                weight_decay=float(rest["weight_decay"]),
+                optimizer=numbers,
                 weights=tuple(t.weight for t in program.specs),
                 steps=step.steps,
                 offset=tuple(drawn.get(t, 0) for t in step.tasks),
+                rates=rates,
             )
         )
         for t in step.tasks:  # Of one_task sampling at most so many: no batch is drawn twice.
             drawn[t] = drawn.get(t, 0) + step.steps
+    if unused:
+        raise config.ConfigError(f"config.optimizer.rates: {min(unused)!r} matches no parameter that any phase trains")
     return tuple(stages)
 
 
@@ -194,17 +203,22 @@ def check_statistics(program: Program, shape: tuple[int, ...], shards: int = 1) 
         )
 
 
-def make_lane(seeds: Sequence[int], stages: Sequence[Stage], splits: Sequence[int]) -> Lane:
-    """Return the lanes of stages that share a program, stacked."""
-    return Lane(
-        seed=np.asarray(seeds, np.uint32),
-        lr=np.asarray([s.lr for s in stages], np.float32),
-        weight_decay=np.asarray([s.weight_decay for s in stages], np.float32),
-        weights=np.asarray([s.weights for s in stages], np.float32),
-        steps=np.asarray([s.steps for s in stages], np.int32),
-        offset=np.asarray([s.offset for s in stages], np.int32),
-        split=np.asarray(splits, np.int32),
-    )
+def make_hypers(seeds: Sequence[int], stages: Sequence[Stage], splits: Sequence[int]) -> Hypers:
+    """Return the hyperparameters of stages that share a program, stacked."""
+    each = [
+        Hypers(
+            seed=np.uint32(seed),
+            lr=np.float32(stage.lr),
+            optimizer=jax.tree.map(np.float32, dict(stage.optimizer)),
+            weights=np.asarray(stage.weights, np.float32),
+            steps=np.int32(stage.steps),
+            offset=np.asarray(stage.offset, np.int32),
+            split=np.int32(split),
+            rates=np.asarray(stage.rates, np.float32) if stage.rates else (),
+        )
+        for seed, stage, split in zip(seeds, stages, splits, strict=True)
+    ]
+    return jax.tree.map(lambda *a: np.stack(a), *each)
 
 
 def boundaries(steps: int, evaluations: int) -> list[int]:
@@ -220,7 +234,7 @@ def boundaries(steps: int, evaluations: int) -> list[int]:
 
 
 def run(
-    stages: Sequence[Stage], lanes: Sequence[Lane], initial: Weights, data: Data, evaluations: int = 1
+    stages: Sequence[Stage], hypers: Sequence[Hypers], initial: Weights, data: Data, evaluations: int = 1
 ) -> tuple[Weights, tuple[Array, ...]]:
     """Run a trial as one pure function: it stands under ``jit``, ``vmap`` and ``lax.map`` as it is.
 
@@ -228,7 +242,7 @@ def run(
 
     Args:
       stages: the trial's phases; their steps and programs are static here.
-      lanes: one lane a phase, without a leading axis.
+      hypers: one a phase, without a leading axis.
       initial: the replicate's initial weights.
       data: the stacked data.
       evaluations: validations a phase.
@@ -237,16 +251,16 @@ def run(
       (weights, validation losses of each phase [evaluations, tasks]).
     """
     weights, curves = initial, []
-    for stage, lane in zip(stages, lanes, strict=True):
+    for stage, own in zip(stages, hypers, strict=True):
         weights = freshen(weights, initial, stage.fresh)
-        moving, frozen = phase.start(stage.program, weights)
-        fixed = phase.fix(stage.program, lane.split, weights, frozen, data)
+        moving, frozen = phase.start(stage.program, own, weights)
+        fixed = phase.fix(stage.program, own.split, weights, frozen, data)
         begin, losses = 0, []
         for end in boundaries(stage.steps, evaluations):
-            moving = phase.advance(stage.program, lane, moving, fixed, data, jnp.int32(begin), jnp.int32(end))
-            now = Weights(paths.combine(moving.trainable, frozen), moving.state)
+            moving = phase.advance(stage.program, own, moving, fixed, data, jnp.int32(begin), jnp.int32(end))
             program = stage.program
-            found, labels = phase.evaluate(program.model, program.tasks, program.standardize, lane.split, now, data)
+            now = Weights(phase.whole(program, phase.shown(program, moving), frozen), moving.state)
+            found, labels = phase.evaluate(program.model, program.tasks, program.standardize, own.split, now, data)
             moving = phase.note(program, moving, found, labels)
             losses.append(found)
             begin = end

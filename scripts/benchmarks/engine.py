@@ -22,7 +22,7 @@ from mtl.train.begin import freshen
 from mtl.train.dataset import make_data
 from mtl.train.executor import LANES, MAP, WHOLE, Executor
 from mtl.train.flops import flops_per_step
-from mtl.train.trial import make_lane
+from mtl.train.trial import make_hypers
 
 #: Rows beside those that are trained on: the other pool, validation and test each need some.
 _OTHERS = 64
@@ -110,9 +110,10 @@ def make(
     shape = tuple(table.x.shape[1:])
     first = loop.initial_weights(program.model, shape, [0], MAP)[0]
     whole = jax.tree.map(lambda a: np.stack([a, a]), freshen(first, first, stage.fresh))
-    lanes = jax.tree.map(lambda a: np.repeat(a, 2, axis=0), make_lane([0], [stage], [0]))
-    moving, frozen = pack.start_fn(program, how)(whole)
-    moving = loop.place(how, phase.joined(program, jax.tree.map(np.array, moving)), pack.lies(how))
+    lanes = jax.tree.map(lambda a: np.repeat(a, 2, axis=0), make_hypers([0], [stage], [0]))
+    trainable, frozen = phase.divide(program, whole.params)
+    moving = jax.tree.map(np.array, pack.begin_fn(program, how)(lanes, trainable, whole.state))
+    moving = loop.place(how, moving, pack.lies(how))
     lanes, frozen, whole = loop.place(how, (lanes, frozen, whole), LANES)
     arrays = loop.place(how, arrays, WHOLE)
     number = functools.partial(_number, how)
@@ -156,7 +157,7 @@ def make_features(case: str) -> Side:
     arrays = make_data(table, [split_of(trial)], [program], val_rows_of(trial))
     first = loop.initial_weights(program.model, tuple(table.x.shape[1:]), [0], MAP)[0]
     whole = jax.tree.map(lambda a: np.stack([a, a]), first)
-    _, frozen = pack.start_fn(program, MAP)(whole)
+    _, frozen = phase.divide(program, whole.params)
     fix = functools.partial(pack.fix_fn(program, MAP), jnp.int32(1), np.zeros(2, np.int32), whole, frozen, arrays)
 
     def run(units: int) -> None:

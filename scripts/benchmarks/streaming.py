@@ -32,7 +32,7 @@ from mtl.train.dataset import make_data
 from mtl.train.executor import MAP
 from mtl.train.program import Fixed
 from mtl.train.sampling import make_gather, make_sampler
-from mtl.train.trial import make_lane
+from mtl.train.trial import make_hypers
 
 #: The two sizes of the set at which memory is measured.
 SIZES = (4_000, 16_000)
@@ -94,12 +94,12 @@ def batches(rows: int = 70_000, batch: int = 256, steps: int = 2_000) -> dict[st
     plan = make_plan([trial])
     stage = plan.nodes[plan.chains[trial.hash][0]].stage
     arrays = make_data(table, [split_of(trial)], [stage.program], val_rows_of(trial))
-    lane = jax.tree.map(lambda a: jnp.asarray(a[0]), make_lane([0], [stage], [0]))
+    hypers = jax.tree.map(lambda a: jnp.asarray(a[0]), make_hypers([0], [stage], [0]))
 
     @jax.jit
-    def all_of(lane: Any, arrays: Any) -> Any:
-        own = arrays.of(lane.split)
-        sample, gather = make_sampler(stage.program, lane, own), make_gather(stage.program, own, Fixed({}))
+    def all_of(hypers: Any, arrays: Any) -> Any:
+        own = arrays.of(hypers.split)
+        sample, gather = make_sampler(stage.program, hypers, own), make_gather(stage.program, own, Fixed({}))
 
         def one(step: Any, held: Any) -> Any:
             found = gather(sample(step))  # Added up, or nothing would be gathered.
@@ -107,9 +107,9 @@ def batches(rows: int = 70_000, batch: int = 256, steps: int = 2_000) -> dict[st
 
         return jax.lax.fori_loop(0, steps, one, (jnp.zeros((batch, 28, 28, 1)), jnp.zeros(batch)))
 
-    jax.block_until_ready(all_of(lane, arrays))
+    jax.block_until_ready(all_of(hypers, arrays))
     begun = time.perf_counter()
-    jax.block_until_ready(all_of(lane, arrays))
+    jax.block_until_ready(all_of(hypers, arrays))
     return {"examples_per_second": steps * batch / (time.perf_counter() - begun)}
 
 

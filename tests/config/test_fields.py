@@ -97,7 +97,7 @@ def test_a_section_is_no_field_and_its_fields_are_named():
 
 def test_a_field_without_its_section_is_told_the_whole_path():
     assert 'did you mean "data.target_size"?' in refusal(override, KNOWN, {"target_size": 20})
-    assert 'did you mean "optimizer.momentum"?' in refusal(override, KNOWN, {"momentum": 0.5})
+    assert 'did you mean "optimizer.warmup"?' in refusal(override, KNOWN, {"warmup": 0.5})
 
 
 def test_a_field_that_is_missing_is_named():

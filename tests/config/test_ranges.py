@@ -55,13 +55,12 @@ CASES = {
     "trunk_mode": words("eval", "train"),
     "select": words("last", "best"),
     "evaluations": count(1),
-    "optimizer.name": words("adam", "sgd"),
-    "optimizer.momentum": SHARE,
-    "optimizer.b2": SHARE,
     "optimizer.weight_decay": NOT_NEGATIVE,
-    "optimizer.schedule": words("constant", "cosine"),
+    "optimizer.decay": words("all", "kernels"),
     "optimizer.warmup": ([0.0, TINY, 1.0], [-TINY, ABOVE_ONE, *NOT_FINITE], ["[0, 1]"]),
     "optimizer.clip": NOT_NEGATIVE,
+    "optimizer.layer_decay": ([TINY, 1.0], [0.0, -TINY, ABOVE_ONE, *NOT_FINITE], ["(0, 1]"]),
+    "optimizer.ema": SHARE,
     "ridge.penalties": (
         [(1.0,), (TINY, HUGE), (1, 2)],
         [(), (0.0,), (-1.0,), (1.0, math.nan), (math.inf,), ("a",)],
@@ -168,9 +167,17 @@ def test_micro_batches_divide_the_batch():
         assert line.startswith(f"config.accumulate = {parts}: must divide batch_size = 8")
 
 
-def test_nesterov_is_for_sgd():
-    check(override(BASE, {"optimizer.nesterov": True, "optimizer.name": "sgd"}))
-    assert "config.optimizer.nesterov = True" in refusal({"optimizer.nesterov": True})
+@pytest.mark.parametrize("multiple", [-1.0, *NOT_FINITE, "1", None, True])
+def test_multiples_of_the_rate_are_numbers(multiple):
+    check(override(BASE, {"optimizer.rates": {"backbone/.*": 0, "heads/.*": 1e6}}))
+    line = refusal({"optimizer.rates": {"heads/.*": multiple}})
+    assert line == f"config.optimizer.rates['heads/.*'] = {multiple!r}: must be a finite number, at least 0"
+
+
+def test_patterns_of_rates_are_regular_expressions():
+    assert "config.optimizer.rates: 'heads/(' is no regular expression" in refusal(
+        {"optimizer.rates": {"heads/(": 1.0}}
+    )
 
 
 @pytest.mark.parametrize("value", [0.0, -1e-3, *NOT_FINITE, "1e-3", None])

@@ -20,7 +20,7 @@ from mtl.train.dataset import make_data
 from mtl.train.executor import MAP
 from mtl.train.program import Fixed
 from mtl.train.sampling import Draw, make_gather, make_sampler
-from mtl.train.trial import make_lane, stages_of
+from mtl.train.trial import make_hypers, stages_of
 
 ROWS, INPUTS, VAL_ROWS = 240, 8, 30
 
@@ -113,7 +113,7 @@ def batches(stage, data, seed=0):
     """Return a stage's first 400 batches, stacked."""
     # What trains does not decide what is drawn: phases that differ in nothing else share an executable.
     program = dataclasses.replace(stage.program, trainable=(), select="last", cached=False)
-    return jax.tree.map(np.asarray, _batches(program, lane_of(stage, seed), data, jnp.int32(0)))
+    return jax.tree.map(np.asarray, _batches(program, hypers_of(stage, seed), data, jnp.int32(0)))
 
 
 def initial_of(*trials):
@@ -128,16 +128,16 @@ def loss_on(program, modes, lane, trainable, frozen, state, batch, rng):
     return step.loss(program, modes, weighed, trainable, Fixed(frozen), state, batch, rng)
 
 
-def update_on(program, modes, lane, k, trainable, frozen, state, slots, batch):
+def update_on(program, modes, hypers, k, trainable, frozen, state, slots, batch):
     """Return what one update on a batch comes to."""
     draw = Draw(jnp.zeros(len(batch.x), jnp.int32), batch.mask)
     program = dataclasses.replace(program, cached=False)
-    return step.update(program, modes, lane, k, trainable, Fixed(frozen), state, slots, draw, lambda _: batch)
+    return step.update(program, modes, hypers, k, trainable, Fixed(frozen), state, slots, draw, lambda _: batch)
 
 
-def lane_of(stage, seed=0, split=0):
+def hypers_of(stage, seed=0, split=0):
     """Return one lane, without a leading axis."""
-    return jax.tree.map(lambda a: jnp.asarray(a[0]), make_lane([seed], [stage], [split]))
+    return jax.tree.map(lambda a: jnp.asarray(a[0]), make_hypers([seed], [stage], [split]))
 
 
 def run_all(t, data=None, initial=None, **options):

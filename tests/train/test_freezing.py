@@ -11,18 +11,19 @@ import pytest
 
 from mtl import params as paths
 from mtl.models import build
+from mtl.optim import optimizer
 from mtl.tasks import Task
 from mtl.train import phase
 from mtl.train.phase import Weights
-from mtl.train.program import Fixed, Optimizer, Program
+from mtl.train.program import Fixed, Program
 from mtl.train.sampling import Batch
 from mtl.train.trial import shapes
 from tests.train.build import (
     batches,
     data_of,
     gap,
+    hypers_of,
     initial_of,
-    lane_of,
     loss_on,
     run_all,
     run_phase,
@@ -44,7 +45,7 @@ def probe():
 def test_frozen_leaves_keep_their_bits_under_decay_and_clipping(probe):
     _, initial, (source, head), _, (first, second) = probe
     assert source.program.optimizer.clip
-    assert head.weight_decay
+    assert head.optimizer["weight_decay"]
     before, after = first.weights.params, second.weights.params
     assert same(before["backbone"], after["backbone"])
     for task in ("kind", "rare"):
@@ -62,14 +63,13 @@ def test_frozen_leaves_keep_their_bits_under_decay_and_clipping(probe):
 def test_optimizer_state_holds_trainables_only(probe):
     _, initial, (source, head), _, _ = probe
     goal = paths.count(initial.params["heads"]["goal"])
-    for stage, groups, moving in (
-        (head, {"heads/goal"}, goal),
-        (source, {"backbone", "heads/kind", "heads/rare"}, paths.count(initial.params) - goal),
+    for stage, counts, moving in (
+        (head, 1, goal),
+        (source, 1 + 4, paths.count(initial.params) - goal),
     ):
-        started, frozen = phase.start(stage.program, initial)
-        assert set(started.slots) == groups
-        # Adam's two moments of what moves, and its count, once a group.
-        assert paths.count(started.slots) == 2 * moving + len(groups)
+        started, frozen = phase.start(stage.program, hypers_of(stage), initial)
+        # Adam's two moments of what moves, and its count, once for the trunk and once a column of the heads.
+        assert paths.count(started.slots) == 2 * moving + counts
         assert paths.count(started.trainable) == moving
         assert paths.count(started.trainable) + paths.count(frozen) == paths.count(initial.params)
 
@@ -150,13 +150,13 @@ def test_features_are_cached_only_where_nothing_below_the_heads_moves_and_it_pay
 def test_dropout_is_on_where_a_block_trains():
     t = trial(regime="random_probe", model__options={"hidden": (6, 5), "dropout": 0.4})
     (stage,), (initial,) = stages(t), initial_of(trial())
-    moving, frozen = phase.start(stage.program, initial)
+    moving, frozen = phase.start(stage.program, hypers_of(stage), initial)
     batch = _batch(table().x[:8])
 
     @functools.partial(jax.jit, static_argnums=0)
     def loss(mode, rng):
         modes = (False, mode)
-        return loss_on(stage.program, modes, lane_of(stage), moving.trainable, frozen, {}, batch, rng)[0]
+        return loss_on(stage.program, modes, hypers_of(stage), moving.trainable, frozen, {}, batch, rng)[0]
 
     one, two = jax.random.key(1), jax.random.key(2)
     assert float(loss(False, one)) == float(loss(False, two))
@@ -169,14 +169,14 @@ def _batch(x):
 
 def _one_step(program, weights, batch):
     """Return (weights, modes) after one compiled step of a phase, without the loop and the pack around it."""
-    moving, frozen = phase.start(program, weights)
+    hypers = dataclasses.replace(hypers_of(stages(trial(regime="random_probe"))[0]), lr=jnp.float32(0.1))
+    moving, frozen = phase.start(program, hypers, weights)
     modes = program.modes(program.chosen(weights.params))
-    lane = dataclasses.replace(lane_of(stages(trial(regime="random_probe"))[0]), lr=jnp.float32(0.1))
     update = jax.jit(functools.partial(update_on, program, modes))
     trainable, state, _, _ = update(
-        lane, jnp.int32(0), moving.trainable, frozen, moving.state, moving.slots, batch
+        hypers, jnp.int32(0), moving.trainable, frozen, moving.state, moving.slots, batch
     )  # fmt: skip
-    return Weights(paths.combine(trainable, frozen), state), modes
+    return Weights(phase.whole(program, trainable, frozen), state), modes
 
 
 @functools.cache
@@ -190,7 +190,12 @@ def _cnn(norm, trainable, **fields):
     model, weights = _cnn_weights(norm)
     every = sorted(paths.flatten(weights.params))
     chosen = tuple(p for p in every if p.startswith(trainable))
-    common = {"tasks": ("goal",), "optimizer": Optimizer(clip=1.0), "batch": 8, "sampling": "per_task"}
+    common = {
+        "tasks": ("goal",),
+        "optimizer": optimizer({"name": "adam", "clip": 1.0})[0],
+        "batch": 8,
+        "sampling": "per_task",
+    }
     rest = {"temperature": 1.0, "denominator": "examples", "trunk_mode": "eval", "select": "last", "target": "goal"}
     program = Program(model=model, trainable=chosen, **{**common, **rest, **fields})
     x = np.random.default_rng(0).normal(1.0, 2.0, size=(8, 4, 4, 1)).astype(np.float32)
@@ -234,7 +239,7 @@ def test_a_probe_costs_the_forward_pass_and_its_head_only():
     model = build("mlp", {"hidden": (256,) * 4}, (Task("goal", "binary"),))
     weights = jax.tree.map(lambda a: jnp.zeros(a.shape), shapes(model, (64,)))
     batch = _batch(np.ones((64, 64), np.float32))
-    lane = lane_of(stages(trial(regime="random_probe"))[0])
+    lane = hypers_of(stages(trial(regime="random_probe"))[0])
 
     def flops(fn, *args):
         return jax.jit(fn).lower(*args).compile().cost_analysis()["flops"]
@@ -242,9 +247,9 @@ def test_a_probe_costs_the_forward_pass_and_its_head_only():
     def step_flops(trainable):
         program = dataclasses.replace(
             stages(trial(regime="random_probe"))[0].program, model=model, trainable=trainable,
-            optimizer=Optimizer(),
+            optimizer=optimizer({"name": "adam"})[0],
         )  # fmt: skip
-        moving, frozen = phase.start(program, weights)
+        moving, frozen = phase.start(program, lane, weights)
         modes = program.modes(program.chosen(weights.params))
         return flops(
             functools.partial(update_on, program, modes),
@@ -275,32 +280,39 @@ def test_a_task_that_a_batch_does_not_show_rests_while_the_trunk_moves():
     (stage,), data, (initial,) = stages(t), data_of(t), initial_of(trial())
     assert stage.program.sampling == "proportional"
     seen = batches(stage, data).mask["rare"].any(axis=1)
-    advance = jax.jit(functools.partial(phase.advance, stage.program, lane_of(stage)))
-    moving, frozen = phase.start(stage.program, initial)
+    advance = jax.jit(functools.partial(phase.advance, stage.program, hypers_of(stage)))
+    moving, frozen = phase.start(stage.program, hypers_of(stage), initial)
     absent = 0
     for k in range(stage.steps):
         shown = bool(seen[k])
         absent += not shown
         new = advance(moving, Fixed(frozen), data, jnp.int32(k), jnp.int32(k + 1))
-        assert same(new.trainable["heads"]["rare"], moving.trainable["heads"]["rare"]) is not shown
-        assert same(new.slots["heads/rare"], moving.slots["heads/rare"]) is not shown
-        for part in (lambda m: m.trainable["backbone"], lambda m: m.slots["heads/kind"]):
+        for part in (lambda m: m.trainable["heads"]["0"], lambda m: m.slots["0"]):  # The columns: 3 of kind, 1 of rare.
+            for mine, rests in ((slice(3, 4), not shown), (slice(3), False)):
+                was, now = (jax.tree.map(lambda a, m=mine: _columns(a)[..., m], part(m)) for m in (moving, new))
+                assert same(was, now) is rests
+        for part in (lambda m: m.trainable["backbone"], lambda m: m.slots["backbone"]):
             assert not same(part(new), part(moving))
         moving = new
     assert 2 <= absent <= 8, "the case must be one in which the task is absent at times"
 
 
+def _columns(leaf):
+    """Return a leaf of a stack with its columns last: [features, columns, 1], [columns, 1], or a count a column."""
+    return leaf if leaf.ndim == 1 else leaf[..., 0]
+
+
 def test_a_task_without_labels_has_no_loss_and_no_gradient():
     t = trial(regime="source")
     (stage,), (initial,) = stages(t), initial_of(trial())
-    moving, frozen = phase.start(stage.program, initial)
+    moving, frozen = phase.start(stage.program, hypers_of(stage), initial)
     x = jnp.asarray(table().x[:4])
     masks = {"kind": jnp.ones(4, bool), "rare": jnp.zeros(4, bool)}
 
     @jax.jit
     def both(trainable, rare):
         batch = Batch(x, {"kind": jnp.arange(4) % 3, "rare": rare}, masks)
-        run = lambda p: loss_on(stage.program, (True, True), lane_of(stage), p, frozen, {}, batch, jax.random.key(0))  # noqa: E731
+        run = lambda p: loss_on(stage.program, (True, True), hypers_of(stage), p, frozen, {}, batch, jax.random.key(0))  # noqa: E731
         return jax.value_and_grad(run, has_aux=True)(trainable)
 
     (value, _), grads = both(moving.trainable, jnp.full(4, jnp.nan))
@@ -308,5 +320,6 @@ def test_a_task_without_labels_has_no_loss_and_no_gradient():
     assert np.isfinite(value)
     assert float(value) == float(other)
     assert same(grads, others)
-    assert all(not np.any(g) for g in jax.tree.leaves(grads["heads"]["rare"]))
-    assert all(np.any(g) for g in jax.tree.leaves(grads["heads"]["kind"]))
+    for leaf in jax.tree.leaves(grads["heads"]):
+        assert not np.any(_columns(leaf)[..., 3:])
+        assert np.all(np.any(_columns(leaf)[..., :3].reshape(-1, 3), axis=0))

@@ -13,7 +13,7 @@ from mtl.train.compiled import Compiled
 from mtl.train.executor import MAP, VMAP, width_for
 from mtl.train.phase import Weights
 from mtl.train.predict import predict
-from mtl.train.trial import boundaries, make_lane, run
+from mtl.train.trial import boundaries, make_hypers, run
 from tests.train.build import data_of, gap, initial_of, run_all, run_phase, same, stages, trial, with_steps
 
 
@@ -60,7 +60,7 @@ def pure(finetuned):
     def trained(scale):
         lanes = []
         for stage, lr in zip(phases, rates, strict=True):
-            lane = jax.tree.map(lambda a: jnp.asarray(a[0]), make_lane([0], [stage], [0]))
+            lane = jax.tree.map(lambda a: jnp.asarray(a[0]), make_hypers([0], [stage], [0]))
             lanes.append(dataclasses.replace(lane, lr=jnp.float32(lr) * scale))
         return run(phases, lanes, initial, data, 1)
 

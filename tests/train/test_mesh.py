@@ -14,14 +14,14 @@ from mtl import params as paths
 from mtl.train import executor, pack, phase
 from mtl.train.executor import Executor, ExecutorError, parse, width_for
 from mtl.train.program import Fixed
-from tests.train.build import data_of, gap, initial_of, run_all, run_phase, same, stages, trial, with_steps
+from tests.train.build import data_of, gap, hypers_of, initial_of, run_all, run_phase, same, stages, trial, with_steps
 
 DATA, TRIAL = Executor("map", data=2), Executor("vmap", trial=2)
 
 
 def collectives(program, how, data, initial, lane):
     """Return the (operation, bytes) of every collective in the compiled step of a phase."""
-    moving, frozen = jax.eval_shape(pack.start_fn(program, how), jax.tree.map(lambda a: np.stack([a] * 2), initial))
+    moving, frozen = begun(program, how, initial, lane)
     whole = jax.ShapeDtypeStruct((), np.int32)
     text = pack.advance_fn(program, how).executable(whole, lane, moving, Fixed(frozen), data, whole, whole).as_text()
     found = []
@@ -33,6 +33,13 @@ def collectives(program, how, data, initial, lane):
             shape = re.fullmatch(r"\(?f32\[(\d*)\](?:\{.*\})?\)?", match[1])
             found.append((match[2], 4 * int(shape[1] or 1) if shape else match[1]))
     return found
+
+
+def begun(program, how, initial, lanes):
+    """Return the shapes of (what moves, what is frozen) of a pack."""
+    whole = jax.tree.map(lambda a: np.stack([a] * len(lanes.seed)), initial)
+    trainable, frozen = phase.divide(program, whole.params)
+    return jax.eval_shape(pack.begin_fn(program, how), lanes, trainable, whole.state), frozen
 
 
 @pytest.mark.parametrize("regime", ["multitask", pytest.param("finetune", marks=pytest.mark.slow)])
@@ -53,15 +60,15 @@ def test_devices_exchange_the_trainable_gradients_once_and_nothing_else(denomina
     data, (initial,) = data_of(t), initial_of(t)
     for stage in stages(t)[:3]:
         program = dataclasses.replace(stage.program, cached=False)
-        moving, _ = phase.start(program, initial)
+        moving, _ = phase.start(program, hypers_of(stage), initial)
         lane = executor_lane(stage)
         assert collectives(program, DATA, data, initial, lane) == [("all-reduce", 4 * paths.count(moving.trainable))]
 
 
 def executor_lane(stage):
-    from mtl.train.trial import make_lane
+    from mtl.train.trial import make_hypers
 
-    return make_lane([0, 1], [stage, stage], [0, 0])
+    return make_hypers([0, 1], [stage, stage], [0, 0])
 
 
 @pytest.mark.slow
@@ -117,11 +124,9 @@ def test_widths_are_halved_until_they_fit(monkeypatch):
     assert {o.width for o in free} == {8}
 
     def needed(width):
-        moving, frozen = jax.eval_shape(
-            pack.start_fn(program, executor.VMAP), jax.tree.map(lambda a: np.stack([a] * width), initial[0])
-        )
-        whole = jax.ShapeDtypeStruct((), np.int32)
         lanes = jax.tree.map(lambda a: np.repeat(a[:1], width, axis=0), executor_lane(phases[0]))
+        moving, frozen = begun(program, executor.VMAP, initial[0], lanes)
+        whole = jax.ShapeDtypeStruct((), np.int32)
         return pack.advance_fn(program, executor.VMAP).memory(whole, lanes, moving, Fixed(frozen), data, whole, whole)
 
     assert needed(2) < needed(4) < needed(8)

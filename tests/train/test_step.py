@@ -11,7 +11,7 @@ from mtl.train import phase
 from mtl.train.phase import Weights
 from mtl.train.sampling import Batch
 from mtl.train.trial import shapes
-from tests.train.build import lane_of, loss_on, stages, trial
+from tests.train.build import hypers_of, loss_on, stages, trial
 
 
 @pytest.mark.parametrize("denominator", ["examples", "labels", "tasks"])
@@ -27,13 +27,13 @@ def test_gradient_equals_finite_differences(denominator):
     mask = {"kind": [1, 1, 0, 1, 0], "rare": [0] * 5, "goal": [1, 0, 1, 1, 0]}
     with jax.enable_x64(True):
         params = jax.tree.map(lambda a: rng.normal(size=a.shape), shapes(t.model(), (4,)).params)
-        moving, frozen = phase.start(stage.program, Weights(params, {}))
+        moving, frozen = phase.start(stage.program, hypers_of(stage), Weights(params, {}))
         batch = Batch(
             jnp.asarray(rng.normal(size=(5, 4))),
             {k: jnp.asarray(v) for k, v in labels.items()},
             {k: jnp.asarray(v, bool) for k, v in mask.items()},
         )
-        lane = dataclasses.replace(lane_of(stage), weights=jnp.asarray([0.5, 1.0, 2.0]))
+        lane = dataclasses.replace(hypers_of(stage), weights=jnp.asarray([0.5, 1.0, 2.0]))
         flat, rebuild = jax.flatten_util.ravel_pytree(moving.trainable)
 
         def loss(v):

@@ -21,7 +21,7 @@ from mtl.train import loop, stream
 from mtl.train.begin import freshen
 from mtl.train.dataset import make_data
 from mtl.train.executor import MAP, Executor
-from mtl.train.trial import make_lane, stages_of
+from mtl.train.trial import make_hypers, stages_of
 from tests.train.build import same
 
 ROWS, INPUTS = 2600, 6
@@ -216,7 +216,7 @@ def test_each_device_is_given_its_own_part_of_a_batch(small):
     split = transfer_split(of, seed=0, **{**spec, "source": tuple(spec["source"])})
     (stage,) = stages_of(t, (INPUTS,))
     program = stage.program
-    lanes = jax.tree.map(lambda a: np.repeat(a, 2, axis=0), make_lane([0], [stage], [0]))
+    lanes = jax.tree.map(lambda a: np.repeat(a, 2, axis=0), make_hypers([0], [stage], [0]))
     feed = stream.make_feed(program, stage.steps, 1, lanes, make_data(of, [split], [program], 900), two, of.x)
     with contextlib.closing(feed):
         feed.begin(0)

@@ -1,0 +1,134 @@
+"""The last part of a step: an optimizer for the trunk, and the same mapped over stacks of heads, which may rest."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool
+
+from mtl import optim
+from mtl.params import join, path_of
+from mtl.train.program import Hypers, Program
+from mtl.train.stacks import Stack, stacks_of
+
+PyTree = Any
+
+
+def init(program: Program, hypers: Hypers, trainable: PyTree) -> dict[str, PyTree]:
+    """Return the optimizer's state: for trainable leaves only, of each head its own.
+
+    Args:
+      program: the phase.
+      hypers: its numbers.
+      trainable: the parameters that move, heads as stacks.
+    """
+    found: dict[str, PyTree] = {}
+    for name, part in _parts(trainable):
+        one = functools.partial(optim.init, program.optimizer, hypers.optimizer)
+        if name != "backbone" and jax.tree.leaves(part):
+            head = jax.tree.map(lambda a: jax.ShapeDtypeStruct((*a.shape[:-2], a.shape[-1]), a.dtype), part)
+            out = jax.tree.map(lambda a: max(0, a.ndim - 1), jax.eval_shape(one, head))
+            one = jax.vmap(one, in_axes=(_axes(part),), out_axes=out)
+        found[name] = one(part) if jax.tree.leaves(part) else ()
+    return found
+
+
+def move(
+    program: Program,
+    hypers: Hypers,
+    step: Array,
+    grads: PyTree,
+    slots: Mapping[str, PyTree],
+    trainable: PyTree,
+    active: Mapping[str, Bool[Array, ""]],
+) -> tuple[PyTree, dict[str, PyTree]]:
+    """Return (trainable, optimizer state) after one update; see ``optim.update``.
+
+    Gradients are clipped by the global norm of all trainable leaves first. A head whose task has no label in the batch
+    keeps its parameters and its state, whatever the optimizer.
+
+    Args:
+      program: the phase.
+      hypers: its numbers.
+      step: the step's index in the phase.
+      grads: gradients of the trainable part.
+      slots: as ``init`` returns it.
+      trainable: the parameters that move, heads as stacks.
+      active: per task, whether its head moves; empty if all of them do.
+    """
+    o, numbers = program.optimizer, hypers.optimizer
+    if o.clip:
+        grads = optim.clipped(numbers["clip"], grads)
+    eta = optim.rate(o, numbers, hypers.lr, hypers.steps, step)
+
+    def one(grads: PyTree, old: tuple[PyTree, PyTree], rates: PyTree, moves: Array | None) -> tuple[PyTree, PyTree]:
+        new = optim.update(o, numbers, eta, grads, old[1], old[0], rates)
+        return new if moves is None else jax.tree.map(lambda a, b: jnp.where(moves, a, b), new, old)
+
+    moved, states = {}, {}
+    for name, part in _parts(trainable):
+        moved[name], states[name] = part, slots[name]
+        if not jax.tree.leaves(part):
+            continue
+        stack = None if name == "backbone" else stacks_of(program)[int(name)]
+        gradient = grads["backbone"] if stack is None else grads["heads"][name]
+        moves = None
+        if active and stack is not None:
+            moves = stack.each(jnp.stack([active[t.name] for t in stack.tasks]))
+        given = (gradient, (part, slots[name]), _rates(program, hypers, stack, part), moves)
+        run = one if stack is None else jax.vmap(one, in_axes=_axes(given), out_axes=_axes((part, slots[name])))
+        moved[name], states[name] = run(*given)
+    return _whole(trainable, moved), states
+
+
+def evaluated(program: Program, slots: Mapping[str, PyTree], trainable: PyTree) -> PyTree:
+    """Return the trainable part as it is evaluated and kept: as it is, or an average that the optimizer keeps."""
+    if not averages(program):
+        return trainable
+    one = functools.partial(optim.evaluated, program.optimizer)
+    found = {}
+    for name, part in _parts(trainable):
+        given = (slots[name], part)
+        run = one if name == "backbone" else jax.vmap(one, in_axes=_axes(given), out_axes=_axes(part))
+        found[name] = run(*given) if jax.tree.leaves(part) else part
+    return _whole(trainable, found)
+
+
+def averages(program: Program) -> bool:
+    """Return whether other parameters are evaluated than those that move."""
+    return not program.ridge and (program.optimizer.ema or program.optimizer.rule.evaluated is not None)
+
+
+def _parts(params: PyTree) -> list[tuple[str, PyTree]]:
+    """Return the parts that have an optimizer each: the backbone, and the stacks."""
+    return [("backbone", params["backbone"]), *params["heads"].items()]
+
+
+def _whole(params: PyTree, parts: Mapping[str, PyTree]) -> PyTree:
+    return {**params, "backbone": parts["backbone"], "heads": {name: parts[name] for name in params["heads"]}}
+
+
+def _axes(stacked: PyTree) -> PyTree:
+    """Return the axis that the heads lie along, of each leaf of a stack and of what there is for each of its heads."""
+    return jax.tree.map(lambda a: max(0, a.ndim - 2), stacked)
+
+
+def _rates(program: Program, hypers: Hypers, stack: Stack | None, part: PyTree) -> PyTree:
+    """Return the multiples of the rate of a part's leaves, one each; of a stack's, one a head. None for 1."""
+    if not program.optimizer.rates:
+        return None
+    index = {path: i for i, path in enumerate(program.trainable)}
+
+    def of(key_path: Any, _: Array) -> Array:
+        leaf = path_of(key_path)
+        if stack is None:
+            return hypers.rates[index[f"backbone/{leaf}"]]
+        at = [index[f"{join('heads', t.name)}/{leaf}"] for t in stack.tasks]
+        return stack.each(hypers.rates[np.asarray(at)])
+
+    return jax.tree_util.tree_map_with_path(of, part)
