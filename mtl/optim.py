@@ -32,7 +32,7 @@ import optax
 import optax.contrib
 from jaxtyping import Array
 
-from mtl.options import checked
+from mtl.options import stated
 from mtl.ranges import Range
 from mtl.tasks import suggest
 
@@ -166,6 +166,7 @@ class Optimizer:
       decay: ``all``, or ``kernels`` for no decay of parameters of less than two axes (biases, norms).
       ema: whether an average of the parameters is kept, which is what is evaluated.
       rates: whether parameters have rates of their own.
+      per_task: whether the trunk has a state for each task's gradient.
     """
 
     rule: Transformation
@@ -176,6 +177,7 @@ class Optimizer:
     decay: str = "all"
     ema: bool = False
     rates: bool = False
+    per_task: bool = False
 
     @property
     def elementwise(self) -> bool:
@@ -198,24 +200,7 @@ def options_of(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """
     if name not in OPTIMIZERS:
         raise ValueError(f'optimizer.name = "{name}": {suggest(name, OPTIMIZERS)}')
-    make = OPTIMIZERS[name].make
-    given = checked(make, options, "optimizer.options.", f"optimizer {name}", without=_NOT_OPTIONS)
-    found: dict[str, Any] = {}
-    for option, p in inspect.signature(make).parameters.items():
-        value = given.get(option, p.default)
-        if option in _NOT_OPTIONS or value is p.empty or not (option in given or isinstance(p.default, float)):
-            continue
-        if isinstance(p.default, float) or (option in _RANGES and value is not None):
-            right = _RANGES.get(option)
-            if right and isinstance(p.default, float) and not right.holds(p.default):
-                right = None  # Another number of that name.
-            plain = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-            if not plain or (right and not right.holds(value)):
-                what = f"number {right}" if right else "finite number"
-                raise ValueError(f"optimizer.options.{option} = {value!r}: must be a {what}")
-            value = float(value)
-        found[option] = value
-    return found
+    return stated(OPTIMIZERS[name].make, options, "optimizer.options.", f"optimizer {name}", _NOT_OPTIONS, _RANGES)
 
 
 def optimizer(section: Mapping[str, Any]) -> tuple[Optimizer, dict[str, Any]]:
@@ -243,6 +228,7 @@ def optimizer(section: Mapping[str, Any]) -> tuple[Optimizer, dict[str, Any]]:
         section.get("decay", "all"),
         numbers["ema"] > 0,
         section.get("layer_decay", 1.0) != 1.0 or bool(section.get("rates", {})),
+        section.get("per_task", False),
     )
     if found.schedule not in SCHEDULES:
         raise ValueError(f'optimizer.schedule = "{found.schedule}": {suggest(found.schedule, SCHEDULES)}')
@@ -316,9 +302,10 @@ def rate(o: Optimizer, numbers: Mapping[str, Any], lr: Number, steps: Number, st
     return eta * SCHEDULES[o.schedule](jnp.clip((step - begin) / jnp.maximum(1.0, steps - begin), 0.0, 1.0))
 
 
-def init(o: Optimizer, numbers: Mapping[str, Any], params: PyTree) -> dict[str, PyTree]:
-    """Return the optimizer's state for some parameters: of what moves only."""
-    state = {"inner": _transformation(o, numbers, 0.0).init(params)}
+def init(o: Optimizer, numbers: Mapping[str, Any], params: PyTree, tasks: int = 0) -> dict[str, PyTree]:
+    """Return the optimizer's state for some parameters: of what moves only; with ``tasks``, one for each of so many."""
+    rule = _transformation(o, numbers, 0.0)
+    state = {"inner": jax.vmap(lambda _: rule.init(params))(jnp.arange(tasks)) if tasks else rule.init(params)}
     return state | ({"ema": jax.tree.map(jnp.array, params)} if o.ema else {})
 
 
@@ -330,6 +317,7 @@ def update(
     state: Mapping[str, PyTree],
     params: PyTree,
     rates: PyTree = None,
+    shown: Array | None = None,
 ) -> tuple[PyTree, dict[str, PyTree]]:
     """Return (parameters, state) after one update.
 
@@ -344,8 +332,21 @@ def update(
       state: as ``init`` or an earlier update returned it.
       params: the parameters.
       rates: multiples r of the rate, a tree like the parameters; none for 1.
+      shown: of a state for each task, which tasks have labels, [tasks]; gradients have the tasks as their first axis
+        then, and u is the sum of what the transformation makes of each (AdaTask: Yang et al. 2023, arXiv:2211.15055).
     """
-    updates, inner = _transformation(o, numbers, eta).update(grads, state["inner"], params)
+    rule = _transformation(o, numbers, eta)
+    if shown is None:
+        updates, inner = rule.update(grads, state["inner"], params)
+    else:
+
+        def of_task(shows: Array, gradient: PyTree, old: PyTree) -> tuple[PyTree, PyTree]:
+            u, new = rule.update(gradient, old, params)
+            kept = jax.tree.map(lambda a, b: jnp.where(shows, a, b), new, old)
+            return jax.tree.map(lambda a: jnp.where(shows, a, 0.0), u), kept
+
+        each, inner = jax.vmap(of_task)(shown, grads, state["inner"])
+        updates = jax.tree.map(lambda a: a.sum(axis=0), each)
     if "weight_decay" not in _taken(o.rule.make):
         shrink = eta * numbers["weight_decay"]
         decays = _kernels(params) if o.decay == "kernels" else jax.tree.map(lambda _: True, params)

@@ -70,6 +70,45 @@ def checked(
     return found
 
 
+def stated(
+    function: Callable[..., Any],
+    options: Mapping[str, Any],
+    where: str,
+    whose: str,
+    without: Collection[str] = (),
+    ranges: Mapping[str, Range] | None = None,
+) -> dict[str, Any]:
+    """Return options as ``checked`` does, and with them the default of each that is a float: those that can be data.
+
+    Such an option is a finite number, whatever the annotation allows beside it (a traced array, say).
+
+    Args:
+      function, options, where, whose, without: as in ``checked``.
+      ranges: of floats by name; not of one whose own default lies outside.
+
+    Raises:
+      ValueError: as ``checked``.
+
+    >>> stated(lambda learning_rate, b1=0.9, steps=5: ..., {"steps": 3}, "", "mine", without=("learning_rate",))
+    {'b1': 0.9, 'steps': 3}
+    """
+    given = checked(function, options, where, whose, without)
+    found: dict[str, Any] = {}
+    for option, p in inspect.signature(function).parameters.items():
+        right, value = (ranges or {}).get(option), given.get(option, p.default)
+        if option in without or value is p.empty or not (option in given or isinstance(p.default, float)):
+            continue
+        if isinstance(p.default, float) or (right and value is not None):
+            right = right if right and not (isinstance(p.default, float) and not right.holds(p.default)) else None
+            plain = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+            if not plain or (right and not right.holds(value)):
+                what = f"number {right}" if right else "finite number"
+                raise ValueError(f"{where}{option} = {value!r}: must be a {what}")
+            value = float(value)
+        found[option] = value
+    return found
+
+
 def _option(what: str, parameter: tuple[Any, Any], value: Any) -> Any:
     hint, default = parameter
     if type(value) is type(default) and value == default:

@@ -112,9 +112,12 @@ def default() -> Config:
     c.optimizer.clip = 0.0  # Global norm of trainable gradients; 0 for none.
     c.optimizer.layer_decay = 1.0  # Each block's rate is this times that of the block above it.
     c.optimizer.rates = _free({})  # Multiples of the rate: {"pattern of whole parameter paths": 0.1}.
-    c.optimizer.ema = (
-        0.0  # Share of an average of the parameters that stays each step: it is evaluated and kept; 0: none.
-    )
+    c.optimizer.ema = 0.0  # Share that stays, each step, of an average of the parameters, which is evaluated; 0: none.
+    c.optimizer.per_task = False  # The trunk's moments are of each task's gradient by itself.
+
+    c.balancer = _Section()  # Of phases on several tasks: how their gradients are weighed for the trunk they share.
+    c.balancer.name = "equal"  # Their sum; or a name in mtl.balance.BALANCERS; a config file may register its own.
+    c.balancer.options = _free({})  # Passed to it.
 
     c.ridge = _Section()  # Of phases with solver = "ridge".
     c.ridge.penalties = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)  # λ to choose from, for standardised features.
@@ -162,6 +165,7 @@ def _duration() -> Config:
 FREE = (
     *("regimes", "data.options", "data.hide_rates", "data.label_noise", "data.imbalance"),
     *("model.options", "loss.weights", "task_options", "optimizer.options", "optimizer.rates"),
+    "balancer.options",
 )
 
 

@@ -101,7 +101,8 @@ def _keys(section: str, path: str, value: Any) -> list[str]:
     if section == "task_options":
         name, dot, option = path.rpartition(".")
         return [name, option] if dot and not isinstance(value, Mapping) else [path]
-    return path.split(".") if section in ("regimes", "data.options", "model.options", "optimizer.options") else [path]
+    nested = section == "regimes" or section.endswith(".options")
+    return path.split(".") if nested else [path]
 
 
 def _set_inside(node: Any, keys: list[str], value: Any) -> dict[str, Any]:

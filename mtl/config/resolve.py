@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from mtl import optim, regimes
+from mtl import balance, optim, regimes
 from mtl.config import augmentation
 from mtl.config.default import SAMPLINGS, ConfigError
 from mtl.config.fields import KNOWN, Flat, check, duration
@@ -50,6 +50,7 @@ def resolve(flat: Flat, available: Sequence[Task]) -> Trial:
     sections = {section: {last: flat[path] for path, last in fields} for section, fields in _SECTIONS.items()}
     sections["data"] |= hiding(flat, tasks)
     sections["optimizer"] = _optimizer(sections["optimizer"])
+    sections["balancer"] = _balancer(sections["balancer"])
     rows = functools.partial(_rows, sections["data"], flat["seed"])
     named = regime.expand(len(blocks))
     if flat["init.path"] and not flat["data.source"] and named and named[0].begin != "random":
@@ -85,7 +86,7 @@ _SECTIONS = {
         for path in KNOWN
         if path.startswith(f"{section}.") and path.removeprefix("data.") not in spoil.FIELDS  # See ``hiding``.
     ]
-    for section in ("data", "model", "optimizer", "init", "ridge")
+    for section in ("data", "model", "optimizer", "balancer", "init", "ridge")
 }
 
 _known_optimizers: dict[tuple[Any, str], dict[str, Any]] = {}
@@ -106,6 +107,14 @@ def _optimizer(section: dict[str, Any]) -> dict[str, Any]:
             "rates": {k: float(v) for k, v in section["rates"].items()},
         }
     return _known_optimizers[key]
+
+
+def _balancer(section: dict[str, Any]) -> dict[str, Any]:
+    """Return the balancer's section with all of its options."""
+    try:
+        return {**section, "options": balance.options_of(section["name"], section["options"])}
+    except ValueError as error:
+        raise ConfigError(f"config.{error}") from None
 
 
 _known_blocks: dict[tuple[Any, ...], tuple[str, ...]] = {}

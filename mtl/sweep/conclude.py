@@ -29,9 +29,9 @@ from mtl.tasks import METRICS, Task
 from mtl.train.compiled import Call, Compiled
 from mtl.train.dataset import device_inputs
 from mtl.train.executor import Executor
-from mtl.train.phase import Weights
 from mtl.train.placing import pad
 from mtl.train.predict import predict, predict_calls
+from mtl.train.program import Weights
 from mtl.train.trial import shapes
 
 #: Called with (work done, see ``work_of``; trials done; trials failed) since the last call.

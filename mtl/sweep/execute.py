@@ -25,9 +25,9 @@ from mtl.train.compiled import Call, compile_together
 from mtl.train.dataset import make_data
 from mtl.train.executor import Executor, executor_for, memory_limit
 from mtl.train.flops import flops_per_step, flops_to_cache, flops_to_solve
-from mtl.train.phase import EVALUATION_ROWS, Weights
+from mtl.train.phase import EVALUATION_ROWS
 from mtl.train.processes import agree, any_of_us
-from mtl.train.program import Program
+from mtl.train.program import Program, Weights
 from mtl.train.trial import shapes
 
 
@@ -274,8 +274,10 @@ def _train(
             "lr": node.stage.lr,
             "steps": node.stage.steps,
             "evaluated_at": outcome.steps,
-            "train_loss": outcome.train_loss,
-            "val_loss": {t: [v * scaling.squared(t) for v in curve] for t, curve in outcome.val_loss.items()},
+            **{
+                name: {t: [v * scaling.squared(t) for v in curve] for t, curve in getattr(outcome, name).items()}
+                for name in ("train_loss", "val_loss")
+            },
             "diverged_at": outcome.diverged_at,
             "examples": rows if program.ridge else node.stage.steps * program.rows,
             "flops": node.stage.steps * per_step + once,
@@ -325,6 +327,8 @@ def _load_prefix(workdir: Workdir, key: str, say: Callable[[str], None]) -> Done
 def _restore(about: dict[str, Any]) -> dict[str, Any]:
     """Return facts with NaN where ``clean`` put null."""
     nan = float("nan")
-    losses_ = {t: [nan if v is None else v for v in c] for t, c in about["val_loss"].items()}
-    train = [nan if v is None else v for v in about["train_loss"]]
-    return {**about, "val_loss": losses_, "train_loss": train}
+    curves = {
+        name: {t: [nan if v is None else v for v in c] for t, c in about[name].items()}
+        for name in ("train_loss", "val_loss")
+    }
+    return {**about, **curves}

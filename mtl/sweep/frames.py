@@ -76,7 +76,7 @@ def _rows(workdir: Workdir, head: dict[str, Any], what: str, picked: bool) -> It
                         "phase": number,
                         "step": step,
                         "task": task,
-                        "train_loss": _number(phase["train_loss"][i]),
+                        "train_loss": _number(phase["train_loss"].get(task, [None] * (i + 1))[i]),
                         "val_loss": _number(curve[i]),
                     }
     elif picked and "test" in result:

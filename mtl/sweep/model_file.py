@@ -16,7 +16,7 @@ from mtl.data.scaling import Scaling, described, restore
 from mtl.files import DamagedError
 from mtl.sweep.documents import FORMAT
 from mtl.sweep.schema import MODEL, check
-from mtl.train.phase import Weights
+from mtl.train.program import Weights
 
 
 @dataclasses.dataclass(frozen=True)

@@ -82,6 +82,7 @@ class Plan:
         c, p = node.trial.config, node.stage.program
         static = {f.name: getattr(p, f.name) for f in dataclasses.fields(p)}
         optimizer = {**vars(p.optimizer), "rule": c["optimizer"]["name"]}
+        static["balancer"] = p.balancer and [c["balancer"]["name"], p.balancer.static]
         static |= {"model": c["model"], "specs": c["tasks"], "optimizer": optimizer}
         static["augment"] = augmentation.stated(p.augment)
         return hashlib.sha256(canonical(static).encode()).hexdigest()[:16]
@@ -306,6 +307,12 @@ def fingerprint_of(trial: Trial, sources: Sources, known: dict[tuple[str, str], 
     return known[key]
 
 
+#: Parts of the config that decide every phase.
+_OF_EVERY_PHASE = (
+    *("seed", "tasks", "evaluations", "accumulate", "model", "optimizer", "balancer", "denominator", "format"),
+)
+
+
 def _address(trial: Trial, depth: int, planned: Fingerprint) -> str:
     """Return the address of a trial's phase: the sha256 of everything that decides its outcome."""
     c = trial.config
@@ -325,9 +332,6 @@ def _address(trial: Trial, depth: int, planned: Fingerprint) -> str:
         # Random weights are the same whatever ``init`` says: what begins with them is shared between settings of it.
         "init": c["init"] if trial.loads else {},
         "own": _own(trial),
-        **{
-            k: c[k]
-            for k in ("seed", "tasks", "evaluations", "accumulate", "model", "optimizer", "denominator", "format")
-        },
+        **{k: c[k] for k in _OF_EVERY_PHASE},
     }
     return hashlib.sha256(canonical(content).encode()).hexdigest()[:24]

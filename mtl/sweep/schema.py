@@ -94,7 +94,7 @@ RESULT: Any = {
         {
             "steps": int,
             "evaluated_at": [int],
-            "train_loss": _CURVE,
+            "train_loss": {str: _CURVE},
             "val_loss": {str: _CURVE},
             "width": int,
             "program?": str,
@@ -117,7 +117,7 @@ PREFIX: Any = {
     "lr": _NUMBER,
     "steps": int,
     "evaluated_at": [int],
-    "train_loss": _CURVE,
+    "train_loss": {str: _CURVE},
     "val_loss": {str: _CURVE},
     "diverged_at": int,
     "source_only": bool,
@@ -220,7 +220,7 @@ def check_result(result: dict[str, Any]) -> None:
     except (TypeError, ValueError) as error:
         raise DamagedError(f"holds a task or a change of images that cannot be: {str(error).splitlines()[0]}") from None
     for i, phase in enumerate(result["phases"]):
-        curves = [phase["train_loss"], *phase["val_loss"].values()]
+        curves = [*phase["train_loss"].values(), *phase["val_loss"].values()]
         if any(len(curve) != len(phase["evaluated_at"]) for curve in curves):
             raise DamagedError(f"holds curves of several lengths at phases[{i}]")
 

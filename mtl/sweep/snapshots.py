@@ -164,7 +164,7 @@ class Snapshots:
         tasks = kept.val[0].shape[1] if kept.val else 0
         tree = {
             "moving": unflatten({path: array[:lanes] for path, array in kept.moving.items()}),
-            "train": np.asarray(kept.train, np.float32).reshape(len(kept.train), lanes),
+            "train": np.asarray(kept.train, np.float32).reshape(len(kept.train), lanes, tasks),
             "val": np.asarray(kept.val, np.float32).reshape(len(kept.val), lanes, tasks),
         }
         about = {"format": FORMAT, "keys": list(keys), "at": kept.at, "data": kept.data}
@@ -220,10 +220,10 @@ def _is_whole(tree: dict[str, Any], about: dict[str, Any]) -> bool:
     if set(tree) != {"moving", "train", "val"} or not isinstance(tree["moving"], dict):
         return False
     train, val = tree["train"], tree["val"]
-    if not (isinstance(train, np.ndarray) and isinstance(val, np.ndarray) and train.ndim == 2 and val.ndim == 3):
+    if not (isinstance(train, np.ndarray) and isinstance(val, np.ndarray) and train.ndim == 3 and val.ndim == 3):
         return False
     moving = flatten(tree["moving"]).values()
-    return train.shape[1] == lanes and val.shape[:2] == train.shape and all(a.shape[:1] == (lanes,) for a in moving)
+    return train.shape[1] == lanes and val.shape == train.shape and all(a.shape[:1] == (lanes,) for a in moving)
 
 
 class _Keeper(Guard):

@@ -17,8 +17,8 @@ from mtl.models import Model
 from mtl.sweep.documents import StoreError, inside
 from mtl.sweep.model_file import read_model
 from mtl.tasks import suggest
-from mtl.train.phase import Weights
 from mtl.train.predict import predict
+from mtl.train.program import Weights
 
 
 @dataclasses.dataclass(frozen=True)

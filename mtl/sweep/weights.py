@@ -17,7 +17,7 @@ from mtl.params import exactly, join
 from mtl.sweep.fingerprint import Fingerprint
 from mtl.sweep.model_file import read_model
 from mtl.train.begin import load, renamed_path
-from mtl.train.phase import Weights
+from mtl.train.program import Weights
 from mtl.train.trial import shapes
 
 #: (name, inode, time of the last change, size) of a file, or of each file of a directory.

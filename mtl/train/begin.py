@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from mtl import params as paths
-from mtl.train.phase import Weights
+from mtl.train.program import Weights
 
 PyTree = Any
 

@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array
 
 from mtl import machine, memory
-from mtl.train.step import DATA_AXIS
+from mtl.train.pull import DATA_AXIS
 
 PyTree = Any
 

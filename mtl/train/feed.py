@@ -10,9 +10,8 @@ from jaxtyping import Array
 from mtl.train import pack
 from mtl.train.compiled import Call, Compiled
 from mtl.train.executor import LANES, WHOLE, Executor
-from mtl.train.phase import Weights
 from mtl.train.placing import PyTree, place
-from mtl.train.program import Data, Fixed, Hypers, Program
+from mtl.train.program import Data, Fixed, Hypers, Program, Weights
 
 
 @dataclasses.dataclass(frozen=True)

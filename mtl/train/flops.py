@@ -11,8 +11,7 @@ import jax.numpy as jnp
 
 from mtl import optim
 from mtl.train import phase, sampling, step
-from mtl.train.phase import Weights
-from mtl.train.program import Fixed, Hypers, Program
+from mtl.train.program import Fixed, Hypers, Program, Weights
 from mtl.train.trial import shapes
 
 
@@ -45,8 +44,11 @@ def flops_per_step(program: Program, shape: tuple[int, ...]) -> float:
 
     def update(hypers: Hypers, at: Any, moving: Any, frozen: Any, batch: sampling.Batch) -> Any:
         draw = sampling.Draw(jnp.zeros((rows,), jnp.int32), batch.mask)
-        parts = (moving.trainable, Fixed(frozen), moving.state, moving.slots)
-        return step.update(program, modes, hypers, at, *parts, draw, lambda _: batch)
+        source = step.Source(program, draw, lambda d: jax.tree.map(lambda a: a[: len(d.rows)], batch))
+        others = [source] * (program.balancer.batches if program.balancer else 0)
+        return step.update(
+            program, modes, hypers, at, moving, Fixed(frozen), source, others=others, validation=source, unroll=True
+        )
 
     return _count(update, hypers, whole, moving, frozen, batch)
 
@@ -57,7 +59,8 @@ def _hypers(program: Program) -> Hypers:
     numbers = {"options": dict.fromkeys(o.floats, number)} | dict.fromkeys(optim.NUMBERS, number)
     rates = _shape((len(program.trainable),), "float32") if o.rates else ()
     weights, offset = _shape((k,), "float32"), _shape((k,), "int32")
-    return Hypers(_shape((), "uint32"), number, numbers, weights, whole, offset, whole, rates)
+    weighs = dict.fromkeys(program.balancer.floats if program.balancer else (), number)
+    return Hypers(_shape((), "uint32"), number, numbers, weighs, weights, whole, offset, whole, rates)
 
 
 @functools.lru_cache(maxsize=256)

@@ -21,10 +21,10 @@ from mtl.train import pack, phase
 from mtl.train.compiled import Call
 from mtl.train.executor import LANES, WHOLE, Executor
 from mtl.train.feed import Feed, Reach
-from mtl.train.phase import Moving, Weights
 from mtl.train.placing import fetch, pad, place, stacked, unstack
 from mtl.train.processes import agree
-from mtl.train.program import Data, Hypers, Program
+from mtl.train.program import Data, Hypers, Moving, Program, Weights
+from mtl.train.stacks import ordered
 from mtl.train.stream import make_feed
 from mtl.train.trial import Stage, boundaries, check_statistics, make_hypers
 
@@ -41,7 +41,7 @@ class Outcome:
     Attributes:
       weights: what goes on to the next phase (NumPy arrays).
       steps: steps after which it was evaluated.
-      train_loss: mean batch loss since the evaluation before, [evaluations].
+      train_loss: per task, the mean loss of the labels drawn since the evaluation before, [evaluations]; NaN for none.
       val_loss: per task of the phase, [evaluations]; NaN where the task has no validation label or training diverged.
       diverged_at: first step whose loss was not finite, or −1.
       seconds: its share of the pack's training time, compilation excluded.
@@ -52,7 +52,7 @@ class Outcome:
 
     weights: Weights
     steps: list[int]
-    train_loss: list[float]
+    train_loss: dict[str, list[float]]
     val_loss: dict[str, list[float]]
     diverged_at: int
     seconds: float
@@ -68,7 +68,7 @@ class Snapshot:
     Attributes:
       moving: what changes while a phase runs, {path: array}.
       at: steps done.
-      train, val: losses at the evaluations so far, [lanes] and [lanes, tasks] each.
+      train, val: losses at the evaluations so far, [lanes, tasks] each.
       spent: seconds of training.
       data: devices that each batch was spread over.
     """
@@ -306,7 +306,7 @@ def _run_group(
 
     # Compiling with empty bounds keeps it out of the seconds that a trial is charged.
     moving = forward(moving, feed.shapes(), 0, 0)
-    ends, chunk, at, spent, since = boundaries(steps, evaluations), 8, 0, 0.0, 0
+    ends, chunk, at, spent = boundaries(steps, evaluations), 8, 0, 0.0
     train: list[np.ndarray] = []
     val: list[np.ndarray] = []
     if kept is not None:
@@ -318,7 +318,6 @@ def _run_group(
         return Snapshot({path_of(p): a for p, a in _leaves(moving)}, at, train, val, spent, executor.data)
 
     for end in ends[len(train) :]:
-        since = ends[len(train) - 1] if train else 0
         while at < end:
             begun = time.perf_counter()
             reach = feed.at(at)
@@ -333,7 +332,7 @@ def _run_group(
             if at < end:
                 guard.boundary(take)
         merged = moving if executor.data == 1 else pack.merge_fn(executor)(moving)
-        train.append(fetch(merged.loss_sum)[:count] / (end - since))
+        train.append(_mean(program, fetch(merged.loss_sum)[:count], fetch(merged.labels)[:count]))
         shown = _host_heads(pack.shown_fn(program)(merged))
         now = Weights(phase.whole(program, shown, frozen), merged.state)
         found, labels = feed.evaluate(place(executor, now, LANES))
@@ -342,8 +341,10 @@ def _run_group(
         if program.select == "best":
             moving = pack.note_fn(program, executor)(moving, found, labels)
         else:  # All there is to note: the sum of losses begins anew.
-            zeros = np.zeros(moving.loss_sum.shape, np.float32)
-            moving = dataclasses.replace(moving, loss_sum=place(executor, zeros, lies.loss_sum))
+            for name in pack.SINCE:
+                was = getattr(moving, name)
+                zeros = place(executor, np.zeros(was.shape, was.dtype), getattr(lies, name))
+                moving = dataclasses.replace(moving, **{name: zeros})
         moving = place(executor, moving, lies)
         guard.boundary(take)
     merged = moving if executor.data == 1 else pack.merge_fn(executor)(moving)
@@ -355,7 +356,7 @@ def _run_group(
         Outcome(
             weights=w,
             steps=ends,
-            train_loss=[float(t[i]) for t in train],
+            train_loss={name: [float(t[i, k]) for t in train] for k, name in enumerate(program.tasks)},
             val_loss={name: [float(v[i, k]) for v in val] for k, name in enumerate(program.tasks)},
             diverged_at=int(diverged[i]),
             seconds=spent / count,
@@ -365,6 +366,13 @@ def _run_group(
         )
         for i, w in enumerate(finished)
     ]
+
+
+def _mean(program: Program, total: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return the mean losses [lanes, tasks], in the order of the program's tasks."""
+    order = [t.name for t in ordered(program)]
+    at = [order.index(t) for t in program.tasks]
+    return np.where(labels > 0, total / np.maximum(labels, 1), np.nan)[:, at].astype(np.float32)
 
 
 def _host_heads(trainable: PyTree) -> PyTree:

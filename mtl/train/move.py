@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool
 from mtl import optim
 from mtl.params import join, path_of
 from mtl.train.program import Hypers, Program
-from mtl.train.stacks import Stack, stacks_of
+from mtl.train.stacks import Stack, ordered, stacks_of
 
 PyTree = Any
 
@@ -28,8 +28,11 @@ def init(program: Program, hypers: Hypers, trainable: PyTree) -> dict[str, PyTre
       trainable: the parameters that move, heads as stacks.
     """
     found: dict[str, PyTree] = {}
+    tasks = len(program.tasks) if program.optimizer.per_task else 0
     for name, part in _parts(trainable):
         one = functools.partial(optim.init, program.optimizer, hypers.optimizer)
+        if name == "backbone":
+            one = functools.partial(one, tasks=tasks)
         if name != "backbone" and jax.tree.leaves(part):
             head = jax.tree.map(lambda a: jax.ShapeDtypeStruct((*a.shape[:-2], a.shape[-1]), a.dtype), part)
             out = jax.tree.map(lambda a: max(0, a.ndim - 1), jax.eval_shape(one, head))
@@ -56,7 +59,7 @@ def move(
       program: the phase.
       hypers: its numbers.
       step: the step's index in the phase.
-      grads: gradients of the trainable part.
+      grads: gradients of the trainable part; of an optimizer with moments for each task, the trunk's one a task.
       slots: as ``init`` returns it.
       trainable: the parameters that move, heads as stacks.
       active: per task, whether its head moves; empty if all of them do.
@@ -66,7 +69,15 @@ def move(
         grads = optim.clipped(numbers["clip"], grads)
     eta = optim.rate(o, numbers, hypers.lr, hypers.steps, step)
 
-    def one(grads: PyTree, old: tuple[PyTree, PyTree], rates: PyTree, moves: Array | None) -> tuple[PyTree, PyTree]:
+    shown = None
+    if o.per_task:
+        names = [t.name for t in ordered(program)]
+        shown = jnp.stack([active[t] for t in names]) if active else jnp.ones(len(names), bool)
+
+    def trunk(grads: PyTree, old: tuple[PyTree, PyTree], rates: PyTree, _: Array | None) -> tuple[PyTree, PyTree]:
+        return optim.update(o, numbers, eta, grads, old[1], old[0], rates, shown)
+
+    def head(grads: PyTree, old: tuple[PyTree, PyTree], rates: PyTree, moves: Array | None) -> tuple[PyTree, PyTree]:
         new = optim.update(o, numbers, eta, grads, old[1], old[0], rates)
         return new if moves is None else jax.tree.map(lambda a, b: jnp.where(moves, a, b), new, old)
 
@@ -81,7 +92,7 @@ def move(
         if active and stack is not None:
             moves = stack.each(jnp.stack([active[t.name] for t in stack.tasks]))
         given = (gradient, (part, slots[name]), _rates(program, hypers, stack, part), moves)
-        run = one if stack is None else jax.vmap(one, in_axes=_axes(given), out_axes=_axes((part, slots[name])))
+        run = trunk if stack is None else jax.vmap(head, in_axes=_axes(given), out_axes=_axes((part, slots[name])))
         moved[name], states[name] = run(*given)
     return _whole(trainable, moved), states
 

@@ -17,9 +17,8 @@ from mtl.train import phase
 from mtl.train.compiled import Compiled
 from mtl.train.executor import LANES, MAP, OWN, WHOLE, Executor, over_lanes
 from mtl.train.move import averages
-from mtl.train.phase import Moving, Weights
-from mtl.train.program import INIT, Data, Fixed, Hypers, Program, key_for, standardized
-from mtl.train.step import DATA_AXIS
+from mtl.train.program import INIT, Data, Fixed, Hypers, Moving, Program, Weights, key_for, standardized
+from mtl.train.pull import DATA_AXIS
 
 PyTree = Any
 
@@ -50,6 +49,9 @@ def shown_fn(program: Program) -> Callable[[Moving], PyTree]:
 #: What each device of the ``data`` axis has of its own.
 EACH = ("state", "loss_sum", "diverged_at")
 
+#: What is counted anew since each evaluation.
+SINCE = ("loss_sum", "labels")
+
 
 def _each(moving: Moving, change: Callable[[Array], Array], executor: Executor) -> Moving:
     """Return the state with what each device has of its own changed."""
@@ -61,7 +63,8 @@ def _each(moving: Moving, change: Callable[[Array], Array], executor: Executor) 
 def lies(executor: Executor) -> Moving:
     """Return how a pack's state lies on the mesh."""
     own = OWN if executor.data > 1 else LANES
-    return Moving(LANES, own, LANES, LANES, own, own)
+    every = {f.name: LANES for f in dataclasses.fields(Moving)}
+    return Moving(**{**every, **dict.fromkeys(EACH, own)})
 
 
 def _merged(moving: Moving, executor: Executor) -> Moving:
@@ -233,7 +236,8 @@ def note_fn(program: Program, executor: Executor) -> Callable[[Moving, Array, Ar
 
     def note(moving: Moving, losses: Array, labels: Array) -> Moving:
         noted = jax.vmap(functools.partial(phase.note, program))(_merged(moving, executor), losses, labels)
-        return dataclasses.replace(moving, best=noted.best, loss_sum=jnp.zeros_like(moving.loss_sum))
+        nothing = {name: jnp.zeros_like(getattr(moving, name)) for name in SINCE}
+        return dataclasses.replace(moving, best=noted.best, **nothing)
 
     return jax.jit(note, donate_argnums=0)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -14,49 +14,20 @@ from jaxtyping import Array, Float, Int
 from mtl import losses, regimes
 from mtl import params as paths
 from mtl.models import Model
-from mtl.train import move, ridge
+from mtl.train import move, ridge, threefry
 from mtl.train.augment import changed
 from mtl.train.blocks import blocks, trunk_of
-from mtl.train.program import Data, Fixed, Hypers, Numbers, Program, inputs, pool_name
+from mtl.train.program import BALANCE, Data, Fixed, Hypers, Moving, Program, Weights, inputs, key_for, pool_name
+from mtl.train.pull import DATA_AXIS
 from mtl.train.sampling import make_gather, make_sampler
-from mtl.train.stacks import columns, stacked, unstacked
-from mtl.train.step import DATA_AXIS, update
+from mtl.train.stacks import columns, ordered, stacked, unstacked
+from mtl.train.step import Source, update
+from mtl.train.threefry import fold_in
 
 PyTree = Any
 
 #: Validation runs in blocks of at most so many rows, so that a large set takes no more memory than a batch.
 EVALUATION_ROWS = 512
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Weights:
-    """What one phase hands to the next: all parameters and batch statistics."""
-
-    params: PyTree
-    state: PyTree
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Moving:
-    """What changes while a phase runs. Frozen parameters are not in it.
-
-    Attributes:
-      trainable: the parameters that move, ``None`` where frozen.
-      state: batch statistics.
-      slots: optimizer state; of a phase solved in closed form, {task: the penalty chosen}.
-      best: (validation loss, trainable, state) of the best evaluation so far, or ``()`` if the last state is kept.
-      loss_sum: sum of batch losses since the last evaluation.
-      diverged_at: first step whose loss was not finite; −1 if none.
-    """
-
-    trainable: PyTree
-    state: PyTree
-    slots: PyTree
-    best: PyTree
-    loss_sum: Numbers
-    diverged_at: Numbers
 
 
 def start(program: Program, hypers: Hypers, weights: Weights) -> tuple[Moving, PyTree]:
@@ -98,7 +69,13 @@ def begin(program: Program, hypers: Hypers, trainable: PyTree, state: PyTree) ->
         slots: PyTree = {task: jnp.float32(jnp.nan) for task in program.tasks}  # The penalties that will be chosen.
     else:
         slots = move.init(program, hypers, trainable)
-    return Moving(trainable, state, slots, best, jnp.float32(0), jnp.int32(-1))
+    k = len(program.tasks)
+    none, labels = jnp.zeros(k, jnp.float32), jnp.zeros(k, jnp.int32)
+    balance: PyTree = ()
+    if program.balancer is not None:
+        state_of = program.balancer.balancer(hypers.balancer).init(k)
+        balance = {"state": state_of, "losses": none, "active": jnp.zeros(k, bool)}
+    return Moving(trainable, state, slots, balance, best, none, labels, jnp.int32(-1))
 
 
 def fix(program: Program, split: Array, weights: Weights, frozen: PyTree, data: Data) -> Fixed:
@@ -194,25 +171,41 @@ def advance(
     trunk = trunk_of(moving.trainable, fixed.frozen)
     cuts = blocks(program, modes, trunk, moving.state, tuple(own.x.shape[1:]), shards)
 
+    others, validation = further(program, hypers, own, fixed)
+
     def body(step: Array, m: Moving) -> Moving:
-        trainable, state, slots, value = update(
-            program,
-            modes,
-            hypers,
-            step,
-            m.trainable,
-            fixed,
-            m.state,
-            m.slots,
-            sample(step),
-            fetch,
-            shards,
-            program.accumulate * cuts,
-        )
-        bad = jnp.where((m.diverged_at < 0) & ~jnp.isfinite(value), step, m.diverged_at)
-        return Moving(trainable, state, slots, m.best, m.loss_sum + value, bad)
+        source = Source(program, sample(step), fetch)
+        more = [source_of(step) for source_of in others]
+        checks = validation(step) if validation else None
+        return update(
+            program, modes, hypers, step, m, fixed, source, shards, program.accumulate * cuts, more, checks
+        )  # fmt: skip
 
     return jax.lax.fori_loop(begin, end, body, moving)
+
+
+def further(
+    program: Program, hypers: Hypers, own: Data, fixed: Fixed
+) -> tuple[list[Callable[[Array], Source]], Callable[[Array], Source] | None]:
+    """Return what draws the batches that a balancer needs beside the step's own: (further ones, one of validation).
+
+    Each has a sequence of its own, independent of all others of the trial; labels of validation may be of any task.
+    """
+    b = program.balancer
+
+    def drawn(index: int, program: Program, own: Data) -> Callable[[Array], Source]:
+        key = fold_in(key_for(hypers.seed, BALANCE), index)
+        apart = dataclasses.replace(hypers, seed=threefry.bits(key, 1)[0], first=(), picks=())
+        sample = changed(program, apart, make_sampler(program, apart, own))
+        fetch = make_gather(program, own, fixed)
+        return lambda step: Source(program, sample(step), fetch)
+
+    others = [drawn(i + 1, program, own) for i in range(b.batches)] if b else []
+    if b is None or "validation" not in b.needs:
+        return others, None
+    plain = dataclasses.replace(program, sampling="proportional", augment=())
+    held_out = dataclasses.replace(own, train=own.val, train_rows=own.val_rows)
+    return others, drawn(0, plain, held_out)
 
 
 def shown(program: Program, moving: Moving) -> PyTree:
@@ -227,7 +220,7 @@ def _solve(program: Program, moving: Moving, fixed: Fixed, own: Data) -> Moving:
     """
     params = paths.combine(moving.trainable, fixed.frozen)
     heads: dict[str, PyTree] = {}
-    total, penalties = jnp.float32(0), {}
+    errors, penalties = {}, {}
     later = own.val_rows[pool_name(program.tasks)]
     for task in program.specs:
         pool = own.train_rows[pool_name([task.name])]
@@ -241,10 +234,13 @@ def _solve(program: Program, moving: Moving, fixed: Fixed, own: Data) -> Moving:
         found = ridge.fit(x, y, jnp.arange(pool.rows.shape[0]) < pool.count, program.ridge, held_out)
         factor = 1.0 if task.kind == "regression" else 2.0
         heads[task.name] = {"bias": factor * found.bias, "kernel": factor * found.kernel}
-        total, penalties[task.name] = total + found.error, found.penalty
+        errors[task.name], penalties[task.name] = found.error, found.penalty
     trainable = stacked(program, {"backbone": moving.trainable["backbone"], "heads": heads})
     trainable["others"] = moving.trainable["others"]
-    return dataclasses.replace(moving, trainable=trainable, slots=penalties, loss_sum=total)
+    errors_ = jnp.stack([errors[t.name] for t in ordered(program)])
+    return dataclasses.replace(
+        moving, trainable=trainable, slots=penalties, loss_sum=errors_, labels=jnp.ones_like(moving.labels)
+    )
 
 
 def evaluate(
@@ -342,7 +338,8 @@ def note(program: Program, moving: Moving, losses: Float[Array, " tasks"], label
       moving: its state.
       losses, labels: as ``evaluate`` returns them.
     """
-    moving = dataclasses.replace(moving, loss_sum=jnp.float32(0))
+    zeros = jnp.zeros_like(moving.loss_sum), jnp.zeros_like(moving.labels)
+    moving = dataclasses.replace(moving, loss_sum=zeros[0], labels=zeros[1])
     if program.select == "last":
         return moving
     at = jnp.asarray([program.tasks.index(t) for t in regimes.judges(program.tasks, program.target)])

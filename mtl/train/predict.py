@@ -13,8 +13,8 @@ from mtl.models import Model
 from mtl.train import executor as executors
 from mtl.train import pack
 from mtl.train.compiled import Call
-from mtl.train.phase import Weights
 from mtl.train.placing import pad
+from mtl.train.program import Weights
 
 #: Predictions are made for at most so many inputs at a time.
 PREDICTION_ROWS = 1024

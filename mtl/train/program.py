@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from mtl import params as paths
+from mtl.balance import Balancing
 from mtl.config.augmentation import Spec
 from mtl.models import Model
 from mtl.optim import Optimizer
@@ -24,7 +25,7 @@ PyTree = Any
 Numbers = Any
 
 #: Purposes that randomness is drawn for: ``fold_in(key(seed), purpose, step)``.
-INIT, BATCH, DROPOUT = (zlib.crc32(p) for p in (b"init", b"batch", b"dropout"))
+INIT, BATCH, DROPOUT, BALANCE = (zlib.crc32(p) for p in (b"init", b"batch", b"dropout", b"balance"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Program:
       ridge_choose: how, ``leave_one_out`` or ``validation``.
       round_steps: steps in a round of ``one_task`` sampling; 0 for one of each task.
       augment: how training images are changed at random, see ``train.augment``.
+      balancer: the static part of what balances the tasks' gradients for the trunk; none for their sum.
     """
 
     model: Model
@@ -73,6 +75,7 @@ class Program:
     ridge_choose: str = "leave_one_out"
     round_steps: int = 0
     augment: Spec = ()
+    balancer: Balancing | None = None
 
     @property
     def rows(self) -> int:
@@ -152,6 +155,7 @@ class Hypers:
       seed: the replicate; everything random is folded from it.
       lr: learning rate.
       optimizer: its numbers, see ``optim.Optimizer``.
+      balancer: its numbers, by option.
       weights: what each of the phase's task losses is multiplied by, [tasks].
       steps: the phase's steps.
       offset: batches of each task's sequence that earlier phases have used, [tasks].
@@ -163,6 +167,7 @@ class Hypers:
     seed: Numbers
     lr: Numbers
     optimizer: PyTree
+    balancer: PyTree
     weights: Numbers
     steps: Numbers
     offset: Numbers
@@ -170,6 +175,41 @@ class Hypers:
     rates: PyTree = ()
     first: PyTree = ()
     picks: PyTree = ()
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """What one phase hands to the next: all parameters and batch statistics."""
+
+    params: PyTree
+    state: PyTree
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Moving:
+    """What changes while a phase runs. Frozen parameters are not in it.
+
+    Attributes:
+      trainable: the parameters that move, ``None`` where frozen, heads as stacks (see ``train.stacks``).
+      state: batch statistics.
+      slots: optimizer state; of a phase solved in closed form, {task: the penalty chosen}.
+      balance: the balancer's state, with what it saw of the step before; ``()`` without one.
+      best: (validation loss, trainable, state) of the best evaluation so far, or ``()`` if the last state is kept.
+      loss_sum: sum of each task's losses since the last evaluation, [tasks], as in ``stacks.ordered``.
+      labels: the number of labels that each is over, [tasks].
+      diverged_at: first step whose loss was not finite; −1 if none.
+    """
+
+    trainable: PyTree
+    state: PyTree
+    slots: PyTree
+    balance: PyTree
+    best: PyTree
+    loss_sum: Numbers
+    labels: Numbers
+    diverged_at: Numbers
 
 
 @jax.tree_util.register_dataclass

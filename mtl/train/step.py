@@ -1,9 +1,9 @@
-"""One update: batch → task losses → gradients of the trainable part → new trainable part."""
+"""One update: forward → pull → balance → move."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Mapping
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,68 +12,43 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
 from mtl import losses
-from mtl.params import combine
+from mtl.balance import Seen
 from mtl.train.move import move
-from mtl.train.program import DROPOUT, Fixed, Hypers, Program, key_for, pool_name
-from mtl.train.sampling import Batch, Draw, part
-from mtl.train.stacks import columns, ordered, outputs
+from mtl.train.program import BALANCE, DROPOUT, Fixed, Hypers, Moving, Program, key_for, pool_name
+from mtl.train.pull import Pull
+from mtl.train.sampling import Batch, Draw
+from mtl.train.stacks import ordered
 from mtl.train.threefry import fold_in
 
 PyTree = Any
 
-#: The mesh axis that a batch is spread over.
-DATA_AXIS = "data"
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A batch before it is fetched.
+
+    Attributes:
+      program: the phase, with the sampling that it is drawn by.
+      draw: its rows.
+      fetch: what gets inputs and labels of a part of it.
+    """
+
+    program: Program
+    draw: Draw
+    fetch: Callable[[Draw], Batch]
 
 
 def weigh(
     program: Program, hypers: Hypers, mask: Mapping[str, Bool[Array, " rows"]]
-) -> tuple[dict[str, Int[Array, ""]], dict[str, Float[Array, ""]]]:
-    """Return (labels of each task in a batch, what each task's sum of losses is multiplied by)."""
-    # Summed side by side, at once.
-    names = sorted(mask)
-    each = jnp.sum(jnp.stack([mask[t] for t in names], axis=1), axis=0, dtype=jnp.int32)
-    counts = {t: each[i] for i, t in enumerate(names)}
-    weights = {name: hypers.weights[i] for i, name in enumerate(program.tasks)}
+) -> tuple[Int[Array, " tasks"], Float[Array, " tasks"]]:
+    """Return (labels of each task in a batch, what each task's sum of losses is multiplied by), as in ``ordered``."""
+    names = [t.name for t in ordered(program)]
+    counts = jnp.sum(jnp.stack([mask[t] for t in names], axis=1), axis=0, dtype=jnp.int32)  # Side by side, at once.
+    weights = {name: hypers.weights[program.tasks.index(name)] for name in names}
     rows = next(iter(mask.values())).shape[0]
-    return counts, losses.coefficients(counts, rows, program.denominator, weights)
-
-
-def loss(
-    program: Program,
-    modes: tuple[bool, ...],
-    coefficients: dict[str, Float[Array, ""]],
-    trainable: PyTree,
-    fixed: Fixed,
-    state: PyTree,
-    batch: Batch,
-    rng: Array,
-) -> tuple[Float[Array, ""], PyTree]:
-    """Return (Σ_j c_j · sum of task j over a part of the batch, new batch statistics).
-
-    The trainable part is an argument of its own, so ``jax.grad`` of this never forms a gradient of a frozen leaf.
-
-    Args:
-      program: the phase.
-      modes: which blocks run in train mode.
-      coefficients: c_j, from the masks of the whole batch (``losses.coefficients``).
-      trainable, fixed: the two parts of the parameters, heads as stacks.
-      state: batch statistics.
-      batch: the part.
-      rng: key for dropout.
-    """
-    params = combine(trainable, fixed.frozen)
-    features = batch.x
-    if not program.cached:
-        features, state = program.model.trunk(params["backbone"], state, batch.x, train=modes, rng=rng)
-    found = outputs(program, program.model.head, params, features)
-    total = jnp.zeros((), found.dtype)
-    for part_of in columns(ordered(program)):  # One order of summation, whatever that of the tasks.
-        mask = jnp.stack([batch.mask[t] for t in part_of.names], axis=1)
-        labels = jnp.stack([batch.labels[t] for t in part_of.names], axis=1)
-        values = jax.vmap(functools.partial(losses.values, part_of.task), in_axes=1, out_axes=1)
-        sums = jnp.sum(values(part_of.of(found), labels, mask), axis=0, where=mask)
-        total = total + jnp.sum(jnp.stack([coefficients[t] for t in part_of.names]) * sums)
-    return total, state
+    by_name = {t: counts[i] for i, t in enumerate(names)}
+    found = losses.coefficients(by_name, rows, program.denominator, weights)
+    return counts, jnp.stack([found[t] for t in names])
 
 
 def update(
@@ -81,68 +56,124 @@ def update(
     modes: tuple[bool, ...],
     hypers: Hypers,
     step: Array,
-    trainable: PyTree,
+    moving: Moving,
     fixed: Fixed,
-    state: PyTree,
-    slots: PyTree,
-    draw: Draw,
-    fetch: Callable[[Draw], Batch],
+    source: Source,
     shards: int = 1,
     pieces: int | None = None,
-) -> tuple[PyTree, PyTree, PyTree, Float[Array, ""]]:
-    """Return (trainable, batch statistics, optimizer state, loss) after one update on a batch.
+    others: Sequence[Source] = (),
+    validation: Source | None = None,
+    unroll: bool = False,
+) -> Moving:
+    """Return what moves after one update on a batch.
 
-    The batch is split evenly over ``shards`` devices and, on each, so many pieces, one after the other. Each task's
-    coefficient comes from the labels of the whole batch, which every device knows, so gradients add up exactly and
-    are all that devices exchange. With shards, the loss and the batch statistics are those of the device's own part.
+    With shards, the sums of losses and the batch statistics are those of the device's own part.
 
     Args:
       program: the phase.
       modes: which blocks run in train mode.
       hypers: the trial's numbers.
       step: the step's index in the phase.
-      trainable: the parameters that move, heads as stacks.
-      fixed: those that do not.
-      state: batch statistics.
-      slots: optimizer state.
-      draw: the rows of the whole batch.
-      fetch: inputs and labels of a part of it.
+      moving: what moves.
+      fixed: the parameters that do not, heads as stacks.
+      source: the batch.
       shards: devices on the mesh axis ``data``, under ``shard_map``; 1 for none.
       pieces: pieces of a device's part; by default ``program.accumulate`` micro-batches (see ``train.blocks``).
+      others, validation: the further batches that the balancer needs.
+      unroll: write out what goes over tasks, to be counted; it takes longer to compile.
 
     Raises:
       ValueError: for micro-batches where batch statistics are those of a batch.
     """
-    program.check_whole(modes, state)
+    program.check_whole(modes, moving.state)
     pieces = program.accumulate if pieces is None else pieces
     rng = fold_in(key_for(hypers.seed, DROPOUT, pool_name(program.tasks)), hypers.offset[0] + step)
-    counts, coefficients = weigh(program, hypers, draw.mask)
-    parts = shards * pieces
-    first = jax.lax.axis_index(DATA_AXIS) * pieces if shards > 1 else 0
-    differentiate = jax.value_and_grad(loss, argnums=3, has_aux=True)
 
-    def of(index: Array | int, state: PyTree) -> tuple[tuple[Float[Array, ""], PyTree], PyTree]:
-        batch = fetch(part(program, draw, jnp.int32(first + index), parts))
-        key = rng if parts == 1 else fold_in(rng, first + index)
-        return differentiate(program, modes, coefficients, trainable, fixed, state, batch, key)
+    def forward(source: Source, key: Array) -> tuple[Pull, Int[Array, " tasks"]]:
+        counts, coefficients = weigh(program, hypers, source.draw.mask)
+        return Pull(
+            source.program, modes, coefficients, fixed, source.draw, source.fetch, key, shards, pieces, unroll
+        ), counts
 
-    if pieces == 1:
-        (value, state), grads = of(0, state)
+    pull, counts = forward(source, rng)
+    if program.balancer is None and not program.optimizer.per_task:
+        grads, sums, state = pull.gradient(moving.trainable, moving.state)
+        balance = moving.balance
     else:
+        further = [forward(s, fold_in(rng, i + 1))[0] for i, s in enumerate(others)]
+        checks = None if validation is None else forward(validation, fold_in(rng, 0))[0]
+        grads, sums, state, balance = _balanced(program, hypers, step, moving, pull, counts > 0, further, checks)
+        mean = jnp.where(counts > 0, pull.exchanged(sums) / jnp.maximum(counts, 1), 0.0)
+        balance = {"state": balance, "losses": mean, "active": counts > 0} if program.balancer else ()
 
-        def add(index: Array, sums: tuple[Array, PyTree, PyTree]) -> tuple[Array, PyTree, PyTree]:
-            total, held, statistics = sums
-            (more, statistics), gradient = of(index, statistics)
-            return total + more, jax.tree.map(jnp.add, held, gradient), statistics
-
-        # All of them in the loop, the first too: its code is compiled once.
-        shapes = jax.eval_shape(of, 0, state)
-        nothing = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), (shapes[0][0], shapes[1]))
-        value, grads, state = jax.lax.fori_loop(0, pieces, add, (*nothing, state))
-    if shards > 1:
-        flat, restore = ravel_pytree(grads)  # One vector: one exchange, whatever the number of leaves.
-        grads = restore(jax.lax.psum(flat, DATA_AXIS))
     always = program.sampling == "per_task" or len(program.tasks) == 1
-    active = {} if always else {t: n > 0 for t, n in counts.items()}
-    trainable, slots = move(program, hypers, step, grads, slots, trainable, active)
-    return trainable, state, slots, value
+    active = {} if always else {t.name: counts[i] > 0 for i, t in enumerate(ordered(program))}
+    trainable, slots = move(program, hypers, step, grads, moving.slots, moving.trainable, active)
+    value = jnp.sum(pull.coefficients * sums)
+    bad = jnp.where((moving.diverged_at < 0) & ~jnp.isfinite(value), step, moving.diverged_at)
+    return dataclasses.replace(
+        moving,
+        trainable=trainable,
+        state=state,
+        slots=slots,
+        balance=balance,
+        loss_sum=moving.loss_sum + sums,
+        labels=moving.labels + counts,
+        diverged_at=bad,
+    )
+
+
+def _balanced(
+    program: Program,
+    hypers: Hypers,
+    step: Array,
+    moving: Moving,
+    pull: Pull,
+    active: Bool[Array, " tasks"],
+    others: Sequence[Pull],
+    validation: Pull | None,
+) -> tuple[PyTree, Float[Array, " tasks"], PyTree, PyTree]:
+    """Return (gradients, S on this device, new batch statistics, the balancer's new state).
+
+    The trunk's gradient is as its balancer wants it; with an optimizer that has moments for each task, one a task.
+    """
+    trainable, needs = moving.trainable, program.balancer.needs if program.balancer else ()
+    key = fold_in(key_for(hypers.seed, BALANCE), hypers.offset[0] + step)
+    seen: dict[str, Any] = {"active": active, "key": key}
+    if "previous" in needs:
+        seen["previous"] = (moving.balance["losses"], moving.balance["active"])
+    if {"losses", "features"} & set(needs):
+        sums, seen["features"] = pull.look(trainable, moving.state)
+        counts = jnp.maximum(weigh(program, hypers, pull.draw.mask)[0], 1)
+        seen["losses"] = jnp.where(active, sums / counts, 0.0)
+
+    def rows_of(pull: Pull) -> Array:
+        return jax.vmap(lambda tree: ravel_pytree(tree)[0])(pull.jacobian(trainable, moving.state)[0])
+
+    if others:
+        seen["others"] = jnp.stack([rows_of(other) for other in others])
+    if validation is not None and "validation" in needs:
+        seen["validation"] = rows_of(validation)
+    rows = program.optimizer.per_task or (program.balancer is not None and program.balancer.rows)
+    if not rows:
+        weights, balance = _weights(program, hypers, moving, seen)
+        grads, sums, state = pull.gradient(trainable, moving.state, weights)
+        return grads, sums, state, balance
+    tree, heads, sums, state = pull.jacobian(trainable, moving.state)
+    if program.balancer is None:
+        return {**trainable, "backbone": tree, "heads": heads}, sums, state, ()
+    seen["jacobian"] = jax.vmap(lambda tree: ravel_pytree(tree)[0])(tree)
+    seen["gramian"] = seen["jacobian"] @ seen["jacobian"].T
+    found, balance = _weights(program, hypers, moving, seen)
+    if program.optimizer.per_task:
+        tree = jax.tree.map(lambda a: a * found.reshape(-1, *[1] * (a.ndim - 1)), tree)
+    else:
+        restore = ravel_pytree(jax.tree.map(lambda a: a[0], tree))[1]
+        tree = restore(found if "direction" in needs else found @ seen["jacobian"])
+    return {**trainable, "backbone": tree, "heads": heads}, sums, state, balance
+
+
+def _weights(program: Program, hypers: Hypers, moving: Moving, seen: Mapping[str, Any]) -> tuple[Array, PyTree]:
+    assert program.balancer is not None
+    balancer = program.balancer.balancer(hypers.balancer)
+    return balancer.update(moving.balance["state"], Seen(**seen))

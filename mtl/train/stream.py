@@ -25,11 +25,10 @@ from mtl.train import pack, phase
 from mtl.train.compiled import Compiled
 from mtl.train.executor import LANES, OWN, WHOLE, Executor, ExecutorError
 from mtl.train.feed import Feed, Reach
-from mtl.train.phase import Weights
 from mtl.train.placing import PyTree, fetch, place
-from mtl.train.program import Data, Fixed, Hypers, Program, pool_name
+from mtl.train.program import Data, Fixed, Hypers, Program, Weights, pool_name
+from mtl.train.pull import DATA_AXIS
 from mtl.train.sampling import Picks, make_picker
-from mtl.train.step import DATA_AXIS
 
 #: (data without inputs, (a window's inputs, where rows are among them)).
 _Window = tuple[Data, tuple[Array, Array]]

@@ -12,14 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from mtl import config, optim
+from mtl import balance, config, optim
 from mtl import params as paths
 from mtl.data import sizes
 from mtl.models import Model, anatomy
 from mtl.train import phase
 from mtl.train.begin import freshen
-from mtl.train.phase import Weights
-from mtl.train.program import Data, Hypers, Program, trainable_paths
+from mtl.train.program import Data, Hypers, Program, Weights, trainable_paths
 
 PyTree = Any
 
@@ -31,7 +30,7 @@ class Stage:
     Attributes:
       program: what is compiled.
       fresh: whole paths of parameters that start anew.
-      lr, optimizer, weights, steps, rates: as in ``Hypers``.
+      lr, optimizer, balancer, weights, steps, rates: as in ``Hypers``.
       offset: batches of each task's sequence that earlier phases have drawn, one a task.
     """
 
@@ -39,6 +38,7 @@ class Stage:
     fresh: tuple[str, ...]
     lr: float
     optimizer: Mapping[str, Any]
+    balancer: Mapping[str, Any]
     weights: tuple[float, ...]
     steps: int
     offset: tuple[int, ...]
@@ -64,6 +64,7 @@ def canonical_phases(trial: config.Trial) -> tuple[tuple[config.Step, ...], tupl
     c = trial.config
     rest = (
         ("optimizer", config.canonical(c["optimizer"])),
+        ("balancer", config.canonical(c["balancer"])),
         ("denominator", c["denominator"]),
         ("target", trial.target),
         ("accumulate", c["accumulate"]),
@@ -108,6 +109,7 @@ def _stages(
     drawn: dict[str, int] = {}
     section = json.loads(rest["optimizer"])
     optimizer, numbers = optim.optimizer(section)
+    balancer, weighs = balance.balancing(**json.loads(rest["balancer"]))
     stages, unused = [], set(section["rates"])
     for step in steps:
         try:
@@ -136,6 +138,10 @@ def _stages(
             program = dataclasses.replace(program, cached=True, ridge=rest["ridge"], ridge_choose=rest["ridge_choose"])
         else:
             program = dataclasses.replace(program, cached=_cached(program, step.steps, rest["labels"]))
+        if len(step.tasks) > 1 and not program.ridge and any(p.startswith("backbone/") for p in trainable):
+            program = dataclasses.replace(program, balancer=balancer)
+        else:  # There is nothing to balance.
+            program = dataclasses.replace(program, optimizer=dataclasses.replace(optimizer, per_task=False))
         check_statistics(program, shape)
         rates, unmatched = optim.multiples(section, trainable, model.blocks) if optimizer.rates else ((), [])
         unused &= set(unmatched)
@@ -145,6 +151,7 @@ def _stages(
                 fresh=fresh,
                 lr=step.lr,
                 optimizer=numbers,
+                balancer=weighs if program.balancer else {},
                 weights=tuple(t.weight for t in program.specs),
                 steps=step.steps,
                 offset=tuple(drawn.get(t, 0) for t in step.tasks),
@@ -210,6 +217,7 @@ def make_hypers(seeds: Sequence[int], stages: Sequence[Stage], splits: Sequence[
             seed=np.uint32(seed),
             lr=np.float32(stage.lr),
             optimizer=jax.tree.map(np.float32, dict(stage.optimizer)),
+            balancer=jax.tree.map(np.float32, dict(stage.balancer)),
             weights=np.asarray(stage.weights, np.float32),
             steps=np.int32(stage.steps),
             offset=np.asarray(stage.offset, np.int32),

@@ -131,7 +131,7 @@ RESULT_CASES = {
     "a status that is none": (("status",), "perhaps"),
     "a target that is no task": (("config", "data", "target"), "odd"),
     "a kind that is none": (("config", "tasks", 1, "kind"), "ternary"),
-    "curves of several lengths": (("phases", 0, "train_loss"), [1.0, 2.0]),
+    "curves of several lengths": (("phases", 0, "train_loss"), {"even": [1.0, 2.0]}),
     "no cost": (("cost", "flops"), None),
     "a cost that is a word": (("cost", "flops"), "many"),
     "weights without a path": (("config", "init", "path"), 1),

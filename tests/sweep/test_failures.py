@@ -347,7 +347,7 @@ def test_it_diverges_at_the_first_step_whose_loss_is_not_finite(diverged, tmp_pa
     execute(make_plan(cut), workdir)
     well, before, after = (workdir.result(t.hash) for t in cut)
     assert (well["status"], well["diverged_at"]) == ("done", None)
-    assert all(map(np.isfinite, before["phases"][0]["train_loss"])) and before["val_loss"] is None
+    assert all(map(np.isfinite, *before["phases"][0]["train_loss"].values())) and before["val_loss"] is None
     for result in before, after:
         assert (result["status"], result["diverged_at"]) == ("diverged", {"phase": 0, "step": step})
 

@@ -19,8 +19,7 @@ from mtl.sweep import product, sweep
 from mtl.sweep.launch import Silent, launch
 from mtl.sweep.plan import load_table, make_plan, split_of
 from mtl.sweep.store import Workdir
-from mtl.train.phase import Weights
-from mtl.train.program import INIT, key_for
+from mtl.train.program import INIT, Weights, key_for
 
 #: Of each regime's phases in order (and of two of a user's own): the parts that are fresh; before the first comes what
 #: it begins from where ``init.path`` is set. Written down from the sentences, not from the phases.

@@ -13,12 +13,14 @@ import numpy as np
 from mtl.config import default, flatten, override, resolve
 from mtl.data import make_table, transfer_split
 from mtl.data.scaling import fit
+from mtl.params import combine
 from mtl.tasks import Task
 from mtl.train import loop, step
 from mtl.train.begin import freshen
 from mtl.train.dataset import make_data
 from mtl.train.executor import MAP
 from mtl.train.program import Fixed
+from mtl.train.pull import sums_of
 from mtl.train.sampling import Draw, make_gather, make_sampler
 from mtl.train.trial import make_hypers, stages_of
 
@@ -121,18 +123,19 @@ def initial_of(*trials):
     return loop.initial_weights(trials[0].model(), table().x.shape[1:], [t.seed for t in trials], MAP)
 
 
-def loss_on(program, modes, lane, trainable, frozen, state, batch, rng):
+def loss_on(program, modes, hypers, trainable, frozen, state, batch, rng):
     """Return (the loss of a batch, new batch statistics)."""
-    _, weighed = step.weigh(program, lane, batch.mask)
-    program = dataclasses.replace(program, cached=False)
-    return step.loss(program, modes, weighed, trainable, Fixed(frozen), state, batch, rng)
+    _, weighed = step.weigh(program, hypers, batch.mask)
+    params = combine(trainable, frozen)
+    features, state = program.model.trunk(params["backbone"], state, batch.x, train=modes, rng=rng)
+    return jnp.sum(weighed * sums_of(program, params, features, batch)), state
 
 
-def update_on(program, modes, hypers, k, trainable, frozen, state, slots, batch):
+def update_on(program, modes, hypers, k, moving, frozen, batch):
     """Return what one update on a batch comes to."""
-    draw = Draw(jnp.zeros(len(batch.x), jnp.int32), batch.mask)
     program = dataclasses.replace(program, cached=False)
-    return step.update(program, modes, hypers, k, trainable, Fixed(frozen), state, slots, draw, lambda _: batch)
+    source = step.Source(program, Draw(jnp.zeros(len(batch.x), jnp.int32), batch.mask), lambda _: batch)
+    return step.update(program, modes, hypers, k, moving, Fixed(frozen), source)
 
 
 def hypers_of(stage, seed=0, split=0):
@@ -178,3 +181,8 @@ def gap(a, b):
         float(np.max(np.abs(np.asarray(x, np.float64) - np.asarray(y, np.float64))))
         for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
     )
+
+
+def curves(outcome):
+    """Return the training losses of an outcome, [tasks, evaluations]."""
+    return np.asarray(list(outcome.train_loss.values()))

@@ -9,7 +9,7 @@ from mtl import params as paths
 from mtl.models import CNN, MLP, EfficientNetLite, Model, ResNet
 from mtl.tasks import Task
 from mtl.train.begin import follow, freshen, load
-from mtl.train.phase import Weights
+from mtl.train.program import Weights
 from mtl.train.trial import shapes
 
 TASKS = (Task("a", "binary"), Task("b", "multiclass", num_classes=3))

@@ -11,10 +11,10 @@ from mtl.train import executor, phase
 from mtl.train.begin import freshen
 from mtl.train.compiled import Compiled
 from mtl.train.executor import MAP, VMAP, width_for
-from mtl.train.phase import Weights
 from mtl.train.predict import predict
+from mtl.train.program import Moving, Weights
 from mtl.train.trial import boundaries, make_hypers, run
-from tests.train.build import data_of, gap, initial_of, run_all, run_phase, same, stages, trial, with_steps
+from tests.train.build import curves, data_of, gap, initial_of, run_all, run_phase, same, stages, trial, with_steps
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +45,9 @@ def test_evaluating_more_often_changes_no_weight(finetuned):
     (often,) = run_phase([t], [phases[0]], data, [initial], evaluations=12)
     assert often.steps == list(range(1, 13))
     assert same(often.weights, whole[0].weights)
-    # Losses are means since the evaluation before.
-    np.testing.assert_allclose(np.reshape(often.train_loss, (3, 4)).mean(axis=1), whole[0].train_loss, rtol=1e-5)
+    # Losses are means over the labels since the evaluation before: of a task with a label in every row, over steps too.
+    means = np.reshape(often.train_loss["kind"], (3, 4)).mean(axis=1)
+    np.testing.assert_allclose(means, whole[0].train_loss["kind"], rtol=1e-5)
     for task, curve in whole[0].val_loss.items():
         assert often.val_loss[task][3::4] == curve
 
@@ -139,7 +140,7 @@ def test_a_diverged_lane_says_at_which_step():
     """The loss of step 0 is that of the initial weights; the update by 1e30 is seen at step 1."""
     lane = packed([1])[1]
     assert lane.diverged_at == 1
-    assert not np.isfinite(lane.train_loss).any()
+    assert not np.isfinite(curves(lane)).any()
     assert packed([1], steps=1)[1].diverged_at == -1
 
 
@@ -147,7 +148,7 @@ def test_vmap_agrees_with_map_after_a_step_from_one_state():
     one, two = packed([3, 0, 2], steps=1), packed([3, 0, 2], steps=1, how=VMAP)
     for s in one:
         assert gap(one[s].weights, two[s].weights) < 1e-5
-        np.testing.assert_allclose(one[s].train_loss, two[s].train_loss, rtol=1e-5)
+        np.testing.assert_allclose(curves(one[s]), curves(two[s]), rtol=1e-5)
         np.testing.assert_allclose(one[s].val_loss["goal"], two[s].val_loss["goal"], rtol=1e-5)
 
 
@@ -206,11 +207,12 @@ def test_note_goes_by_the_judges_that_have_labels_and_never_by_nan():
     def kept(program, losses, labels=(5, 5, 5)):
         """Return which of the states 1, 2, … is kept after these evaluations; 0 is the state at the start."""
         at = lambda k: {"w": np.float32(k)}  # noqa: E731
-        moving = phase.Moving(at(0), {}, {}, (jnp.float32(jnp.inf), at(0), {}), jnp.float32(3), jnp.int32(-1))
+        sums = jnp.full(2, 3.0), jnp.full(2, 9)
+        moving = Moving(at(0), {}, {}, (), (jnp.float32(jnp.inf), at(0), {}), *sums, jnp.int32(-1))
         for k, values in enumerate(losses, 1):
             values, counts = jnp.asarray(values, jnp.float32), jnp.asarray(labels[: len(values)], jnp.int32)
             moving = phase.note(program, dataclasses.replace(moving, trainable=at(k)), values, counts)
-            assert float(moving.loss_sum) == 0
+            assert not moving.loss_sum.any() and not moving.labels.any()
             assert float(moving.trainable["w"]) == k
         return int(moving.best[1]["w"])
 

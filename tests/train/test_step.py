@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mtl.train import phase
-from mtl.train.phase import Weights
+from mtl.train.program import Weights
 from mtl.train.sampling import Batch
 from mtl.train.trial import shapes
 from tests.train.build import hypers_of, loss_on, stages, trial
