@@ -16,6 +16,7 @@ from mtl import data
 from mtl.config import ConfigError, Trial, augmentation, canonical
 from mtl.data import duplicates, scaling, spoil
 from mtl.data.scaling import Scaling
+from mtl.data.streamed import Streamed
 from mtl.models import whole_numbers
 from mtl.sweep.fingerprint import Fingerprint, digests, fingerprint
 from mtl.sweep.labelled import check_labels
@@ -234,6 +235,8 @@ def make_plan(trials: Sequence[Trial], sources: Sources = Sources()) -> Plan:  #
         if (inputs := (table.sha256, trial.config["data"]["normalize"], trial.model(), trial.loads)) not in checked:
             checked.add(inputs)
             check_inputs(trial, table, shape)
+        if isinstance(table.x, Streamed):
+            check_batches(trial, stages[signature])
         if (images := (table.sha256, tuple(p.augment for p in trial.phases))) not in checked:
             checked.add(images)
             check_images(trial, table)
@@ -274,6 +277,21 @@ def check_inputs(trial: Trial, table: data.Table, shape: tuple[int, ...]) -> Non
             f'config.{field} = "{wrong}": model "{name}" takes its inputs as whole numbers, such as ids of tokens, '
             f'which that would change: must be "{right}"'
         )
+
+
+def check_batches(trial: Trial, stages: Sequence[Stage]) -> None:
+    """Check that a step needs no batch but its own: of inputs that are streamed, no other is at hand.
+
+    Raises:
+      ConfigError: for a balancer that needs further ones.
+    """
+    for stage in stages:
+        b = stage.program.balancer
+        if b is not None and (b.batches or "validation" in b.needs):
+            raise ConfigError(
+                f'config.balancer.name = "{trial.config["balancer"]["name"]}": needs batches beside the one of a step, '
+                "and inputs are streamed: must be another one, or data in memory"
+            )
 
 
 def check_images(trial: Trial, table: data.Table) -> None:

@@ -15,6 +15,7 @@ from mtl.cli import main
 from mtl.config import ConfigError
 from mtl.models import build
 from mtl.params import flatten
+from mtl.sweep.plan import check_batches
 from mtl.sweep.store import Workdir
 from mtl.tasks import Task
 from mtl.train import loop, phase, pull, step
@@ -529,3 +530,12 @@ def test_where_statistics_join_the_rows_each_task_has_its_pass_back(norm):
         assert (
             gap(jax.tree.map(lambda a, i=i: a[i], rows), jax.tree.map(lambda a, c=(0.5, 2.0)[i]: a * c, alone)) < 1e-5
         )
+
+
+def test_what_is_streamed_has_no_further_batches():
+    name = balancer("gramian", batches=1)
+    t = multitask(balancer__name=name)
+    with pytest.raises(ConfigError, match=f'config.balancer.name = "{name}": needs batches beside the one of a step'):
+        check_batches(t, stages(t))
+    t = multitask(balancer__name="uncertainty")
+    check_batches(t, stages(t))
