@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import time
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -41,7 +43,7 @@ def _table(case: str, missing: float) -> Any:
     return sources.make_table(case, x, [*tasks, spare], {**named, "spare": (np.arange(len(x)) % 2).astype(np.float32)})
 
 
-def _trial(case: Case, name: str, regime: str, missing: float, accumulate: int = 1) -> Any:
+def _trial(case: Case, name: str, regime: str, missing: float, changes: Mapping[str, Any]) -> Any:
     trained = case.rows + _OTHERS
     # The tasks of a phase of several are the source's, which share their rows; a task alone is the target.
     source = tuple(f"task_{i}" for i in range(case.binary)) or ("spare",)
@@ -50,7 +52,7 @@ def _trial(case: Case, name: str, regime: str, missing: float, accumulate: int =
     if not case.binary:
         target |= {"data.target_size": trained, "data.target_pool": trained, "data.val_fraction": _OTHERS / trained}
         target |= {"data.source_size": _OTHERS, "data.source_val_size": 8}
-    changes = {
+    fields = {
         "name": "bench",
         "regime": regime,
         "data.name": f"bench_{name}",
@@ -60,13 +62,13 @@ def _trial(case: Case, name: str, regime: str, missing: float, accumulate: int =
         "model.name": case.backbone,
         "model.options": case.options,
         "batch_size": case.batch,
-        "accumulate": accumulate,
         "source.total_steps": 1 << 20,
         "target.total_steps": 1 << 20,
         **target,
+        **changes,
     }
     sources.register(f"bench_{name}")(_table)
-    return resolve(override(flatten(default()), changes), _table(name, missing).tasks)
+    return resolve(override(flatten(default()), fields), _table(name, missing).tasks)
 
 
 def make(
@@ -77,6 +79,8 @@ def make(
     depthwise: str = "",
     accumulate: int = 1,
     devices: int = 1,
+    optimizer: str = "adam",
+    balancer: str = "equal",
 ) -> Side:
     """Return the engine's steps of a case; one unit is a step.
 
@@ -87,6 +91,7 @@ def make(
       masks: false for labels that the compiler knows to be all present, so that no trace of a mask is left.
       depthwise: an implementation of depthwise convolution other than the engine's own choice.
       accumulate: micro-batches.
+      optimizer, balancer: their names.
       devices: that each batch is spread over, as ``--mesh=data:N`` does; on a CPU a device is a core.
     """
     memory.keep()  # As our workers do.
@@ -102,7 +107,8 @@ def make(
     if not masks:
         _without_masks()
     c = CASES[case]
-    trial = _trial(c, case, regime or ("source" if c.binary else "scratch"), missing, accumulate)
+    changes = {"accumulate": accumulate, "optimizer.name": optimizer, "balancer.name": balancer}
+    trial = _trial(c, case, regime or ("source" if c.binary else "scratch"), missing, changes)
     plan = make_plan([trial])
     stage = plan.nodes[plan.chains[trial.hash][-1]].stage
     program, table, split = stage.program, table_of(trial), split_of(trial)
@@ -120,7 +126,9 @@ def make(
     fixed = pack.fix_fn(program, how)(number(1), lanes.split, whole, frozen, arrays)
     advance = pack.advance_fn(program, how)
     held = [moving, 0]
-    cost = advance.executable(number(1), lanes, moving, fixed, arrays, number(0), number(0)).cost_analysis() or {}
+    begun = time.perf_counter()
+    made = advance.executable(number(1), lanes, moving, fixed, arrays, number(0), number(0))
+    took, cost = time.perf_counter() - begun, made.cost_analysis() or {}
 
     def run(units: int) -> None:
         begin = int(held[1])
@@ -128,7 +136,7 @@ def make(
         held[1] = begin + units
         jax.block_until_ready(held[0])
 
-    about = {"flops": _flops(program, shape), "bytes": float(cost.get("bytes accessed", 0.0))}
+    about = {"flops": _flops(program, shape), "bytes": float(cost.get("bytes accessed", 0.0)), "compile": took}
     about |= {"cached": program.cached, "batch": program.rows}
     return Side(run, about)
 
@@ -150,7 +158,7 @@ def _number(how: Executor, n: int) -> Any:
 def make_features(case: str) -> Side:
     """Return the computation of a frozen trunk's features, which a linear probe does once; one unit is all rows."""
     c = CASES[case]
-    trial = _trial(c, case, "linear_probe", 0.0)
+    trial = _trial(c, case, "linear_probe", 0.0, {})
     plan = make_plan([trial])
     stage = plan.nodes[plan.chains[trial.hash][-1]].stage
     program, table = stage.program, table_of(trial)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import torch
 from torch import nn
 
@@ -10,7 +12,7 @@ from benchmarks.pytorch_models import build
 from benchmarks.side import Side
 
 
-def make(case: str, fused: bool = False) -> Side:
+def make(case: str, fused: bool = False, compiled: bool = False) -> Side:
     """Return the steps of a case; one unit is a step.
 
     Nothing is read back from a step, gradients are set to none, and indices are drawn by PyTorch.
@@ -18,6 +20,7 @@ def make(case: str, fused: bool = False) -> Side:
     Args:
       case: its name.
       fused: whether Adam is the one with a fused kernel, which has to be asked for.
+      compiled: whether the network and its loss go through ``torch.compile``; it is timed too.
     """
     c = CASES[case]
     torch.manual_seed(0)
@@ -30,17 +33,22 @@ def make(case: str, fused: bool = False) -> Side:
     y = torch.nan_to_num(y) if c.binary else y.long()
     weight = mask.float() if mask is not None else None
 
+    def loss(rows: torch.Tensor) -> torch.Tensor:
+        z = net(x[rows])
+        if weight is None:
+            return nn.functional.cross_entropy(z, y[rows])
+        value = nn.functional.binary_cross_entropy_with_logits(z, y[rows], weight[rows], reduction="sum")
+        return value / c.batch
+
+    loss = torch.compile(loss) if compiled else loss
+
     def run(units: int) -> None:
         for _ in range(units):
-            rows = torch.randint(0, c.rows, (c.batch,))
-            z = net(x[rows])
-            if weight is None:
-                value = nn.functional.cross_entropy(z, y[rows])
-            else:
-                value = nn.functional.binary_cross_entropy_with_logits(z, y[rows], weight[rows], reduction="sum")
-                value = value / c.batch
+            value = loss(torch.randint(0, c.rows, (c.batch,)))
             optimizer.zero_grad(set_to_none=True)
             value.backward()
             optimizer.step()
 
-    return Side(run, {"batch": c.batch})
+    begun = time.perf_counter()
+    run(1)
+    return Side(run, {"batch": c.batch, "compile": time.perf_counter() - begun})

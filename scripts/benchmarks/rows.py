@@ -105,6 +105,52 @@ def steps(case: str, title: str, target: float, fused: bool = False) -> Callable
     return rows
 
 
+def compiled(run: Run) -> list[Row]:
+    """Return the rows of a training step against PyTorch's through ``torch.compile``: what a user would pick today."""
+    found = []
+    for case, title in (("mlp", "MLP"), ("cnn", "CNN"), ("resnet", "ResNet-18"), ("vit", "ViT-Ti/4")):
+        sides = {
+            "ours": Order("engine", options={"case": case}),
+            "compiled": Order("pytorch_steps", options={"case": case, "compiled": True, "fused": True}),
+        }
+        times = timed(sides, 1, run.rounds, CASES[case].seconds)
+        text = f"{title} step, PyTorch compiled (fused Adam) over ours"
+        row = _compared(text, times, "ours", "compiled", 1, 1.0, run)
+        ours, theirs = (times.about[side]["compile"] for side in ("ours", "compiled"))
+        note = f"{title}: ours takes {ours:.1f} s to compile, torch.compile {theirs:.1f} s."
+        found.append(dataclasses.replace(row, note=note))
+    return found
+
+
+def optimizers(run: Run) -> list[Row]:
+    """Return the rows of other optimizers and of a balancer against Adam with equal weights."""
+    limits = {"adamw": 1.1, "lion": 1.1, "lamb": 1.5}
+    sides = {name: Order("engine", options={"case": "mlp", "optimizer": name}) for name in ("adam", *limits)}
+    sides["uncertainty"] = Order("engine", options={"case": "mlp", "balancer": "uncertainty"})
+    times = timed(sides, 1, run.rounds)
+    title = "MLP step, {} over Adam"
+    found = [
+        _compared(title.format(name), times, name, "adam", 1, limit, run, inverse=True)
+        for name, limit in limits.items()
+    ]
+    text = "MLP step, uncertainty weighting over equal weights"
+    return [*found, _compared(text, times, "uncertainty", "adam", 1, 1.1, run, inverse=True)]
+
+
+def many_tasks(run: Run) -> list[Row]:
+    """Return the rows of 617 binary tasks on a trunk against ten: time by their FLOPs, and time to compile."""
+    sides = {"617": Order("engine", options={"case": "mlp617"}), "10": Order("engine", options={"case": "mlp"})}
+    times = timed(sides, 1, run.rounds)
+    work = times.about["617"]["flops"] / times.about["10"]["flops"]
+    row = _compared("MLP step a FLOP, 617 binary tasks over 10", times, "617", "10", 1, 1.2, run, inverse=True)
+    row = dataclasses.replace(
+        row, ratio=tuple(r / work for r in row.ratio), note=f"617 tasks take {work:.1f} x the FLOPs."
+    )
+    ours, theirs = (times.about[side]["compile"] for side in ("617", "10"))
+    title = "MLP step, seconds to compile, 617 binary tasks over 10"
+    return [row, Row(title, 1, (ours / theirs,) * 3, 1.2, False, f"{ours:.1f} s", f"{theirs:.1f} s", times.about)]
+
+
 def handwritten(run: Run) -> list[Row]:
     """Return the rows of the engine against a hand-written loop."""
     found = []
@@ -191,6 +237,9 @@ ROWS: dict[str, Callable[[Run], list[Row]]] = {
     "cnn": steps("cnn", "CNN step, 28×28, batch 128", 1.3),
     "resnet": steps("resnet", "ResNet-18 step, 32×32, batch 64", 1.1),
     "vit": steps("vit", "ViT-Ti/4 step, 32×32, batch 64", 1.1),
+    "compiled": compiled,
+    "optimizers": optimizers,
+    "tasks": many_tasks,
     "depthwise": depthwise,
     "sweep": sweep,
     "probe": probe,
