@@ -35,6 +35,9 @@ class Phase:
       begin: what the first phase begins from: ``random``, the replicate's initial weights, whatever else there is;
         ``init``, the weights at the config's ``init.path``, which must be set; or empty, those weights if it is set
         and else random ones. Later phases go on from the one before, and leave it empty.
+      adapt: an adapter of the backbone's dense layers: a name (see ``mtl.adapt``), or (name, {option: value}), where
+        the option ``layers`` is a regular expression on paths of layers; empty for none. ``all`` and ``last_k`` then
+        train the adapters in place of the backbone, which stays; kernels take them up when the phase ends.
       solver: ``gradient`` (steps of the optimizer), or ``ridge``: the heads in closed form, see ``train.ridge``; then
         ``trainable`` is ``head``, and there is neither a rate nor a duration, and images stay as they are.
     """
@@ -53,6 +56,7 @@ class Phase:
     select: str = ""
     augment: str | tuple[Any, ...] = ""
     begin: str = ""
+    adapt: str | tuple[Any, ...] = ""
     solver: str = "gradient"
 
 
@@ -255,13 +259,16 @@ def judges(tasks: tuple[str, ...], target: str) -> tuple[str, ...]:
     return (target,) if target in tasks else tasks
 
 
-def trainable_patterns(trainable: str, tasks: tuple[str, ...], blocks: tuple[str, ...]) -> tuple[str, ...]:
+def trainable_patterns(
+    trainable: str, tasks: tuple[str, ...], blocks: tuple[str, ...], adapters: str = ""
+) -> tuple[str, ...]:
     """Return the patterns on whole paths that a phase's ``trainable`` stands for.
 
     Args:
       trainable: see ``Phase``.
       tasks: names of the phase's tasks.
       blocks: path prefixes of the backbone's blocks, in order of depth.
+      adapters: what a path below a block must match to be trained; empty for all.
 
     Raises:
       ValueError: for ``last_k`` with a k that the backbone does not have.
@@ -269,9 +276,9 @@ def trainable_patterns(trainable: str, tasks: tuple[str, ...], blocks: tuple[str
     >>> trainable_patterns("last_1", ("even",), ("backbone/a", "backbone/b"))
     ('heads/even/.*', 'backbone/b/.*')
     """
-    heads = tuple(f"{exactly(join('heads', name))}/.*" for name in tasks)
+    heads, below = tuple(f"{exactly(join('heads', name))}/.*" for name in tasks), adapters or ".*"
     if trainable == "all":
-        return (*heads, "backbone/.*")
+        return (*heads, f"backbone/{below}")
     if trainable == "head":
         return heads
     if trainable.startswith("last_"):
@@ -281,7 +288,7 @@ def trainable_patterns(trainable: str, tasks: tuple[str, ...], blocks: tuple[str
                 f'trainable = "{trainable}": the backbone has {len(blocks)} blocks: '
                 f"last_1 to last_{len(blocks)} are valid"
             )
-        return (*heads, *(f"{exactly(block)}/.*" for block in blocks[-int(text) :]))
+        return (*heads, *(f"{exactly(block)}/{below}" for block in blocks[-int(text) :]))
     return (trainable,)
 
 

@@ -6,10 +6,11 @@ import dataclasses
 import functools
 import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from mtl import balance, optim, regimes
+from mtl import adapt, balance, optim, regimes
 from mtl.config import augmentation
 from mtl.config.default import SAMPLINGS, ConfigError
 from mtl.config.fields import KNOWN, Flat, check, duration
@@ -193,7 +194,7 @@ def _with_options(flat: Flat, task: Task) -> Task:
 def _stated(step: Step) -> dict[str, Any]:
     """Return a phase as the resolved config states it: without what it does not have, so that hashes stay."""
     found = {**vars(step), "augment": augmentation.stated(step.augment)}
-    return {k: v for k, v in found.items() if v or k not in ("round_steps", "augment", "begin")}
+    return {k: v for k, v in found.items() if v or k not in ("round_steps", "augment", "begin", "adapt")}
 
 
 def _resolve_phase(
@@ -226,7 +227,9 @@ def _resolve_phase(
     if isinstance(phase.lr, str) and phase.lr not in rates:
         raise ConfigError(f'regime "{name}": lr = "{phase.lr}": {suggest(phase.lr, rates)}, or a number')
     try:
-        trainable = regimes.trainable_patterns(phase.trainable, tasks, blocks)
+        adapts = _adapt(phase)
+        below = adapt.pattern(json.loads(adapts)["name"]) if adapts else ""
+        trainable = regimes.trainable_patterns(phase.trainable, tasks, blocks, below)
     except ValueError as error:
         raise ConfigError(f'regime "{name}": {error}') from None
     several = len(tasks) > 1
@@ -259,7 +262,23 @@ def _resolve_phase(
         round_steps=rounds,
         augment=_augment(phase, flat, [t for t in known if t.name in tasks]),
         begin=_begin(number, phase, flat),
+        adapt=adapts,
     )
+
+
+def _adapt(phase: regimes.Phase) -> str:
+    """Return a phase's adapter as canonical JSON, or nothing."""
+    if not phase.adapt:
+        return ""
+    name, given = (phase.adapt, {}) if isinstance(phase.adapt, str) else (phase.adapt[0], dict(*phase.adapt[1:]))
+    layers = given.pop("layers", "backbone/.*")
+    try:
+        re.compile(layers)
+    except (TypeError, re.error) as error:
+        raise ValueError(f"adapt: layers = {layers!r}: must be a regular expression: {error}") from None
+    if phase.solver == "ridge" or phase.trainable == "head":
+        raise ValueError(f'adapt = "{name}": trains beside the backbone: must be empty where heads alone train')
+    return canonical({"name": name, "options": adapt.options_of(name, given), "layers": layers})
 
 
 def _begin(number: int, phase: regimes.Phase, flat: Flat) -> str:

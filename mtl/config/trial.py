@@ -27,6 +27,7 @@ class Step:
       sampling, temperature, trunk_mode, select, round_steps, augment: see ``train.program.Program``.
       solver: see ``regimes.Phase``.
       begin: of a first phase that begins from loaded weights ``init``; else empty.
+      adapt: its adapter's name, options and layers, as JSON; else empty.
     """
 
     tasks: tuple[str, ...]
@@ -43,6 +44,7 @@ class Step:
     round_steps: int = 0
     augment: augmentation.Spec = ()
     begin: str = ""
+    adapt: str = ""
 
     @property
     def rows(self) -> int:

@@ -8,11 +8,13 @@ import traceback
 from collections.abc import Mapping
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from mtl import params as paths
 from mtl.models import watch
+from mtl.models.layers import Dense
 from mtl.models.model import Model
 from mtl.models.watch import watched
 
@@ -27,11 +29,13 @@ class Anatomy:
       params, state: shapes of its parameters and of its batch statistics.
       values: of each block with batch normalisation, how many values of one row share a channel's statistics, at the
         least.
+      dense: paths of the backbone's dense layers, in the order in which they run.
     """
 
     params: PyTree
     state: PyTree
     values: Mapping[str, int]
+    dense: tuple[str, ...]
 
 
 @functools.lru_cache(maxsize=64)
@@ -53,8 +57,15 @@ def anatomy(model: Model, shape: tuple[int, ...]) -> Anatomy:
     {'block_0': 64, 'block_1': 16}
     """
     inputs = f"inputs of shape {shape}"
+    dense: list[str] = []
+
+    def see(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+        if isinstance(context.module, Dense | nn.Dense) and context.module.path:
+            dense.append(paths.join("backbone", *context.module.path))
+        return call(*args, **kwargs)
+
     try:
-        with watched(shape) as values:
+        with watched(shape) as values, nn.intercept_methods(see):
             params, state = jax.eval_shape(
                 lambda: model.init(jax.random.key(0), jnp.zeros((1, *shape), jnp.float32)),
             )
@@ -65,7 +76,9 @@ def anatomy(model: Model, shape: tuple[int, ...]) -> Anatomy:
     for path, leaf in paths.flatten(params).items():
         if leaf.size == 0:
             raise ValueError(f"model: parameter {path} is of shape {leaf.shape} for {inputs}: must not be empty")
-    return Anatomy(params, state, values)
+    flat = paths.flatten(params)
+    found = [path for path in dict.fromkeys(dense) if getattr(flat.get(f"{path}/kernel"), "ndim", 0) == 2]
+    return Anatomy(params, state, values, tuple(found))
 
 
 def _explained(error: Exception, inputs: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import zlib
 from collections.abc import Mapping
@@ -12,11 +13,25 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from mtl.adapt import ADAPTERS
 from mtl.models import ops
+from mtl.models.layers import Dense
 from mtl.models.watch import watched
+from mtl.params import flatten
 from mtl.tasks import Task
 
 PyTree = Any
+
+
+def _with_adapters(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+    """Return what a layer gives with the adapters whose parameters lie below it (see ``mtl.adapt``)."""
+    found = call(*args, **kwargs)
+    if context.method_name != "__call__" or not isinstance(context.module, Dense | nn.Dense):
+        return found
+    for name, own in context.module.variables.get("params", {}).items():
+        if name.startswith("+"):
+            found = ADAPTERS[name[1:]]().applied(own, args[0], found)
+    return found
 
 
 @runtime_checkable
@@ -152,10 +167,14 @@ class Model:
         rngs = None if rng is None else {"dropout": rng}
         if self.dtype == "bfloat16":
             params, x = jax.tree.map(lambda a: a.astype(jnp.bfloat16), (params, x))
-        if not (state and any(train)):
-            features = self.backbone.apply({"params": params, **state}, x, train, rngs=rngs)
-        else:
-            features, new = self.backbone.apply({"params": params, **state}, x, train, rngs=rngs, mutable=list(state))
-            state = dict(new)
+        has_adapters = any("/+" in path for path in flatten(params))
+        with nn.intercept_methods(_with_adapters) if has_adapters else contextlib.nullcontext():
+            if not (state and any(train)):
+                features = self.backbone.apply({"params": params, **state}, x, train, rngs=rngs)
+            else:
+                features, new = self.backbone.apply(
+                    {"params": params, **state}, x, train, rngs=rngs, mutable=list(state)
+                )
+                state = dict(new)
         # Heads and losses in full precision: they are a small part of the work and where rounding shows.
         return features.astype(jnp.float32) if self.dtype == "bfloat16" else features, state

@@ -40,7 +40,7 @@ def flops_per_step(program: Program, shape: tuple[int, ...]) -> float:
     labels: Any = {t.name: _shape((rows,), "int32" if t.kind == "multiclass" else "float32") for t in program.specs}
     masks: Any = {t.name: _shape((rows,), "bool") for t in program.specs}
     batch = sampling.Batch(x, labels, masks)
-    modes = program.modes(jax.tree.map(lambda x: x is not None, moving.trainable, is_leaf=lambda x: x is None))
+    modes = program.modes
 
     def update(hypers: Hypers, at: Any, moving: Any, frozen: Any, batch: sampling.Batch) -> Any:
         draw = sampling.Draw(jnp.zeros((rows,), jnp.int32), batch.mask)
@@ -60,7 +60,8 @@ def _hypers(program: Program) -> Hypers:
     rates = _shape((len(program.trainable),), "float32") if o.rates else ()
     weights, offset = _shape((k,), "float32"), _shape((k,), "int32")
     weighs = dict.fromkeys(program.balancer.floats if program.balancer else (), number)
-    return Hypers(_shape((), "uint32"), number, numbers, weighs, weights, whole, offset, whole, rates)
+    adapts = dict.fromkeys(program.adapter.floats if program.adapter else (), number)
+    return Hypers(_shape((), "uint32"), number, numbers, weighs, adapts, weights, whole, offset, whole, rates)
 
 
 @functools.lru_cache(maxsize=256)

@@ -239,7 +239,7 @@ def _fitting(
         if needed <= limit:
             return width
         if width <= least:
-            modes = program.modes(program.chosen(weights.params))
+            modes = program.modes
             parts = "" if program.statistics(modes, weights.state) else ", or set accumulate"
             raise executors.ExecutorError(
                 f"a phase of {len(program.tasks)} task(s) with batch_size = {program.batch} needs "
@@ -264,6 +264,7 @@ def _shapes(
     """
     whole = jax.tree.map(lambda a: jax.ShapeDtypeStruct((width, *a.shape), a.dtype), weights)
     reach = feed.shapes()
+    whole = Weights(jax.eval_shape(pack.adapt_fn(program), reach.lanes, whole.params), whole.state)
     trainable, frozen = jax.eval_shape(functools.partial(phase.divide, program), whole.params)
     moving = jax.eval_shape(pack.begin_fn(program, executor), reach.lanes, trainable, whole.state)
     seen = jax.eval_shape(functools.partial(pack.at_hand, executor), reach.data)
@@ -286,6 +287,8 @@ def _run_group(
 ) -> list[Outcome]:
     count, width = len(weights), len(lanes.seed)
     whole = jax.tree.map(lambda *leaves: pad(np.stack(leaves), width), *weights)
+    if program.adapter is not None:
+        whole = Weights(jax.tree.map(np.asarray, pack.adapt_fn(program)(lanes, whole.params)), whole.state)
     trainable, frozen = phase.divide(program, whole.params)
     moving = jax.tree.map(np.asarray, pack.begin_fn(program, executor)(lanes, trainable, whole.state))
     kept = guard.restore()
@@ -349,7 +352,10 @@ def _run_group(
         guard.boundary(take)
     merged = moving if executor.data == 1 else pack.merge_fn(executor)(moving)
     shown, state = (pack.shown_fn(program)(merged), merged.state) if program.select == "last" else merged.best[1:]
-    finished = unstack(Weights(phase.whole(program, _host_heads(shown), frozen), state), count)
+    params = phase.whole(program, _host_heads(shown), frozen)
+    if program.adapter is not None:
+        params = pack.adopt_fn(program)(lanes, jax.tree.map(fetch, params))
+    finished = unstack(Weights(params, state), count)
     diverged = fetch(merged.diverged_at)
     penalties = {t: fetch(p) for t, p in merged.slots.items()} if program.ridge else {}
     return [

@@ -39,6 +39,20 @@ def begin_fn(program: Program, executor: Executor) -> Callable[[Hypers, PyTree, 
 
 
 @functools.lru_cache(maxsize=256)
+def adapt_fn(program: Program) -> Callable[[Hypers, PyTree], PyTree]:
+    """Return the compiled ``adapt(hypers, params) -> params`` of a pack; without an adapter they are what they are."""
+    if program.adapter is None:
+        return lambda hypers, params: params
+    return jax.jit(jax.vmap(functools.partial(phase.adapted, program)))
+
+
+@functools.lru_cache(maxsize=256)
+def adopt_fn(program: Program) -> Callable[[Hypers, PyTree], PyTree]:
+    """Return the compiled ``adopt(hypers, params) -> params`` of a pack, whose kernels take up its adapters."""
+    return jax.jit(jax.vmap(functools.partial(phase.merged, program)))
+
+
+@functools.lru_cache(maxsize=256)
 def shown_fn(program: Program) -> Callable[[Moving], PyTree]:
     """Return the compiled ``shown(moving) -> trainable`` of a pack, as it is evaluated; nothing is, if that moves."""
     if not averages(program):

@@ -11,13 +11,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from mtl import losses, regimes
+from mtl import adapt, losses, regimes
 from mtl import params as paths
 from mtl.models import Model
 from mtl.train import move, ridge, threefry
 from mtl.train.augment import changed
 from mtl.train.blocks import blocks, trunk_of
-from mtl.train.program import BALANCE, Data, Fixed, Hypers, Moving, Program, Weights, inputs, key_for, pool_name
+from mtl.train.program import ADAPT, BALANCE, Data, Fixed, Hypers, Moving, Program, Weights, inputs, key_for, pool_name
 from mtl.train.pull import DATA_AXIS
 from mtl.train.sampling import make_gather, make_sampler
 from mtl.train.stacks import columns, ordered, stacked, unstacked
@@ -31,15 +31,28 @@ EVALUATION_ROWS = 512
 
 
 def start(program: Program, hypers: Hypers, weights: Weights) -> tuple[Moving, PyTree]:
-    """Return (what moves, what is frozen) at a phase's start: split, then optimizer init.
+    """Return (what moves, what is frozen) at a phase's start: adapt, split, then optimizer init.
 
     Args:
       program: the phase.
       hypers: its numbers.
       weights: parameters and statistics, with fresh parts already fresh.
     """
-    trainable, frozen = divide(program, weights.params)
+    trainable, frozen = divide(program, adapted(program, hypers, weights.params))
     return begin(program, hypers, trainable, weights.state), frozen
+
+
+def adapted(program: Program, hypers: Hypers, params: PyTree) -> PyTree:
+    """Return parameters with the phase's adapters, if it has any."""
+    if program.adapter is None:
+        return params
+    key = fold_in(key_for(hypers.seed, ADAPT), hypers.offset[0])
+    return adapt.adapted(program.adapter, hypers.adapter, key, params)
+
+
+def merged(program: Program, hypers: Hypers, params: PyTree) -> PyTree:
+    """Return parameters whose kernels have taken up the phase's adapters: undo ``adapted``, with what was learned."""
+    return params if program.adapter is None else adapt.merged(program.adapter, hypers.adapter, params)
 
 
 def divide(program: Program, params: PyTree) -> tuple[PyTree, PyTree]:
@@ -167,7 +180,7 @@ def advance(
         return jax.lax.fori_loop(begin, end, lambda _, m: _solve(program, m, fixed, own), moving)
     sample = changed(program, hypers, make_sampler(program, hypers, own))
     fetch = make_gather(program, own, fixed)
-    modes = program.modes(jax.tree.map(lambda x: x is not None, moving.trainable, is_leaf=lambda x: x is None))
+    modes = program.modes
     trunk = trunk_of(moving.trainable, fixed.frozen)
     cuts = blocks(program, modes, trunk, moving.state, tuple(own.x.shape[1:]), shards)
 
@@ -379,7 +392,7 @@ def validation_sums(
     return found
 
 
-def finish(program: Program, moving: Moving, frozen: PyTree) -> Weights:
+def finish(program: Program, hypers: Hypers, moving: Moving, frozen: PyTree) -> Weights:
     """Return what goes on to the next phase: the last state, or the best on validation."""
     trainable, state = (shown(program, moving), moving.state) if program.select == "last" else moving.best[1:]
-    return Weights(whole(program, trainable, frozen), state)
+    return Weights(merged(program, hypers, whole(program, trainable, frozen)), state)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from mtl import params as paths
+from mtl.adapt import Adapting
 from mtl.balance import Balancing
 from mtl.config.augmentation import Spec
 from mtl.models import Model
@@ -25,7 +26,7 @@ PyTree = Any
 Numbers = Any
 
 #: Purposes that randomness is drawn for: ``fold_in(key(seed), purpose, step)``.
-INIT, BATCH, DROPOUT, BALANCE = (zlib.crc32(p) for p in (b"init", b"batch", b"dropout", b"balance"))
+INIT, BATCH, DROPOUT, BALANCE, ADAPT = (zlib.crc32(p) for p in (b"init", b"batch", b"dropout", b"balance", b"adapt"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Program:
       round_steps: steps in a round of ``one_task`` sampling; 0 for one of each task.
       augment: how training images are changed at random, see ``train.augment``.
       balancer: the static part of what balances the tasks' gradients for the trunk; none for their sum.
+      adapter: the static part of the adapter that trains in place of the backbone; none for none.
     """
 
     model: Model
@@ -76,6 +78,7 @@ class Program:
     round_steps: int = 0
     augment: Spec = ()
     balancer: Balancing | None = None
+    adapter: Adapting | None = None
 
     @property
     def rows(self) -> int:
@@ -92,11 +95,11 @@ class Program:
         moving = set(self.trainable)
         return jax.tree_util.tree_map_with_path(lambda p, _: paths.path_of(p) in moving, params)
 
-    def modes(self, chosen: PyTree) -> tuple[bool, ...]:
-        """Return one boolean a block: whether it runs in train mode."""
-        flat = paths.flatten(chosen)
+    @property
+    def modes(self) -> tuple[bool, ...]:
+        """One boolean a block: whether it runs in train mode."""
         return tuple(
-            self.trunk_mode == "train" or any(c for p, c in flat.items() if p.startswith(f"{block}/"))
+            self.trunk_mode == "train" or any(p.startswith(f"{block}/") for p in self.trainable)
             for block in self.model.blocks
         )
 
@@ -155,7 +158,7 @@ class Hypers:
       seed: the replicate; everything random is folded from it.
       lr: learning rate.
       optimizer: its numbers, see ``optim.Optimizer``.
-      balancer: its numbers, by option.
+      balancer, adapter: their numbers, by option.
       weights: what each of the phase's task losses is multiplied by, [tasks].
       steps: the phase's steps.
       offset: batches of each task's sequence that earlier phases have used, [tasks].
@@ -168,6 +171,7 @@ class Hypers:
     lr: Numbers
     optimizer: PyTree
     balancer: PyTree
+    adapter: PyTree
     weights: Numbers
     steps: Numbers
     offset: Numbers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from mtl import balance, config, optim
+from mtl import adapt, balance, config, optim
 from mtl import params as paths
 from mtl.data import sizes
 from mtl.models import Model, anatomy
@@ -30,7 +31,7 @@ class Stage:
     Attributes:
       program: what is compiled.
       fresh: whole paths of parameters that start anew.
-      lr, optimizer, balancer, weights, steps, rates: as in ``Hypers``.
+      lr, optimizer, balancer, adapter, weights, steps, rates: as in ``Hypers``.
       offset: batches of each task's sequence that earlier phases have drawn, one a task.
     """
 
@@ -39,6 +40,7 @@ class Stage:
     lr: float
     optimizer: Mapping[str, Any]
     balancer: Mapping[str, Any]
+    adapter: Mapping[str, Any]
     weights: tuple[float, ...]
     steps: int
     offset: tuple[int, ...]
@@ -112,8 +114,9 @@ def _stages(
     balancer, weighs = balance.balancing(**json.loads(rest["balancer"]))
     stages, unused = [], set(section["rates"])
     for step in steps:
+        adapter, numbers_of, beside = _adapter(model, shape, step.adapt) if step.adapt else (None, {}, params)
         try:
-            trainable = trainable_paths(params, step.trainable, step.tasks)
+            trainable = trainable_paths(beside, step.trainable, step.tasks)
             fresh = tuple(p for p, c in paths.flatten(paths.select(params, step.fresh)).items() if c)
         except ValueError as error:
             raise config.ConfigError(f"regime: {error}") from None
@@ -133,6 +136,7 @@ def _stages(
             accumulate=rest["accumulate"],
             round_steps=step.round_steps,
             augment=step.augment,
+            adapter=adapter,
         )
         if step.solver == "ridge":
             program = dataclasses.replace(program, cached=True, ridge=rest["ridge"], ridge_choose=rest["ridge_choose"])
@@ -152,6 +156,7 @@ def _stages(
                 lr=step.lr,
                 optimizer=numbers,
                 balancer=weighs if program.balancer else {},
+                adapter=numbers_of,
                 weights=tuple(t.weight for t in program.specs),
                 steps=step.steps,
                 offset=tuple(drawn.get(t, 0) for t in step.tasks),
@@ -163,6 +168,21 @@ def _stages(
     if unused:
         raise config.ConfigError(f"config.optimizer.rates: {min(unused)!r} matches no parameter that any phase trains")
     return tuple(stages)
+
+
+def _adapter(model: Model, shape: tuple[int, ...], text: str) -> tuple[adapt.Adapting, dict[str, float], PyTree]:
+    """Return (a phase's adapter, its numbers, the shapes of all parameters with it)."""
+    spec, own = json.loads(text), anatomy(model, shape)
+    layers = [path for path in own.dense if re.fullmatch(spec["layers"], path)]
+    if not layers:
+        raise config.ConfigError(
+            f'regime: adapt: layers = "{spec["layers"]}": matches no dense layer of the backbone; there are: '
+            + (", ".join(own.dense[:6]) or "none")
+        )
+    found, numbers = adapt.adapting(spec["name"], spec["options"], layers)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    beside = jax.eval_shape(lambda k, p: adapt.adapted(found, numbers, k, p), key, own.params)
+    return found, numbers, beside
 
 
 def shapes(model: Model, shape: tuple[int, ...]) -> Weights:
@@ -191,7 +211,7 @@ def check_statistics(program: Program, shape: tuple[int, ...], shards: int = 1) 
         in a device's share of a batch, which normalising makes zero whatever it is.
     """
     own = anatomy(program.model, shape)
-    modes = program.modes(program.chosen(own.params))
+    modes = program.modes
     if not program.statistics(modes, own.state):
         return
     try:
@@ -218,6 +238,7 @@ def make_hypers(seeds: Sequence[int], stages: Sequence[Stage], splits: Sequence[
             lr=np.float32(stage.lr),
             optimizer=jax.tree.map(np.float32, dict(stage.optimizer)),
             balancer=jax.tree.map(np.float32, dict(stage.balancer)),
+            adapter=jax.tree.map(np.float32, dict(stage.adapter)),
             weights=np.asarray(stage.weights, np.float32),
             steps=np.int32(stage.steps),
             offset=np.asarray(stage.offset, np.int32),
@@ -272,6 +293,6 @@ def run(
             moving = phase.note(program, moving, found, labels)
             losses.append(found)
             begin = end
-        weights = phase.finish(stage.program, moving, frozen)
+        weights = phase.finish(stage.program, own, moving, frozen)
         curves.append(jnp.stack(losses))
     return weights, tuple(curves)

@@ -32,7 +32,7 @@ def case(section, trainable=None):
         "last", "z",
     )  # fmt: skip
     none, ones = jnp.zeros(3, jnp.int32), jnp.ones(3)
-    hypers = Hypers(jnp.uint32(0), jnp.float32(0.05), numbers, {}, ones, jnp.int32(12), none, jnp.int32(0))
+    hypers = Hypers(jnp.uint32(0), jnp.float32(0.05), numbers, {}, {}, ones, jnp.int32(12), none, jnp.int32(0))
     return program, jax.tree.map(jnp.asarray, hypers)
 
 
