@@ -2,7 +2,6 @@
 
 import os
 import sys
-import tempfile
 
 import hypothesis
 
@@ -32,10 +31,10 @@ def pytest_runtest_makereport(item):
 
 
 @pytest.fixture(autouse=True)
-def _forgets_modules_of_its_own():
-    """Forget what a test imported from a temporary directory: another test may call a module the same."""
-    before = set(sys.modules)
+def _forgets_modules_of_its_own(tmp_path_factory):
+    """Forget what a test imported from a directory of its own: another test may call a module the same."""
+    before, own = set(sys.modules), str(tmp_path_factory.getbasetemp())
     yield
     for name in set(sys.modules) - before:
-        if (getattr(sys.modules[name], "__file__", None) or "").startswith(tempfile.gettempdir()):
+        if (getattr(sys.modules[name], "__file__", None) or "").startswith(own):
             del sys.modules[name]

@@ -355,6 +355,7 @@ def leave_strangers(folder):
     return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.read_bytes() == b"\xff of nobody"}
 
 
+@pytest.mark.slow
 def test_what_systems_leave_in_a_work_directory_is_left_alone(study, tmp_path, mtl_prints):
     work = tmp_path / "work"
     shutil.copytree(study, work)

@@ -121,6 +121,7 @@ def test_what_a_config_file_registers_is_there(tmp_path):
                 del registry[name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_commands_are_there(command, config, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)

@@ -92,6 +92,7 @@ def test_a_known_name_is_not_taken_twice_and_a_typo_finds_the_own_one():
         resolve(override(config_of(my_regime=LP_FT), {"regime": "my_regimes"}), load("digits").tasks)
 
 
+@pytest.mark.slow
 def test_through_the_command_line(tmp_path, capsys):
     path = tmp_path / "own.py"
     path.write_text(CONFIG)

@@ -122,6 +122,7 @@ def test_values_that_share_a_channels_statistics():
     assert anatomy(build("cnn", {}, T), (8, 8, 1)).values == {}
 
 
+@pytest.mark.slow
 def test_groups_divide_the_channels():
     """As before where eight groups or as many as there are channels do; the largest number that does elsewhere."""
     for channels, groups in ((4, 4), (7, 7), (8, 8), (16, 8), (12, 6), (13, 1)):

@@ -109,6 +109,7 @@ def test_lists_of_lists_in_options_are_tuples():
     assert model.blocks == ("backbone/stem", *(f"backbone/block_{i}" for i in range(3)), "backbone/top")
 
 
+@pytest.mark.slow
 def test_a_block_in_eval_mode_keeps_its_statistics():
     model = build("resnet", {"width": 4}, (EVEN,))
     x = jnp.asarray(draw("x", (2, 8, 8, 3)))

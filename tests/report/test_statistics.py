@@ -151,6 +151,7 @@ def test_degenerate_differences_make_no_unfounded_claim():
     assert np.isnan(bootstrap.paired_bootstrap(np.array([np.nan]), np.array([1.0]))).all()
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=30)
 @given(st.lists(st.one_of(st.floats(0, 1), st.just(float("nan"))), max_size=40))
 def test_holm_is_statsmodels_with_nan_passed_through(p):

@@ -23,6 +23,7 @@ def counted(monkeypatch):
     return counts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("executor", "reverse"), [(MAP, False), (MAP, True), (VMAP, False)], ids=str)
 def test_all_that_a_pack_calls_is_compiled_before_it_begins(tmp_path, monkeypatch, executor, reverse):
     hidden = {"model.options": {"hidden": (4 + reverse + 2 * (executor == VMAP),)}}  # Programs of this test's own.

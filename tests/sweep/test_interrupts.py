@@ -102,6 +102,7 @@ def test_a_damaged_snapshot_is_said_and_its_phase_begins_anew(tmp_path, undistur
     assert (bits(workdir, plan), curves(workdir, plan)) == undisturbed
 
 
+@pytest.mark.slow
 def test_lanes_go_on_apart_from_the_pack_they_were_kept_with(tmp_path, undisturbed):
     """Three lanes are kept together; one of them alone is gone on with, the others after it."""
     workdir, plan = Workdir(tmp_path), plan_of(*CHANGES)

@@ -109,6 +109,7 @@ def test_a_missing_trial_alone_is_run_again_with_the_same_bits(study, tmp_path):
     assert model_bytes(workdir, digest) == before
 
 
+@pytest.mark.slow
 def test_a_grown_grid_runs_only_what_is_new(study, tmp_path):
     base, entries, whole, _, _ = study
     workdir = copy_of(whole, tmp_path / "work")

@@ -158,6 +158,7 @@ def check(names, folder):
     assert set(curves["task"]) == set(map(shown, names))  # What a terminal would obey is spelled out.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "names",
     [

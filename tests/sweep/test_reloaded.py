@@ -108,6 +108,7 @@ NAMES = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["auto", "none"])
 def test_every_regime_and_phase_repeats_its_losses(way, tmp_path):
     own = {name: regimes.plain(regime) for name, regime in truncated().items()}
@@ -342,6 +343,7 @@ def test_a_head_of_other_classes_is_refused(tmp_path):
     make_plan([resolve(override(BASE, pet | go_on | swapped | fresh), pets().tasks)])
 
 
+@pytest.mark.slow
 def test_weights_from_pictures_are_taken_up_where_they_are_read_alike(tmp_path, monkeypatch):
     from PIL import Image
 
@@ -431,6 +433,7 @@ def test_a_source_phase_with_a_loaded_head_of_a_price_is_not_shared_between_size
     assert plan.chains[few.hash][0] != plan.chains[more.hash][0]
 
 
+@pytest.mark.slow
 def test_a_renamed_head_of_a_price_speaks_the_same(tmp_path):
     rename = ((r"heads/t/(.*)", r"heads/u/\1"),)
     then = {"data.options": {"name": "u"}, "data.target": "u", "init.rename": rename, "seed": 5}

@@ -33,6 +33,7 @@ def data_of(t, split):
     return make_data(table(), [split], [s.program for s in stages(t)], VAL_ROWS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", HIDING)
 def test_the_value_of_a_hidden_label_changes_no_bit(way):
     t = trial(regime="multitask", joint_sampling="proportional", loss__denominator="labels")

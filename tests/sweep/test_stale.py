@@ -215,6 +215,7 @@ EDITS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("first", "edit", "said"), EDITS.values(), ids=EDITS)
 def test_what_an_edit_decides_is_said_run_again_and_replaced(study, first, edit, said):
     first(study)

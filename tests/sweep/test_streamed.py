@@ -62,6 +62,7 @@ def of(workdir):
     return {k: result[k] for k in ("val_loss", "test", "fingerprint", "status")}, phases, outputs
 
 
+@pytest.mark.slow
 def test_a_streamed_set_gives_the_results_of_the_set_in_memory(config, tmp_path, capsys):
     for name, stream in (("a", "true"), ("b", "false")):
         options = [f"--workdir={tmp_path / name}", f"--config.data.options.stream={stream}", "--quiet"]

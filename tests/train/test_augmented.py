@@ -221,6 +221,7 @@ def test_a_phase_gone_on_with_has_the_bits_of_one_undisturbed(whole):
     assert same(resumed.weights, outcomes[0].weights) and resumed.train_loss == outcomes[0].train_loss
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampling", ["per_task", pytest.param("proportional", marks=pytest.mark.slow)])
 def test_devices_and_micro_batches_give_what_one_device_gives(sampling):
     changes = {"augment": EVERYTHING, "optimizer__clip": 0.0, "joint_sampling": sampling}

@@ -193,6 +193,7 @@ print(len(one.steps), one.steps[-1], gap(one.weights, eight.weights), gap(one.we
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accumulate", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_eight_devices_against_one_after_a_hundred_steps(accumulate):
     script = "import os\nos.environ['XLA_FLAGS'] = '--xla_force_host_platform_device_count=8'\n" + EIGHT

@@ -115,6 +115,7 @@ def test_one_value_a_channel_is_refused(name, options, shape, refused):
             staged(name, options, shape, **changes)
 
 
+@pytest.mark.slow
 def test_what_is_refused_does_not_depend_on_its_inputs():
     """The control: normalised by a batch of one, features are the same whatever the inputs are."""
     for name, options, shape in (("normed", {}, FLAT), ("resnet", {"width": 8}, PIXEL)):
