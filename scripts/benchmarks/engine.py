@@ -17,6 +17,7 @@ from mtl import data as sources
 from mtl import memory
 from mtl.config import default, flatten, override, resolve
 from mtl.models import ops
+from mtl.regimes import Phase
 from mtl.sweep.plan import make_plan, split_of, table_of, val_rows_of
 from mtl.tasks import Task
 from mtl.train import loop, pack, phase, sampling
@@ -24,6 +25,7 @@ from mtl.train.begin import freshen
 from mtl.train.dataset import make_data
 from mtl.train.executor import LANES, MAP, WHOLE, Executor
 from mtl.train.flops import flops_per_step
+from mtl.train.program import Weights
 from mtl.train.trial import make_hypers
 
 #: Rows beside those that are trained on: the other pool, validation and test each need some.
@@ -81,6 +83,7 @@ def make(
     devices: int = 1,
     optimizer: str = "adam",
     balancer: str = "equal",
+    lora: str = "",
 ) -> Side:
     """Return the engine's steps of a case; one unit is a step.
 
@@ -92,6 +95,7 @@ def make(
       depthwise: an implementation of depthwise convolution other than the engine's own choice.
       accumulate: micro-batches.
       optimizer, balancer: their names.
+      lora: pattern of the layers that are adapted by LoRA (rank 8) while the rest of the trunk stays; empty for none.
       devices: that each batch is spread over, as ``--mesh=data:N`` does; on a CPU a device is a core.
     """
     memory.keep()  # As our workers do.
@@ -108,6 +112,8 @@ def make(
         _without_masks()
     c = CASES[case]
     changes = {"accumulate": accumulate, "optimizer.name": optimizer, "balancer.name": balancer}
+    if lora:
+        regime, changes["regimes"] = "adapted", {"adapted": (Phase(adapt=("lora", {"layers": lora})),)}
     trial = _trial(c, case, regime or ("source" if c.binary else "scratch"), missing, changes)
     plan = make_plan([trial])
     stage = plan.nodes[plan.chains[trial.hash][-1]].stage
@@ -117,6 +123,8 @@ def make(
     first = loop.initial_weights(program.model, shape, [0], MAP)[0]
     whole = jax.tree.map(lambda a: np.stack([a, a]), freshen(first, first, stage.fresh))
     lanes = jax.tree.map(lambda a: np.repeat(a, 2, axis=0), make_hypers([0], [stage], [0]))
+    if program.adapter is not None:
+        whole = Weights(jax.tree.map(np.asarray, pack.adapt_fn(program)(lanes, whole.params)), whole.state)
     trainable, frozen = phase.divide(program, whole.params)
     moving = jax.tree.map(np.array, pack.begin_fn(program, how)(lanes, trainable, whole.state))
     moving = loop.place(how, moving, pack.lies(how))

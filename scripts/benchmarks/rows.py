@@ -137,6 +137,17 @@ def optimizers(run: Run) -> list[Row]:
     return [*found, _compared(text, times, "uncertainty", "adam", 1, 1.1, run, inverse=True)]
 
 
+def adapters(run: Run) -> list[Row]:
+    """Return the row of LoRA on a ViT's attention against fine-tuning all of it."""
+    sides = {
+        "lora": Order("engine", options={"case": "vit", "lora": ".*/(qkv|out)"}),
+        "all": Order("engine", options={"case": "vit"}),
+    }
+    times = timed(sides, 1, run.rounds, CASES["vit"].seconds)
+    title = "ViT-Ti/4 step, LoRA (rank 8, attention) over full fine-tuning"
+    return [_compared(title, times, "lora", "all", 1, 0.78, run, inverse=True)]
+
+
 def many_tasks(run: Run) -> list[Row]:
     """Return the rows of 617 binary tasks on a trunk against ten: time by their FLOPs, and time to compile."""
     sides = {"617": Order("engine", options={"case": "mlp617"}), "10": Order("engine", options={"case": "mlp"})}
@@ -239,6 +250,7 @@ ROWS: dict[str, Callable[[Run], list[Row]]] = {
     "vit": steps("vit", "ViT-Ti/4 step, 32×32, batch 64", 1.1),
     "compiled": compiled,
     "optimizers": optimizers,
+    "adapters": adapters,
     "tasks": many_tasks,
     "depthwise": depthwise,
     "sweep": sweep,
