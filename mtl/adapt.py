@@ -161,8 +161,8 @@ def merged(a: Adapting, numbers: Mapping[str, Any], params: PyTree) -> PyTree:
     flat, adapter = paths.flatten(params), a.adapter(numbers)
     for layer in a.layers:
         mark = f"{layer}/+{a.name}/"
-        own = {p.removeprefix(mark): flat.pop(p) for p in list(flat) if p.startswith(mark)}
-        flat[f"{layer}/kernel"] = adapter.merge(own, flat[f"{layer}/kernel"])
+        own = {p.removeprefix(mark): jnp.asarray(flat.pop(p)) for p in list(flat) if p.startswith(mark)}
+        flat[f"{layer}/kernel"] = adapter.merge(own, jnp.asarray(flat[f"{layer}/kernel"]))
     return paths.unflatten(flat)
 
 
