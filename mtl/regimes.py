@@ -115,6 +115,10 @@ REGIMES: dict[str, Regime] = {
         "source, then a ridge head in closed form on the frozen trunk",
     ),
     "finetune": Regime((_SOURCE, Phase(fresh=("head",))), "source, then everything on the target"),
+    "lora": Regime(
+        (_SOURCE, Phase(fresh=("head",), adapt="lora")),
+        "source, then low-rank adapters of its dense layers and a fresh head (Hu et al. 2021, arXiv:2106.09685)",
+    ),
     "lp_ft": Regime(
         (_SOURCE, Phase(trainable="head", fresh=("head",), share=0.5), Phase(share=0.5)),
         "source, then the head, then everything (Kumar et al. 2022, arXiv:2202.10054)",

@@ -16,6 +16,7 @@ from mtl.cli import main
 from mtl.config import default, flatten, override, resolve
 from mtl.data import load
 from mtl.sweep.store import Workdir
+from mtl.train.trial import stages_of
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -46,7 +47,7 @@ def config(tmp_path):
 
 
 def test_every_snippet_is_known_here():
-    assert len(snippets("python")) == 5
+    assert len(snippets("python")) == 6
     assert len(COMMANDS) == 14
     assert all(text.count("\n") > 1 for text in snippets("python"))
 
@@ -87,6 +88,21 @@ def test_images_are_changed_and_tasks_mixed_as_it_says(tmp_path):
     (phase,) = resolve(override(flatten(config), changes), load("digits").tasks).phases
     assert [type(op).__name__ for op in phase.augment] == ["Flip", "Crop", "Mixup"]
     assert phase.sampling == "one_task"
+
+
+def test_optimizers_and_balancers_are_what_it_says(tmp_path):
+    (tmp_path / "c.py").write_text(
+        f"from mtl.config import default\nc = default()\n{textwrap.dedent(snippet('c.balancer'))}"
+    )
+    config = runpy.run_path(str(tmp_path / "c.py"))["c"]
+    changes = {"regime": "multitask", "source.total_steps": 1, "target.total_steps": 2}
+    trial = resolve(override(flatten(config), changes), load("digits").tasks)
+    (stage,) = stages_of(trial, load("digits").x.shape[1:])
+    assert stage.optimizer["options"] == {"b1": 0.9, "b2": 0.98, "eps": 1e-8, "eps_root": 0.0}
+    assert stage.rates == pytest.approx(
+        [0.75 ** (2 - i) for i in (0, 0, 1, 1)] + [10.0] * 4
+    )  # Two blocks below the heads.
+    assert stage.program.balancer.floats == ("lr",)
 
 
 def test_its_study_can_be_read_and_its_models_predict(config, tmp_path, capsys):

@@ -14,6 +14,10 @@ def dense(*layers):
     return {f"backbone/dense_{i}/{leaf}" for i in layers for leaf in ("bias", "kernel")}
 
 
+def low_rank(*layers):
+    return {f"backbone/dense_{i}/+lora/{leaf}" for i in layers for leaf in "ab"}
+
+
 def heads(*tasks):
     return {f"heads/{t}/{leaf}" for t in tasks for leaf in ("bias", "kernel")}
 
@@ -37,6 +41,7 @@ def table(blocks):
         # In closed form: no rate, one step on whatever labels there are.
         "ridge_probe": (source, (TARGET, head, head, None, None)),
         "finetune": (source, (TARGET, every | head, head, "lr", (0, 1))),
+        "lora": (source, (TARGET, head | low_rank(*range(blocks)), head, "lr", (0, 1))),
         "lp_ft": (source, (TARGET, head, head, "lr", (0, 1 / 2)), (TARGET, every | head, set(), "lr", (0, 1 / 2))),
         "gradual": (source, *unfreezing),
         "multitask": ((BOTH, every | heads(*BOTH), set(), "lr", (1, 1)),),
@@ -103,7 +108,7 @@ def test_what_does_not_move_in_any_phase_is_what_no_phase_is_about(blocks):
         assert moved & heads(*BOTH) == heads(*{t for p in phases for t in p[0]})
 
 
-USES_SOURCE = ["linear_probe", "finetune", "lp_ft", "gradual", "multitask", "multitask_finetune"]
+USES_SOURCE = ["linear_probe", "finetune", "lora", "lp_ft", "gradual", "multitask", "multitask_finetune"]
 
 
 def examples(resolved):

@@ -37,8 +37,8 @@ def _small_study():
     config, module = load(str(SMALL))
     entries = {"even": sweeps_of(module)["even"]()}
     launch(flatten(config), entries, Workdir(work), jobs=0, config_file=str(SMALL), display=Silent(), executor=VMAP)
-    loss = [np.ones(2, np.float32)] * 3
-    kept = Snapshot({"w": np.ones((2, 3), np.float32)}, 3, loss, [a[:, None] for a in loss], 0.0, 1)
+    loss = [np.ones((2, 1), np.float32)] * 3
+    kept = Snapshot({"w": np.ones((2, 3), np.float32)}, 3, loss, list(loss), 0.0, 1)
     Snapshots(work / "snapshots", Interrupt(), print).save(["a", "b"], kept)
     return work
 

@@ -287,7 +287,7 @@ def test_a_lease_that_is_no_file_is_taken_over_when_it_is_old(tmp_path, monkeypa
 
 GOOD = {
     "moving": {"a": np.zeros((1, 2))},
-    "train": np.zeros((3, 1), np.float32),
+    "train": np.zeros((3, 1, 1), np.float32),
     "val": np.zeros((3, 1, 1), np.float32),
 }
 BAD_SNAPSHOTS = {
@@ -297,7 +297,7 @@ BAD_SNAPSHOTS = {
     "a curve of no lanes": (GOOD | {"train": np.zeros(3)}, {}),
     "a tree for a curve": (GOOD | {"train": {"x": np.zeros(3)}}, {}),
     "no tasks": (GOOD | {"val": np.zeros((3, 1))}, {}),
-    "curves of several lengths": (GOOD | {"train": np.zeros((4, 1))}, {}),
+    "curves of several lengths": (GOOD | {"train": np.zeros((4, 1, 1))}, {}),
     "no curve": ({k: v for k, v in GOOD.items() if k != "val"}, {}),
     "no time": (GOOD, {"seconds": None}),
     "half a step": (GOOD, {"at": 2.5}),

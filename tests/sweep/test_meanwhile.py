@@ -21,8 +21,8 @@ def often(monkeypatch):
 
 
 def state(at):
-    loss = [np.ones(1, np.float32)] * at
-    return Snapshot({"w": np.full((1, 3), at, np.float32)}, at, loss, [a[:, None] for a in loss], 0.0, 1)
+    loss = [np.ones((1, 1), np.float32)] * at
+    return Snapshot({"w": np.full((1, 3), at, np.float32)}, at, loss, list(loss), 0.0, 1)
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_what_is_written_is_the_state_that_was_there_whatever_becomes_of_it(tmp_
     snapshots.settle()
     (file,) = tmp_path.iterdir()
     tree, about = load_tree(file)
-    assert tree["moving"]["w"].tolist() == [[1, 1, 1]] and tree["train"].shape == (1, 1) and about["at"] == 1
+    assert tree["moving"]["w"].tolist() == [[1, 1, 1]] and tree["train"].shape == (1, 1, 1) and about["at"] == 1
 
 
 def test_a_process_that_is_told_to_stop_waits_for_all_of_it(tmp_path, held):

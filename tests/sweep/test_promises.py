@@ -32,6 +32,7 @@ SENTENCES = {
     "linear_probe": ("init", (), ("heads/even/",)),
     "ridge_probe": ("init", (), ("heads/even/",)),
     "finetune": ("init", (), ("heads/even/",)),
+    "lora": ("init", (), ("heads/even/",)),
     "lp_ft": ("init", (), ("heads/even/",), ()),
     "gradual": ("init", (), ("heads/even/",), (), ()),
     "multitask": ("init", ()),
