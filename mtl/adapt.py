@@ -10,6 +10,7 @@ An adapter is three pure functions (init, applied, merge). A config registers it
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import re
 import zlib
 from collections.abc import Callable, Collection, Mapping
@@ -104,10 +105,33 @@ def options_of(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """
     if name not in ADAPTERS:
         raise ValueError(f'adapter "{name}": {suggest(name, ADAPTERS)}')
-    found = stated(ADAPTERS[name], options, "", f"adapter {name}")
-    if not isinstance(made := ADAPTERS[name](**found), Adapter):
-        raise ValueError(f'adapter "{name}": returned {made!r}: must return a mtl.adapt.Adapter')
+    make = ADAPTERS[name]
+    if lacking := [k for k, p in inspect.signature(make).parameters.items() if p.default is p.empty]:
+        raise ValueError(f'adapter "{name}": its option {lacking[0]} has no default: must have one')
+    found = stated(make, options, "", f"adapter {name}")
+    _check(name, make(**found))
     return found
+
+
+def _check(name: str, adapter: Any) -> None:
+    """Refuse what is no adapter, and one that does not give what it must, tried out on shapes alone."""
+    if not isinstance(adapter, Adapter):
+        raise ValueError(f'adapter "{name}": returned {adapter!r}: must return a mtl.adapt.Adapter')
+
+    def run(key: Array) -> tuple[PyTree, Array, Array]:
+        kernel, x = jnp.ones((5, 3)), jnp.ones((2, 4, 5))
+        own = adapter.init(key, kernel)
+        return own, adapter.applied(own, x, x @ kernel), adapter.merge(own, kernel)
+
+    try:
+        own, y, kernel = jax.eval_shape(run, jax.eval_shape(lambda: jax.random.key(0)))
+    except (TypeError, ValueError, AttributeError, IndexError, KeyError, NotImplementedError) as error:
+        why = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(f'adapter "{name}": cannot be used: {why}') from None
+    if (y.shape, kernel.shape) != ((2, 4, 3), (5, 3)):
+        raise ValueError(f'adapter "{name}": changes the shape of a layer\'s output or kernel: must keep both')
+    if not adapter.moves or not set(adapter.moves) <= set(own):
+        raise ValueError(f'adapter "{name}": moves = {adapter.moves}: must be some of {", ".join(own)}')
 
 
 @dataclasses.dataclass(frozen=True)

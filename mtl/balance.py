@@ -145,11 +145,41 @@ def options_of(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check(name: str, balancer: Any) -> None:
+    """Refuse what is no balancer, and one that does not give what it must, tried out on shapes alone."""
     if not isinstance(balancer, Balancer):
         raise ValueError(f'balancer "{name}": returned {balancer!r}: must return a mtl.balance.Balancer')
     for need in balancer.needs:
         if need not in NEEDS:
             raise ValueError(f'balancer "{name}": needs "{need}": {suggest(need, NEEDS)}')
+    k, p, needs = 3, 7, balancer.needs
+
+    def run(key: Array) -> tuple[PyTree, Array, PyTree]:
+        each, rows, gramian = jnp.ones(k), jnp.ones((k, p)), jnp.ones((k, k))
+        has_rows = bool({"gramian", "jacobian", "direction"} & set(needs))
+        seen = Seen(
+            active=each > 0,
+            key=key,
+            previous=(each, each > 0) if "previous" in needs else None,
+            losses=each if {"losses", "features"} & set(needs) else None,
+            features=gramian if {"losses", "features"} & set(needs) else None,
+            gramian=gramian if has_rows else None,
+            jacobian=rows if has_rows else None,
+            others=jnp.ones((balancer.batches, k, p)) if balancer.batches else None,
+            validation=rows if "validation" in needs else None,
+        )
+        state = balancer.init(k)
+        return state, *balancer.update(state, seen)
+
+    try:
+        state, found, new = jax.eval_shape(run, jax.eval_shape(lambda: jax.random.key(0)))
+    except (TypeError, ValueError, AttributeError, IndexError, KeyError, NotImplementedError) as error:
+        why = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(f'balancer "{name}": cannot be used: {why}') from None
+    wanted, what = ((p,), "[parameters]") if "direction" in needs else ((k,), "[tasks]")
+    if found.shape != wanted:
+        raise ValueError(f'balancer "{name}": gives an array of shape {found.shape} for {k} tasks: must be {what}')
+    if jax.tree.map(lambda a: (a.shape, a.dtype), state) != jax.tree.map(lambda a: (a.shape, a.dtype), new):
+        raise ValueError(f'balancer "{name}": its state changes shape or type in a step: must stay as init gives it')
 
 
 @dataclasses.dataclass(frozen=True)

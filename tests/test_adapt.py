@@ -219,9 +219,27 @@ def test_an_adapter_of_ones_own():
         ),
         ({"adapt": ("lora", {"layers": "("})}, "must be a regular expression"),
         ({"adapt": "lora", "trainable": "head"}, "must be empty where heads alone train"),
+        ({"adapt": ("lora", 3)}, "adapt = ('lora', 3): must be a name, or (name, {option: value})"),
+        ({"adapt": (3,)}, "must be a name, or (name, {option: value})"),
+        ({"adapt": ("lora", {}, {})}, "must be a name, or (name, {option: value})"),
+        ({"adapt": "needs_more"}, 'adapter "needs_more": its option size has no default: must have one'),
+        ({"adapt": "wide"}, 'adapter "wide": changes the shape of a layer\'s output or kernel: must keep both'),
+        ({"adapt": "breaks"}, 'adapter "breaks": cannot be used: '),
+        ({"adapt": "still"}, 'adapter "still": moves = (): must be some of a'),
+        ({"adapt": "nothing"}, 'adapter "nothing": returned None: must return a mtl.adapt.Adapter'),
     ],
 )
-def test_what_cannot_be_is_one_sentence(fields, sentence):
+def test_what_cannot_be_is_one_sentence(fields, sentence, monkeypatch):
+    init, same_y, same_w = (lambda key, w: {"a": w}), (lambda own, x, y: y), (lambda own, w: w)
+    bad = {
+        "needs_more": lambda size: None,
+        "wide": lambda: adapt.Adapter(init, lambda own, x, y: x, same_w, ("a",)),
+        "breaks": lambda: adapt.Adapter(init, lambda own, x, y: own["b"], same_w, ("a",)),
+        "still": lambda: adapt.Adapter(init, same_y, same_w, ()),
+        "nothing": lambda: None,
+    }
+    for name, make in bad.items():
+        monkeypatch.setitem(ADAPTERS, name, make)
     with pytest.raises(ConfigError) as error:
         stages(adapts(Phase(**fields)))
     assert sentence in str(error.value) and "\n" not in str(error.value)

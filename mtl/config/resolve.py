@@ -270,7 +270,10 @@ def _adapt(phase: regimes.Phase) -> str:
     """Return a phase's adapter as canonical JSON, or nothing."""
     if not phase.adapt:
         return ""
-    name, given = (phase.adapt, {}) if isinstance(phase.adapt, str) else (phase.adapt[0], dict(*phase.adapt[1:]))
+    name, given = (phase.adapt, {}) if isinstance(phase.adapt, str) else (*phase.adapt, {}, None)[:2]
+    if not isinstance(name, str) or not isinstance(given, Mapping) or len(phase.adapt[2:]) * (name != phase.adapt):
+        raise ValueError(f"adapt = {phase.adapt!r}: must be a name, or (name, {{option: value}})")
+    given = dict(given)
     layers = given.pop("layers", "backbone/.*")
     try:
         re.compile(layers)

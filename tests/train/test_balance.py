@@ -485,11 +485,17 @@ def test_floats_are_data_and_what_cannot_be_balanced_is_not():
         ({"balancer__name": "uncertainty", "balancer__options": {"lr": "x"}}, "config.balancer.options.lr = 'x'"),
         ({"balancer__name": "wrong"}, 'needs "gram": did you mean "gramian"'),
         ({"balancer__name": "none"}, "must return a mtl.balance.Balancer"),
+        ({"balancer__name": "short"}, "gives an array of shape (2,) for 3 tasks: must be [tasks]"),
+        ({"balancer__name": "grows"}, "its state changes shape or type in a step: must stay as init gives it"),
+        ({"balancer__name": "blind"}, 'balancer "blind": cannot be used: '),
     ],
 )
 def test_what_cannot_be_is_one_sentence(changes, sentence):
     register("wrong")(lambda: Balancer(lambda k: (), lambda s, seen: (seen.active, s), needs=("gram",)))
     register("none")(lambda: None)
+    register("short")(lambda: Balancer(lambda k: (), lambda s, seen: (jnp.ones(2), s)))
+    register("grows")(lambda: Balancer(jnp.zeros, lambda s, seen: (s, s[None])))
+    register("blind")(lambda: Balancer(lambda k: (), lambda s, seen: (seen.gramian[0], s)))
     with pytest.raises(ConfigError) as error:
         multitask(**changes)
     assert sentence in str(error.value) and "\n" not in str(error.value)
