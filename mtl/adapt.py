@@ -34,7 +34,8 @@ class Adapter:
 
     Attributes:
       init: ``init(key, W) -> {name: array}``, the parameters beside a kernel [in, out].
-      applied: ``applied(own, x, y) -> y``, the layer's output with them.
+      applied: ``applied(own, x, y) -> y``, the layer's output with them. It depends on nothing else: what options say
+        lies in ``own``, as a constant if it does not train.
       merge: ``merge(own, W) -> W``, the kernel that does the same without them.
       moves: names of those that train; others are constants.
     """
@@ -45,7 +46,7 @@ class Adapter:
     moves: tuple[str, ...]
 
 
-def lora(rank: Annotated[int, Range(1)] = 8, alpha: float | Array = 8.0) -> Adapter:
+def lora(rank: Annotated[int, Range(1)] = 8, alpha: Annotated[float | Array, Range(0, open_low=True)] = 8.0) -> Adapter:
     """Return low-rank adaptation: y + (α/r) (x A) B with A [in, r] and B [r, out].
 
     Hu et al. 2021 (arXiv:2106.09685). B begins at zero, so nothing changes at first; A is drawn uniformly from
@@ -109,27 +110,34 @@ def options_of(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     if lacking := [k for k, p in inspect.signature(make).parameters.items() if p.default is p.empty]:
         raise ValueError(f'adapter "{name}": its option {lacking[0]} has no default: must have one')
     found = stated(make, options, "", f"adapter {name}")
-    _check(name, make(**found))
+    _check(name, make(**found), make())
     return found
 
 
-def _check(name: str, adapter: Any) -> None:
-    """Refuse what is no adapter, and one that does not give what it must, tried out on shapes alone."""
+def _check(name: str, adapter: Any, plain: Any) -> None:
+    """Refuse what is no adapter, and one whose merged kernel does something else, tried out on a few numbers.
+
+    Args:
+      name: its name.
+      adapter: as its options make it.
+      plain: as it is without options, which is how it is applied.
+    """
     if not isinstance(adapter, Adapter):
         raise ValueError(f'adapter "{name}": returned {adapter!r}: must return a mtl.adapt.Adapter')
 
-    def run(key: Array) -> tuple[PyTree, Array, Array]:
-        kernel, x = jnp.ones((5, 3)), jnp.ones((4, 5))
-        own = adapter.init(key, kernel)
-        return own, adapter.applied(own, x, x @ kernel), adapter.merge(own, kernel)
-
+    keys = jax.random.split(jax.random.key(0), 3)
+    kernel, x = jax.random.normal(keys[0], (5, 3)), jax.random.normal(keys[1], (4, 5))
     try:
-        own, y, kernel = jax.eval_shape(run, jax.eval_shape(lambda: jax.random.key(0)))
+        own = adapter.init(keys[2], kernel)
+        own = {k: a + 0.5 * jax.random.normal(keys[2], a.shape) if k in adapter.moves else a for k, a in own.items()}
+        y, merged = plain.applied(own, x, x @ kernel), adapter.merge(own, kernel)
     except (TypeError, ValueError, AttributeError, IndexError, KeyError, NotImplementedError) as error:
         why = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(f'adapter "{name}": cannot be used: {why}') from None
-    if (y.shape, kernel.shape) != ((4, 3), (5, 3)):
+    if (y.shape, merged.shape) != ((4, 3), (5, 3)):
         raise ValueError(f'adapter "{name}": changes the shape of a layer\'s output or kernel: must keep both')
+    if not jnp.allclose(y, x @ merged, rtol=1e-3, atol=1e-3):
+        raise ValueError(f'adapter "{name}": its merged kernel gives other outputs than applying it: must do the same')
     if not adapter.moves or not set(adapter.moves) <= set(own):
         raise ValueError(f'adapter "{name}": moves = {adapter.moves}: must be some of {", ".join(own)}')
 

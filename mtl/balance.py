@@ -18,13 +18,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from mtl.options import stated
+from mtl.ranges import Range
 from mtl.tasks import suggest
 
 PyTree = Any
@@ -79,7 +80,7 @@ class Balancer:
     batches: int = 0
 
 
-def uncertainty(lr: float | Array = 0.025) -> Balancer:
+def uncertainty(lr: Annotated[float | Array, Range(0, open_low=True)] = 0.025) -> Balancer:
     """Return uncertainty weighting: weights e^(−s), where s descends on Σ ½ (e^(−s_k) L_k + s_k), once a step.
 
     Kendall, Gal & Cipolla 2018 (arXiv:1705.07115). It begins at s = 0, equal weights. The losses are those of the step

@@ -91,7 +91,7 @@ SCHEDULES: dict[str, Callable[[Array], Number]] = {
 NUMBERS = ("weight_decay", "warmup", "clip", "ema")
 
 #: What a transformation takes beside its options: of these the config has fields of its own.
-_NOT_OPTIONS = ("learning_rate", "weight_decay", "mask", "weight_decay_mask")
+_NOT_OPTIONS = ("learning_rate", "weight_decay", "adam_weight_decay", "mask", "weight_decay_mask")
 _MASKS = ("mask", "weight_decay_mask")
 
 #: What numbers of this name can be, whoever takes them.
@@ -99,7 +99,10 @@ _RANGES = {
     **dict.fromkeys(
         ("b1", "b2", "b3", "beta", "momentum", "decay", "rho", "adam_b1", "adam_b2"), Range(0, 1, open_high=True)
     ),
-    **dict.fromkeys(("eps", "eps_root", "adam_eps_root"), Range(0)),
+    **dict.fromkeys(("eps", "eps_root", "adam_eps_root", "initial_accumulator_value", "initial_scale"), Range(0)),
+    "clipping_threshold": Range(0, open_low=True),
+    "eta_minus": Range(0, 1, open_low=True, open_high=True),
+    "eta_plus": Range(1, open_low=True),
 }
 
 
@@ -214,8 +217,8 @@ def optimizer(section: Mapping[str, Any]) -> tuple[Optimizer, dict[str, Any]]:
     Raises:
       ValueError: for a name or an option that does not exist, and for an optimizer that cannot be used.
     """
-    name, rule = section["name"], OPTIMIZERS[section["name"]]
-    options = options_of(name, section.get("options", {}))
+    name = section["name"]
+    options, rule = options_of(name, section.get("options", {})), OPTIMIZERS[name]
     floats = tuple(k for k, v in options.items() if isinstance(v, float))
     numbers: dict[str, Any] = {"options": {k: options[k] for k in floats}}
     numbers |= {k: float(section.get(k, 0.0)) for k in NUMBERS}
@@ -234,6 +237,9 @@ def optimizer(section: Mapping[str, Any]) -> tuple[Optimizer, dict[str, Any]]:
         raise ValueError(f'optimizer.schedule = "{found.schedule}": {suggest(found.schedule, SCHEDULES)}')
     if found.ema and rule.evaluated:
         raise ValueError(f"optimizer.ema = {numbers['ema']}: optimizer {name} has an average of its own: must be 0")
+    if rule.evaluated and (found.rates or found.per_task or options.get("b1", 0.5) == 0.0):
+        what = "rates of parameters" if found.rates else "per_task" if found.per_task else "b1 = 0"
+        raise ValueError(f'optimizer.name = "{name}": averages what it trains by itself: must be without {what}')
     if found.decay != "all" and "weight_decay" in _taken(rule.make) and not _masks(rule.make):
         raise ValueError(f'optimizer.decay = "{found.decay}": optimizer {name} decays all that it moves: must be "all"')
     _try_out(name, found)
@@ -273,9 +279,12 @@ def _masks(make: Callable[..., Any]) -> list[str]:
 def _transformation(o: Optimizer, numbers: Mapping[str, Any], eta: Number) -> optax.GradientTransformation:
     options = {**dict(o.static), **{k: numbers["options"][k] for k in o.floats}}
     if "weight_decay" in _taken(o.rule.make):
-        options["weight_decay"] = numbers["weight_decay"]
+        # With a state for each task all of them would decay the same parameters.
+        options["weight_decay"] = 0.0 if o.per_task else numbers["weight_decay"]
         if o.decay == "kernels":
             options |= dict.fromkeys(_masks(o.rule.make), _kernels)
+        elif "adam_weight_decay" in _taken(o.rule.make):  # Of what is no matrix.
+            options["adam_weight_decay"] = options["weight_decay"]
     return o.rule.make(eta, **options)
 
 
@@ -347,7 +356,7 @@ def update(
 
         each, inner = jax.vmap(of_task)(shown, grads, state["inner"])
         updates = jax.tree.map(lambda a: a.sum(axis=0), each)
-    if "weight_decay" not in _taken(o.rule.make):
+    if o.per_task or "weight_decay" not in _taken(o.rule.make):
         shrink = eta * numbers["weight_decay"]
         decays = _kernels(params) if o.decay == "kernels" else jax.tree.map(lambda _: True, params)
         updates = jax.tree.map(lambda u, p, d: u - shrink * p if d else u, updates, params, decays)
@@ -367,9 +376,15 @@ def evaluated(o: Optimizer, state: Mapping[str, PyTree], params: PyTree) -> PyTr
     return params if o.rule.evaluated is None else o.rule.evaluated(state["inner"], params)
 
 
-def clipped(bound: Number, grads: PyTree) -> PyTree:
-    """Return gradients of a global norm of at most ``bound``: g · min(1, bound / ‖g‖)."""
-    norm = optax.tree.norm(grads)
+def clipped(bound: Number, grads: PyTree, whole: PyTree = None) -> PyTree:
+    """Return gradients of a global norm of at most ``bound``: g · min(1, bound / ‖g‖).
+
+    Args:
+      bound: the largest norm.
+      grads: the gradients.
+      whole: what the norm is of, if not of these: their sum over tasks.
+    """
+    norm = optax.tree.norm(grads if whole is None else whole)
     return jax.tree.map(lambda g: g * jnp.minimum(1.0, bound / jnp.maximum(norm, jnp.finfo(jnp.float32).tiny)), grads)
 
 
@@ -378,8 +393,9 @@ def multiples(
 ) -> tuple[tuple[float, ...], list[str]]:
     """Return (what each trainable parameter's rate is multiplied by, the patterns that matched none of them).
 
-    ``layer_decay`` to the power of the number of blocks above a parameter's own, heads above all (Clark et al. 2020,
-    arXiv:2003.10555, §3.1), times the multiple of each pattern of ``rates`` that matches its whole path.
+    ``layer_decay`` to the power of the number of blocks above a parameter's own, times the multiple of each pattern of
+    ``rates`` that matches its whole path (Clark et al. 2020, arXiv:2003.10555, §3.1). Heads, and what is in no block,
+    are above all.
 
     Args:
       section: the config's.

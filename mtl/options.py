@@ -105,6 +105,10 @@ def stated(
                 what = f"number {right}" if right else "finite number"
                 raise ValueError(f"{where}{option} = {value!r}: must be a {what}")
             value = float(value)
+        try:
+            hash(value)  # It is a part of what a program is compiled for.
+        except TypeError:
+            raise ValueError(f"{where}{option} = {value!r}: must be a number, a text or a tuple") from None
         found[option] = value
     return found
 
@@ -227,7 +231,10 @@ def _words(hint: Any, bounds: tuple[Range, ...] = ()) -> str:
     if origin is Annotated:
         return _words(inside[0], tuple(r for r in inside[1:] if isinstance(r, Range)))
     if origin in (typing.Union, types.UnionType):
-        parts = [_words(h, bounds) for h in inside]
+        # What a compiled program gives is for no config to give.
+        parts = [_words(h, bounds) for h in inside if not str(getattr(h, "__module__", "")).startswith("jax")]
+        if len(parts) == 1:
+            return parts[0]
         comma = "," if any("," in p for p in parts) else ""
         return f"{', '.join(parts[:-1])}{comma} or {parts[-1]}"
     if origin is Literal:

@@ -9,12 +9,16 @@ import numpy as np
 import optax
 import pytest
 
-from mtl import adapt
+import mtl
+from mtl import adapt, data
 from mtl import params as paths
 from mtl.adapt import ADAPTERS, adapted, adapting, merged, options_of, register
-from mtl.config import ConfigError
+from mtl.config import ConfigError, default, flatten, override, resolve
 from mtl.models import anatomy, build
 from mtl.regimes import Phase
+from mtl.sweep.execute import execute
+from mtl.sweep.plan import make_plan
+from mtl.sweep.store import Workdir
 from mtl.tasks import Task
 from mtl.train import phase
 from mtl.train.program import Fixed
@@ -115,6 +119,9 @@ def test_what_a_phase_trains_beside():
     low = ["backbone/dense_1/+lora/a", "backbone/dense_1/+lora/b"]
     assert moving({"adapt": LORA}) == ["backbone/dense_0/+lora/a", "backbone/dense_0/+lora/b", *low]
     assert moving({"adapt": LORA, "trainable": "last_1"}) == low
+    assert stages(adapts(Phase(adapt=LORA, trainable="last_1")))[0].program.adapter.layers == ("backbone/dense_1",)
+    kernels = moving({"adapt": LORA, "trainable": "backbone/dense_1/.*"})
+    assert kernels == [*low, "backbone/dense_1/bias", "backbone/dense_1/kernel"]  # A constant does not train.
     assert moving({"adapt": ("lora", {"layers": ".*dense_1"})}) == low
     own = {"adapt": "lora", "trainable": r"backbone/.*/(\+lora/b|bias)|heads/.*"}
     assert moving(own) == [f"backbone/dense_{i}/{leaf}" for i in (0, 1) for leaf in ("+lora/b", "bias")]
@@ -182,6 +189,29 @@ def test_optimizer_state_is_of_the_adapter_and_the_head():
     assert paths.count(moving.slots) == 2 * moves + 1 + 1  # Two moments each; a count for the trunk, one for the head.
 
 
+def test_the_regime_lora_through_a_sweep(tmp_path):
+    """Executed, saved and read again: a model of the same shapes as any other, with the recorded predictions."""
+    changes = {"regime": "lora", "source.total_steps": 2, "target.total_steps": 4, "evaluations": 2}
+    t = resolve(override(flatten(default()), changes), data.load("digits").tasks)
+    workdir = Workdir(tmp_path / "work")
+    execute(make_plan([t]), workdir)
+    result, kept = workdir.result(t.hash), workdir.arrays(t.hash)
+    assert result["status"] == "done"
+    model = mtl.load(workdir.trial(t.hash))
+    x = np.asarray(data.load("digits").x)[kept["rows"]]
+    expected = 1 / (1 + np.exp(-kept["outputs"][:, 0]))
+    np.testing.assert_allclose(model.predict(x), expected, atol=1e-6)
+    assert len({make_plan([t]).program_key(k) for k in make_plan([t]).nodes}) == 2
+
+
+def test_a_second_phase_has_an_adapter_of_its_own():
+    t = adapts(Phase(adapt=LORA, share=0.5), Phase(adapt=LORA, share=0.5))
+    first, second = stages(t)
+    (initial,) = initial_of(t)
+    one, two = (phase.start(s.program, hypers_of(s), initial)[0].trainable["backbone"] for s in (first, second))
+    assert gap(one["dense_0"]["+lora"]["a"], two["dense_0"]["+lora"]["a"]) > 0.01
+
+
 def test_an_adapter_of_ones_own():
     """IA³-like (Liu et al. 2022, arXiv:2205.05638): outputs are scaled, one number a feature."""
 
@@ -226,6 +256,13 @@ def test_an_adapter_of_ones_own():
         ({"adapt": "wide"}, 'adapter "wide": changes the shape of a layer\'s output or kernel: must keep both'),
         ({"adapt": "breaks"}, 'adapter "breaks": cannot be used: '),
         ({"adapt": "still"}, 'adapter "still": moves = (): must be some of a'),
+        (
+            {"adapt": "unlike"},
+            'adapter "unlike": its merged kernel gives other outputs than applying it: must do the same',
+        ),
+        ({"adapt": "lora", "trainable": "heads/.*"}, "leaves nothing of it to train"),
+        ({"adapt": ("lora", {"alpha": 0.0})}, "alpha = 0.0: must be a finite number above 0"),
+        ({"adapt": ("listed", {"of": {"a": 1}})}, "must be a number, a text or a tuple"),
         ({"adapt": "nothing"}, 'adapter "nothing": returned None: must return a mtl.adapt.Adapter'),
     ],
 )
@@ -237,6 +274,9 @@ def test_what_cannot_be_is_one_sentence(fields, sentence, monkeypatch):
         "breaks": lambda: adapt.Adapter(init, lambda own, x, y: own["b"], same_w, ("a",)),
         "still": lambda: adapt.Adapter(init, same_y, same_w, ()),
         "nothing": lambda: None,
+        "listed": lambda of=None: adapt.lora(),
+        # What is applied is made without options: what they say must lie in the parameters.
+        "unlike": lambda: adapt.Adapter(init, lambda own, x, y: y + x @ own["a"], same_w, ("a",)),
     }
     for name, make in bad.items():
         monkeypatch.setitem(ADAPTERS, name, make)

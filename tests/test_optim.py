@@ -119,6 +119,11 @@ def test_numbers_are_data_and_everything_that_is_none_is_static():
         ({"name": "noisy_sgd"}, "it keeps a random key in its state"),
         ({"name": "novograd", "decay": "kernels"}, 'optimizer novograd decays all that it moves: must be "all"'),
         ({"name": "schedule_free_sgd", "ema": 0.9}, "has an average of its own: must be 0"),
+        ({"name": "schedule_free_sgd", "layer_decay": 0.5}, "must be without rates of parameters"),
+        ({"name": "schedule_free_adamw", "per_task": True}, "must be without per_task"),
+        ({"name": "schedule_free_sgd", "options": {"b1": 0.0}}, "must be without b1 = 0"),
+        ({"name": "rprop", "options": {"eta_minus": -3.0}}, "optimizer.options.eta_minus = -3.0: must be a number in"),
+        ({"name": "adagrad", "options": {"initial_accumulator_value": -1.0}}, "must be a number at least 0"),
         ({"name": "adam", "schedule": "cosin"}, 'optimizer.schedule = "cosin": did you mean "cosine"'),
     ],
 )
@@ -128,6 +133,35 @@ def test_what_cannot_be_is_one_sentence(section, sentence):
         optimizer(section)
     assert sentence in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "lion"])
+def test_parameters_decay_once_whatever_the_number_of_tasks(name):
+    o, numbers = optimizer({"name": name, "weight_decay": 0.1, "per_task": True})
+    params, none = {"w": jnp.ones((2, 2))}, {"w": jnp.zeros((3, 2, 2))}
+    moved, _ = update(
+        o, numbers, 0.1, none, init(o, numbers, params, tasks=3), params, shown=jnp.asarray([True, True, False])
+    )
+    np.testing.assert_allclose(moved["w"], 1 - 0.1 * 0.1, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("decay", "bias"), [("all", 1 - 0.05), ("kernels", 1.0)])
+def test_muon_decays_what_it_is_told_to(decay, bias):
+    o, numbers = optimizer({"name": "muon", "weight_decay": 0.5, "decay": decay})
+    params = {"kernel": jnp.ones((3, 2)), "bias": jnp.ones(2)}
+    none = jax.tree.map(jnp.zeros_like, params)
+    moved, _ = update(o, numbers, 0.1, none, init(o, numbers, params), params)
+    np.testing.assert_allclose(moved["kernel"], 0.95, rtol=1e-6)
+    np.testing.assert_allclose(moved["bias"], bias, rtol=1e-6)
+
+
+def test_options_are_what_a_program_can_be_compiled_for(monkeypatch):
+    monkeypatch.setitem(
+        OPTIMIZERS, "grouped", optim.Transformation(lambda learning_rate, groups=(): optax.sgd(learning_rate))
+    )
+    assert options_of("grouped", {"groups": (1, 2)}) == {"groups": (1, 2)}
+    with pytest.raises(ValueError, match="must be a"):
+        options_of("grouped", {"groups": {"a": 1}})
 
 
 def test_an_average_of_the_parameters_in_closed_form():

@@ -59,6 +59,9 @@ def resolve(flat: Flat, available: Sequence[Task]) -> Trial:
     phases = tuple(_resolve_phase(i, p, flat, tasks, blocks, rows) for i, p in enumerate(named))
     if not phases:
         raise ConfigError(f'regime "{flat["regime"]}" has no phases: it must have at least one')
+    if not any(len(p.tasks) > 1 and p.solver == "gradient" for p in phases):  # There is nothing to balance.
+        sections["balancer"] = {"name": "equal", "options": {}}
+        sections["optimizer"] = {**sections["optimizer"], "per_task": False}
     # What phases state in numbers is not stated twice: a rate that no phase uses must not change the hash.
     resolved = {
         "format": FORMAT,

@@ -84,6 +84,7 @@ class Plan:
         static = {f.name: getattr(p, f.name) for f in dataclasses.fields(p)}
         optimizer = {**vars(p.optimizer), "rule": c["optimizer"]["name"]}
         static["balancer"] = p.balancer and [c["balancer"]["name"], p.balancer.static]
+        static["adapter"] = p.adapter and [p.adapter.name, p.adapter.static, p.adapter.layers]
         static |= {"model": c["model"], "specs": c["tasks"], "optimizer": optimizer}
         static["augment"] = augmentation.stated(p.augment)
         return hashlib.sha256(canonical(static).encode()).hexdigest()[:16]
@@ -326,9 +327,7 @@ def fingerprint_of(trial: Trial, sources: Sources, known: dict[tuple[str, str], 
 
 
 #: Parts of the config that decide every phase.
-_OF_EVERY_PHASE = (
-    *("seed", "tasks", "evaluations", "accumulate", "model", "optimizer", "balancer", "denominator", "format"),
-)
+_OF_EVERY_PHASE = (*("seed", "tasks", "evaluations", "accumulate", "model", "denominator", "format"),)
 
 
 def _address(trial: Trial, depth: int, planned: Fingerprint) -> str:
@@ -343,6 +342,7 @@ def _address(trial: Trial, depth: int, planned: Fingerprint) -> str:
     if not any(trial.target in p["tasks"] for p in phases) and trial.target not in _own(trial) and not turned:
         apart = _TARGET_ONLY[:1] if scaled(trial) else _TARGET_ONLY
         spec = {k: v for k, v in spoil.without(spec, trial.target).items() if k not in apart}
+    several = any(len(p["tasks"]) > 1 for p in phases)
     content = {
         "phases": phases,
         "data": spec,
@@ -351,5 +351,8 @@ def _address(trial: Trial, depth: int, planned: Fingerprint) -> str:
         "init": c["init"] if trial.loads else {},
         "own": _own(trial),
         **{k: c[k] for k in _OF_EVERY_PHASE},
+        # What weighs the gradients of several tasks decides no phase before the first that has several.
+        "balancer": c["balancer"] if several else None,
+        "optimizer": c["optimizer"] if several else {**c["optimizer"], "per_task": False},
     }
     return hashlib.sha256(canonical(content).encode()).hexdigest()[:24]

@@ -66,7 +66,8 @@ def move(
     """
     o, numbers = program.optimizer, hypers.optimizer
     if o.clip:
-        grads = optim.clipped(numbers["clip"], grads)
+        summed = jax.tree.map(lambda a: a.sum(axis=0), grads["backbone"]) if o.per_task else grads["backbone"]
+        grads = optim.clipped(numbers["clip"], grads, {**grads, "backbone": summed})
     eta = optim.rate(o, numbers, hypers.lr, hypers.steps, step)
 
     shown = None

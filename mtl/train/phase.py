@@ -171,13 +171,13 @@ def advance(
       hypers: the trial's numbers.
       moving: as ``start`` or an earlier call returned it.
       fixed: as ``fix`` returned it.
-      data: the stacked data; the lane says which split is its own.
+      data: the stacked data; ``hypers`` says which split is its own.
       begin, end: steps, int32; at most the phase's.
       shards: devices that each batch is spread over, see ``step.update``.
     """
     own = data.of(hypers.split)
     if program.ridge:
-        return jax.lax.fori_loop(begin, end, lambda _, m: _solve(program, m, fixed, own), moving)
+        return jax.lax.fori_loop(begin, end, lambda _, m: _solve(program, m, fixed, own, shards), moving)
     sample = changed(program, hypers, make_sampler(program, hypers, own))
     fetch = make_gather(program, own, fixed)
     modes = program.modes
@@ -226,7 +226,7 @@ def shown(program: Program, moving: Moving) -> PyTree:
     return move.evaluated(program, moving.slots, moving.trainable)
 
 
-def _solve(program: Program, moving: Moving, fixed: Fixed, own: Data) -> Moving:
+def _solve(program: Program, moving: Moving, fixed: Fixed, own: Data, shards: int) -> Moving:
     """Return the phase with its heads in closed form; the loss is their squared error, held out.
 
     A class's target is ±1, so that the regression estimates E[±1 | x] = tanh(z/2) ≈ z/2: outputs are twice it.
@@ -250,7 +250,8 @@ def _solve(program: Program, moving: Moving, fixed: Fixed, own: Data) -> Moving:
         errors[task.name], penalties[task.name] = found.error, found.penalty
     trainable = stacked(program, {"backbone": moving.trainable["backbone"], "heads": heads})
     trainable["others"] = moving.trainable["others"]
-    errors_ = jnp.stack([errors[t.name] for t in ordered(program)])
+    # Every device finds all of it, and theirs are added up.
+    errors_ = jnp.stack([errors[t.name] for t in ordered(program)]) / shards
     return dataclasses.replace(
         moving, trainable=trainable, slots=penalties, loss_sum=errors_, labels=jnp.ones_like(moving.labels)
     )

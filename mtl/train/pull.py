@@ -132,15 +132,16 @@ class Pull:
                 own = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, device * share, share, axis=1), own)
                 rng = fold_in(rng, device)
 
-            def of_task(args: tuple[Draw, Array]) -> tuple[PyTree, Array]:
+            def of_task(total: PyTree, args: tuple[Draw, Array]) -> tuple[PyTree, PyTree]:
                 draw, task = args
                 alone = dataclasses.replace(self.program, batch=len(draw.rows), sampling="proportional")
                 one = dataclasses.replace(self, program=alone, draw=draw, rng=fold_in(rng, task), shards=1)
-                return one.gradient(trainable, state)[:2]
+                grads, sums, _ = one.gradient(trainable, state)
+                return jax.tree.map(jnp.add, total, (grads["heads"], sums)), grads["backbone"]
 
-            grads, sums = self._each(of_task, (own, jnp.arange(size)))
-            heads = jax.tree.map(lambda a: a.sum(axis=0), grads["heads"])
-            return *self.exchanged((grads["backbone"], heads)), sums.sum(axis=0), state
+            nothing = jax.tree.map(jnp.zeros_like, (trainable["heads"], self.coefficients))
+            (heads, sums), rows = jax.lax.scan(of_task, nothing, (own, jnp.arange(size)), unroll=self.unroll)
+            return *self.exchanged((rows, heads)), sums, state
 
         def of(batch: Batch, rng: Array, state: PyTree) -> tuple[PyTree, PyTree]:
             def trunk(backbone: PyTree) -> tuple[Array, PyTree]:
@@ -154,18 +155,12 @@ class Pull:
                 return sums_of(self.program, params, features, batch)
 
             sums, down = jax.vjp(heads, trainable["heads"], features)
-            rows = self._each(lambda c: back(down(c)[1])[0], jnp.diag(self.coefficients))
+            each = jnp.diag(self.coefficients)
+            _, rows = jax.lax.scan(lambda _, c: ((), back(down(c)[1])[0]), (), each, unroll=self.unroll)
             return ((rows, down(self.coefficients)[0]), sums), new
 
         (grads, sums), state = self._over_pieces(of, self.draw, state)
         return *self.exchanged(grads), sums, state
-
-    def _each(self, of: Callable[[Any], PyTree], args: PyTree) -> PyTree:
-        """Return ``of`` each task, stacked: one after the other, as all at once would take too much memory."""
-        if not self.unroll:
-            return jax.lax.map(of, args)
-        one_by_one = [of(jax.tree.map(lambda a, k=k: a[k], args)) for k in range(len(self.coefficients))]
-        return jax.tree.map(lambda *a: jnp.stack(a), *one_by_one)
 
     def exchanged(self, tree: PyTree) -> PyTree:
         """Return the sum over devices: as one vector, so that one exchange does, whatever the number of leaves."""

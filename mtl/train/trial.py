@@ -19,6 +19,7 @@ from mtl.data import sizes
 from mtl.models import Model, anatomy
 from mtl.train import phase
 from mtl.train.begin import freshen
+from mtl.train.move import averages
 from mtl.train.program import Data, Hypers, Program, Weights, trainable_paths
 
 PyTree = Any
@@ -114,9 +115,11 @@ def _stages(
     balancer, weighs = balance.balancing(**json.loads(rest["balancer"]))
     stages, unused = [], set(section["rates"])
     for step in steps:
-        adapter, numbers_of, beside = _adapter(model, shape, step.adapt) if step.adapt else (None, {}, params)
         try:
-            trainable = trainable_paths(beside, step.trainable, step.tasks)
+            if step.adapt:
+                adapter, adapts, trainable = _adapter(model, shape, step)
+            else:
+                adapter, adapts, trainable = None, {}, trainable_paths(params, step.trainable, step.tasks)
             fresh = tuple(p for p, c in paths.flatten(paths.select(params, step.fresh)).items() if c)
         except ValueError as error:
             raise config.ConfigError(f"regime: {error}") from None
@@ -144,6 +147,11 @@ def _stages(
             program = dataclasses.replace(program, cached=_cached(program, step.steps, rest["labels"]))
         if len(step.tasks) > 1 and not program.ridge and any(p.startswith("backbone/") for p in trainable):
             program = dataclasses.replace(program, balancer=balancer)
+            if balancer and optimizer.per_task and "direction" in balancer.needs:
+                raise config.ConfigError(
+                    f"config.optimizer.per_task = True: has moments of each task's gradient, and balancer "
+                    f'"{json.loads(rest["balancer"])["name"]}" gives one for all: must be False'
+                )
         else:  # There is nothing to balance.
             program = dataclasses.replace(program, optimizer=dataclasses.replace(optimizer, per_task=False))
         check_statistics(program, shape)
@@ -156,7 +164,7 @@ def _stages(
                 lr=step.lr,
                 optimizer=numbers,
                 balancer=weighs if program.balancer else {},
-                adapter=numbers_of,
+                adapter=adapts,
                 weights=tuple(t.weight for t in program.specs),
                 steps=step.steps,
                 offset=tuple(drawn.get(t, 0) for t in step.tasks),
@@ -170,19 +178,27 @@ def _stages(
     return tuple(stages)
 
 
-def _adapter(model: Model, shape: tuple[int, ...], text: str) -> tuple[adapt.Adapting, dict[str, float], PyTree]:
-    """Return (a phase's adapter, its numbers, the shapes of all parameters with it)."""
-    spec, own = json.loads(text), anatomy(model, shape)
+def _adapter(
+    model: Model, shape: tuple[int, ...], step: config.Step
+) -> tuple[adapt.Adapting, dict[str, float], tuple[str, ...]]:
+    """Return (a phase's adapter of the layers in which it trains, its numbers, paths of the parameters that move)."""
+    spec, own = json.loads(step.adapt), anatomy(model, shape)
     layers = [path for path in own.dense if re.fullmatch(spec["layers"], path)]
     if not layers:
-        raise config.ConfigError(
-            f'regime: adapt: layers = "{spec["layers"]}": matches no dense layer of the backbone; there are: '
+        raise ValueError(
+            f'adapt: layers = "{spec["layers"]}": matches no dense layer of the backbone; there are: '
             + (", ".join(own.dense[:6]) or "none")
         )
     found, numbers = adapt.adapting(spec["name"], spec["options"], layers)
     key = jax.eval_shape(lambda: jax.random.key(0))
     beside = jax.eval_shape(lambda k, p: adapt.adapted(found, numbers, k, p), key, own.params)
-    return found, numbers, beside
+    moves = tuple(f"/+{found.name}/{leaf}" for leaf in found.adapter(numbers).moves)
+    chosen = trainable_paths(beside, step.trainable, step.tasks)
+    trainable = tuple(p for p in chosen if f"/+{found.name}/" not in p or p.endswith(moves))
+    used = [layer for layer in layers if any(p.startswith(f"{layer}/+{found.name}/") for p in trainable)]
+    if not used:
+        raise ValueError(f'adapt = "{found.name}": trainable = {step.trainable}: leaves nothing of it to train')
+    return dataclasses.replace(found, layers=tuple(sorted(used))), numbers, trainable
 
 
 def shapes(model: Model, shape: tuple[int, ...]) -> Weights:
@@ -214,6 +230,11 @@ def check_statistics(program: Program, shape: tuple[int, ...], shards: int = 1) 
     modes = program.modes
     if not program.statistics(modes, own.state):
         return
+    if averages(program):
+        raise config.ConfigError(
+            "config.optimizer: evaluates an average of the parameters, and batch statistics are of those that move: it "
+            'must be without (ema = 0), or the model without batch statistics (such as norm="group")'
+        )
     try:
         program.check_whole(modes, own.state)
     except ValueError as error:

@@ -23,6 +23,7 @@ from mtl.train.executor import Executor
 from mtl.train.program import Draw, Fixed
 from mtl.train.sampling import Batch
 from mtl.train.stacks import ordered
+from mtl.train.trial import stages_of
 from tests.train.build import data_of, gap, hypers_of, initial_of, run_phase, same, stages, trial
 
 SHOWN = []
@@ -420,6 +421,19 @@ def test_adatask_has_moments_of_each_task_and_resting_ones_rest():
 # --- promises ---
 
 
+def test_moments_of_each_task_and_one_direction_do_not_go_together():
+    t = multitask(balancer__name=balancer("direction", weights=(1.0,) * 7), optimizer__per_task=True)
+    with pytest.raises(ConfigError, match="gives one for all: must be False"):
+        stages(t)
+
+
+def test_an_average_has_no_batch_statistics():
+    options = {"model__name": "cnn", "model__options": {"channels": (2,), "norm": "batch"}, "optimizer__ema": 0.9}
+    t = trial(regime="scratch", **options)
+    with pytest.raises(ConfigError, match="evaluates an average of the parameters, and batch statistics are of those"):
+        stages_of(t, (6, 6, 1))
+
+
 @pytest.mark.parametrize("name", ["pcgrad", "uncertainty"])
 def test_chunks_and_packs_have_the_bits_of_a_trial_alone(name, monkeypatch):
     load_pcgrad()
@@ -476,6 +490,15 @@ def test_floats_are_data_and_what_cannot_be_balanced_is_not():
     assert all(flatten(s.balancer) == {} for s in stages(trial(regime="scratch", balancer__name="uncertainty")))
 
 
+def test_a_balancer_that_no_phase_has_is_nobodys_business():
+    """Trials that it cannot touch have one address with and without it, and so have phases before it begins."""
+    for regime in ("scratch", "linear_probe"):
+        one = {"regime": regime, "data__source": ("kind",)}
+        with_it = trial(**one, balancer__name="uncertainty", optimizer__per_task=True)
+        assert with_it.hash == trial(**one).hash
+    assert trial(regime="multitask", balancer__name="uncertainty").hash != trial(regime="multitask").hash
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
@@ -488,6 +511,10 @@ def test_floats_are_data_and_what_cannot_be_balanced_is_not():
         ({"balancer__name": "short"}, "gives an array of shape (2,) for 3 tasks: must be [tasks]"),
         ({"balancer__name": "grows"}, "its state changes shape or type in a step: must stay as init gives it"),
         ({"balancer__name": "blind"}, 'balancer "blind": cannot be used: '),
+        (
+            {"balancer__name": "uncertainty", "balancer__options": {"lr": -1.0}},
+            "lr = -1.0: must be a finite number above 0",
+        ),
     ],
 )
 def test_what_cannot_be_is_one_sentence(changes, sentence):
