@@ -26,9 +26,13 @@ def suggest(name: str, valid: Iterable[str]) -> str:
 
     >>> suggest("finetun", ["finetune", "scratch"])
     'did you mean "finetune"? Valid: finetune, scratch'
+    >>> suggest("ln", ["lr", "loss"])
+    'did you mean "lr"? Valid: loss, lr'
     """
     names = sorted(valid)
     near = difflib.get_close_matches(name, names, n=1)
+    # Of a name of two or three letters one mistake leaves half.
+    near = near or difflib.get_close_matches(name, [n for n in names if len(n) <= 3], n=1, cutoff=0.5)
     hint = f'did you mean "{near[0]}"? ' if near else ""
     return f"{hint}Valid: {', '.join(names)}"
 
