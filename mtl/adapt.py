@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mtl import params as paths
-from mtl.options import stated
+from mtl.options import check_free, stated, tried
 from mtl.ranges import Range
 from mtl.tasks import suggest
 
@@ -86,9 +86,7 @@ def register(name: str) -> Callable[[Callable[..., Adapter]], Callable[..., Adap
     """
 
     def decorate(make: Callable[..., Adapter]) -> Callable[..., Adapter]:
-        known = ADAPTERS.get(name)
-        if known is not None and (known.__module__, known.__qualname__) != (make.__module__, make.__qualname__):
-            raise ValueError(f'adapter "{name}" is already registered; choose another name')
+        check_free(ADAPTERS.get(name), make, f'adapter "{name}"')
         ADAPTERS[name] = make
         return make
 
@@ -127,13 +125,10 @@ def _check(name: str, adapter: Any, plain: Any) -> None:
 
     keys = jax.random.split(jax.random.key(0), 3)
     kernel, x = jax.random.normal(keys[0], (5, 3)), jax.random.normal(keys[1], (4, 5))
-    try:
+    with tried(f'adapter "{name}"'):
         own = adapter.init(keys[2], kernel)
         own = {k: a + 0.5 * jax.random.normal(keys[2], a.shape) if k in adapter.moves else a for k, a in own.items()}
         y, merged = plain.applied(own, x, x @ kernel), adapter.merge(own, kernel)
-    except (TypeError, ValueError, AttributeError, IndexError, KeyError, NotImplementedError) as error:
-        why = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ValueError(f'adapter "{name}": cannot be used: {why}') from None
     if (y.shape, merged.shape) != ((4, 3), (5, 3)):
         raise ValueError(f'adapter "{name}": changes the shape of a layer\'s output or kernel: must keep both')
     if not jnp.allclose(y, x @ merged, rtol=1e-3, atol=1e-3):

@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from mtl.options import stated
+from mtl.options import check_free, stated, tried
 from mtl.ranges import Range
 from mtl.tasks import suggest
 
@@ -112,10 +112,7 @@ def register(name: str) -> Callable[[Callable[..., Balancer]], Callable[..., Bal
     """
 
     def decorate(make: Callable[..., Balancer]) -> Callable[..., Balancer]:
-        known = BALANCERS.get(name)
-        same = known is not None and (known.__module__, known.__qualname__) == (make.__module__, make.__qualname__)
-        if name == "equal" or (known is not None and not same):
-            raise ValueError(f'balancer "{name}" is already registered; choose another name')
+        check_free(uncertainty if name == "equal" else BALANCERS.get(name), make, f'balancer "{name}"')
         BALANCERS[name] = make
         return make
 
@@ -171,11 +168,8 @@ def _check(name: str, balancer: Any) -> None:
         state = balancer.init(k)
         return state, *balancer.update(state, seen)
 
-    try:
+    with tried(f'balancer "{name}"'):
         state, found, new = jax.eval_shape(run, jax.eval_shape(lambda: jax.random.key(0)))
-    except (TypeError, ValueError, AttributeError, IndexError, KeyError, NotImplementedError) as error:
-        why = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ValueError(f'balancer "{name}": cannot be used: {why}') from None
     wanted, what = ((p,), "[parameters]") if "direction" in needs else ((k,), "[tasks]")
     if found.shape != wanted:
         raise ValueError(f'balancer "{name}": gives an array of shape {found.shape} for {k} tasks: must be {what}')

@@ -32,7 +32,7 @@ import optax
 import optax.contrib
 from jaxtyping import Array
 
-from mtl.options import stated
+from mtl.options import check_free, stated, tried
 from mtl.ranges import Range
 from mtl.tasks import suggest
 
@@ -60,7 +60,7 @@ class Transformation:
 #: Of optax's, those whose elements do not know of each other.
 _ELEMENTWISE = {
     *("adabelief", "adadelta", "adagrad", "adam", "adamax", "adamaxw", "adamw", "adan", "ademamix", "amsgrad", "lion"),
-    *("nadam", "nadamw", "optimistic_adam", "optimistic_gradient_descent", "radam", "rmsprop", "rprop", "sgd"),
+    *("nadam", "nadamw", "optimistic_adam_v2", "optimistic_gradient_descent", "radam", "rmsprop", "rprop", "sgd"),
     *("sign_sgd", "signum", "yogi"),
 }
 
@@ -125,12 +125,7 @@ def register(
 
     def decorate(make: Callable[..., Any]) -> Callable[..., Any]:
         known = OPTIMIZERS.get(name)
-        # A config file may be executed twice in one process; the same source is the same optimizer.
-        if known is not None and (known.make.__module__, known.make.__qualname__) != (
-            make.__module__,
-            make.__qualname__,
-        ):
-            raise ValueError(f'optimizer "{name}" is already registered; choose another name')
+        check_free(None if known is None else known.make, make, f'optimizer "{name}"')
         if elementwise and not _is_elementwise(make):
             raise ValueError(f'optimizer "{name}": elementwise = True: its updates are not those of each column alone')
         OPTIMIZERS[name] = Transformation(make, elementwise, evaluated)
@@ -257,14 +252,11 @@ def _try_out(name: str, found: Optimizer) -> None:
     def run(numbers: PyTree, eta: Array, params: PyTree) -> PyTree:
         return update(found, numbers, eta, params, init(found, numbers, params), params)
 
-    try:
-        with warnings.catch_warnings(action="ignore"):  # On what optax will change: no part of the answer.
-            held = jax.eval_shape(run, numbers, number, params)
-    except (TypeError, ValueError, NotImplementedError, AttributeError, KeyError, AssertionError) as error:
-        why = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ValueError(f'optimizer.name = "{name}": cannot be used here: {why}') from None
+    # What optax will change, as it warns of, is no part of the answer.
+    with tried(f'optimizer.name = "{name}"'), warnings.catch_warnings(action="ignore"):
+        held = jax.eval_shape(run, numbers, number, params)
     if any(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in jax.tree.leaves(held)):
-        raise ValueError(f'optimizer.name = "{name}": cannot be used here: it keeps a random key in its state')
+        raise ValueError(f'optimizer.name = "{name}": cannot be used: it keeps a random key in its state')
 
 
 @functools.lru_cache(maxsize=256)

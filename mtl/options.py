@@ -8,6 +8,7 @@ always right, and what this module cannot read of an annotation refuses nothing.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import math
@@ -15,7 +16,7 @@ import numbers
 import sys
 import types
 import typing
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from mtl.ranges import Range
@@ -111,6 +112,45 @@ def stated(
             raise ValueError(f"{where}{option} = {value!r}: must be a number, a text or a tuple") from None
         found[option] = value
     return found
+
+
+def check_free(known: Callable[..., Any] | None, made: Callable[..., Any], what: str) -> None:
+    """Check that what a name is registered for already is nothing, or the same: a config file may be executed twice.
+
+    Args:
+      known: what has the name.
+      made: what is to have it.
+      what: both, such as ``model "mine"``.
+
+    Raises:
+      ValueError: if another one has the name.
+    """
+    if known is not None and (known.__module__, known.__qualname__) != (made.__module__, made.__qualname__):
+        raise ValueError(f"{what} is already registered; choose another name")
+
+
+@contextlib.contextmanager
+def tried(what: str) -> Iterator[None]:
+    """Try out what somebody else wrote: whatever it raises is one sentence.
+
+    Args:
+      what: its name, for the beginning of the sentence.
+
+    Raises:
+      ValueError: for what functions raise that are called in a way they are not made for.
+
+    >>> with tried('balancer "mine"'):
+    ...     len(3)
+    Traceback (most recent call last):
+    ...
+    ValueError: balancer "mine": cannot be used: object of type 'int' has no len()
+    """
+    wrong = TypeError, ValueError, AttributeError, IndexError, KeyError, NotImplementedError, AssertionError
+    try:
+        yield
+    except wrong as error:
+        why = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(f"{what}: cannot be used: {why}") from None
 
 
 def _option(what: str, parameter: tuple[Any, Any], value: Any) -> Any:

@@ -17,7 +17,7 @@ from mtl.models.model import Backbone, Model
 from mtl.models.resnet import ResNet
 from mtl.models.vit import ViT
 from mtl.models.whole_numbers import whole_numbers
-from mtl.options import checked
+from mtl.options import check_free, checked
 from mtl.tasks import Task, suggest
 
 __all__ = [
@@ -55,13 +55,7 @@ def register(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """
 
     def decorate(factory: Callable[..., Any]) -> Callable[..., Any]:
-        known = MODELS.get(name)
-        # A config file may be executed twice in one process; the same source is the same factory.
-        if known is not None and (known.__module__, known.__qualname__) != (
-            factory.__module__,
-            factory.__qualname__,
-        ):
-            raise ValueError(f'model "{name}" is already registered; choose another name')
+        check_free(MODELS.get(name), factory, f'model "{name}"')
         MODELS[name] = factory
         return factory
 
