@@ -10,6 +10,8 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import jax
 import pytest
 
+from mtl.train.compiled import Compiled
+
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -38,3 +40,10 @@ def _forgets_modules_of_its_own(tmp_path_factory):
     for name in set(sys.modules) - before:
         if (getattr(sys.modules[name], "__file__", None) or "").startswith(own):
             del sys.modules[name]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _forgets_programs():
+    """Forget what was compiled once there is much of it: no process but that of all tests keeps so many programs."""
+    yield
+    Compiled.make_room()

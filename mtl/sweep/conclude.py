@@ -26,13 +26,12 @@ from mtl.sweep.provenance import provenance
 from mtl.sweep.store import NewResult, Workdir, now
 from mtl.sweep.weights import brought, check_weights
 from mtl.tasks import METRICS, Task
-from mtl.train.compiled import Call, Compiled
+from mtl.train.compiled import Compiled
 from mtl.train.dataset import device_inputs
 from mtl.train.executor import Executor
 from mtl.train.placing import pad
-from mtl.train.predict import predict, predict_calls
+from mtl.train.predict import predict
 from mtl.train.program import Weights
-from mtl.train.trial import shapes
 
 #: Called with (work done, see ``work_of``; trials done; trials failed) since the last call.
 Progress = Callable[[float, int, int], None]
@@ -94,23 +93,6 @@ def conclude(
             writer.add(NewResult(digest, clean(result), arrays, kept))
         writer.flush()
         progress(0.0, len(members), 0)
-
-
-def conclude_calls(digests: Sequence[str], plan: Plan) -> list[Call]:
-    """Return what ``conclude`` will call for these trials."""
-    found: list[Call] = []
-    for (model, target, scaled, _), members in _groups(digests, plan).items():
-        first = plan.trials[members[0]]
-        if not any(target in p.tasks for p in first.phases):
-            continue
-        table, task = table_of(first), model.task(target)
-        shape, rows = tuple(table.x.shape[1:]), int(split_of(first).test[target].sum())
-        gaps, lanes = table.gaps is not None, len(members)
-        found += predict_calls(model, target, shapes(model, shape), lanes, shape, rows, scaled=scaled, gaps=gaps)
-        outputs = jax.ShapeDtypeStruct((_TESTED_TOGETHER, rows, task.outputs), jnp.float32)
-        kind = jnp.int32 if task.kind == "multiclass" else jnp.float32
-        found.append((_test_fn(task), (outputs, jax.ShapeDtypeStruct((_TESTED_TOGETHER, rows), kind))))
-    return found
 
 
 def _groups(digests: Sequence[str], plan: Plan) -> dict[Any, list[str]]:

@@ -13,7 +13,7 @@ from mtl.checkpoint import CheckpointError, dump_tree, load_tree
 from mtl.data.streamed import Streamed
 from mtl.files import DamagedError, FileError
 from mtl.models import Model
-from mtl.sweep.conclude import Done, Progress, clean, conclude, conclude_calls
+from mtl.sweep.conclude import Done, Progress, clean, conclude
 from mtl.sweep.plan import Node, Plan, scaling_of, split_key, split_of, table_of, val_rows_of
 from mtl.sweep.schema import PREFIX, check
 from mtl.sweep.snapshots import Interrupt, Snapshots
@@ -21,7 +21,7 @@ from mtl.sweep.store import FORMAT, StoreError, Workdir
 from mtl.sweep.weights import begin_of
 from mtl.train import loop, stream
 from mtl.train.begin import freshen
-from mtl.train.compiled import Call, compile_together
+from mtl.train.compiled import Compiled
 from mtl.train.dataset import make_data
 from mtl.train.executor import Executor, executor_for, memory_limit
 from mtl.train.flops import flops_per_step, flops_to_cache, flops_to_solve
@@ -46,7 +46,6 @@ def execute(
     *,
     executor: Executor | None = None,
     reverse: bool = False,
-    beside: bool = False,
     interrupt: Interrupt | None = None,
     progress: Progress = lambda *_: None,
     say: Callable[[str], None] = lambda text: None,
@@ -59,8 +58,6 @@ def execute(
       executor: how packs run; by default what suits the backend.
       reverse: take programs in reverse order, so that two processes with a common cache do not compile the same
         program at the same time.
-      beside: whether other processes run trials like these at the same time: what a pack needs is then compiled before
-        it begins, each program by one of them.
       interrupt: told of signals; the pack at hand is then kept as it is, to go on from.
       progress: told of work done after every chunk.
       say: told what a user should know.
@@ -74,10 +71,6 @@ def execute(
     failed: dict[str, tuple[str, str]] = {}
     snapshots = Snapshots(workdir.inside("snapshots"), interrupt or Interrupt(), say)
     done = _there_already(plan, workdir, say)
-
-    def ahead(calls: Callable[[], list[Call]], meanwhile: Callable[[], object]) -> None:
-        if beside:
-            compile_together(calls()[:: -1 if reverse else 1], meanwhile)
 
     safe: set[str] = set()
     needed = {k for digest, chain in plan.chains.items() for k in chain[_resume_at(chain, done) :]}
@@ -95,7 +88,7 @@ def execute(
             break
         nodes = _of_few_replicates(nodes[: _most_lanes(nodes[0])])
         try:
-            outcomes = _train(nodes, plan, done, workdir, executor, snapshots, ahead, progress, say)
+            outcomes = _train(nodes, plan, done, workdir, executor, snapshots, progress, say)
         except (loop.Stopped, FileError, StoreError):  # A full disk is no trial's fault.
             raise
         except Exception as error:
@@ -118,6 +111,7 @@ def execute(
                 uses[key] -= 1
                 if not uses[key] and key in done:
                     done.pop(key)
+        Compiled.make_room()
     for digest, chain in plan.chains.items():
         reasons = [failed[k] for k in chain if k in failed]
         if reasons:
@@ -196,11 +190,10 @@ def _train(
     workdir: Workdir,
     executor: Executor,
     snapshots: Snapshots,
-    ahead: Callable[[Callable[[], list[Call]], Callable[[], object]], None],
     progress: Progress,
     say: Callable[[str], None],
 ) -> dict[str, Done]:
-    """Train a pack and return its outcomes by key; ``ahead`` is told what to compile, and what to do while it waits."""
+    """Train a pack and return its outcomes by key."""
     first = nodes[0]
     table = table_of(first.trial)
     shape = tuple(table.x.shape[1:])
@@ -218,20 +211,6 @@ def _train(
     seeds = sorted({n.trial.seed for n in nodes})
     program_key = plan.program_key(first.key)
     width = workdir.width(program_key, str(executor)) if executor.kind == "vmap" else None
-    phase = ([n.trial.seed for n in nodes], [n.stage for n in nodes], [order[split_key(n.trial)] for n in nodes])
-
-    def calls() -> list[Call]:
-        keys = {n.key for n in nodes}
-        rest = loop.initial_calls(program.model, shape, len(seeds), executor)
-        rest += conclude_calls([d for d, chain in plan.chains.items() if chain[-1] in keys], plan)
-        if isinstance(table.x, Streamed):  # What is called depends on what is read.
-            return rest
-        weights = shapes(program.model, shape)
-        advance, *others = loop.phase_calls(*phase, weights, arrays, executor=executor, width=width)
-        # What trains takes about as long as all the rest: who begins at the other end has done that by then.
-        return [advance, *rest, *others]
-
-    ahead(calls, lambda: flops_per_step(program, shape))
     initial = _initial(program.model, shape, tuple(seeds), executor)
     begin = []
     for node in nodes:
@@ -248,7 +227,9 @@ def _train(
 
     try:
         outcomes = loop.run_phase(
-            *phase,
+            [n.trial.seed for n in nodes],
+            [n.stage for n in nodes],
+            [order[split_key(n.trial)] for n in nodes],
             begin,
             arrays,
             evaluations=first.trial.config["evaluations"],

@@ -70,7 +70,6 @@ def main() -> int:
                 plan,
                 Workdir(job["workdir"]),
                 reverse=job["reverse"],
-                beside=True,
                 interrupt=interrupt,
                 progress=lambda *event: tell(event),
                 say=tell,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+import weakref
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 from jax.sharding import PartitionSpec
@@ -29,6 +31,10 @@ turns: Path | None = None
 _WAIT_SECONDS, _LOOK_SECONDS = 120.0, 0.005
 
 
+#: The part of the mappings of memory that Linux gives a process (65,530 as a rule) after which programs are forgotten.
+_ROOM = 1 / 3
+
+
 class Compiled:
     """A function compiled once for each shape of its arguments, and asked how much memory it takes before it runs.
 
@@ -37,6 +43,7 @@ class Compiled:
     """
 
     compilations = 0
+    _alive: ClassVar[weakref.WeakSet[Compiled]] = weakref.WeakSet()
 
     def __init__(
         self,
@@ -67,37 +74,22 @@ class Compiled:
 
             options = {"in_shardings": named(lies), "out_shardings": named(result)}
         self._jit = jax.jit(fn, donate_argnums=donate, **options)
-        self._lowered: dict[Any, Any] = {}
         self._made: dict[Any, Any] = {}
+        Compiled._alive.add(self)
 
     def executable(self, *args: PyTree) -> Any:
-        """Return the executable for arguments of these shapes (arrays, or shapes alone)."""
-        end = time.monotonic() + _WAIT_SECONDS
-        while not self.attempt(*args, always=time.monotonic() > end):
-            time.sleep(_LOOK_SECONDS)
-        return self._made[_key(args)]
+        """Return the executable for arguments of these shapes (arrays, or shapes alone).
 
-    def attempt(self, *args: PyTree, always: bool = False) -> bool:
-        """Compile for arguments of these shapes unless another process is doing so; return whether it is compiled.
-
-        Args:
-          args: arrays, or shapes alone.
-          always: compile even if another process is doing so.
+        Where another process compiles the same program it is waited for, and what it made is read from the cache.
         """
         key = _key(args)
-        if key in self._made:
-            return True
-        if key not in self._lowered:
+        if key not in self._made:
             lowered = self._jit.lower(*args)
-            self._lowered[key] = lowered, hashlib.sha256(lowered.as_text().encode()).hexdigest()
-        lowered, name = self._lowered[key]
-        with _turn(name) as ours:
-            if not (ours or always):
-                return False
-            self._made[key] = lowered.compile(_OPTIONS.get(jax.default_backend()))
-        del self._lowered[key]
-        Compiled.compilations += 1
-        return True
+            name = hashlib.sha256(lowered.as_text().encode()).hexdigest()
+            with _turn(name):
+                self._made[key] = lowered.compile(_OPTIONS.get(jax.default_backend()))
+            Compiled.compilations += 1
+        return self._made[key]
 
     def memory(self, *args: PyTree) -> int:
         """Return the bytes that a call with arguments of these shapes takes on a device."""
@@ -111,24 +103,21 @@ class Compiled:
         """Call it."""
         return self.executable(*args)(*args)
 
+    @staticmethod
+    def make_room() -> bool:
+        """Forget all that was compiled if there is much of it, and return whether: what is called is compiled again.
 
-#: A function and the arguments (arrays, or shapes alone) that it will be called with.
-Call = tuple[Compiled, tuple[PyTree, ...]]
-
-
-def compile_together(calls: Sequence[Call], meanwhile: Callable[[], object]) -> None:
-    """Compile what will be called, beside other processes that need the same: each program is compiled by one of them.
-
-    Whoever finds a program in another's hands goes on to the next one, and reads it from their common cache in the end.
-
-    Args:
-      calls: what will be called, in the order to begin with; processes that begin at different ends meet the least.
-      meanwhile: other work, done before others are waited for.
-    """
-    left = [(compiled, args) for compiled, args in calls if not compiled.attempt(*args)]
-    meanwhile()
-    for compiled, args in left:
-        compiled.executable(*args)
+        On a CPU a program takes three mappings of memory, and a trial of a new architecture brings 90 programs with
+        their shapes. Who asks Linux for one mapping too many ends by a segmentation fault, after 250 such trials.
+        """
+        mappings, most = Path("/proc/self/maps"), Path("/proc/sys/vm/max_map_count")
+        if not (most.exists() and mappings.read_bytes().count(b"\n") > _ROOM * int(most.read_text())):
+            return False
+        for function in Compiled._alive:
+            function._made.clear()
+        jax.clear_caches()
+        gc.collect()
+        return True
 
 
 def _key(args: tuple[PyTree, ...]) -> Any:
@@ -137,14 +126,17 @@ def _key(args: tuple[PyTree, ...]) -> Any:
 
 
 @contextlib.contextmanager
-def _turn(program: str) -> Iterator[bool]:
-    """Hold the right to compile a program, if no other process has it; without a common cache everybody has.
+def _turn(program: str) -> Iterator[None]:
+    """Hold the right to compile a program, which one process has at a time; without a common cache everybody has.
 
     Processes that run together as one (``jax.distributed``) compile in step, and must not wait for one another here.
     """
     descriptor = -1 if turns is None or jax.process_count() > 1 else _open(turns, program)
+    end = time.monotonic() + _WAIT_SECONDS
     try:
-        yield descriptor < 0 or _locked(descriptor)
+        while descriptor >= 0 and not _locked(descriptor) and time.monotonic() < end:
+            time.sleep(_LOOK_SECONDS)
+        yield
     finally:
         if descriptor >= 0:
             os.close(descriptor)

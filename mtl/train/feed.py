@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array
 
 from mtl.train import pack
-from mtl.train.compiled import Call, Compiled
+from mtl.train.compiled import Compiled
 from mtl.train.executor import LANES, WHOLE, Executor
 from mtl.train.placing import PyTree, place
 from mtl.train.program import Data, Fixed, Hypers, Program, Weights
@@ -76,15 +76,6 @@ class Feed:
         p = self.program
         run = pack.evaluate_fn(p.model, p.tasks, p.standardize, self.executor)
         found: tuple[Array, Array] = run(self.count, self.lanes.split, weights, self.data)
-        return found
-
-    def calls(self, weights: Weights, frozen: PyTree) -> list[Call]:
-        """Return what ``evaluate`` and ``fix`` will call with weights of these shapes."""
-        p, lanes = self.program, (self.count, self.lanes.split, weights)
-        found: list[Call] = [(pack.evaluate_fn(p.model, p.tasks, p.standardize, self.executor), (*lanes, self.data))]
-        fix = pack.fix_fn(p, self.executor)
-        if isinstance(fix, Compiled):
-            found.append((fix, (*lanes, frozen, self.data)))
         return found
 
     def close(self) -> None:

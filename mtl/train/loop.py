@@ -18,7 +18,6 @@ from mtl.models import Model
 from mtl.params import path_of
 from mtl.train import executor as executors
 from mtl.train import pack, phase
-from mtl.train.compiled import Call
 from mtl.train.executor import LANES, WHOLE, Executor
 from mtl.train.feed import Feed, Reach
 from mtl.train.placing import fetch, pad, place, stacked, unstack
@@ -133,38 +132,6 @@ def initial_weights(model: Model, shape: tuple[int, ...], seeds: Sequence[int], 
     return found
 
 
-def initial_calls(model: Model, shape: tuple[int, ...], count: int, executor: Executor) -> list[Call]:
-    """Return what ``initial_weights`` will call for so many seeds."""
-    width = executors.width_for(executor, count)
-    count_, seeds = jax.ShapeDtypeStruct((), jnp.int32), jax.ShapeDtypeStruct((width,), jnp.uint32)
-    return [(pack.init_fn(model, shape, executor), (count_, seeds))]
-
-
-def phase_calls(
-    seeds: Sequence[int],
-    stages: Sequence[Stage],
-    splits: Sequence[int],
-    weights: Weights,
-    data: Data,
-    *,
-    executor: Executor,
-    width: int | None = None,
-) -> list[Call]:
-    """Return what ``run_phase`` will call, unless it halves the width; the longest to compile first.
-
-    Args:
-      seeds, stages, splits, executor, width: as ``run_phase`` will be given them.
-      weights: those of one lane; shapes are enough.
-      data: the stacked data, inputs included.
-    """
-    width = executors.width_for(executor, len(seeds)) if width is None else width
-    lanes = stacked(make_hypers(seeds[:1], stages[:1], splits[:1]), width)
-    program, data = stages[0].program, place(executor, data, WHOLE)
-    with contextlib.closing(make_feed(program, stages[0].steps, 1, lanes, data, executor, None)) as feed:
-        whole, frozen, advance = _shapes(program, width, weights, feed, executor)
-        return [advance, *feed.calls(whole, frozen)]
-
-
 def run_phase(
     seeds: Sequence[int],
     stages: Sequence[Stage],
@@ -234,8 +201,7 @@ def _fitting(
     """Return the largest width, halved from the one given, whose call fits into memory by XLA's own analysis."""
     limit, least = agree(executors.memory_limit()), executors.width_for(executor, 1)
     while True:
-        advance, args = _shapes(program, width, weights, feed_of(1, stacked(lanes, width)), executor)[2]
-        needed = advance.memory(*args)
+        needed = _memory(program, width, weights, feed_of(1, stacked(lanes, width)), executor)
         if needed <= limit:
             return width
         if width <= least:
@@ -250,18 +216,8 @@ def _fitting(
         width = max(least, width // 2)
 
 
-def _shapes(
-    program: Program, width: int, weights: Weights, feed: Feed, executor: Executor
-) -> tuple[Weights, PyTree, Call]:
-    """Return the shapes of a pack's weights and of those that are frozen, and the call that trains it.
-
-    Args:
-      program: the phase.
-      width: lanes.
-      weights: those of one lane; shapes are enough.
-      feed: what feeds such a pack.
-      executor: how it runs.
-    """
+def _memory(program: Program, width: int, weights: Weights, feed: Feed, executor: Executor) -> int:
+    """Return the bytes on a device that training so many lanes takes; of the weights, one lane's, shapes are enough."""
     whole = jax.tree.map(lambda a: jax.ShapeDtypeStruct((width, *a.shape), a.dtype), weights)
     reach = feed.shapes()
     whole = Weights(jax.eval_shape(pack.adapt_fn(program), reach.lanes, whole.params), whole.state)
@@ -270,7 +226,7 @@ def _shapes(
     seen = jax.eval_shape(functools.partial(pack.at_hand, executor), reach.data)
     at = jax.ShapeDtypeStruct((), jnp.int32)
     fixed = jax.eval_shape(pack.fix(program, executor), at, reach.lanes.split, whole, frozen, seen)
-    return whole, frozen, (feed.advance(), (at, reach.lanes, moving, fixed, reach.data, at, at))
+    return feed.advance().memory(at, reach.lanes, moving, fixed, reach.data, at, at)
 
 
 def _run_group(

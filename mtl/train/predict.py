@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from mtl.data.streamed import Inputs, blocks
 from mtl.models import Model
 from mtl.train import executor as executors
 from mtl.train import pack
-from mtl.train.compiled import Call
 from mtl.train.placing import pad
 from mtl.train.program import Weights
 
@@ -66,35 +64,6 @@ def predict(
             outputs.append(out[:count, : len(block)])
         found.append(np.concatenate(outputs, axis=1))
     return np.concatenate(found)
-
-
-def predict_calls(
-    model: Model,
-    task: str,
-    weights: Weights,
-    lanes: int,
-    shape: tuple[int, ...],
-    rows: int,
-    *,
-    scaled: bool,
-    gaps: bool,
-) -> list[Call]:
-    """Return what ``predict`` will call.
-
-    Args:
-      model, task, gaps: as ``predict`` will be given them.
-      weights: those of one lane; shapes are enough.
-      lanes: how many sets of weights.
-      shape: of one input.
-      rows: how many inputs.
-      scaled: whether ``predict`` will be given a scaling.
-    """
-    width = executors.width_for(executors.MAP, lanes)
-    whole = jax.tree.map(lambda a: jax.ShapeDtypeStruct((width, *a.shape), a.dtype), weights)
-    each = jax.ShapeDtypeStruct((width, *shape), jnp.float32)
-    x = jax.ShapeDtypeStruct((_block_rows(rows), *shape), jnp.float32)
-    count = jax.ShapeDtypeStruct((), jnp.int32)
-    return [(pack.predict_fn(model, task, scaled, gaps), (count, whole, (each, each, each), x))]
 
 
 def _block_rows(rows: int) -> int:

@@ -157,7 +157,7 @@ def command(folder, *arguments, before=""):
     """Start a command on a long run; its config file does ``before`` first."""
     (folder / "long.py").write_text(before + CONFIG)
     words = [sys.executable, "-m", "mtl.cli", arguments[0], f"--config={folder / 'long.py'}", *arguments[1:]]
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XDG_CACHE_HOME": str(folder / "cache")}
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XDG_CACHE_HOME": str(folder.parent / "cache")}
     return subprocess.Popen(
         words,
         stdout=subprocess.PIPE,
@@ -193,10 +193,17 @@ def free_port():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-@pytest.mark.parametrize("send", [os.kill, os.killpg], ids=["process", "group"])
-@pytest.mark.parametrize("arguments", [("run",), ("sweep", "--jobs=2")], ids=["run", "workers"])
-def test_signals_save_within_ten_seconds_and_tell_by_the_exit_code(tmp_path, number, code, arguments, send):
+@pytest.mark.parametrize(
+    ("arguments", "send", "number", "code"),
+    [  # Every pair of two of these.
+        (("run",), os.kill, signal.SIGTERM, 143),
+        (("run",), os.killpg, signal.SIGINT, 130),
+        (("sweep", "--jobs=2"), os.kill, signal.SIGINT, 130),
+        (("sweep", "--jobs=2"), os.killpg, signal.SIGTERM, 143),
+    ],
+    ids=["run-process-15", "run-group-2", "workers-process-2", "workers-group-15"],
+)
+def test_signals_save_within_ten_seconds_and_tell_by_the_exit_code(tmp_path, arguments, send, number, code):
     """A signal to the process, or to all of its group (a terminal's Ctrl-C, a scheduler's end of time)."""
     process = command(tmp_path, *arguments, f"--workdir={tmp_path / 'work'}")
     until_it_trains(process)

@@ -101,7 +101,7 @@ def command(config, workdir, *options):
 
 @pytest.mark.slow
 def test_a_streamed_run_that_is_interrupted_goes_on_to_the_same_bits(config, tmp_path):
-    steps = ["--config.target.total_steps=30000", "--config.regime=scratch"]
+    steps = ["--config.target.total_steps=6000", "--config.regime=scratch"]
 
     def ends(process):
         _, err = process.communicate(timeout=300)

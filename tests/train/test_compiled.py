@@ -1,6 +1,7 @@
 """Of processes that need the same programs, one compiles each."""
 
 import fcntl
+import itertools
 import json
 import os
 import pathlib
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 
 from mtl.train import compiled
-from mtl.train.compiled import Compiled, compile_together
+from mtl.train.compiled import Compiled
 
 
 @pytest.fixture
@@ -34,20 +35,17 @@ def held_by_another(folder, fn, *args):
     return descriptor
 
 
-def test_a_program_in_anothers_hands_is_left_for_later(turns):
-    x = jnp.arange(3.0)
+def test_a_program_in_anothers_hands_is_waited_for(turns):
+    x, freed = jnp.arange(3.0), []
     descriptor = held_by_another(turns, jnp.sin, x)
-    one, other, order = Compiled(jnp.sin), Compiled(jnp.cos), []
-    assert not one.attempt(x)
 
     def let_go():
-        order.extend([len(one._made), len(other._made)])
+        freed.append(time.monotonic())
         os.close(descriptor)
 
-    compile_together([(one, (x,)), (other, (x,))], lambda: threading.Timer(0.2, let_go).start())
-    assert order == [0, 1]  # The other one was compiled while this one was in another's hands.
-    assert len(one._made) == len(other._made) == 1
-    np.testing.assert_array_equal(one(x), jnp.sin(x))
+    threading.Timer(0.3, let_go).start()
+    np.testing.assert_array_equal(Compiled(jnp.sin)(x), jnp.sin(x))
+    assert freed and time.monotonic() > freed[0]
 
 
 def test_a_call_waits_for_who_compiles_its_program_but_not_for_ever(turns, monkeypatch):
@@ -64,7 +62,7 @@ def test_a_call_waits_for_who_compiles_its_program_but_not_for_ever(turns, monke
 def test_shapes_alone_are_enough_and_arrays_find_what_they_made():
     fn, before = Compiled(lambda x, y: x @ y), Compiled.compilations
     shape = jax.ShapeDtypeStruct((3, 3), jnp.float32)
-    assert fn.attempt(shape, shape)
+    fn.executable(shape, shape)
     np.testing.assert_allclose(fn(jnp.eye(3), np.ones((3, 3), np.float32)), np.ones((3, 3)))
     assert Compiled.compilations == before + 1
 
@@ -105,7 +103,8 @@ for i in range(int(sys.argv[2])):
     calls.append((compiled.Compiled(fn), (jax.ShapeDtypeStruct((300,), jnp.float32),)))
 print("ready", flush=True)
 sys.stdin.readline()
-compiled.compile_together(calls, lambda: None)
+for c, args in calls:
+    c.executable(*args)
 misses = sum(event.endswith("/cache_misses") for event in events)
 print(json.dumps([misses, [float(c(jnp.arange(300.0)).sum()) for c, _ in calls]]))
 """
@@ -134,3 +133,27 @@ def test_two_processes_compile_each_program_once_together(tmp_path):
 def test_without_turns_both_compile_the_same(tmp_path):
     """The control; a busy machine may hold one process up until the other has compiled everything."""
     assert any(misses_of_two(tmp_path / str(i), "alone") > PROGRAMS for i in range(3))
+
+
+def test_who_has_no_room_for_many_programs_forgets_them_and_compiles_again(monkeypatch):
+    twice = compiled.Compiled(lambda x: 2 * x)
+    before = compiled.Compiled.compilations
+    assert float(twice(jnp.float32(3))) == 6 and not compiled.Compiled.make_room()
+    assert float(twice(jnp.float32(3))) == 6 and compiled.Compiled.compilations == before + 1
+    monkeypatch.setattr(compiled, "_ROOM", 0)
+    assert compiled.Compiled.make_room() and not twice._made
+    assert float(twice(jnp.float32(3))) == 6 and compiled.Compiled.compilations == before + 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads a process's mappings from /proc")
+def test_no_number_of_programs_takes_more_mappings_than_there_are(monkeypatch):
+    count = lambda: pathlib.Path("/proc/self/maps").read_bytes().count(b"\n")  # noqa: E731
+    compiled.Compiled.make_room()
+    most = count() + 150
+    monkeypatch.setattr(compiled, "_ROOM", most / int(pathlib.Path("/proc/sys/vm/max_map_count").read_text()))
+    counts = []
+    for size in range(1, 201):
+        compiled.Compiled(lambda x: jnp.sin(x) + 1)(jnp.ones(size))
+        compiled.Compiled.make_room()
+        counts.append(count())
+    assert max(counts) < most + 10 and sum(b < a for a, b in itertools.pairwise(counts)) >= 2
