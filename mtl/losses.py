@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Real
+from jaxtyping import Array, Bool, Float, Int, Num, Real
 
 from mtl import tasks
 
@@ -231,16 +231,27 @@ def coefficients(
     weights = dict.fromkeys(counts, 1.0) if weights is None else weights
     if absent := sorted(counts.keys() - weights.keys()):
         raise ValueError(f'task "{absent[0]}" has no weight: {tasks.suggest(absent[0], weights)}')
-    w = {name: jnp.asarray(weights[name], float) for name in counts}
-    n = {name: jnp.asarray(count, float) for name, count in counts.items()}
+    n, w = (jnp.stack([jnp.asarray(of[name], float) for name in counts]) for of in (counts, weights))
+    found = factors(n, examples, denominator, w)
+    return {name: found[i] for i, name in enumerate(counts)}
+
+
+def factors(
+    counts: Num[Array, " tasks"], examples: Count, denominator: str, weights: Float[Array, " tasks"]
+) -> Float[Array, " tasks"]:
+    """Return ``coefficients`` of tasks that are one array.
+
+    >>> factors(jnp.array([4, 0]), 8, "tasks", jnp.ones(2)).tolist()
+    [0.25, 0.0]
+    """
+    n = counts.astype(weights.dtype)
     if denominator == "examples":
-        return {name: w[name] / examples for name in n}
+        return weights / examples
     # Without any label the sums are zero: divided by one, so are the loss and its gradient.
     if denominator == "labels":
-        labels = jnp.maximum(_total(n), 1)
-        return {name: w[name] / labels for name in n}
-    active = jnp.maximum(_total({name: jnp.minimum(x, 1) for name, x in n.items()}), 1)
-    return {name: jnp.where(n[name] > 0, w[name] / (jnp.maximum(n[name], 1) * active), 0) for name in n}
+        return weights / jnp.maximum(jnp.sum(n), 1)
+    active = jnp.maximum(jnp.sum(n > 0), 1)
+    return jnp.where(n > 0, weights / (jnp.maximum(n, 1) * active), 0)
 
 
 def reduce_sums(

@@ -65,7 +65,7 @@ def draw(spec: Spec, rng: Array, plain: Draw, alike: bool = True) -> Draw:
         key = threefry.fold_in(rng, place)
         if isinstance(operation, (Mixup, Cutmix)):
             how = _mixing(operation, key, drawn, alike)
-            left = {t: m & (how.other.mask[t] | ~how.mixed) for t, m in drawn.mask.items()}
+            left = drawn.mask & (how.other.mask | ~how.mixed[:, None])
             drawn = Draw(drawn.rows, left, (*drawn.changes, how))
         else:
             keys = jax.vmap(lambda i, key=key: threefry.fold_in(key, i))(number)
@@ -97,7 +97,7 @@ def changed(program: Program, hypers: Hypers, sample: Callable[[Array], Draw]) -
         keys = [
             threefry.fold_in(key_for(hypers.seed, AUGMENT, t), hypers.offset[i] + step) for i, t in enumerate(tasks)
         ]
-        blocks = jax.tree.map(lambda a: a.reshape(len(tasks), -1), sample(step))
+        blocks = jax.tree.map(lambda a: a.reshape(len(tasks), -1, *a.shape[1:]), sample(step))
         drawn = jax.vmap(functools.partial(draw, spec))(jnp.stack(keys), blocks)
         return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), drawn)
 
@@ -110,7 +110,7 @@ def _mixing(op: Mixup | Cutmix, key: Array, drawn: Draw, alike: bool) -> Mixing:
     shuffled = jax.random.permutation(order, size)
     if not alike:
         # The rows of each task, in their order and in a random one: a permutation within each task.
-        task = jnp.argmax(jnp.stack([drawn.mask[t] for t in sorted(drawn.mask)]), axis=0)
+        task = jnp.argmax(drawn.mask, axis=1)
         inside = jnp.argsort(task[shuffled], stable=True)
         other = jnp.zeros(size, shuffled.dtype).at[jnp.argsort(task, stable=True)].set(shuffled[inside])
     else:
@@ -154,7 +154,7 @@ def change(
     Args:
       spec: the operations that it was drawn for.
       drawn: all rows of a batch, or a part.
-      fetch: from rows to their images in [0, 1] and labels.
+      fetch: from rows to their images in [0, 1] and labels, [rows, …] by a task that has their classes.
     """
     x, labels = fetch(drawn.rows)
     for operation, how in zip(spec, drawn.changes, strict=False):  # Another row ends before the one that mixes it.
@@ -196,10 +196,11 @@ def augment(
     >>> bool((changed == x[:, :, ::-1]).all())
     True
     """
-    drawn = draw(spec, rng, Draw(jnp.arange(x.shape[0]), dict(mask)), alike)
+    beside = jnp.stack([mask[t] for t in mask], axis=1) if mask else jnp.zeros((x.shape[0], 0), bool)
+    drawn = draw(spec, rng, Draw(jnp.arange(x.shape[0]), beside), alike)
     images, mixed = change(spec, drawn, lambda rows: (x[rows], {t: y[rows] for t, y in labels.items()}))
-    shown = {t: jnp.where(_along(drawn.mask[t], y), y, 0) for t, y in mixed.items()}
-    return images, shown, dict(drawn.mask)
+    left = {t: drawn.mask[:, i] for i, t in enumerate(mask)}
+    return images, {t: jnp.where(_along(left[t], y), y, 0) for t, y in mixed.items()}, left
 
 
 def _crop(op: Crop, key: Array, image: Array) -> Array:
@@ -284,7 +285,7 @@ def _soft(y: Array, classes: int) -> Array:
         return y
     if not classes:
         raise ValueError("augment: class ids are mixed only where their number is known: parse(augment, tasks)")
-    return jnp.where(((y >= 0) & (y < classes))[:, None], jax.nn.one_hot(y, classes), jnp.nan)
+    return jnp.where(((y >= 0) & (y < classes))[..., None], jax.nn.one_hot(y, classes), jnp.nan)
 
 
 def _along(number: Array, a: Array) -> Array:

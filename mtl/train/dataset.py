@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from mtl.data import Split, Table
 from mtl.data.scaling import Scaling, centred, coded
@@ -31,20 +33,24 @@ def make_data(
       scalings: what each split's inputs and labels are scaled with; by default nothing.
     """
     names = sorted({t for p in programs for t in p.tasks})
-    pools = sorted({p.tasks for p in programs} | {(t,) for t in names})
-    # One length for all single-task pools, as temperature sampling stacks them.
+    pools = sorted({p.tasks for p in programs})
+    # No pool is shorter, so that programs of one task and of several differ in few shapes.
     longest = max(int(s.train[t].sum()) for s in splits for t in names)
     scalings = [Scaling()] * len(splits) if scalings is None else scalings
     scaled = any(p.standardize for p in programs)
     shift, scale, fill = zip(*(coded(table, s) if scaled else nothing(table) for s in scalings), strict=True)
     pairs = list(zip(splits, scalings, strict=True))
     return Data(
+        tasks=tuple(names),
         x=() if isinstance(table.x, Streamed) else jnp.asarray(device_inputs(table, scaled)),
-        labels={t: jnp.asarray(np.stack([c.labels(t, s.labels[t]) for s, c in pairs])) for t in names},
-        train={t: jnp.asarray(np.stack([s.train[t] for s in splits])) for t in names},
-        val={t: jnp.asarray(np.stack([s.val[t] for s in splits])) for t in names},
-        train_rows={pool_name(p): _pool([_any(s.train, p) for s in splits], longest) for p in pools},
-        val_rows={pool_name(p): _pool([_any(s.val, p) for s in splits], val_rows) for p in pools},
+        labels=_matrix([[c.labels(t, s.labels[t]) for t in names] for s, c in pairs], np.float32),
+        train=_matrix([[s.train[t] for t in names] for s in splits], bool),
+        val=_matrix([[s.val[t] for t in names] for s in splits], bool),
+        own_rows=jax.tree.map(
+            lambda *a: jnp.asarray(np.stack(a, axis=1)), *(_pool([s.train[t] for s in splits], longest) for t in names)
+        ),
+        train_rows={pool_name(p): _placed(_pool([_any(s.train, p) for s in splits], longest)) for p in pools},
+        val_rows={pool_name(p): _placed(_pool([_any(s.val, p) for s in splits], val_rows)) for p in pools},
         shift=jnp.asarray(np.stack(shift)),
         scale=jnp.asarray(np.stack(scale)),
         fill=() if table.gaps is None else jnp.asarray(np.stack(fill)),
@@ -63,6 +69,15 @@ def nothing(table: Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return zeros, np.ones_like(zeros), zeros
 
 
+def _matrix(columns: Sequence[Sequence[np.ndarray]], kind: type) -> Array:
+    """Return columns, given for each split and task, as [D, N, tasks]."""
+    return jnp.asarray(np.stack([np.stack([c.astype(kind) for c in of], axis=1) for of in columns]))
+
+
+def _placed(pool: Pool) -> Pool:
+    return Pool(jnp.asarray(pool.rows), jnp.asarray(pool.count))
+
+
 def _any(masks: dict[str, np.ndarray], tasks: Sequence[str]) -> np.ndarray:
     return np.any(np.stack([masks[t] for t in tasks]), axis=0)
 
@@ -75,4 +90,4 @@ def _pool(masks: list[np.ndarray], at_least: int) -> Pool:
     padded = np.stack([np.pad(rows, (0, length - len(rows))) for rows in found])
     counts = np.asarray([len(rows) for rows in found])
     # In NumPy, as JAX would compile a program for each shape that it converts.
-    return Pool(jnp.asarray(padded.astype(np.int32)), jnp.asarray(counts.astype(np.int32)))
+    return Pool(padded.astype(np.int32), counts.astype(np.int32))

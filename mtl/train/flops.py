@@ -37,9 +37,9 @@ def flops_per_step(program: Program, shape: tuple[int, ...]) -> float:
     moving, frozen = jax.eval_shape(lambda h, w: phase.start(program, h, w), hypers, weights)
     rows = program.rows
     x = jax.eval_shape(lambda w: _features(program, w, shape), weights) if program.cached else _rows(program, shape)
-    labels: Any = {t.name: _shape((rows,), "int32" if t.kind == "multiclass" else "float32") for t in program.specs}
-    masks: Any = {t.name: _shape((rows,), "bool") for t in program.specs}
-    batch = sampling.Batch(x, labels, masks)
+    k = len(program.tasks)
+    labels = jax.eval_shape(functools.partial(sampling.by_columns, program), _shape((rows, k), "float32"))
+    batch = sampling.Batch(x, labels, _shape((rows, k), "bool"))
     modes = program.modes
 
     def update(hypers: Hypers, at: Any, moving: Any, frozen: Any, batch: sampling.Batch) -> Any:

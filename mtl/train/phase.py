@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from mtl import adapt, losses, regimes
 from mtl import params as paths
@@ -17,10 +17,23 @@ from mtl.models import Model
 from mtl.train import move, ridge, threefry
 from mtl.train.augment import changed
 from mtl.train.blocks import blocks, trunk_of
-from mtl.train.program import ADAPT, BALANCE, Data, Fixed, Hypers, Moving, Program, Weights, inputs, key_for, pool_name
+from mtl.train.program import (
+    ADAPT,
+    BALANCE,
+    Data,
+    Fixed,
+    Hypers,
+    Moving,
+    Pool,
+    Program,
+    Weights,
+    inputs,
+    key_for,
+    pool_name,
+)
 from mtl.train.pull import DATA_AXIS
 from mtl.train.sampling import make_gather, make_sampler
-from mtl.train.stacks import columns, ordered, stacked, unstacked
+from mtl.train.stacks import columns, ordered, stacked, together, unstacked
 from mtl.train.step import Source, update
 from mtl.train.threefry import fold_in
 
@@ -236,14 +249,15 @@ def _solve(program: Program, moving: Moving, fixed: Fixed, own: Data, shards: in
     errors, penalties = {}, {}
     later = own.val_rows[pool_name(program.tasks)]
     for task in program.specs:
-        pool = own.train_rows[pool_name([task.name])]
+        (at,) = own.columns([task.name])
+        pool, labels = Pool(own.own_rows.rows[at], own.own_rows.count[at]), own.labels[:, at]
         x = jnp.take(fixed.features, jnp.take(fixed.place, pool.rows), axis=0, mode="clip")
-        y = ridge.codes(task, own.labels[task.name][pool.rows])
+        y = ridge.codes(task, labels[pool.rows])
         held_out = None
         if program.ridge_choose == "validation":
-            there = own.val[task.name][later.rows] & (jnp.arange(later.rows.shape[0]) < later.count)
+            there = own.val[later.rows, at] & (jnp.arange(later.rows.shape[0]) < later.count)
             seen = program.model.features(params, moving.state, inputs(program.standardize, own, later.rows))
-            held_out = (seen, ridge.codes(task, own.labels[task.name][later.rows]), there)
+            held_out = (seen, ridge.codes(task, labels[later.rows]), there)
         found = ridge.fit(x, y, jnp.arange(pool.rows.shape[0]) < pool.count, program.ridge, held_out)
         factor = 1.0 if task.kind == "regression" else 2.0
         heads[task.name] = {"bias": factor * found.bias, "kernel": factor * found.kernel}
@@ -314,15 +328,15 @@ def validate(
     share = -(-pool.rows.shape[0] // shards)
     _, size = evaluation_blocks(tasks, data, shards)
     start = jax.lax.axis_index(DATA_AXIS) * share if shards > 1 else 0
+    at_ = own.columns(tasks)
 
     def block(number: Array) -> tuple[Array, Array]:
         first = number * size
         at = start + first + jnp.arange(size)
         rows, real = jnp.take(pool.rows, at, mode="clip"), (at < pool.count) & (first + jnp.arange(size) < share)
         features = model.features(weights.params, weights.state, inputs(standardize, own, rows))
-        labels, masks = ({t: a[t][rows] for t in tasks} for a in (own.labels, own.val))
-        found = validation_sums(model, weights.params, features, labels, {t: m & real for t, m in masks.items()})
-        return jnp.stack([found[t][0] for t in tasks]), jnp.stack([found[t][1] for t in tasks])
+        labels, masks = (jnp.take(a, rows, axis=0, mode="clip")[:, at_] for a in (own.labels, own.val))
+        return validation_sums(model, tasks, weights.params, features, labels, masks & real[:, None])
 
     if count == 1:
         total, labels = block(begin)
@@ -367,30 +381,36 @@ def note(program: Program, moving: Moving, losses: Float[Array, " tasks"], label
 
 
 def validation_sums(
-    model: Model, params: PyTree, features: Array, labels: Mapping[str, Array], masks: Mapping[str, Array]
-) -> dict[str, tuple[Float[Array, ""], Int[Array, ""]]]:
-    """Return (the sum of a task's plain losses over the labels that are present, their number), by task.
+    model: Model,
+    tasks: Sequence[str],
+    params: PyTree,
+    features: Array,
+    labels: Float[Array, "rows tasks"],
+    masks: Bool[Array, "rows tasks"],
+) -> tuple[Float[Array, " tasks"], Int[Array, " tasks"]]:
+    """Return (the sum of each task's plain losses over the labels that are present, their number).
 
     Heads of one kind are one matrix here, as they are in a step (see ``train.stacks``).
 
     Args:
       model: the model.
+      tasks: names.
       params: all parameters.
       features: the trunk's, [rows, features].
-      labels, masks: per task, [rows].
+      labels: numbers and class ids.
+      masks: true where a label is present.
     """
-    tasks = (model.task(name) for name in sorted(masks))
-    plain = [dataclasses.replace(t, pos_weight=1.0, label_smoothing=0.0, focal_gamma=0.0) for t in tasks]
-    found: dict[str, tuple[Array, Array]] = {}
-    for group in columns(plain):
+    specs = (model.task(name) for name in tasks)
+    plain = [dataclasses.replace(t, pos_weight=1.0, label_smoothing=0.0, focal_gamma=0.0) for t in specs]
+    sums, parts = [], columns(plain)
+    for group in parts:
         head = jax.tree.map(lambda *a: jnp.concatenate(a, axis=-1), *(params["heads"][t] for t in group.names))
         outputs = model.head(head, features).reshape(len(features), len(group.names), group.task.outputs)
-        mask = jnp.stack([masks[t] for t in group.names], axis=1)
+        mask, own = group.of(masks), group.of(labels)
+        own = own.astype(jnp.int32) if group.task.kind == "multiclass" else own
         values = jax.vmap(functools.partial(losses.values, group.task), in_axes=1, out_axes=1)
-        each = values(outputs, jnp.stack([labels[t] for t in group.names], axis=1), mask)
-        sums, counts = jax.vmap(losses.sum_and_count, in_axes=1)(each, mask)
-        found |= {t: (sums[i], counts[i]) for i, t in enumerate(group.names)}
-    return found
+        sums.append(jnp.sum(values(outputs, own, mask), axis=0, where=mask))
+    return together(parts, sums), jnp.sum(masks, axis=0, dtype=jnp.int32)
 
 
 def finish(program: Program, hypers: Hypers, moving: Moving, frozen: PyTree) -> Weights:

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from mtl import params as paths
@@ -223,12 +224,12 @@ class Draw:
 
     Attributes:
       rows: indices into the table, int32 [rows].
-      mask: per task, bool [rows]; true where the label is present and counts.
+      mask: bool [rows, tasks], tasks as in ``stacks.ordered``; true where the label is present and counts.
       changes: what happens to each row, one entry an operation (see ``train.augment``); ``()`` for nothing.
     """
 
     rows: Numbers
-    mask: Mapping[str, Numbers]
+    mask: Numbers
     changes: PyTree = ()
 
 
@@ -238,8 +239,8 @@ class Pool:
     """Rows that have a present label in some role, padded to one length.
 
     Attributes:
-      rows: indices into the table, [D, M]; zeros beyond ``count``.
-      count: how many there are, [D].
+      rows: indices into the table, [D, M]; zeros beyond ``count``. Of several tasks' pools [D, tasks, M].
+      count: how many there are, [D], or [D, tasks].
     """
 
     rows: Numbers
@@ -252,9 +253,11 @@ class Data:
     """The data a pack shares: inputs once, splits stacked (D of them).
 
     Attributes:
+      tasks: names of the tasks that the columns below are of.
       x: inputs of the whole table, [N, …]; where they are streamed, of a window's rows, [W, …].
-      labels: per task, [D, N].
-      train, val: per task, present labels of that role, bool [D, N].
+      labels: numbers and class ids, float32 [D, N, tasks].
+      train, val: present labels of that role, bool [D, N, tasks].
+      own_rows: of each task, the rows with a training label of it.
       train_rows, val_rows: per pool name (see ``pool_name``), the rows with any present label of its tasks.
       shift, scale: per split, what inputs are scaled with, [D, …]; only read if the program scales.
       fill: per split, what a missing input becomes after scaling, [D, …]; ``()`` if none is missing.
@@ -262,10 +265,12 @@ class Data:
         else ``()``.
     """
 
+    tasks: tuple[str, ...] = dataclasses.field(metadata={"static": True})
     x: Numbers
-    labels: Mapping[str, Numbers]
-    train: Mapping[str, Numbers]
-    val: Mapping[str, Numbers]
+    labels: Numbers
+    train: Numbers
+    val: Numbers
+    own_rows: Any
     train_rows: Mapping[str, Any]
     val_rows: Mapping[str, Any]
     shift: Numbers
@@ -276,7 +281,12 @@ class Data:
     @property
     def table_rows(self) -> int:
         """N, the rows of the table."""
-        return int(next(iter(self.train.values())).shape[-1])
+        return int(self.train.shape[1])
+
+    def columns(self, names: Sequence[str]) -> np.ndarray:
+        """Return where the columns of some tasks are."""
+        place = {name: i for i, name in enumerate(self.tasks)}
+        return np.asarray([place[name] for name in names])
 
     def of(self, split: Array) -> Data:
         """Return the data of one split, without the leading axis."""

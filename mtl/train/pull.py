@@ -17,7 +17,7 @@ from mtl import losses
 from mtl.params import combine
 from mtl.train.program import Fixed, Program
 from mtl.train.sampling import Batch, Draw, part
-from mtl.train.stacks import columns, ordered, outputs
+from mtl.train.stacks import columns, ordered, outputs, together
 from mtl.train.threefry import fold_in
 
 PyTree = Any
@@ -29,15 +29,12 @@ DATA_AXIS = "data"
 def sums_of(program: Program, heads: PyTree, features: Array, batch: Batch) -> Float[Array, " tasks"]:
     """Return the sum of each task's losses over its present labels; tasks as in ``stacks.ordered``."""
     found = outputs(program, program.model.head, heads, features)
-    sums: list[Array] = []
-    names: list[str] = []
-    for part_of in columns(ordered(program)):
-        mask = jnp.stack([batch.mask[t] for t in part_of.names], axis=1)
-        labels = jnp.stack([batch.labels[t] for t in part_of.names], axis=1)
-        values = jax.vmap(functools.partial(losses.values, part_of.task), in_axes=1, out_axes=1)
-        sums.append(jnp.sum(values(part_of.of(found), labels, mask), axis=0, where=mask))
-        names += part_of.names
-    return jnp.concatenate(sums)[np.asarray([names.index(t.name) for t in ordered(program)])]
+    sums, parts = [], columns(ordered(program))
+    for group in parts:
+        mask = group.of(batch.mask)
+        values = jax.vmap(functools.partial(losses.values, group.task), in_axes=1, out_axes=1)
+        sums.append(jnp.sum(values(group.outputs(found), batch.labels[group.names[0]], mask), axis=0, where=mask))
+    return together(parts, sums)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Int
 
 from mtl.train import threefry
@@ -20,12 +21,14 @@ from mtl.train.program import (
     Fixed,
     Hypers,
     Numbers,
+    Pool,
     Program,
     inputs,
     key_for,
     pool_name,
     standardized,
 )
+from mtl.train.stacks import columns, ordered
 
 
 @jax.tree_util.register_dataclass
@@ -45,17 +48,18 @@ class Picks:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """Inputs with labels and masks, per task.
+    """Inputs with labels and masks.
 
     Attributes:
       x: [rows, …]; where the program caches features, these.
-      labels: per task, [rows]; of a multiclass task whose rows are mixed, probabilities [rows, classes].
-      mask: per task, bool [rows]; true where the label is present and counts.
+      labels: of each of ``stacks.columns``, by its first task, [rows, tasks]; of multiclass tasks whose rows are mixed,
+        probabilities [rows, tasks, classes].
+      mask: bool [rows, tasks], tasks as in ``stacks.ordered``; true where the label is present and counts.
     """
 
     x: Numbers
     labels: Mapping[str, Numbers]
-    mask: Mapping[str, Numbers]
+    mask: Numbers
 
 
 def below(key: Array, size: int, count: Numbers) -> Int[Array, " size"]:
@@ -111,6 +115,8 @@ def make_sampler(program: Program, hypers: Hypers, data: Data) -> Callable[[Arra
       data: the data of the lane's split.
     """
     tasks, size = program.tasks, program.batch
+    names = [t.name for t in ordered(program)]
+    column = np.asarray([[tasks.index(name) for name in names]])
     drawn = not isinstance(hypers.picks, tuple)
     pick = functools.partial(_picked, hypers) if drawn else make_picker(program, hypers, data)
     if program.sampling == "per_task" or len(tasks) == 1:
@@ -118,23 +124,22 @@ def make_sampler(program: Program, hypers: Hypers, data: Data) -> Callable[[Arra
         def per_task(step: Array) -> Draw:
             rows = pick(step).rows
             owner = jnp.repeat(jnp.arange(len(tasks)), size, total_repeat_length=len(tasks) * size)
-            return Draw(rows, {t: owner == i for i, t in enumerate(tasks)})
+            return Draw(rows, owner[:, None] == column)
 
         return per_task
 
     if program.sampling == "proportional":
-        present = jnp.stack([data.train[t] for t in tasks], axis=1)  # Side by side: one gather a step, not one a task.
+        present = data.train[:, data.columns(names)]
 
         def proportional(step: Array) -> Draw:
             rows = pick(step).rows
-            shown = jnp.take(present, rows, axis=0, mode="clip")
-            return Draw(rows, {t: shown[:, i] for i, t in enumerate(tasks)})
+            return Draw(rows, jnp.take(present, rows, axis=0, mode="clip"))
 
         return proportional
 
     def temperature(step: Array) -> Draw:
         picks = pick(step)
-        return Draw(picks.rows, {t: picks.owner == i for i, t in enumerate(tasks)})
+        return Draw(picks.rows, picks.owner[:, None] == column)
 
     return temperature
 
@@ -150,7 +155,10 @@ def make_picker(program: Program, hypers: Hypers, data: Data) -> Callable[[Array
     tasks, size = program.tasks, program.batch
     if program.sampling == "per_task" or len(tasks) == 1:
         # A phase of one task is the same under every way of mixing, and must draw the same batches.
-        own = [data.train_rows[pool_name([t])] for t in tasks]
+        pools = data.own_rows
+        own = [Pool(pools.rows[i], pools.count[i]) for i in data.columns(tasks)]
+        if len(tasks) == 1:
+            own = [data.train_rows[pool_name(tasks)]]
         keys = [key_for(hypers.seed, BATCH, t) for t in tasks]
 
         def per_task(step: Array) -> Picks:
@@ -172,8 +180,8 @@ def make_picker(program: Program, hypers: Hypers, data: Data) -> Callable[[Array
 
         return proportional
 
-    pools = [data.train_rows[pool_name([t])] for t in tasks]
-    all_rows, counts = jnp.stack([p.rows for p in pools]), jnp.stack([p.count for p in pools])
+    at = data.columns(tasks)
+    all_rows, counts = data.own_rows.rows[at], data.own_rows.count[at]
     if program.sampling == "one_task":
         keys_ = jnp.stack([key_for(hypers.seed, BATCH, t) for t in tasks])
         rounds = threefry.fold_in(key, hypers.offset[0])
@@ -266,23 +274,26 @@ def part(program: Program, draw: Draw, index: Array, parts: int) -> Draw:
     return jax.tree.map(of, draw)
 
 
+def by_columns(program: Program, labels: Array) -> dict[str, Array]:
+    """Return labels [rows, tasks], as in ``stacks.ordered``, as a batch has them; class ids as integers."""
+    found = {}
+    for group in columns(ordered(program)):
+        own = group.of(labels)
+        found[group.names[0]] = own.astype(jnp.int32) if group.task.kind == "multiclass" else own
+    return found
+
+
 def make_gather(program: Program, data: Data, fixed: Fixed) -> Callable[[Draw], Batch]:
     """Return a function from a draw to its rows' inputs (or features, where the program caches them) and labels."""
-    kinds: dict[Any, list[str]] = {}
-    for t in program.tasks:
-        kinds.setdefault(data.labels[t].dtype, []).append(t)
-    labels = [(names, jnp.stack([data.labels[t] for t in names], axis=1)) for names in kinds.values()]
+    names = [t.name for t in ordered(program)]
+    table = data.labels[:, data.columns(names)]
 
     def fetch(rows: Array) -> tuple[Array, dict[str, Array]]:
         if program.cached:
             x = jnp.take(fixed.features, jnp.take(fixed.place, rows, mode="clip"), axis=0, mode="clip")
         else:
             x = inputs(program.standardize and not program.augment, data, rows)
-        found: dict[str, Array] = {}
-        for names, table in labels:
-            of_rows = jnp.take(table, rows, axis=0, mode="clip")
-            found |= {t: of_rows[:, i] for i, t in enumerate(names)}
-        return x, found
+        return x, by_columns(program, jnp.take(table, rows, axis=0, mode="clip"))
 
     def gather(draw: Draw) -> Batch:
         if not program.augment:

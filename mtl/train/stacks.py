@@ -119,32 +119,47 @@ class Columns:
     Attributes:
       task: any of them.
       names: all of them.
-      begins: the first column of each.
+      places: the place of each among all tasks.
+      begins: the first output of each.
     """
 
     task: Task
     names: tuple[str, ...]
+    places: tuple[int, ...]
     begins: tuple[int, ...]
 
-    def of(self, outputs: Array) -> Array:
-        """Return their part of all columns, [rows, tasks, outputs of a task]."""
+    def of(self, numbers: Array) -> Array:
+        """Return their part of what has a number a task, [rows, tasks]."""
+        first, last = self.places[0], self.places[-1] + 1
+        if self.places == tuple(range(first, last)):  # Cheaper than to pick them.
+            return numbers[:, first:last]
+        return numbers[:, np.asarray(self.places)]
+
+    def outputs(self, found: Array) -> Array:
+        """Return their part of all outputs, [rows, tasks, outputs of a task]."""
         k, n = self.task.outputs, len(self.names)
         first = self.begins[0]
         if self.begins == tuple(range(first, first + k * n, k)):
-            found = outputs[:, first : first + k * n]
+            own = found[:, first : first + k * n]
         else:
-            found = jnp.concatenate([outputs[:, b : b + k] for b in self.begins], axis=1)
-        return found.reshape(outputs.shape[0], n, k)
+            own = jnp.concatenate([found[:, b : b + k] for b in self.begins], axis=1)
+        return own.reshape(found.shape[0], n, k)
 
 
 def columns(tasks: Sequence[Task]) -> list[Columns]:
     """Return the columns of tasks by what their losses have in common, in the order of the tasks."""
-    found: dict[Task, tuple[list[str], list[int]]] = {}
+    found: dict[Task, list[tuple[str, int, int]]] = {}
     begin = 0
-    for task in tasks:
+    for place, task in enumerate(tasks):
         # The weight is a hyperparameter, and the metric is none of the loss's business.
-        names, begins = found.setdefault(dataclasses.replace(task, name="any", weight=1.0, metric=""), ([], []))
-        names.append(task.name)
-        begins.append(begin)
+        alike = dataclasses.replace(task, name="any", weight=1.0, metric="")
+        found.setdefault(alike, []).append((task.name, place, begin))
         begin += task.outputs
-    return [Columns(task, tuple(names), tuple(begins)) for task, (names, begins) in found.items()]
+    return [Columns(task, *zip(*each, strict=True)) for task, each in found.items()]
+
+
+def together(parts: Sequence[Columns], numbers: Sequence[Array]) -> Array:
+    """Return one number a task, in the order of the tasks, from those of each of their ``columns``."""
+    if len(parts) == 1:
+        return numbers[0]
+    return jnp.concatenate(numbers)[np.argsort(np.concatenate([part.places for part in parts]))]

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
@@ -39,16 +40,12 @@ class Source:
 
 
 def weigh(
-    program: Program, hypers: Hypers, mask: Mapping[str, Bool[Array, " rows"]]
+    program: Program, hypers: Hypers, mask: Bool[Array, "rows tasks"]
 ) -> tuple[Int[Array, " tasks"], Float[Array, " tasks"]]:
     """Return (labels of each task in a batch, what each task's sum of losses is multiplied by), as in ``ordered``."""
-    names = [t.name for t in ordered(program)]
-    counts = jnp.sum(jnp.stack([mask[t] for t in names], axis=1), axis=0, dtype=jnp.int32)  # Side by side, at once.
-    weights = {name: hypers.weights[program.tasks.index(name)] for name in names}
-    rows = next(iter(mask.values())).shape[0]
-    by_name = {t: counts[i] for i, t in enumerate(names)}
-    found = losses.coefficients(by_name, rows, program.denominator, weights)
-    return counts, jnp.stack([found[t] for t in names])
+    counts = jnp.sum(mask, axis=0, dtype=jnp.int32)
+    weights = hypers.weights[np.asarray([program.tasks.index(t.name) for t in ordered(program)])]
+    return counts, losses.factors(counts, mask.shape[0], program.denominator, weights)
 
 
 def update(

@@ -93,7 +93,7 @@ class _Streaming(Feed):
         super().__init__(program, steps, count, lanes, data, executor)
         self._stream, self._host = stream, lanes
         self._pools = jax.tree.map(
-            fetch, dataclasses.replace(data, x=(), labels={}, train={}, val={}, shift=(), scale=(), fill=())
+            fetch, dataclasses.replace(data, x=(), labels=(), train=(), val=(), shift=(), scale=(), fill=())
         )
         # Lanes of one replicate draw the same rows whatever else differs.
         drawn = np.column_stack([lanes.seed, lanes.split, lanes.offset])
@@ -112,8 +112,7 @@ class _Streaming(Feed):
     def every_row(self) -> np.ndarray:
         """Return all rows that the phase can see."""
         name = pool_name(self.program.tasks)
-        pools = [self._pools.train_rows[pool_name([t])] for t in self.program.tasks]
-        pools += [self._pools.train_rows[name], self._pools.val_rows[name]]
+        pools = [self._pools.train_rows[name], self._pools.val_rows[name]]
         return np.unique(np.concatenate([p.rows[s, : p.count[s]] for p in pools for s in self._splits]))
 
     def advance(self) -> Compiled:

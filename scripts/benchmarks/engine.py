@@ -201,7 +201,7 @@ def _without_masks() -> None:
 
         def plain(step: Any) -> sampling.Draw:
             drawn = draw(step)
-            ones = {t: jnp.ones(drawn.rows.shape, bool) for t in drawn.mask}
+            ones = jnp.ones(drawn.mask.shape, bool)
             return sampling.Draw(drawn.rows, ones)
 
         return plain

@@ -103,7 +103,7 @@ def batches(rows: int = 70_000, batch: int = 256, steps: int = 2_000) -> dict[st
 
         def one(step: Any, held: Any) -> Any:
             found = gather(sample(step))  # Added up, or nothing would be gathered.
-            return held[0] + found.x, held[1] + found.labels["even"]
+            return held[0] + found.x, held[1] + found.labels["even"][:, 0]
 
         return jax.lax.fori_loop(0, steps, one, (jnp.zeros((batch, 28, 28, 1)), jnp.zeros(batch)))
 

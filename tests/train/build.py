@@ -21,7 +21,8 @@ from mtl.train.dataset import make_data
 from mtl.train.executor import MAP
 from mtl.train.program import Fixed
 from mtl.train.pull import sums_of
-from mtl.train.sampling import Draw, make_gather, make_sampler
+from mtl.train.sampling import Batch, Draw, make_gather, make_sampler
+from mtl.train.stacks import columns, ordered
 from mtl.train.trial import make_hypers, stages_of
 
 ROWS, INPUTS, VAL_ROWS = 240, 8, 30
@@ -111,11 +112,27 @@ def _batches(program, lane, data, first):
     return jax.vmap(lambda i: gather(sample(i)))(first + jnp.arange(400))
 
 
+def by_task(program, batch):
+    """Return a batch whose labels and masks are looked up by task."""
+    names = [t.name for t in ordered(program)]
+    labels = {}
+    for group in columns(ordered(program)):
+        own = batch.labels[group.names[0]]
+        labels |= {t: own[..., i] if own.ndim == batch.mask.ndim else own[..., i, :] for i, t in enumerate(group.names)}
+    return Batch(batch.x, labels, {t: batch.mask[..., i] for i, t in enumerate(names)})
+
+
+def batch_of(program, x, labels, masks):
+    """Return a batch from labels and masks by task: undo ``by_task``."""
+    groups = {g.names[0]: jnp.stack([labels[t] for t in g.names], axis=1) for g in columns(ordered(program))}
+    return Batch(x, groups, jnp.stack([masks[t.name] for t in ordered(program)], axis=1))
+
+
 def batches(stage, data, seed=0):
-    """Return a stage's first 400 batches, stacked."""
+    """Return a stage's first 400 batches, stacked, by task."""
     # What trains does not decide what is drawn: phases that differ in nothing else share an executable.
     program = dataclasses.replace(stage.program, trainable=(), select="last", cached=False)
-    return jax.tree.map(np.asarray, _batches(program, hypers_of(stage, seed), data, jnp.int32(0)))
+    return jax.tree.map(np.asarray, by_task(program, _batches(program, hypers_of(stage, seed), data, jnp.int32(0))))
 
 
 def initial_of(*trials):

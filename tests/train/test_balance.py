@@ -24,7 +24,7 @@ from mtl.train.program import Draw, Fixed
 from mtl.train.sampling import Batch
 from mtl.train.stacks import ordered
 from mtl.train.trial import stages_of
-from tests.train.build import data_of, gap, hypers_of, initial_of, run_phase, same, stages, trial
+from tests.train.build import by_task, data_of, gap, hypers_of, initial_of, run_phase, same, stages, trial
 
 SHOWN = []
 
@@ -79,6 +79,7 @@ def rows_by_hand(stage, data, initial, draw=None, modes=None):
         draw = phase.make_sampler(program, hypers, own)(jnp.int32(3))
     batch = phase.make_gather(program, own, Fixed({}))(draw)
     _, c = step.weigh(program, hypers, batch.mask)
+    batch = by_task(program, batch)
     losses, rows, at_features = [], [], []
     for i, task in enumerate(ordered(program)):
         mask, y = batch.mask[task.name], batch.labels[task.name]
@@ -165,8 +166,8 @@ def test_further_batches_are_independent_and_validation_is_on_validation_labels(
     for draw, found in ((o(jnp.int32(3)).draw, j) for o, j in zip(others, shown["others"], strict=True)):
         np.testing.assert_allclose(rows_by_hand(stage, data, initial, draw)[1], found, atol=1e-6)
     source = validation(jnp.int32(3))
-    assert all(bool((source.draw.mask[t] <= own.val[t][source.draw.rows]).all()) for t in program.tasks)
-    assert sum(int(m.sum()) for m in source.draw.mask.values()) > 0
+    held_out = own.val[:, own.columns([t.name for t in ordered(program)])]
+    assert bool((source.draw.mask <= held_out[source.draw.rows]).all()) and int(source.draw.mask.sum()) > 0
     held_out = dataclasses.replace(stage, program=source.program)
     np.testing.assert_allclose(rows_by_hand(held_out, data, initial, source.draw)[1], shown["validation"], atol=1e-6)
 
@@ -262,6 +263,7 @@ def run_by_hand(t, weigh, state, steps=None):
     for k in range(steps or stage.steps):
         batch = gather(sample(jnp.int32(k)))
         counts, c = step.weigh(program, hypers, batch.mask)
+        batch = by_task(program, batch)
         sums, grads = look(params, batch)
         grads = jax.tree.map(lambda a, c=c: a * c.reshape(-1, *[1] * (a.ndim - 1)), grads)
         losses = np.asarray(sums / jnp.maximum(counts, 1))
@@ -545,11 +547,11 @@ def test_where_statistics_join_the_rows_each_task_has_its_pass_back(norm):
 
     def fetch(draw):
         take = lambda a: jnp.take(a, draw.rows, axis=0)  # noqa: E731
-        return Batch(take(x), {t: take(a) for t, a in labels.items()}, draw.mask)
+        return Batch(take(x), {"a": take(jnp.stack([labels["a"], labels["b"]], axis=1))}, draw.mask)
 
     modes = (True,) * len(model.blocks)
     trainable, frozen = phase.divide(program, params)
-    draw = Draw(jnp.arange(6), mask)
+    draw = Draw(jnp.arange(6), jnp.stack([mask["a"], mask["b"]], axis=1))
     whole = pull.Pull(program, modes, jnp.asarray([0.5, 2.0]), Fixed(frozen), draw, fetch, jax.random.key(0))
     rows = whole.jacobian(trainable, state)[0]
     for i, task in enumerate(("a", "b")):

@@ -10,7 +10,7 @@ from mtl.data import make_table
 from mtl.data.scaling import fit
 from mtl.tasks import Task
 from mtl.train.dataset import make_data
-from mtl.train.program import inputs
+from mtl.train.program import Pool, inputs
 from tests.train.build import VAL_ROWS, curves, data_of, run_all, same, split_of, stages, table, trial
 
 
@@ -81,15 +81,18 @@ def test_regressions_are_scaled_by_their_own_training_labels():
     split = dataclasses.replace(split_of(t), labels={**split_of(t).labels, "kind": of.labels["kind"]})
     data = make_data(of, [split], [s.program for s in stages(t)], VAL_ROWS, [fit(of, split)])
     train = y[split.train["kind"]]
-    np.testing.assert_allclose(data.labels["kind"][0], (y - train.mean()) / train.std(), atol=1e-5)
-    np.testing.assert_array_equal(data.labels["rare"][0], split.labels["rare"])
+    kind, rare = data.columns(["kind", "rare"])
+    np.testing.assert_allclose(data.labels[0, :, kind], (y - train.mean()) / train.std(), atol=1e-5)
+    np.testing.assert_array_equal(data.labels[0, :, rare], split.labels["rare"])
 
 
 def test_pools_hold_the_rows_of_their_role():
     split = split_of(trial())
     data = data_of(trial(regime="finetune")).of(jnp.int32(0))
-    assert set(data.train_rows) == {"kind", "rare", "goal", "kind+rare", "kind+rare+goal"}
-    for pools, masks in ((data.train_rows, split.train), (data.val_rows, split.val)):
+    assert set(data.train_rows) == {"goal", "kind+rare", "kind+rare+goal"}
+    own = {t: Pool(data.own_rows.rows[i], data.own_rows.count[i]) for i, t in enumerate(data.tasks)}
+    assert set(own) == {"kind", "rare", "goal"}
+    for pools, masks in ((data.train_rows, split.train), (data.val_rows, split.val), (own, split.train)):
         for name, pool in pools.items():
             expected = np.flatnonzero(np.any([masks[t] for t in name.split("+")], axis=0))
             assert int(pool.count) == len(expected)

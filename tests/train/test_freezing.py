@@ -18,6 +18,7 @@ from mtl.train.program import Fixed, Program, Weights
 from mtl.train.sampling import Batch
 from mtl.train.trial import shapes
 from tests.train.build import (
+    batch_of,
     batches,
     data_of,
     gap,
@@ -163,7 +164,7 @@ def test_dropout_is_on_where_a_block_trains():
 
 
 def _batch(x):
-    return Batch(jnp.asarray(x), {"goal": jnp.arange(len(x)) % 2 * 1.0}, {"goal": jnp.ones(len(x), bool)})
+    return Batch(jnp.asarray(x), {"goal": (jnp.arange(len(x)) % 2 * 1.0)[:, None]}, jnp.ones((len(x), 1), bool))
 
 
 def _one_step(program, weights, batch):
@@ -262,7 +263,7 @@ def test_a_probe_costs_the_forward_pass_and_its_head_only():
         return z, x.T @ d, d.sum()
 
     everything = tuple(sorted(paths.flatten(weights.params)))
-    least = flops(by_hand, weights.params, batch.x, batch.labels["goal"])
+    least = flops(by_hand, weights.params, batch.x, batch.labels["goal"][:, 0])
     probe = step_flops(tuple(p for p in everything if p.startswith("heads/")))
     assert 0.99 * least <= probe <= 1.01 * least
     assert step_flops(everything) > 2.5 * probe
@@ -308,7 +309,7 @@ def test_a_task_without_labels_has_no_loss_and_no_gradient():
 
     @jax.jit
     def both(trainable, rare):
-        batch = Batch(x, {"kind": jnp.arange(4) % 3, "rare": rare}, masks)
+        batch = batch_of(stage.program, x, {"kind": jnp.arange(4) % 3, "rare": rare}, masks)
         run = lambda p: loss_on(stage.program, (True, True), hypers_of(stage), p, frozen, {}, batch, jax.random.key(0))  # noqa: E731
         return jax.value_and_grad(run, has_aux=True)(trainable)
 

@@ -9,9 +9,8 @@ import pytest
 
 from mtl.train import phase
 from mtl.train.program import Weights
-from mtl.train.sampling import Batch
 from mtl.train.trial import shapes
-from tests.train.build import hypers_of, loss_on, stages, trial
+from tests.train.build import batch_of, hypers_of, loss_on, stages, trial
 
 
 @pytest.mark.parametrize("denominator", ["examples", "labels", "tasks"])
@@ -28,7 +27,8 @@ def test_gradient_equals_finite_differences(denominator):
     with jax.enable_x64(True):
         params = jax.tree.map(lambda a: rng.normal(size=a.shape), shapes(t.model(), (4,)).params)
         moving, frozen = phase.start(stage.program, hypers_of(stage), Weights(params, {}))
-        batch = Batch(
+        batch = batch_of(
+            stage.program,
             jnp.asarray(rng.normal(size=(5, 4))),
             {k: jnp.asarray(v) for k, v in labels.items()},
             {k: jnp.asarray(v, bool) for k, v in mask.items()},

@@ -31,12 +31,15 @@ def test_each_tasks_plain_loss_over_its_present_labels():
     labels = {t.name: rng.integers(0, max(2, t.num_classes), ROWS).astype(t.label_dtype) for t in TASKS}
     masks = {t.name: jnp.asarray(rng.random(ROWS) < 0.6) for t in TASKS} | {"empty": jnp.zeros(ROWS, bool)}
     features = model.features(params, state, x)
-    found = validation_sums(model, params, features, {k: jnp.asarray(v) for k, v in labels.items()}, masks)
+    names = [t.name for t in TASKS]
+    y, m = (
+        jnp.stack([jnp.asarray(of[t], kind) for t in names], axis=1)
+        for of, kind in ((labels, "float32"), (masks, bool))
+    )
+    sums, counts = validation_sums(model, names, params, features, y, m)
     outputs = {name: np.asarray(z, np.float64) for name, z in model.heads(params, features).items()}
-    assert set(found) == {t.name for t in TASKS}
-    for task in TASKS:
+    for task, total, count in zip(TASKS, sums, counts, strict=True):
         there = np.asarray(masks[task.name])
-        total, count = found[task.name]
         assert int(count) == there.sum()
         if not there.any():
             assert float(total) == 0
