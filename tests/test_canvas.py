@@ -39,6 +39,7 @@ def drawn(folder):
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
+@pytest.mark.slow
 def test_figures_are_the_same_whatever_settings_are_in_force(tmp_path, monkeypatch):
     expected = drawn(tmp_path / "plain")
     assert len(expected) == 2 * len(DRAWN) + 1

@@ -197,6 +197,7 @@ def test_csv(study, mtl_prints, kind, name):
         assert cost.loc["linear_probe", ["examples", "source_examples"]].tolist() == [10 * 32, 6 * 32]
 
 
+@pytest.mark.slow
 def test_several_tables_are_one_json_document(study, mtl_prints):
     found = json.loads(mtl_prints("table", study, "--format=json"), parse_constant=pytest.fail)
     assert [(table["sweep"], table["name"]) for table in found] == [(s, k) for s in TRIALS for k in KINDS]
@@ -316,6 +317,7 @@ class Unwritable(io.StringIO):
         raise OSError("unwritable")
 
 
+@pytest.mark.slow
 def test_what_is_written_is_there_before_anything_is_printed(study, tmp_path, monkeypatch):
     for name, call in (
         ("sweep", lambda work: print_study(Workdir(work), list(TRIALS))),

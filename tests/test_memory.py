@@ -42,6 +42,7 @@ def _process(*arguments):
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_what_is_kept_meets_no_page_faults_and_is_given_back():
     kept, plain = _process("keep"), _process()
     if sys.platform != "linux":

@@ -38,6 +38,7 @@ def test_without_a_place_for_temporary_files_one_sentence_says_so(monkeypatch, c
     assert said.count("\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not pathlib.Path("/dev/full").exists(), reason="no full device here")
 def test_output_to_a_full_disk_is_one_sentence():
     words = [sys.executable, "-m", "mtl.cli", "sweep", f"--config={ROOT / 'configs' / 'digits.py'}", "--dry-run"]

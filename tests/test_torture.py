@@ -112,7 +112,8 @@ workers.Pool._failure_stamp = lambda self, digest: object()
 """
 
 MUTE = """
-import mtl.start
+import mtl.start, peers
+peers.PATIENCE = 15
 class Mute:
     def dismiss(self, word="ended"):
         pass

@@ -13,6 +13,7 @@ from mtl.data import Split, Table
 from mtl.data.scaling import Scaling, centred, coded
 from mtl.data.streamed import Streamed
 from mtl.train.program import Data, Pool, Program, pool_name
+from mtl.train.stacks import ordered
 
 
 def make_data(
@@ -32,7 +33,7 @@ def make_data(
         whatever the splits at hand, so that a trial's losses are summed in one order alone and in any pack.
       scalings: what each split's inputs and labels are scaled with; by default nothing.
     """
-    names = sorted({t for p in programs for t in p.tasks})
+    names = list(dict.fromkeys(t.name for p in programs for t in ordered(p)))  # As a program has its columns.
     pools = sorted({p.tasks for p in programs})
     # No pool is shorter, so that programs of one task and of several differ in few shapes.
     longest = max(int(s.train[t].sum()) for s in splits for t in names)

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool
 from mtl import optim
 from mtl.params import join, path_of
 from mtl.train.program import Hypers, Program
-from mtl.train.stacks import Stack, ordered, stacks_of
+from mtl.train.stacks import Stack, stacks_of
 
 PyTree = Any
 
@@ -48,7 +48,7 @@ def move(
     grads: PyTree,
     slots: Mapping[str, PyTree],
     trainable: PyTree,
-    active: Mapping[str, Bool[Array, ""]],
+    active: Bool[Array, " tasks"] | None,
 ) -> tuple[PyTree, dict[str, PyTree]]:
     """Return (trainable, optimizer state) after one update; see ``optim.update``.
 
@@ -62,7 +62,7 @@ def move(
       grads: gradients of the trainable part; of an optimizer with moments for each task, the trunk's one a task.
       slots: as ``init`` returns it.
       trainable: the parameters that move, heads as stacks.
-      active: per task, whether its head moves; empty if all of them do.
+      active: whether each task's head moves, tasks as in ``stacks.ordered``; none if all of them do.
     """
     o, numbers = program.optimizer, hypers.optimizer
     if o.clip:
@@ -72,8 +72,7 @@ def move(
 
     shown = None
     if o.per_task:
-        names = [t.name for t in ordered(program)]
-        shown = jnp.stack([active[t] for t in names]) if active else jnp.ones(len(names), bool)
+        shown = jnp.ones(len(program.tasks), bool) if active is None else active
 
     def trunk(grads: PyTree, old: tuple[PyTree, PyTree], rates: PyTree, _: Array | None) -> tuple[PyTree, PyTree]:
         return optim.update(o, numbers, eta, grads, old[1], old[0], rates, shown)
@@ -82,16 +81,15 @@ def move(
         new = optim.update(o, numbers, eta, grads, old[1], old[0], rates)
         return new if moves is None else jax.tree.map(lambda a, b: jnp.where(moves, a, b), new, old)
 
-    moved, states = {}, {}
+    moved, states, seen = {}, {}, 0
     for name, part in _parts(trainable):
+        stack = None if name == "backbone" else stacks_of(program)[int(name)]
+        own = slice(seen, seen := seen + (len(stack.tasks) if stack else 0))
         moved[name], states[name] = part, slots[name]
         if not jax.tree.leaves(part):
             continue
-        stack = None if name == "backbone" else stacks_of(program)[int(name)]
         gradient = grads["backbone"] if stack is None else grads["heads"][name]
-        moves = None
-        if active and stack is not None:
-            moves = stack.each(jnp.stack([active[t.name] for t in stack.tasks]))
+        moves = None if active is None or stack is None else stack.each(active[own])
         given = (gradient, (part, slots[name]), _rates(program, hypers, stack, part), moves)
         run = trunk if stack is None else jax.vmap(head, in_axes=_axes(given), out_axes=_axes((part, slots[name])))
         moved[name], states[name] = run(*given)

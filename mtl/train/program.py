@@ -288,6 +288,11 @@ class Data:
         place = {name: i for i, name in enumerate(self.tasks)}
         return np.asarray([place[name] for name in names])
 
+    def beside(self, numbers: Array, names: Sequence[str]) -> Array:
+        """Return the columns of some tasks, [N, tasks], in that order."""
+        # To pick each of 617 columns takes 30 ms a call.
+        return numbers if tuple(names) == self.tasks else numbers[:, self.columns(names)]
+
     def of(self, split: Array) -> Data:
         """Return the data of one split, without the leading axis."""
         stacked = dataclasses.replace(self, x=None, place=None)

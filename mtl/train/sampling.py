@@ -129,7 +129,7 @@ def make_sampler(program: Program, hypers: Hypers, data: Data) -> Callable[[Arra
         return per_task
 
     if program.sampling == "proportional":
-        present = data.train[:, data.columns(names)]
+        present = data.beside(data.train, names)
 
         def proportional(step: Array) -> Draw:
             rows = pick(step).rows
@@ -286,7 +286,7 @@ def by_columns(program: Program, labels: Array) -> dict[str, Array]:
 def make_gather(program: Program, data: Data, fixed: Fixed) -> Callable[[Draw], Batch]:
     """Return a function from a draw to its rows' inputs (or features, where the program caches them) and labels."""
     names = [t.name for t in ordered(program)]
-    table = data.labels[:, data.columns(names)]
+    table = data.beside(data.labels, names)
 
     def fetch(rows: Array) -> tuple[Array, dict[str, Array]]:
         if program.cached:

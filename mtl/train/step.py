@@ -104,7 +104,7 @@ def update(
         balance = {"state": balance, "losses": mean, "active": counts > 0} if program.balancer else ()
 
     always = program.sampling == "per_task" or len(program.tasks) == 1
-    active = {} if always else {t.name: counts[i] > 0 for i, t in enumerate(ordered(program))}
+    active = None if always else counts > 0
     trainable, slots = move(program, hypers, step, grads, moving.slots, moving.trainable, active)
     value = jnp.sum(pull.coefficients * sums)
     bad = jnp.where((moving.diverged_at < 0) & ~jnp.isfinite(value), step, moving.diverged_at)

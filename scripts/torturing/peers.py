@@ -14,6 +14,9 @@ from study import Study, kill, read, snapshots_often, wait
 
 from mtl.witness import LOST
 
+#: How long a sentence of the other's death may take, in seconds.
+PATIENCE = 60
+
 
 def deaths(study: Study, number: int, rng: random.Random) -> Outcome:
     """Kill one of two processes at a random time: the other says so and ends; one process goes on to the end."""
@@ -41,7 +44,7 @@ def deaths(study: Study, number: int, rng: random.Random) -> Outcome:
             outcome.count("after its end")
             continue
         # Its witness outlives it by the time that reading and printing take.
-        while LOST not in (text := read(both[1 - victim][1])) and joined and time.monotonic() - begun < 60:
+        while LOST not in (text := read(both[1 - victim][1])) and joined and time.monotonic() - begun < PATIENCE:
             time.sleep(0.05)
         outcome.most("slowest end of the other, s", seconds)
         outcome.expect(code != 0 and seconds <= 60, f"{work}: exit code {code} after {seconds:.0f} s")

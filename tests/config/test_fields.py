@@ -44,6 +44,7 @@ def refusal(call, *arguments):
 # --- names ---
 
 
+@pytest.mark.slow
 def test_of_all_typos_at_least_95_percent_are_told_what_was_meant():
     told = [
         f'did you mean "{path}"?' in refusal(override, KNOWN, {typo: KNOWN[path]})

@@ -74,6 +74,7 @@ def test_many_tasks_are_not_printed_as_a_matrix():
     assert "What 30 tasks are positive together: see the picture" in said
 
 
+@pytest.mark.slow
 def test_the_picture_shows_missing_and_present_labels(table, tmp_path):
     for name, each in (("a", table), ("b", digits_table()), ("c", load("road_scenes", examples=5, size=16))):
         label_picture(each, tmp_path / f"{name}.png")

@@ -128,6 +128,7 @@ def test_no_smiles_of_tox21_is_in_two_roles(tox21):
     assert sum(map(len, held)) == len(set.union(*held))
 
 
+@pytest.mark.slow
 def test_toxcast_is_what_pandas_reads():
     raw = frame("toxcast_data.csv.gz")
     table = load("toxcast", directory=folder_with("toxcast_data.csv.gz"), bins=64)
@@ -142,6 +143,7 @@ def test_toxcast_is_what_pandas_reads():
         np.testing.assert_array_equal(table.labels[name], raw[name].fillna(0))
 
 
+@pytest.mark.slow
 @chem
 def test_no_scaffold_of_tox21_is_in_two_roles():
     from rdkit import Chem

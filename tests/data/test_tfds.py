@@ -152,6 +152,7 @@ prepare.prepare("road_scenes", sys.argv[1], lambda done, total: print(done, flus
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_gone_on_with(tmp_path, monkeypatch):
     child = subprocess.Popen([sys.executable, "-c", SCRIPT, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None

@@ -126,6 +126,7 @@ def test_what_is_fetched_must_be_the_file_that_is_meant(server, tmp_path, monkey
     assert not list(out.rglob("*.gz"))
 
 
+@pytest.mark.slow
 def test_the_right_file_is_fetched_once(real, server, tmp_path):
     server["body"] = real
     folder = prepare("tox21", data_dir=str(tmp_path / "out"), download=True, bins=4)

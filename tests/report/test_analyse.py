@@ -270,6 +270,7 @@ def test_small_test_sets_are_told():
     assert "groups" not in told(values, groups=np.arange(200) % 15)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_pairs_of_regimes():
     """80 regimes × 2 sizes × 4,000 draws: 410 MB for all pairs' draws, which is what it took before."""
     regimes = ("scratch", *(f"r{i}" for i in range(79)))

@@ -134,6 +134,7 @@ def grown(study, to, more):
     return workdir
 
 
+@pytest.mark.slow
 def test_memory_for_a_study_file_is_bounded(study, tmp_path):
     """A few hundred lines that name hundreds of regimes: 270 MB for the draws of all pairs, before."""
     workdir = grown(study, tmp_path / "work", [{"regime": f"r{i}"} for i in range(90)])

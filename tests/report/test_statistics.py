@@ -307,6 +307,7 @@ def covered(counts, studies: int, grouped: bool, replicates: int = 20) -> float:
     return inside / studies
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "counts",
     [np.full(50, 6), np.full(12, 20), np.r_[np.full(40, 2), np.full(8, 15), 40]],

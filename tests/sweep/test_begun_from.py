@@ -101,6 +101,7 @@ def test_weights_that_change_under_a_run_stop_it(file):
         check_weights(t, planned)
 
 
+@pytest.mark.slow
 def test_a_sweep_from_other_weights_is_run_again(file, tmp_path):
     base = override(BASE, {"init.path": str(file)})
     entries = product(sweep("seed", range(2)), sweep("regime", ("finetune", "multitask")))

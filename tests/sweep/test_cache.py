@@ -23,6 +23,7 @@ def nothing_stays(monkeypatch):
     jax.config.update("jax_compilation_cache_dir", before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variable", ["MTL_CACHE_DIR", "XDG_CACHE_HOME", "HOME"])
 def test_one_below_a_file_is_done_without(tmp_path, monkeypatch, variable):
     file = tmp_path / "file"

@@ -90,6 +90,7 @@ def nodes(value, path=()):
         yield from nodes(inner, (*path, key))
 
 
+@pytest.mark.slow
 @settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_value_of_another_kind_is_an_error_of_ours_or_none(victim, data):

@@ -171,6 +171,7 @@ def test_json_is_bounded_in_size_and_depth(content):
         unseal(content)
 
 
+@pytest.mark.slow
 def test_without_its_bound_many_values_take_much_memory(monkeypatch):
     """The control."""
     monkeypatch.setattr(files, "MAX_JSON_VALUES", 10**9)

@@ -118,6 +118,7 @@ def test_lanes_go_on_apart_from_the_pack_they_were_kept_with(tmp_path, undisturb
     assert (bits(workdir, plan), curves(workdir, plan)) == undisturbed
 
 
+@pytest.mark.slow
 def test_packs_hold_no_more_weights_than_there_is_memory(tmp_path, undisturbed, monkeypatch):
     """With room for the weights of two trials, packs are of two; the bits are the same."""
     seen, run_phase = [], loop.run_phase
@@ -245,6 +246,7 @@ def test_two_processes_keep_together_on_a_signal_and_one_goes_on(tmp_path):
     np.testing.assert_allclose(result["test"]["accuracy"], json.loads(out)["test"]["accuracy"], atol=0.03)
 
 
+@pytest.mark.slow
 def test_processes_that_do_not_come_are_not_waited_for_forever(tmp_path):
     port = free_port()
     where = [f"--coordinator=127.0.0.1:{port}", "--processes=2", "--process=0", "--start-timeout=2"]

@@ -101,7 +101,7 @@ def command(config, workdir, *options):
 
 @pytest.mark.slow
 def test_a_streamed_run_that_is_interrupted_goes_on_to_the_same_bits(config, tmp_path):
-    steps = ["--config.target.total_steps=6000", "--config.regime=scratch"]
+    steps = ["--config.target.total_steps=2500", "--config.regime=scratch"]
 
     def ends(process):
         _, err = process.communicate(timeout=300)
@@ -161,16 +161,16 @@ print(int(line.split()[1]) / 1024)  # Not ru_maxrss: that begins with the peak o
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of a process's memory from /proc")
 def test_the_memory_of_a_stream_does_not_grow_with_the_set(tmp_path):
     peaks = {}
-    for examples in (6000, 18000):
+    for examples in (4000, 12000):
         prepare("road_scenes", str(tmp_path), examples=examples, quality=90)
-    for examples, stream in ((6000, True), (18000, True), (18000, False)):
+    for examples, stream in ((4000, True), (12000, True), (12000, False)):
         run = [sys.executable, "-c", MEMORY, str(examples), str(tmp_path), str(stream)]
         done = subprocess.run(run, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         peaks[examples, stream] = float(done.stdout.split()[-1])
-    more = 12000 * 64 * 64 * 3 * 4 / 2**20  # MiB that the inputs grow by.
-    assert peaks[18000, True] - peaks[6000, True] < 0.15 * more, peaks
-    assert peaks[18000, False] - peaks[18000, True] > more, peaks
+    more = 8000 * 64 * 64 * 3 * 4 / 2**20  # MiB that the inputs grow by.
+    assert peaks[12000, True] - peaks[4000, True] < 0.15 * more, peaks
+    assert peaks[12000, False] - peaks[12000, True] > more, peaks
 
 
 HOSTS = """

@@ -56,7 +56,7 @@ def drawn(t, number=0, steps=50):
         own = data.of(lane.split)
         sample = changed(program, lane, make_sampler(program, lane, own))
         gather = make_gather(program, own, Fixed({}))
-        return jax.jit(jax.vmap(lambda i: gather(sample(i))))(jnp.arange(steps))
+        return build.by_task(program, jax.jit(jax.vmap(lambda i: gather(sample(i))))(jnp.arange(steps)))
 
     program = dataclasses.replace(stage.program, cached=False)
     return tuple(

@@ -106,6 +106,7 @@ def rows_by_hand(stage, data, initial, draw=None, modes=None):
     return np.asarray(losses), np.stack(rows), np.stack(at_features)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampling", ["per_task", "proportional"])
 @pytest.mark.parametrize("parts", [1, 2])
 def test_what_is_shown_is_each_tasks_own(sampling, parts):
@@ -122,6 +123,7 @@ def test_what_is_shown_is_each_tasks_own(sampling, parts):
     assert not same(moving.trainable, new.trainable)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampling", ["per_task", "proportional"])
 @pytest.mark.parametrize("needs", [(), ("losses",), ("gramian",)])
 def test_equal_weights_through_a_balancer_are_the_sum(needs, sampling):
@@ -131,6 +133,7 @@ def test_equal_weights_through_a_balancer_are_the_sum(needs, sampling):
     assert gap(found.loss_sum, plain.loss_sum) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("needs", [(), ("gramian",)])
 def test_weights_are_the_trunks_and_each_head_has_its_own_gradient(needs):
     weights = (0.0, 2.0, -0.5)
@@ -143,6 +146,7 @@ def test_weights_are_the_trunks_and_each_head_has_its_own_gradient(needs):
     assert gap(new.trainable["heads"], plain.trainable["heads"]) < 1e-6
 
 
+@pytest.mark.slow
 def test_a_task_without_labels_has_a_row_of_zeros():
     t = multitask(balancer__name=balancer("gramian", "losses"), joint_sampling="proportional", batch_size=2)
     *_, stage, data, initial = one_step(t)
@@ -154,6 +158,7 @@ def test_a_task_without_labels_has_a_row_of_zeros():
     np.testing.assert_array_equal(np.diag(shown["gramian"]) > 0, shown["active"])
 
 
+@pytest.mark.slow
 def test_further_batches_are_independent_and_validation_is_on_validation_labels():
     name = balancer("jacobian", "validation", batches=2)
     *_, stage, data, initial = one_step(multitask(balancer__name=name, joint_sampling="proportional"))
@@ -530,6 +535,7 @@ def test_what_cannot_be_is_one_sentence(changes, sentence):
     assert sentence in str(error.value) and "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["batch", "none"])
 def test_where_statistics_join_the_rows_each_task_has_its_pass_back(norm):
     """With batch statistics a row's gradient depends on all rows: of a task's own rows alone it would be another."""

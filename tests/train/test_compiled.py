@@ -130,6 +130,7 @@ def test_two_processes_compile_each_program_once_together(tmp_path):
     assert misses_of_two(tmp_path / "cache", "together") == PROGRAMS
 
 
+@pytest.mark.slow
 def test_without_turns_both_compile_the_same(tmp_path):
     """The control; a busy machine may hold one process up until the other has compiled everything."""
     assert any(misses_of_two(tmp_path / str(i), "alone") > PROGRAMS for i in range(3))

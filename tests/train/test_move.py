@@ -15,7 +15,7 @@ from mtl.params import flatten
 from mtl.tasks import Task
 from mtl.train import move, phase
 from mtl.train.program import Hypers, Program
-from mtl.train.stacks import Stack, columns, stacks_of
+from mtl.train.stacks import Stack, columns, ordered, stacks_of, together
 from tests.train.build import gap, same
 
 TASKS = (Task("z", "binary"), Task("a/b", "multiclass", num_classes=3), Task("m", "regression"))
@@ -52,7 +52,7 @@ def ours(section, trainable=None, rates=()):
     slots = move.init(program, hypers, part)
     run = jax.jit(lambda k, g, s, p, active: move.move(program, hypers, k, g, s, p, active))
     for k in range(12):
-        active = {t: jnp.bool_(shown[k]) for t, shown in SHOWN.items()}
+        active = jnp.asarray([SHOWN[t.name][k] for t in ordered(program)], bool)
         part, slots = run(k, phase.divide(program, gradients(k))[0], slots, part, active)
     return phase.whole(program, move.evaluated(program, slots, part), frozen)
 
@@ -156,5 +156,9 @@ def test_columns_of_tasks_of_one_kind_lie_together():
     found = {c.names: c for c in columns(tasks)}
     assert set(found) == {("a", "c"), ("b",)}
     outputs = jnp.arange(10.0).reshape(2, 5)
-    np.testing.assert_array_equal(found["a", "c"].of(outputs)[0, :, 0], [0.0, 4.0])
-    np.testing.assert_array_equal(found["b",].of(outputs)[1, 0], [6.0, 7.0, 8.0])
+    np.testing.assert_array_equal(found["a", "c"].outputs(outputs)[0, :, 0], [0.0, 4.0])
+    np.testing.assert_array_equal(found["b",].outputs(outputs)[1, 0], [6.0, 7.0, 8.0])
+    numbers = jnp.arange(6.0).reshape(2, 3)
+    np.testing.assert_array_equal(found["a", "c"].of(numbers), [[0.0, 2.0], [3.0, 5.0]])
+    np.testing.assert_array_equal(found["b",].of(numbers), [[1.0], [4.0]])
+    np.testing.assert_array_equal(together(list(found.values()), [numbers[0, :2], numbers[1, 2:]]), [0.0, 5.0, 1.0])
