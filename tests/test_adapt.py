@@ -40,6 +40,7 @@ def one(**changes):
     return adapts(Phase(fresh=("head",), adapt=LORA), optimizer__weight_decay=0.0, **changes)
 
 
+@pytest.mark.slow
 def test_ten_steps_are_those_of_lora_written_out():
     """Hu et al. 2021: y + (α/r) x A B beside frozen W; Adam on A, B and the head, and W + (α/r) A B in the end."""
     t = one(optimizer__clip=0.0, optimizer__options={"b1": 0.875, "b2": 0.96875}, target__total_steps=10)
@@ -86,6 +87,7 @@ MODELS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_merged_is_adapted_and_at_first_nothing_changes(name):
     options, shape = MODELS[name]
@@ -127,6 +129,7 @@ def test_what_a_phase_trains_beside():
     assert moving(own) == [f"backbone/dense_{i}/{leaf}" for i in (0, 1) for leaf in ("+lora/b", "bias")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("select", ["last", "best"])
 def test_what_is_frozen_keeps_its_bits_and_the_next_phase_has_no_adapter(select):
     t = adapts(SOURCE, Phase(fresh=("head",), adapt=LORA, share=0.5), Phase(trainable="head", share=0.5), select=select)

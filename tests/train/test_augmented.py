@@ -131,6 +131,7 @@ def test_any_part_of_a_batch_is_that_part_of_the_whole(sampling):
         np.testing.assert_allclose(np.ravel(got), rows.ravel(), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_loss_of_a_mixed_batch_is_its_definition():
     t = trial(regime="multitask", augment=("mixup",), joint_sampling="proportional", target__total_steps=8)
     (stage,), data, (initial,) = stages(t), data_of(t), initial_of(t)

@@ -286,6 +286,7 @@ def trained(t, **options):
 SGD = {"optimizer__name": "sgd", "lr": 0.1, "source_lr": 0.1}
 
 
+@pytest.mark.slow
 def test_uncertainty_weighting_is_its_definition():
     """s descends on Σ ½ (e^(−s) L + s), by the losses of the step before; differences of ½ are its gradient."""
     t = multitask(balancer__name="uncertainty", balancer__options={"lr": 0.5}, **SGD)
@@ -371,6 +372,7 @@ def sdmgrad(steps: int = 20, lr: float = 5.0, momentum: float = 0.5, lam: float 
     return Balancer(lambda k: jnp.full(k, 1 / k), update, needs=("jacobian",), batches=2)
 
 
+@pytest.mark.slow
 def test_sdmgrad_by_three_batches():
     register("sdmgrad")(sdmgrad)
     t = multitask(balancer__name="sdmgrad", balancer__options={"steps": 5, "lr": 0.5}, **SGD)
@@ -391,6 +393,7 @@ def test_sdmgrad_by_three_batches():
     assert gap(outcome.weights.params, expected) < 1e-6
 
 
+@pytest.mark.slow
 def test_adatask_has_moments_of_each_task_and_resting_ones_rest():
     """Yang et al. 2023: the trunk's update is the sum of what Adam makes of each task's gradient by itself."""
     betas = {"b1": 0.875, "b2": 0.96875}
