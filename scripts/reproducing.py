@@ -133,9 +133,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/reproduce", description=__doc__)
     parser.add_argument("studies", nargs="*", metavar="STUDY")
     parser.add_argument("--write", action="store_true", help="publish what is printed now")
-    parser.add_argument(
-        "--sweep", default="all", help="run and compare one sweep only; what quotes say is not looked at"
-    )
+    parser.add_argument("--sweep", default="all", help="run and compare one sweep only; quotes are not compared")
     parser.add_argument("--workdir", default="runs/reproduce", help="where studies are run (default: runs/reproduce)")
     arguments = parser.parse_args()
     if arguments.sweep != "all" and (arguments.write or len(arguments.studies) != 1):

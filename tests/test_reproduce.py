@@ -93,7 +93,9 @@ def test_writing_puts_what_is_printed_now():
 
 @pytest.mark.slow
 def test_a_sweep_of_the_latent_study_is_reproduced(tmp_path):
-    """One of three, which takes a minute. On the locked versions and the kind of CPU that the README names to rounding, else within the intervals."""
+    """One of three. On the locked versions and the kind of CPU that the README names to rounding, else within the
+    intervals.
+    """
     command = [
         sys.executable,
         str(ROOT / "scripts" / "reproducing.py"),
