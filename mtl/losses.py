@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Num, Real
+from jaxtyping import Array, Bool, Float, Int, Real
 
 from mtl import tasks
 
@@ -237,7 +237,7 @@ def coefficients(
 
 
 def factors(
-    counts: Num[Array, " tasks"], examples: Count, denominator: str, weights: Float[Array, " tasks"]
+    counts: Real[Array, " tasks"], examples: Count, denominator: str, weights: Float[Array, " tasks"]
 ) -> Float[Array, " tasks"]:
     """Return ``coefficients`` of tasks that are one array.
 

@@ -133,11 +133,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/reproduce", description=__doc__)
     parser.add_argument("studies", nargs="*", metavar="STUDY")
     parser.add_argument("--write", action="store_true", help="publish what is printed now")
-    parser.add_argument("--sweep", default="all", help="run and compare one sweep only; quotes are not compared")
     parser.add_argument("--workdir", default="runs/reproduce", help="where studies are run (default: runs/reproduce)")
     arguments = parser.parse_args()
-    if arguments.sweep != "all" and (arguments.write or len(arguments.studies) != 1):
-        parser.error(f"--sweep={arguments.sweep}: is of one study, and what is published is written of all its sweeps")
     known = [p.parent.name for p in sorted((ROOT / "experiments").glob("*/README.md")) if _TABLE.search(p.read_text())]
     studies = arguments.studies or known
     if unknown := sorted(set(studies) - set(known)):
@@ -147,22 +144,11 @@ def main() -> int:
     for study in studies:
         workdir, readme = Path(arguments.workdir) / study, ROOT / "experiments" / study / "README.md"
         config = f"--config={ROOT / 'configs' / f'{study}.py'}"
-        command = [
-            sys.executable,
-            "-m",
-            "mtl.cli",
-            "sweep",
-            config,
-            f"--sweep={arguments.sweep}",
-            f"--workdir={workdir}",
-        ]
+        command = [sys.executable, "-m", "mtl.cli", "sweep", config, "--sweep=all", f"--workdir={workdir}"]
         if code := subprocess.run(command, check=False, cwd=ROOT).returncode:
             return code
         tables, verdicts, analyses = printed(workdir)
         text, front = readme.read_text(), ROOT / "README.md"
-        if arguments.sweep != "all":
-            apart = [t[0] for t in _TABLE.finditer(text) if t["title"].split(" / ")[1].split(":")[0] == arguments.sweep]
-            text = "\n".join([*apart, *(m[0] for m in [_MADE.search(text)] if m)])
         stamp = _MADE.search(text)
         exact = stamp is not None and stamp[1] == made(workdir)
         if arguments.write:

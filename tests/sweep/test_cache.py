@@ -8,8 +8,11 @@ import jax
 import pytest
 
 from mtl.sweep.cache import cache_folder, enable_cache, make_cache
+from mtl.sweep.execute import execute
 from mtl.sweep.fingerprint import code_of
+from mtl.sweep.store import Workdir
 from mtl.train import compiled
+from tests.sweep.test_interrupts import plan_of
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -74,3 +77,15 @@ def test_hidden_copies_of_modules_are_no_part_of_the_code(tmp_path):
     assert code_of(tmp_path / "mtl", None) == before
     (tmp_path / "mtl" / "train" / "more.py").write_text("x = 1")
     assert code_of(tmp_path / "mtl", None) != before
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not pathlib.Path("/proc/self/maps").exists(), reason="mappings are counted on Linux")
+@pytest.mark.parametrize("room", [0, 1])
+def test_after_each_pack_programs_are_forgotten_if_there_is_no_room_for_many(tmp_path, monkeypatch, room):
+    monkeypatch.setattr(compiled, "_ROOM", room)
+    plan = plan_of({"regime": "scratch"}, {"regime": "ridge_probe"})
+    execute(plan, Workdir(tmp_path))
+    kept = any(function._made for function in compiled.Compiled._alive)
+    assert kept is bool(room)
+    assert all(Workdir(tmp_path).result(digest)["status"] == "done" for digest in plan.trials)

@@ -194,17 +194,10 @@ def free_port():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("arguments", "send", "number", "code"),
-    [  # Every pair of two of these.
-        (("run",), os.kill, signal.SIGTERM, 143),
-        (("run",), os.killpg, signal.SIGINT, 130),
-        (("sweep", "--jobs=2"), os.kill, signal.SIGINT, 130),
-        (("sweep", "--jobs=2"), os.killpg, signal.SIGTERM, 143),
-    ],
-    ids=["run-process-15", "run-group-2", "workers-process-2", "workers-group-15"],
-)
-def test_signals_save_within_ten_seconds_and_tell_by_the_exit_code(tmp_path, arguments, send, number, code):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("send", [os.kill, os.killpg], ids=["process", "group"])
+@pytest.mark.parametrize("arguments", [("run",), ("sweep", "--jobs=2")], ids=["run", "workers"])
+def test_signals_save_within_ten_seconds_and_tell_by_the_exit_code(tmp_path, number, code, arguments, send):
     """A signal to the process, or to all of its group (a terminal's Ctrl-C, a scheduler's end of time)."""
     process = command(tmp_path, *arguments, f"--workdir={tmp_path / 'work'}")
     until_it_trains(process)
