@@ -2,6 +2,7 @@
 
 import json
 import os
+import statistics
 import subprocess
 import sys
 
@@ -21,7 +22,7 @@ kept = "keep" in sys.argv and memory.keep()
 f = jax.jit(lambda x: jnp.flip(jnp.exp(x @ x.T)) @ x)
 x = jnp.ones((8192, 8))
 faults = []
-for _ in range(8):
+for _ in range(15):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     jax.block_until_ready(f(x))
     faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
@@ -49,8 +50,8 @@ def test_what_is_kept_meets_no_page_faults_and_is_given_back():
         assert not kept["kept"]
         return
     assert kept["kept"] and not plain["kept"]
-    # Some calls come first that find what is kept too small.
-    assert min(plain["faults"]) > 20 * max(kept["faults"][-3:]), (kept, plain)
+    # Now and then a call finds what is kept in pieces, all of them too small: the first ones, and who shares a machine.
+    assert min(plain["faults"]) > 20 * statistics.median(kept["faults"]), (kept, plain)
     assert kept["held"] - kept["left"] > 200 << 20, kept
 
 

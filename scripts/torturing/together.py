@@ -160,14 +160,19 @@ def clocks(study: Study, number: int, rng: random.Random) -> Outcome:
     outcome = Outcome("clock +- 1 day", "order by step, bits equal")
     for _ in range(number):
         work = study.new()
-        for _ in range(2):
+        for first in (True, False):
             seed = rng.random()
             child, _said = study.begin(work, lambda seed=seed: jumping(seed))
-            time.sleep(rng.uniform(0.1, study.seconds))
+            if first:
+                await_two_snapshots(work, child)
+            else:
+                time.sleep(rng.uniform(0.1, study.seconds))
             kill(child)
             wait(child)
+            now = time.time()
             for file in (p for p in work.rglob("*") if p.is_file()):
-                stamp = time.time() + rng.uniform(-86400, 86400)
+                # The order of times is turned around first, so that going by them is wrong for sure.
+                stamp = 2 * now - file.stat().st_mtime if first else now + rng.uniform(-86400, 86400)
                 os.utime(file, (stamp, stamp))
             outcome.broken += [f"{work}: {key} goes on from step {at}, not {most}" for key, at, most in behind(work)]
         code, text = study.run(work, lambda: jumping(rng.random()))
@@ -175,6 +180,15 @@ def clocks(study: Study, number: int, rng: random.Random) -> Outcome:
         outcome.runs += 1
         shutil.rmtree(work)
     return outcome
+
+
+def await_two_snapshots(work: Path, child: int) -> None:
+    """Wait until a phase has two snapshots, or the sweep has ended."""
+    while not os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+        phases = [file.name.partition("-")[0] for file in (work / "snapshots").glob("*.safetensors")]
+        if len(set(phases)) < len(phases):
+            return
+        time.sleep(0.001)
 
 
 def behind(work: Path) -> list[tuple[str, int, int]]:
