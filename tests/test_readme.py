@@ -100,8 +100,8 @@ def test_optimizers_and_balancers_are_what_it_says(tmp_path):
     changes = {"regime": "multitask", "source.total_steps": 1, "target.total_steps": 2}
     trial = resolve(override(flatten(config), changes), load("digits").tasks)
     (stage,) = stages_of(trial, load("digits").x.shape[1:])
-    assert stage.optimizer["options"] == {"b1": 0.9, "b2": 0.98, "eps": 1e-8, "eps_root": 0.0}
-    assert stage.rates == pytest.approx(
+    assert stage.hypers.optimizer["options"] == {"b1": 0.9, "b2": 0.98, "eps": 1e-8, "eps_root": 0.0}
+    assert stage.hypers.rates == pytest.approx(
         [0.75 ** (2 - i) for i in (0, 0, 1, 1)] + [10.0] * 4
     )  # Two blocks below the heads.
     assert stage.program.balancer.floats == ("lr",)

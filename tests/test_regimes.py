@@ -88,10 +88,10 @@ def test_a_regime_is_what_the_table_says(regime, blocks):
         assert set(stage.program.trainable) == moves
         assert set(stage.fresh) == fresh
         if rate is None:
-            assert (stage.lr, stage.steps, phase.solver) == (0.0, 1, "ridge")
+            assert (stage.hypers.lr, stage.steps, phase.solver) == (0.0, 1, "ridge")
             continue
         assert phase.solver == "gradient"
-        assert stage.lr == phase.lr == RATES[rate]
+        assert stage.hypers.lr == phase.lr == RATES[rate]
         spent = stage.steps * stage.program.rows
         assert spent == pytest.approx(shares[0] * BUDGET[0] + shares[1] * BUDGET[1], abs=1e-6)
 

@@ -252,7 +252,7 @@ def _train(
         once = flops_to_cache(program, shape, rows) + flops_to_solve(program, shape, rows)
         about = {
             "tasks": list(program.tasks),
-            "lr": node.stage.lr,
+            "lr": node.stage.hypers.lr,
             "steps": node.stage.steps,
             "evaluated_at": outcome.steps,
             **{

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -150,6 +151,10 @@ class Fixed:
     place: PyTree = ()
 
 
+#: Of a hyperparameter: the type that programs take it as.
+_FLOAT, _WHOLE, _BITS = ({"dtype": dtype} for dtype in ("float32", "int32", "uint32"))
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Hypers:
@@ -168,18 +173,30 @@ class Hypers:
       first, picks: where inputs are streamed, the batches of the steps from ``first`` on, drawn before; else ``()``.
     """
 
-    seed: Numbers
-    lr: Numbers
-    optimizer: PyTree
-    balancer: PyTree
-    adapter: PyTree
-    weights: Numbers
-    steps: Numbers
-    offset: Numbers
-    split: Numbers
-    rates: PyTree = ()
+    seed: Numbers = dataclasses.field(metadata=_BITS)
+    lr: Numbers = dataclasses.field(metadata=_FLOAT)
+    optimizer: PyTree = dataclasses.field(metadata=_FLOAT)
+    balancer: PyTree = dataclasses.field(metadata=_FLOAT)
+    adapter: PyTree = dataclasses.field(metadata=_FLOAT)
+    weights: Numbers = dataclasses.field(metadata=_FLOAT)
+    steps: Numbers = dataclasses.field(metadata=_WHOLE)
+    offset: Numbers = dataclasses.field(metadata=_WHOLE)
+    split: Numbers = dataclasses.field(metadata=_WHOLE)
+    rates: PyTree = dataclasses.field(default=(), metadata=_FLOAT)
     first: PyTree = ()
     picks: PyTree = ()
+
+    def arrays(self) -> Hypers:
+        """Return Python's numbers and tuples of them as NumPy's, of the types that programs take."""
+
+        found = {}
+        for field in dataclasses.fields(self):
+            value, dtype = getattr(self, field.name), field.metadata.get("dtype")
+            if dtype and not (isinstance(value, tuple) and not value):
+                cast = functools.partial(np.asarray, dtype=dtype)
+                value = jax.tree.map(cast, value, is_leaf=lambda a: isinstance(a, tuple))
+            found[field.name] = value
+        return Hypers(**found)
 
 
 @jax.tree_util.register_dataclass

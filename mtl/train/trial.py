@@ -27,25 +27,22 @@ PyTree = Any
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """A phase of a trial: the program, what starts fresh, and its numbers (as Python values).
+    """A phase of a trial: the program, its numbers, and what starts fresh.
 
     Attributes:
       program: what is compiled.
+      hypers: its numbers as Python values; which replicate and split they go with is not said yet.
       fresh: whole paths of parameters that start anew.
-      lr, optimizer, balancer, adapter, weights, steps, rates: as in ``Hypers``.
-      offset: batches of each task's sequence that earlier phases have drawn, one a task.
     """
 
     program: Program
+    hypers: Hypers
     fresh: tuple[str, ...]
-    lr: float
-    optimizer: Mapping[str, Any]
-    balancer: Mapping[str, Any]
-    adapter: Mapping[str, Any]
-    weights: tuple[float, ...]
-    steps: int
-    offset: tuple[int, ...]
-    rates: tuple[float, ...] = ()
+
+    @property
+    def steps(self) -> int:
+        """The phase's steps."""
+        return int(self.hypers.steps)
 
 
 def stages_of(trial: config.Trial, shape: tuple[int, ...], standardize: bool = False) -> tuple[Stage, ...]:
@@ -124,21 +121,14 @@ def _stages(
         except ValueError as error:
             raise config.ConfigError(f"regime: {error}") from None
         program = Program(
+            **{
+                **{f.name: getattr(step, f.name) for f in dataclasses.fields(Program) if hasattr(step, f.name)},
+                **{name: rest[name] for name in ("denominator", "target", "accumulate")},
+                "trainable": trainable,
+            },
             model=model,
-            tasks=step.tasks,
-            trainable=trainable,
             optimizer=optimizer,
-            batch=step.batch,
-            sampling=step.sampling,
-            temperature=step.temperature,
-            denominator=rest["denominator"],
-            trunk_mode=step.trunk_mode,
-            select=step.select,
-            target=rest["target"],
             standardize=standardize,
-            accumulate=rest["accumulate"],
-            round_steps=step.round_steps,
-            augment=step.augment,
             adapter=adapter,
         )
         if step.solver == "ridge":
@@ -159,16 +149,21 @@ def _stages(
         unused &= set(unmatched)
         stages.append(
             Stage(
-                program=program,
-                fresh=fresh,
-                lr=step.lr,
-                optimizer=numbers,
-                balancer=weighs if program.balancer else {},
-                adapter=adapts,
-                weights=tuple(t.weight for t in program.specs),
-                steps=step.steps,
-                offset=tuple(drawn.get(t, 0) for t in step.tasks),
-                rates=rates,
+                program,
+                Hypers(
+                    seed=0,
+                    lr=step.lr,
+                    optimizer=numbers,
+                    balancer=weighs if program.balancer else {},
+                    adapter=adapts,
+                    weights=tuple(t.weight for t in program.specs),
+                    steps=step.steps,
+                    # Batches of each task's sequence that earlier phases have drawn.
+                    offset=tuple(drawn.get(t, 0) for t in step.tasks),
+                    split=0,
+                    rates=rates,
+                ),
+                fresh,
             )
         )
         for t in step.tasks:  # Of one_task sampling at most so many: no batch is drawn twice.
@@ -254,18 +249,7 @@ def check_statistics(program: Program, shape: tuple[int, ...], shards: int = 1) 
 def make_hypers(seeds: Sequence[int], stages: Sequence[Stage], splits: Sequence[int]) -> Hypers:
     """Return the hyperparameters of stages that share a program, stacked."""
     each = [
-        Hypers(
-            seed=np.uint32(seed),
-            lr=np.float32(stage.lr),
-            optimizer=jax.tree.map(np.float32, dict(stage.optimizer)),
-            balancer=jax.tree.map(np.float32, dict(stage.balancer)),
-            adapter=jax.tree.map(np.float32, dict(stage.adapter)),
-            weights=np.asarray(stage.weights, np.float32),
-            steps=np.int32(stage.steps),
-            offset=np.asarray(stage.offset, np.int32),
-            split=np.int32(split),
-            rates=np.asarray(stage.rates, np.float32) if stage.rates else (),
-        )
+        dataclasses.replace(stage.hypers, seed=seed, split=split).arrays()
         for seed, stage, split in zip(seeds, stages, splits, strict=True)
     ]
     return jax.tree.map(lambda *a: np.stack(a), *each)

@@ -24,7 +24,7 @@ from mtl.train.program import Draw, Fixed
 from mtl.train.sampling import Batch
 from mtl.train.stacks import ordered
 from mtl.train.trial import stages_of
-from tests.train.build import by_task, data_of, gap, hypers_of, initial_of, run_phase, same, stages, trial
+from tests.train.build import by_task, data_of, gap, hypers_of, initial_of, run_phase, same, stages, trial, with_steps
 
 SHOWN = []
 
@@ -388,7 +388,7 @@ def test_sdmgrad_by_three_batches():
         return method.update(state, balance.Seen(jnp.ones(3, bool), None, others=jnp.stack(flat)))
 
     expected = run_by_hand(t, weigh, jnp.full(3, 1 / 3), steps=1)
-    short = dataclasses.replace(stage, steps=1)
+    short = with_steps(stage, 1)
     (outcome,) = run_phase([t], [short], data, [initial], evaluations=1)
     assert gap(outcome.weights.params, expected) < 1e-6
 
@@ -410,7 +410,7 @@ def test_adatask_has_moments_of_each_task_and_resting_ones_rest():
     now = initial
     for k in range(6):
         # Heads take the values that our own run has: what is tried is the trunk.
-        (outcome,) = run_phase([t], [dataclasses.replace(stage, steps=k + 1)], data, [initial], evaluations=1)
+        (outcome,) = run_phase([t], [with_steps(stage, k + 1)], data, [initial], evaluations=1)
         draw = sample(jnp.int32(k))
         rows = rows_by_hand(
             stage, data, dataclasses.replace(now, params={**now.params, "backbone": restore(trunk)}), draw

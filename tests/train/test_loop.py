@@ -193,7 +193,7 @@ def test_best_is_the_state_with_the_least_validation_loss_on_the_target():
     assert same(outcome.weights, reruns[best].weights)
     assert not same(outcome.weights, reruns[-1].weights)
     # With a rate that breaks it at once, no evaluation is a number: the phase hands on what it got.
-    broken = dataclasses.replace(stage, lr=1e30)
+    broken = dataclasses.replace(stage, hypers=dataclasses.replace(stage.hypers, lr=1e30))
     (nothing,) = run_phase([t], [broken], data, [initial])
     assert np.isnan(nothing.val_loss["goal"]).all()
     assert same(nothing.weights, initial)
