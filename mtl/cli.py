@@ -242,7 +242,7 @@ def _run(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
         program = plan.nodes[plan.chains[trial.hash][number]].stage.program
         changed = f", images changed: {augmentation.described(program.augment)}" if program.augment else ""
         display.say(
-            f"phase {number}: {' + '.join(phase.tasks)}, {phase.steps:,} steps of {phase.rows} examples, "
+            f"phase {number}: {' + '.join(phase.tasks)}, {phase.total_steps:,} steps of {phase.rows} examples, "
             f"lr {phase.lr:g}{changed}\n{report(params, program.chosen(params))}"
         )
     for said in data_warnings([trial]):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 from mtl.options import checked
 from mtl.params import exactly, join
+from mtl.ranges import Range
 from mtl.tasks import suggest
 
 
@@ -18,7 +19,7 @@ class Phase:
     Attributes:
       tasks: ``source``, ``target``, ``source+target``, or a tuple of task names.
       trainable: ``all``; ``head`` (the heads of the phase's tasks); ``last_k`` (these and the last k blocks of the
-        backbone); or a regular expression on whole parameter paths. Heads of other tasks never move.
+        backbone); or a regular expression on whole parameter paths, or several. Heads of other tasks never move.
       fresh: what starts anew: ``head`` (the target's), ``backbone``, or regular expressions on whole paths. A fresh
         parameter takes the replicate's initial value.
       lr: name of a learning rate in the config (``lr``, which is tuned for each regime, or ``source_lr``, which is
@@ -26,8 +27,10 @@ class Phase:
       budget: ``source``, ``target`` or ``source+target``: which of the config's budgets it spends, in examples.
       share: the share of that budget.
       total_steps, total_epochs, total_examples: a duration of its own instead of a budget; at most one.
+      batch: rows of a batch, of each task with ``per_task`` sampling; 0 for the config's ``batch_size``.
       sampling: how tasks mix, see ``train.sampling``; empty for the config's ``joint_sampling`` (source and target
         together) or ``source_sampling``.
+      temperature, round_steps: of ``temperature`` and ``one_task`` sampling; 0 for the config's.
       trunk_mode: ``eval`` or ``train`` for blocks without trainable parameters; empty for the config's.
       select: ``last`` or ``best`` (on validation) goes on; empty for the config's.
       augment: how training images are changed, as the config's ``augment`` says it: ``none``, or a tuple; empty for
@@ -43,7 +46,7 @@ class Phase:
     """
 
     tasks: str | tuple[str, ...] = "target"
-    trainable: str = "all"
+    trainable: str | tuple[str, ...] = "all"
     fresh: tuple[str, ...] = ()
     lr: str | float = "lr"
     budget: str = "target"
@@ -51,7 +54,10 @@ class Phase:
     total_steps: int = 0
     total_epochs: float = 0.0
     total_examples: int = 0
+    batch: Annotated[int, Range(0)] = 0
     sampling: str = ""
+    temperature: Annotated[float, Range(0)] = 0.0
+    round_steps: Annotated[int, Range(0, 4096)] = 0
     trunk_mode: str = ""
     select: str = ""
     augment: str | tuple[Any, ...] = ""
@@ -264,7 +270,7 @@ def judges(tasks: tuple[str, ...], target: str) -> tuple[str, ...]:
 
 
 def trainable_patterns(
-    trainable: str, tasks: tuple[str, ...], blocks: tuple[str, ...], adapters: str = ""
+    trainable: str | tuple[str, ...], tasks: tuple[str, ...], blocks: tuple[str, ...], adapters: str = ""
 ) -> tuple[str, ...]:
     """Return the patterns on whole paths that a phase's ``trainable`` stands for.
 
@@ -280,6 +286,8 @@ def trainable_patterns(
     >>> trainable_patterns("last_1", ("even",), ("backbone/a", "backbone/b"))
     ('heads/even/.*', 'backbone/b/.*')
     """
+    if isinstance(trainable, tuple):
+        return trainable
     heads, below = tuple(f"{exactly(join('heads', name))}/.*" for name in tasks), adapters or ".*"
     if trainable == "all":
         return (*heads, f"backbone/{below}")

@@ -112,7 +112,7 @@ USES_SOURCE = ["linear_probe", "finetune", "lora", "lp_ft", "gradual", "multitas
 
 
 def examples(resolved):
-    return sum(phase.steps * phase.rows for phase in resolved.phases)
+    return sum(phase.total_steps * phase.rows for phase in resolved.phases)
 
 
 @pytest.mark.parametrize("blocks", [2, 3])
@@ -149,7 +149,7 @@ def test_all_regimes_that_use_the_source_see_the_same_number_of_examples(blocks,
 def test_where_budgets_do_not_divide_they_agree_to_a_batch_a_phase(source, target):
     for regime in [*USES_SOURCE, "scratch_matched"]:
         resolved = expanded(regime, 3, **{"source.total_steps": source, "target.total_steps": target})
-        assert all(phase.steps >= 1 for phase in resolved.phases)
+        assert all(phase.total_steps >= 1 for phase in resolved.phases)
         assert abs(examples(resolved) - 8 * (source + target)) <= sum(phase.rows for phase in resolved.phases)
 
 

@@ -4,13 +4,13 @@ from mtl.config.default import Config, ConfigError, default
 from mtl.config.fields import Flat, check, flatten, override, parse
 from mtl.config.load import file_of, is_ours, load, name_for
 from mtl.config.resolve import resolve
-from mtl.config.trial import Step, Trial, canonical
+from mtl.config.trial import Resolved, Trial, canonical
 
 __all__ = [
     "Config",
     "ConfigError",
     "Flat",
-    "Step",
+    "Resolved",
     "Trial",
     "canonical",
     "check",

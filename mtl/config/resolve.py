@@ -15,7 +15,7 @@ from mtl.config import augmentation
 from mtl.config.default import SAMPLINGS, ConfigError
 from mtl.config.fields import KNOWN, Flat, check, duration
 from mtl.config.hiding import hiding
-from mtl.config.trial import Step, Trial, canonical
+from mtl.config.trial import Resolved, Trial, canonical
 from mtl.data import cut, load, nearest, sizes, spoil
 from mtl.data.cells import spelled
 from mtl.models import MODELS, build, options_of
@@ -67,7 +67,7 @@ def resolve(flat: Flat, available: Sequence[Task]) -> Trial:
         "format": FORMAT,
         "seed": flat["seed"],
         "regime": flat["regime"],
-        "phases": [_stated(p) for p in phases],
+        "phases": [p.stated() for p in phases],
         "tasks": [vars(t) for t in tasks],
         "evaluations": flat["evaluations"],
         "accumulate": flat["accumulate"],
@@ -194,12 +194,6 @@ def _with_options(flat: Flat, task: Task) -> Task:
         raise ConfigError(f"config.task_options or config.loss.weights: {error}") from None
 
 
-def _stated(step: Step) -> dict[str, Any]:
-    """Return a phase as the resolved config states it: without what it does not have, so that hashes stay."""
-    found = {**vars(step), "augment": augmentation.stated(step.augment)}
-    return {k: v for k, v in found.items() if v or k not in ("round_steps", "augment", "begin", "adapt")}
-
-
 def _resolve_phase(
     number: int,
     phase: regimes.Phase,
@@ -207,7 +201,7 @@ def _resolve_phase(
     known: Sequence[Task],
     blocks: tuple[str, ...],
     rows: Callable[[Sequence[str]], int],
-) -> Step:
+) -> Resolved:
     name, source, target = flat["regime"], tuple(flat["data.source"]), flat["data.target"]
     groups = {"source": source, "target": (target,), "source+target": (*source, target)}
     tasks = groups.get(phase.tasks, phase.tasks) if isinstance(phase.tasks, str) else phase.tasks
@@ -225,7 +219,7 @@ def _resolve_phase(
     _check_phase(phase, name)
     joint = target in tasks and len(tasks) > 1
     sampling = phase.sampling or flat["joint_sampling" if joint else "source_sampling"]
-    batch = flat["batch_size"]
+    batch = phase.batch or flat["batch_size"]
     rates = {"lr": flat["lr"], "source_lr": flat["source_lr"]}
     if isinstance(phase.lr, str) and phase.lr not in rates:
         raise ConfigError(f'regime "{name}": lr = "{phase.lr}": {suggest(phase.lr, rates)}, or a number')
@@ -236,37 +230,37 @@ def _resolve_phase(
     except ValueError as error:
         raise ConfigError(f'regime "{name}": {error}') from None
     several = len(tasks) > 1
-    rounds = flat["round_steps"] if sampling == "one_task" and several else 0
+    rounds = (phase.round_steps or flat["round_steps"]) if sampling == "one_task" and several else 0
     if 0 < rounds < len(tasks):
         raise ConfigError(
             f"config.round_steps = {rounds}: must be 0, or at least {len(tasks)}: a round has each task of a phase"
         )
-    ridge = phase.solver == "ridge"
+    ridge, warmth = phase.solver == "ridge", float(phase.temperature or flat["temperature"])
     drawn = batch * (len(tasks) if sampling == "per_task" else 1)
     steps = 1 if ridge else _steps(phase, flat, tasks, drawn, rows)
     if steps >= 2**31:
         raise ConfigError(f'regime "{name}": a phase of {steps:,} steps: must be less than {2**31:,}')
     if ridge and (phase.trainable != "head" or (phase.trunk_mode or flat["trunk_mode"]) != "eval"):
         raise ConfigError(f'regime "{name}": solver = "ridge": needs trainable = "head" and trunk_mode = "eval"')
-    return Step(
-        tasks=tasks,
-        trainable=trainable,
-        fresh=regimes.fresh_patterns(phase.fresh, target),
+    own = {
+        "tasks": tasks,
+        "trainable": trainable,
+        "fresh": regimes.fresh_patterns(phase.fresh, target),
         # A closed form has no rate: one spelling, one hash.
-        lr=0.0 if ridge else float(rates[phase.lr] if isinstance(phase.lr, str) else phase.lr),
-        steps=steps,
-        batch=batch,
+        "lr": 0.0 if ridge else float(rates[phase.lr] if isinstance(phase.lr, str) else phase.lr),
+        "total_steps": steps,
+        "batch": batch,
         # A phase of one task is the same under every way of mixing: one spelling, one hash.
-        sampling=sampling if several else "per_task",
-        temperature=float(flat["temperature"]) if several and (sampling == "temperature" or rounds) else 1.0,
-        trunk_mode=phase.trunk_mode or flat["trunk_mode"],
-        select="last" if ridge else phase.select or flat["select"],
-        solver=phase.solver,
-        round_steps=rounds,
-        augment=_augment(phase, flat, [t for t in known if t.name in tasks]),
-        begin=_begin(number, phase, flat),
-        adapt=adapts,
-    )
+        "sampling": sampling if several else "per_task",
+        "temperature": warmth if several and (sampling == "temperature" or rounds) else 1.0,
+        "trunk_mode": phase.trunk_mode or flat["trunk_mode"],
+        "select": "last" if ridge else phase.select or flat["select"],
+        "round_steps": rounds,
+        "augment": _augment(phase, flat, [t for t in known if t.name in tasks]),
+        "begin": _begin(number, phase, flat),
+        "adapt": adapts,
+    }
+    return Resolved(**{**vars(phase), **own})
 
 
 def _adapt(phase: regimes.Phase) -> str:

@@ -11,45 +11,39 @@ from typing import Any
 
 from mtl.config import augmentation
 from mtl.models import MODELS, Model, build
+from mtl.regimes import Phase
 from mtl.tasks import Task
 
 
 @dataclasses.dataclass(frozen=True)
-class Step:
-    """One fully resolved phase.
+class Resolved(Phase):
+    """A phase with nothing left open: words are names of tasks, patterns on whole paths and numbers.
+
+    What says how long it is has become ``total_steps``.
 
     Attributes:
-      tasks: names of the tasks whose labels it sees.
-      trainable, fresh: patterns on whole parameter paths.
-      lr: learning rate.
-      steps: how many updates.
-      batch: B.
-      sampling, temperature, trunk_mode, select, round_steps, augment: see ``train.program.Program``.
-      solver: see ``regimes.Phase``.
-      begin: of a first phase that begins from loaded weights ``init``; else empty.
-      adapt: its adapter's name, options and layers, as JSON; else empty.
+      augment: the operations.
+      begin: ``init`` of a first phase that begins from loaded weights; else empty.
+      adapt: the adapter's name, options and layers, as JSON; else empty.
     """
 
-    tasks: tuple[str, ...]
-    trainable: tuple[str, ...]
-    fresh: tuple[str, ...]
-    lr: float
-    steps: int
-    batch: int
-    sampling: str
-    temperature: float
-    trunk_mode: str
-    select: str
-    solver: str
-    round_steps: int = 0
+    tasks: tuple[str, ...] = ()
+    trainable: tuple[str, ...] = ()
+    lr: float = 0.0
     augment: augmentation.Spec = ()
-    begin: str = ""
     adapt: str = ""
 
     @property
     def rows(self) -> int:
         """Rows of a batch."""
         return self.batch * (len(self.tasks) if self.sampling == "per_task" else 1)
+
+    def stated(self) -> dict[str, Any]:
+        """Return it as a resolved config states it: without what it does not have, so that hashes stay."""
+        found = {**vars(self), "augment": augmentation.stated(self.augment)}
+        open_ended = ("budget", "share", "total_epochs", "total_examples")
+        rare = ("round_steps", "augment", "begin", "adapt")
+        return {k: v for k, v in found.items() if k not in open_ended and (v or k not in rare)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,14 +83,14 @@ class Trial:
         return str(self.config.get("init", {}).get("path", "")) if first.get("begin") == "init" else ""
 
     @functools.cached_property
-    def phases(self) -> tuple[Step, ...]:
+    def phases(self) -> tuple[Resolved, ...]:
         """The resolved phases."""
         found = []
         for phase in self.config["phases"]:
             fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in phase.items()}
             tasks = [t for t in self.tasks if t.name in fields["tasks"]]
             fields["augment"] = augmentation.parse(fields.get("augment", ()), tasks)
-            found.append(Step(**fields))
+            found.append(Resolved(**fields))
         return tuple(found)
 
     @functools.cached_property

@@ -59,7 +59,7 @@ def stages_of(trial: config.Trial, shape: tuple[int, ...], standardize: bool = F
     return _stages(trial.model(), canonical_phases(trial), shape, standardize)
 
 
-def canonical_phases(trial: config.Trial) -> tuple[tuple[config.Step, ...], tuple[tuple[str, Any], ...]]:
+def canonical_phases(trial: config.Trial) -> tuple[tuple[config.Resolved, ...], tuple[tuple[str, Any], ...]]:
     """Return the parts of a resolved config that decide its stages, hashable."""
     c = trial.config
     rest = (
@@ -95,7 +95,7 @@ def _cached(program: Program, steps: int, labels: tuple[int, int]) -> bool:
 
 def _stages(
     model: Model,
-    phases: tuple[tuple[config.Step, ...], tuple[tuple[str, Any], ...]],
+    phases: tuple[tuple[config.Resolved, ...], tuple[tuple[str, Any], ...]],
     shape: tuple[int, ...],
     standardize: bool,
 ) -> tuple[Stage, ...]:
@@ -134,7 +134,7 @@ def _stages(
         if step.solver == "ridge":
             program = dataclasses.replace(program, cached=True, ridge=rest["ridge"], ridge_choose=rest["ridge_choose"])
         else:
-            program = dataclasses.replace(program, cached=_cached(program, step.steps, rest["labels"]))
+            program = dataclasses.replace(program, cached=_cached(program, step.total_steps, rest["labels"]))
         if len(step.tasks) > 1 and not program.ridge and any(p.startswith("backbone/") for p in trainable):
             program = dataclasses.replace(program, balancer=balancer)
             if balancer and optimizer.per_task and "direction" in balancer.needs:
@@ -157,7 +157,7 @@ def _stages(
                     balancer=weighs if program.balancer else {},
                     adapter=adapts,
                     weights=tuple(t.weight for t in program.specs),
-                    steps=step.steps,
+                    steps=step.total_steps,
                     # Batches of each task's sequence that earlier phases have drawn.
                     offset=tuple(drawn.get(t, 0) for t in step.tasks),
                     split=0,
@@ -167,14 +167,14 @@ def _stages(
             )
         )
         for t in step.tasks:  # Of one_task sampling at most so many: no batch is drawn twice.
-            drawn[t] = drawn.get(t, 0) + step.steps
+            drawn[t] = drawn.get(t, 0) + step.total_steps
     if unused:
         raise config.ConfigError(f"config.optimizer.rates: {min(unused)!r} matches no parameter that any phase trains")
     return tuple(stages)
 
 
 def _adapter(
-    model: Model, shape: tuple[int, ...], step: config.Step
+    model: Model, shape: tuple[int, ...], step: config.Resolved
 ) -> tuple[adapt.Adapting, dict[str, float], tuple[str, ...]]:
     """Return (a phase's adapter of the layers in which it trains, its numbers, paths of the parameters that move)."""
     spec, own = json.loads(step.adapt), anatomy(model, shape)

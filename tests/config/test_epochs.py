@@ -73,7 +73,7 @@ def test_an_epoch_is_the_rows_of_the_split(n, fraction, source, epochs, batch, d
     except ConfigError:  # So few rows, or so many hidden, that a task is left without a label.
         assume(False)
     trial = trial_of(**changes)
-    assert trial.phases[0].steps == max(1, math.floor(epochs * rows(trial, tasks) / batch + 0.5))
+    assert trial.phases[0].total_steps == max(1, math.floor(epochs * rows(trial, tasks) / batch + 0.5))
 
 
 @settings(max_examples=40)
@@ -88,7 +88,7 @@ def test_budgets_and_plans_count_the_same_rows(n, fraction, epochs):
     counts = rows(trial, ("a", "b")), rows(trial, ("t",))
     assert dict(canonical_phases(trial)[1])["labels"] == counts
     examples = epochs * counts[0], 2 * epochs * counts[1]
-    assert [p.steps for p in trial.phases] == [max(1, math.floor(e / 7 + 0.5)) for e in examples]
+    assert [p.total_steps for p in trial.phases] == [max(1, math.floor(e / 7 + 0.5)) for e in examples]
 
 
 def test_half_a_label_is_the_same_half_everywhere():
@@ -97,7 +97,7 @@ def test_half_a_label_is_the_same_half_everywhere():
         data__target_size=10, data__val_fraction=0.25, target__total_steps=0, target__total_epochs=1.0, batch_size=1,
         regime="scratch",
     )  # fmt: skip
-    assert trial.phases[0].steps == rows(trial, ("t",)) == 7
+    assert trial.phases[0].total_steps == rows(trial, ("t",)) == 7
 
 
 # --- no source ---

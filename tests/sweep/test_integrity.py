@@ -190,7 +190,7 @@ def test_of_two_snapshots_the_newest_good_one_is_gone_on_from(whole, tmp_path, m
     interrupt = Interrupt()
     workdir = Workdir(tmp_path)
     # In chunks of 8, 64, 512 and the rest.
-    long = [type(t)({**t.config, "phases": [{**t.config["phases"][0], "steps": 2000}]}) for t in trials]
+    long = [type(t)({**t.config, "phases": [{**t.config["phases"][0], "total_steps": 2000}]}) for t in trials]
     plan = make_plan(long)
     with pytest.raises(Stopped):
         execute(plan, workdir, interrupt=interrupt, progress=progress)
