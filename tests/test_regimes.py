@@ -3,6 +3,8 @@
 import pytest
 
 from mtl import params, regimes
+from mtl.config import ConfigError
+from mtl.regimes import Phase
 from mtl.train.trial import shapes
 from tests.train.build import INPUTS, stages, trial
 
@@ -185,3 +187,38 @@ def test_patterns_of_names_that_need_no_care_are_spelled_as_they_were_so_that_ad
     for name in plain:
         assert regimes.trainable_patterns("head", (name,), ()) == (f"heads/{name}/.*",)
         assert regimes.fresh_patterns(("head",), name) == (f"heads/{name}/.*",)
+
+
+def of_its_own(**fields):
+    joint = {"tasks": "source+target", "budget": "source+target", "sampling": "one_task"}
+    phases = (Phase(**joint, **fields), Phase(trainable=("heads/goal/.*", "backbone/dense_1/bias")))
+    return trial(regime="mine", regimes={"mine": phases}, round_steps=3, temperature=1.0)
+
+
+def test_a_phase_has_a_batch_a_temperature_and_rounds_of_its_own():
+    plain, own = of_its_own(), of_its_own(batch=16, temperature=2.0, round_steps=6)
+    first, second = own.phases
+    assert (first.batch, first.temperature, first.round_steps) == (16, 2.0, 6)
+    assert (plain.phases[0].batch, plain.phases[0].temperature, plain.phases[0].round_steps) == (8, 1.0, 3)
+    # As many examples, in half as many steps; the next phase has the config's batch.
+    assert first.total_steps * 2 == plain.phases[0].total_steps and second == plain.phases[1]
+    program = stages(own)[0].program
+    assert (program.batch, program.temperature, program.round_steps) == (16, 2.0, 6)
+    # To say what the config says is to say nothing.
+    assert of_its_own(batch=8, temperature=1.0, round_steps=3).hash == plain.hash != own.hash
+    # Several patterns choose all that any of them does.
+    assert set(stages(own)[1].program.trainable) == {*heads("goal"), "backbone/dense_1/bias"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"batch": -1}, "batch = -1: must be a whole number, at least 0"),
+        ({"temperature": -1.0}, "temperature = -1.0: must be a finite number, at least 0"),
+        ({"round_steps": 2}, 'regime "mine": round_steps = 2: must be 0, or at least 3'),
+        ({"round_steps": 5000}, "round_steps = 5000: must be a whole number from 0 to 4096"),
+    ],
+)
+def test_what_a_phase_cannot_have_is_said(fields, said):
+    with pytest.raises(ConfigError, match=said):
+        of_its_own(**fields)

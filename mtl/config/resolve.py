@@ -232,9 +232,8 @@ def _resolve_phase(
     several = len(tasks) > 1
     rounds = (phase.round_steps or flat["round_steps"]) if sampling == "one_task" and several else 0
     if 0 < rounds < len(tasks):
-        raise ConfigError(
-            f"config.round_steps = {rounds}: must be 0, or at least {len(tasks)}: a round has each task of a phase"
-        )
+        where = f'regime "{name}": round_steps' if phase.round_steps else "config.round_steps"
+        raise ConfigError(f"{where} = {rounds}: must be 0, or at least {len(tasks)}: a round has each task of a phase")
     ridge, warmth = phase.solver == "ridge", float(phase.temperature or flat["temperature"])
     drawn = batch * (len(tasks) if sampling == "per_task" else 1)
     steps = 1 if ridge else _steps(phase, flat, tasks, drawn, rows)
