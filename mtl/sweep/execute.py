@@ -260,7 +260,7 @@ def _train(
                 for name in ("train_loss", "val_loss")
             },
             "diverged_at": outcome.diverged_at,
-            "examples": rows if program.ridge else node.stage.steps * program.rows,
+            "examples": program.solver.examples(program, node.stage.steps, rows),
             "flops": node.stage.steps * per_step + once,
             "seconds": outcome.seconds,
             "source_only": node.source_only,
@@ -268,7 +268,7 @@ def _train(
             "width": outcome.width,
             "program": program_key,
         }
-        if program.ridge:
+        if outcome.penalties:
             about["penalties"] = outcome.penalties
         found[node.key] = Done(outcome.weights, about)
     return found

@@ -83,6 +83,7 @@ class Plan:
         c, p = node.trial.config, node.stage.program
         static = {f.name: getattr(p, f.name) for f in dataclasses.fields(p)}
         optimizer = {**vars(p.optimizer), "rule": c["optimizer"]["name"]}
+        static["solver"] = [type(p.solver).__name__, vars(p.solver)]
         static["balancer"] = p.balancer and [c["balancer"]["name"], p.balancer.static]
         static["adapter"] = p.adapter and [p.adapter.name, p.adapter.static, p.adapter.layers]
         static |= {"model": c["model"], "specs": c["tasks"], "optimizer": optimizer}

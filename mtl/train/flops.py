@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from mtl import optim
 from mtl.train import phase, sampling, step
 from mtl.train.program import Fixed, Hypers, Program, Weights
+from mtl.train.ridge import Ridge
 from mtl.train.trial import shapes
 
 
@@ -29,7 +30,7 @@ def flops_per_step(program: Program, shape: tuple[int, ...]) -> float:
       program: the phase.
       shape: shape of one input.
     """
-    if program.ridge:
+    if isinstance(program.solver, Ridge):
         return 0.0
     program = dataclasses.replace(program, accumulate=1)  # The same arithmetic, and no loop to look into.
     weights = shapes(program.model, shape)
@@ -84,7 +85,7 @@ def flops_to_solve(program: Program, shape: tuple[int, ...], rows: int) -> float
       shape: shape of one input.
       rows: n.
     """
-    if not program.ridge:
+    if not isinstance(program.solver, Ridge):
         return 0.0
     width = jax.eval_shape(lambda w: _features(program, w, shape), shapes(program.model, shape)).shape[-1]
     return float(len(program.tasks) * (4 * rows * width**2 + 9 * width**3))

@@ -313,7 +313,7 @@ def _run_group(
         params = pack.adopt_fn(program)(lanes, jax.tree.map(fetch, params))
     finished = unstack(Weights(params, state), count)
     diverged = fetch(merged.diverged_at)
-    penalties = {t: fetch(p) for t, p in merged.slots.items()} if program.ridge else {}
+    penalties = {t: fetch(p) for t, p in program.solver.chosen(merged.slots).items()}
     return [
         Outcome(
             weights=w,

@@ -111,7 +111,7 @@ def evaluated(program: Program, slots: Mapping[str, PyTree], trainable: PyTree) 
 
 def averages(program: Program) -> bool:
     """Return whether other parameters are evaluated than those that move."""
-    return not program.ridge and (program.optimizer.ema or program.optimizer.rule.evaluated is not None)
+    return bool(program.solver.averages(program.optimizer))
 
 
 def _parts(params: PyTree) -> list[tuple[str, PyTree]]:

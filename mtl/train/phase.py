@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -14,17 +14,13 @@ from jaxtyping import Array, Bool, Float, Int
 from mtl import adapt, losses, regimes
 from mtl import params as paths
 from mtl.models import Model
-from mtl.train import move, ridge, threefry
-from mtl.train.augment import changed
-from mtl.train.blocks import blocks, trunk_of
+from mtl.train import move
 from mtl.train.program import (
     ADAPT,
-    BALANCE,
     Data,
     Fixed,
     Hypers,
     Moving,
-    Pool,
     Program,
     Weights,
     inputs,
@@ -32,9 +28,7 @@ from mtl.train.program import (
     pool_name,
 )
 from mtl.train.pull import DATA_AXIS
-from mtl.train.sampling import make_gather, make_sampler
-from mtl.train.stacks import columns, ordered, stacked, together, unstacked
-from mtl.train.step import Source, update
+from mtl.train.stacks import columns, stacked, together, unstacked
 from mtl.train.threefry import fold_in
 
 PyTree = Any
@@ -91,10 +85,7 @@ def begin(program: Program, hypers: Hypers, trainable: PyTree, state: PyTree) ->
     best: PyTree = ()
     if program.select == "best":
         best = (jnp.float32(jnp.inf), trainable, state)
-    if program.ridge:
-        slots: PyTree = {task: jnp.float32(jnp.nan) for task in program.tasks}  # The penalties that will be chosen.
-    else:
-        slots = move.init(program, hypers, trainable)
+    slots = program.solver.begin(program, hypers, trainable)
     k = len(program.tasks)
     none, labels = jnp.zeros(k, jnp.float32), jnp.zeros(k, jnp.int32)
     balance: PyTree = ()
@@ -189,86 +180,12 @@ def advance(
       shards: devices that each batch is spread over, see ``step.update``.
     """
     own = data.of(hypers.split)
-    if program.ridge:
-        return jax.lax.fori_loop(begin, end, lambda _, m: _solve(program, m, fixed, own, shards), moving)
-    sample = changed(program, hypers, make_sampler(program, hypers, own))
-    fetch = make_gather(program, own, fixed)
-    modes = program.modes
-    trunk = trunk_of(moving.trainable, fixed.frozen)
-    cuts = blocks(program, modes, trunk, moving.state, tuple(own.x.shape[1:]), shards)
-
-    others, validation = further(program, hypers, own, fixed)
-
-    def body(step: Array, m: Moving) -> Moving:
-        source = Source(program, sample(step), fetch)
-        more = [source_of(step) for source_of in others]
-        checks = validation(step) if validation else None
-        return update(
-            program, modes, hypers, step, m, fixed, source, shards, program.accumulate * cuts, more, checks
-        )  # fmt: skip
-
-    return jax.lax.fori_loop(begin, end, body, moving)
-
-
-def further(
-    program: Program, hypers: Hypers, own: Data, fixed: Fixed
-) -> tuple[list[Callable[[Array], Source]], Callable[[Array], Source] | None]:
-    """Return what draws the batches that a balancer needs beside the step's own: (further ones, one of validation).
-
-    Each has a sequence of its own, independent of all others of the trial; labels of validation may be of any task.
-    """
-    b = program.balancer
-
-    def drawn(index: int, program: Program, own: Data) -> Callable[[Array], Source]:
-        key = fold_in(key_for(hypers.seed, BALANCE), index)
-        apart = dataclasses.replace(hypers, seed=threefry.bits(key, 1)[0], first=(), picks=())
-        sample = changed(program, apart, make_sampler(program, apart, own))
-        fetch = make_gather(program, own, fixed)
-        return lambda step: Source(program, sample(step), fetch)
-
-    others = [drawn(i + 1, program, own) for i in range(b.batches)] if b else []
-    if b is None or "validation" not in b.needs:
-        return others, None
-    plain = dataclasses.replace(program, sampling="proportional", augment=())
-    held_out = dataclasses.replace(own, train=own.val, train_rows=own.val_rows)
-    return others, drawn(0, plain, held_out)
+    return program.solver.advance(program, hypers, moving, fixed, own, begin, end, shards)
 
 
 def shown(program: Program, moving: Moving) -> PyTree:
     """Return the trainable part as it is evaluated and kept."""
     return move.evaluated(program, moving.slots, moving.trainable)
-
-
-def _solve(program: Program, moving: Moving, fixed: Fixed, own: Data, shards: int) -> Moving:
-    """Return the phase with its heads in closed form; the loss is their squared error, held out.
-
-    A class's target is ±1, so that the regression estimates E[±1 | x] = tanh(z/2) ≈ z/2: outputs are twice it.
-    """
-    params = paths.combine(moving.trainable, fixed.frozen)
-    heads: dict[str, PyTree] = {}
-    errors, penalties = {}, {}
-    later = own.val_rows[pool_name(program.tasks)]
-    for task in program.specs:
-        (at,) = own.columns([task.name])
-        pool, labels = Pool(own.own_rows.rows[at], own.own_rows.count[at]), own.labels[:, at]
-        x = jnp.take(fixed.features, jnp.take(fixed.place, pool.rows), axis=0, mode="clip")
-        y = ridge.codes(task, labels[pool.rows])
-        held_out = None
-        if program.ridge_choose == "validation":
-            there = own.val[later.rows, at] & (jnp.arange(later.rows.shape[0]) < later.count)
-            seen = program.model.features(params, moving.state, inputs(program.standardize, own, later.rows))
-            held_out = (seen, ridge.codes(task, labels[later.rows]), there)
-        found = ridge.fit(x, y, jnp.arange(pool.rows.shape[0]) < pool.count, program.ridge, held_out)
-        factor = 1.0 if task.kind == "regression" else 2.0
-        heads[task.name] = {"bias": factor * found.bias, "kernel": factor * found.kernel}
-        errors[task.name], penalties[task.name] = found.error, found.penalty
-    trainable = stacked(program, {"backbone": moving.trainable["backbone"], "heads": heads})
-    trainable["others"] = moving.trainable["others"]
-    # Every device finds all of it, and theirs are added up.
-    errors_ = jnp.stack([errors[t.name] for t in ordered(program)]) / shards
-    return dataclasses.replace(
-        moving, trainable=trainable, slots=penalties, loss_sum=errors_, labels=jnp.ones_like(moving.labels)
-    )
 
 
 def evaluate(

@@ -42,6 +42,7 @@ class Program:
       model: the model with all of the trial's heads.
       tasks: names of the tasks whose labels the phase sees.
       trainable: whole paths of the parameters that move, sorted (see ``trainable_paths``).
+      solver: what finds its parameters: ``descent.Descent``, or ``ridge.Ridge`` in closed form.
       optimizer: the static part of its optimizer.
       batch: B. A step sees B rows, or B for each task with ``per_task`` sampling.
       sampling: how tasks mix, see ``train.sampling``.
@@ -53,8 +54,6 @@ class Program:
       standardize: whether inputs are scaled with the split's numbers.
       accumulate: micro-batches that a batch is split into; the update is that of the whole batch.
       cached: whether the trunk is frozen and still, so that its features are computed once, at the phase's start.
-      ridge: penalties to choose from, of a phase that finds its heads in closed form; ``()`` for gradient steps.
-      ridge_choose: how, ``leave_one_out`` or ``validation``.
       round_steps: steps in a round of ``one_task`` sampling; 0 for one of each task.
       augment: how training images are changed at random, see ``train.augment``.
       balancer: the static part of what balances the tasks' gradients for the trunk; none for their sum.
@@ -64,6 +63,7 @@ class Program:
     model: Model
     tasks: tuple[str, ...]
     trainable: tuple[str, ...]
+    solver: Any
     optimizer: Optimizer
     batch: int
     sampling: str
@@ -75,8 +75,6 @@ class Program:
     standardize: bool = False
     accumulate: int = 1
     cached: bool = False
-    ridge: tuple[float, ...] = ()
-    ridge_choose: str = "leave_one_out"
     round_steps: int = 0
     augment: Spec = ()
     balancer: Balancing | None = None

@@ -9,7 +9,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Real
 
+from mtl.optim import Optimizer
+from mtl.params import combine
 from mtl.tasks import Task
+from mtl.train.program import Data, Fixed, Hypers, Moving, Pool, Program, PyTree, inputs, pool_name
+from mtl.train.stacks import ordered, stacked
 
 
 @jax.tree_util.register_dataclass
@@ -103,3 +107,81 @@ def fit(
     best = jnp.argmin(jnp.where(jnp.isfinite(errors), errors, jnp.inf))
     kernel = scale.T * weights[best]
     return Fit(kernel, level[0] - (mean @ kernel)[0], grid[best], errors[best])
+
+
+@dataclasses.dataclass(frozen=True)
+class Ridge:
+    """The heads of a phase in closed form, on the features of a trunk that does not move.
+
+    Attributes:
+      penalties: λ to choose from.
+      choose: how, ``leave_one_out`` or ``validation``.
+    """
+
+    penalties: tuple[float, ...]
+    choose: str
+
+    def begin(self, program: Program, hypers: Hypers, trainable: PyTree) -> PyTree:
+        """Return the penalties that will be chosen, by task: none yet."""
+        return {task: jnp.float32(jnp.nan) for task in program.tasks}
+
+    def advance(
+        self,
+        program: Program,
+        hypers: Hypers,
+        moving: Moving,
+        fixed: Fixed,
+        own: Data,
+        begin: Array,
+        end: Array,
+        shards: int,
+    ) -> Moving:
+        """Return the phase solved, if there is a step to go, see ``phase.advance``; ``own`` is the lane's split."""
+        return jax.lax.fori_loop(begin, end, lambda _, m: self._solve(program, m, fixed, own, shards), moving)
+
+    def averages(self, optimizer: Optimizer) -> bool:
+        """Return whether other parameters are evaluated than those that were found: no."""
+        return False
+
+    def reads_validation(self) -> bool:
+        """Return whether it reads the inputs of validation."""
+        return self.choose == "validation"
+
+    def chosen(self, state: PyTree) -> dict[str, PyTree]:
+        """Return the penalties that were chosen, by task."""
+        return dict(state)
+
+    def examples(self, program: Program, steps: int, rows: int) -> int:
+        """Return how many examples it sees: each of its rows, once."""
+        return rows
+
+    def _solve(self, program: Program, moving: Moving, fixed: Fixed, own: Data, shards: int) -> Moving:
+        """Return the phase with its heads in closed form; the loss is their squared error, held out.
+
+        A class's target is ±1, so that the regression estimates E[±1 | x] = tanh(z/2) ≈ z/2: outputs are twice it.
+        """
+        params = combine(moving.trainable, fixed.frozen)
+        heads: dict[str, PyTree] = {}
+        errors, penalties = {}, {}
+        later = own.val_rows[pool_name(program.tasks)]
+        for task in program.specs:
+            (at,) = own.columns([task.name])
+            pool, labels = Pool(own.own_rows.rows[at], own.own_rows.count[at]), own.labels[:, at]
+            x = jnp.take(fixed.features, jnp.take(fixed.place, pool.rows), axis=0, mode="clip")
+            y = codes(task, labels[pool.rows])
+            held_out = None
+            if self.choose == "validation":
+                there = own.val[later.rows, at] & (jnp.arange(later.rows.shape[0]) < later.count)
+                seen = program.model.features(params, moving.state, inputs(program.standardize, own, later.rows))
+                held_out = (seen, codes(task, labels[later.rows]), there)
+            found = fit(x, y, jnp.arange(pool.rows.shape[0]) < pool.count, self.penalties, held_out)
+            factor = 1.0 if task.kind == "regression" else 2.0
+            heads[task.name] = {"bias": factor * found.bias, "kernel": factor * found.kernel}
+            errors[task.name], penalties[task.name] = found.error, found.penalty
+        trainable = stacked(program, {"backbone": moving.trainable["backbone"], "heads": heads})
+        trainable["others"] = moving.trainable["others"]
+        # Every device finds all of it, and theirs are added up.
+        errors_ = jnp.stack([errors[t.name] for t in ordered(program)]) / shards
+        return dataclasses.replace(
+            moving, trainable=trainable, slots=penalties, loss_sum=errors_, labels=jnp.ones_like(moving.labels)
+        )

@@ -226,7 +226,7 @@ class _Streaming(Feed):
     def _still(self) -> Reach:
         """Return the reach of a phase that reads features: of inputs, what a closed form validates on."""
         rows = np.zeros(0, np.int64)
-        if self.program.ridge and self.program.ridge_choose == "validation":
+        if self.program.solver.reads_validation():
             pool = self._pools.val_rows[pool_name(self.program.tasks)]
             rows = self._of_splits(pool, range(pool.rows.shape[1]))
         size = max(1, len(rows))

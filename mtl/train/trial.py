@@ -19,8 +19,10 @@ from mtl.data import sizes
 from mtl.models import Model, anatomy
 from mtl.train import phase
 from mtl.train.begin import freshen
+from mtl.train.descent import Descent
 from mtl.train.move import averages
 from mtl.train.program import Data, Hypers, Program, Weights, trainable_paths
+from mtl.train.ridge import Ridge
 
 PyTree = Any
 
@@ -125,17 +127,16 @@ def _stages(
                 **{f.name: getattr(step, f.name) for f in dataclasses.fields(Program) if hasattr(step, f.name)},
                 **{name: rest[name] for name in ("denominator", "target", "accumulate")},
                 "trainable": trainable,
+                "solver": Ridge(rest["ridge"], rest["ridge_choose"]) if step.solver == "ridge" else Descent(),
             },
             model=model,
             optimizer=optimizer,
             standardize=standardize,
             adapter=adapter,
         )
-        if step.solver == "ridge":
-            program = dataclasses.replace(program, cached=True, ridge=rest["ridge"], ridge_choose=rest["ridge_choose"])
-        else:
-            program = dataclasses.replace(program, cached=_cached(program, step.total_steps, rest["labels"]))
-        if len(step.tasks) > 1 and not program.ridge and any(p.startswith("backbone/") for p in trainable):
+        cached = step.solver == "ridge" or _cached(program, step.total_steps, rest["labels"])
+        program = dataclasses.replace(program, cached=cached)
+        if len(step.tasks) > 1 and any(p.startswith("backbone/") for p in trainable):
             program = dataclasses.replace(program, balancer=balancer)
             if balancer and optimizer.per_task and "direction" in balancer.needs:
                 raise config.ConfigError(

@@ -20,7 +20,7 @@ from mtl.models import ops
 from mtl.regimes import Phase
 from mtl.sweep.plan import make_plan, split_of, table_of, val_rows_of
 from mtl.tasks import Task
-from mtl.train import loop, pack, phase, sampling
+from mtl.train import descent, loop, pack, phase, sampling
 from mtl.train.begin import freshen
 from mtl.train.dataset import make_data
 from mtl.train.executor import LANES, MAP, WHOLE, Executor
@@ -206,4 +206,4 @@ def _without_masks() -> None:
 
         return plain
 
-    phase.make_sampler = make_sampler
+    descent.make_sampler = make_sampler

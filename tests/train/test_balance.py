@@ -19,9 +19,10 @@ from mtl.sweep.plan import check_batches
 from mtl.sweep.store import Workdir
 from mtl.tasks import Task
 from mtl.train import loop, phase, pull, step
+from mtl.train.descent import further
 from mtl.train.executor import Executor
 from mtl.train.program import Draw, Fixed
-from mtl.train.sampling import Batch
+from mtl.train.sampling import Batch, make_gather, make_sampler
 from mtl.train.stacks import ordered
 from mtl.train.trial import stages_of
 from tests.train.build import by_task, data_of, gap, hypers_of, initial_of, run_phase, same, stages, trial, with_steps
@@ -76,8 +77,8 @@ def rows_by_hand(stage, data, initial, draw=None, modes=None):
     program, hypers = stage.program, hypers_of(stage)
     own = data.of(hypers.split)
     if draw is None:
-        draw = phase.make_sampler(program, hypers, own)(jnp.int32(3))
-    batch = phase.make_gather(program, own, Fixed({}))(draw)
+        draw = make_sampler(program, hypers, own)(jnp.int32(3))
+    batch = make_gather(program, own, Fixed({}))(draw)
     _, c = step.weigh(program, hypers, batch.mask)
     batch = by_task(program, batch)
     losses, rows, at_features = [], [], []
@@ -167,7 +168,7 @@ def test_further_batches_are_independent_and_validation_is_on_validation_labels(
     assert all(gap(a, b) > 1e-4 for i, a in enumerate(all_of) for b in all_of[:i])
     hypers, program = hypers_of(stage), stage.program
     own = data.of(hypers.split)
-    others, validation = phase.further(program, hypers, own, Fixed({}))
+    others, validation = further(program, hypers, own, Fixed({}))
     for draw, found in ((o(jnp.int32(3)).draw, j) for o, j in zip(others, shown["others"], strict=True)):
         np.testing.assert_allclose(rows_by_hand(stage, data, initial, draw)[1], found, atol=1e-6)
     source = validation(jnp.int32(3))
@@ -245,7 +246,7 @@ def run_by_hand(t, weigh, state, steps=None):
     (stage,), data, (initial,) = stages(t), data_of(t), initial_of(t)
     program, hypers = stage.program, hypers_of(stage)
     own, c = data.of(hypers.split), None
-    sample, gather = phase.make_sampler(program, hypers, own), phase.make_gather(program, own, Fixed({}))
+    sample, gather = make_sampler(program, hypers, own), make_gather(program, own, Fixed({}))
     params = {"backbone": initial.params["backbone"], "heads": initial.params["heads"]}
     names = [task.name for task in ordered(program)]
 
@@ -379,7 +380,7 @@ def test_sdmgrad_by_three_batches():
     assert options_of("sdmgrad", {"steps": 5}) == {"steps": 5, "lr": 5.0, "momentum": 0.5, "lam": 0.3}
     (stage,), data = stages(t), data_of(t)
     hypers, program = hypers_of(stage), stage.program
-    others, _ = phase.further(program, hypers, data.of(hypers.split), Fixed({}))
+    others, _ = further(program, hypers, data.of(hypers.split), Fixed({}))
     method = sdmgrad(5, 0.5)
     initial = initial_of(t)[0]
 
@@ -403,7 +404,7 @@ def test_adatask_has_moments_of_each_task_and_resting_ones_rest():
     (stage,), data, (initial,) = stages(t), data_of(t), initial_of(t)
     hypers, program = hypers_of(stage), stage.program
     own = data.of(hypers.split)
-    sample = phase.make_sampler(program, hypers, own)
+    sample = make_sampler(program, hypers, own)
     adam, rests = optax.adam(0.02, **betas), 0
     trunk, restore = ravel_pytree(initial.params["backbone"])
     states = [adam.init(trunk) for _ in range(3)]

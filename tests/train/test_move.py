@@ -14,6 +14,7 @@ from mtl.optim import optimizer
 from mtl.params import flatten
 from mtl.tasks import Task
 from mtl.train import move, phase
+from mtl.train.descent import Descent
 from mtl.train.program import Hypers, Program
 from mtl.train.stacks import Stack, columns, ordered, stacks_of, together
 from tests.train.build import gap, same
@@ -28,8 +29,8 @@ def case(section, trainable=None):
     o, numbers = optimizer(section)
     names = tuple(t.name for t in TASKS)
     program = Program(
-        MODEL, names, tuple(trainable or sorted(flatten(PARAMS))), o, 8, "proportional", 1.0, "examples", "eval",
-        "last", "z",
+        MODEL, names, tuple(trainable or sorted(flatten(PARAMS))), Descent(), o, 8, "proportional", 1.0, "examples",
+        "eval", "last", "z",
     )  # fmt: skip
     none, ones = jnp.zeros(3, jnp.int32), jnp.ones(3)
     hypers = Hypers(jnp.uint32(0), jnp.float32(0.05), numbers, {}, {}, ones, jnp.int32(12), none, jnp.int32(0))
