@@ -157,7 +157,7 @@ def test_chunks_and_packs_have_the_bits_of_a_trial_alone_and_scale_is_data():
     assert all(same(a.weights, b.weights) for a, b in zip(whole, cut, strict=True))
     assert same(alone.weights, whole[1].weights)
     other = stages(adapts(Phase(fresh=("head",), adapt=("lora", {"rank": 2, "alpha": 6.0}))))[0]
-    assert (other.program, other.adapter) == (
+    assert (other.program, other.hypers.adapter) == (
         stages(adapts(Phase(fresh=("head",), adapt=LORA)))[0].program,
         {"alpha": 6.0},
     )

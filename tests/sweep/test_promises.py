@@ -289,8 +289,8 @@ def test_loaded_weights_stand_for_a_source_that_is_not_there():
             trial(regime=regime, data__source=())
         whole = trial(regime=regime).phases
         found = trial(regime=regime, data__source=(), init__path="x").phases
-        assert [(p.tasks, p.trainable, p.fresh, p.lr, p.steps) for p in found] == [
-            (p.tasks, p.trainable, p.fresh, p.lr, p.steps) for p in whole[1:]
+        assert [(p.tasks, p.trainable, p.fresh, p.lr, p.total_steps) for p in found] == [
+            (p.tasks, p.trainable, p.fresh, p.lr, p.total_steps) for p in whole[1:]
         ]
         assert [p.begin for p in found] == ["init"] + [""] * (count - 1)
     for regime in ("source", "multitask"):

@@ -494,11 +494,11 @@ def test_two_devices_balance_as_one(sampling):
 
 def test_floats_are_data_and_what_cannot_be_balanced_is_not():
     one, two = (stages(multitask(balancer__name="uncertainty", balancer__options={"lr": lr}))[0] for lr in (0.1, 0.2))
-    assert (one.program, one.balancer, two.balancer) == (two.program, {"lr": 0.1}, {"lr": 0.2})
+    assert (one.program, one.hypers.balancer, two.hypers.balancer) == (two.program, {"lr": 0.1}, {"lr": 0.2})
     source, head = stages(trial(regime="linear_probe", balancer__name="uncertainty"))
     assert source.program.balancer is not None  # Two sources.
     assert head.program.balancer is None
-    assert all(flatten(s.balancer) == {} for s in stages(trial(regime="scratch", balancer__name="uncertainty")))
+    assert all(flatten(s.hypers.balancer) == {} for s in stages(trial(regime="scratch", balancer__name="uncertainty")))
 
 
 def test_a_balancer_that_no_phase_has_is_nobodys_business():

@@ -14,6 +14,7 @@ from mtl.models import build
 from mtl.optim import optimizer
 from mtl.tasks import Task
 from mtl.train import phase
+from mtl.train.descent import Descent
 from mtl.train.program import Fixed, Program, Weights
 from mtl.train.sampling import Batch
 from mtl.train.trial import shapes
@@ -45,7 +46,7 @@ def probe():
 def test_frozen_leaves_keep_their_bits_under_decay_and_clipping(probe):
     _, initial, (source, head), _, (first, second) = probe
     assert source.program.optimizer.clip
-    assert head.optimizer["weight_decay"]
+    assert head.hypers.optimizer["weight_decay"]
     before, after = first.weights.params, second.weights.params
     assert same(before["backbone"], after["backbone"])
     for task in ("kind", "rare"):
@@ -193,6 +194,7 @@ def _cnn(norm, trainable, **fields):
         "optimizer": optimizer({"name": "adam", "clip": 1.0})[0],
         "batch": 8,
         "sampling": "per_task",
+        "solver": Descent(),
     }
     rest = {"temperature": 1.0, "denominator": "examples", "trunk_mode": "eval", "select": "last", "target": "goal"}
     program = Program(model=model, trainable=chosen, **{**common, **rest, **fields})

@@ -56,7 +56,7 @@ def test_evaluating_more_often_changes_no_weight(finetuned):
 def pure(finetuned):
     """The same trial as one pure function of what its learning rates are multiplied by."""
     _, initial, phases, data, _ = finetuned
-    rates = [s.lr for s in phases]
+    rates = [s.hypers.lr for s in phases]
 
     def trained(scale):
         lanes = []

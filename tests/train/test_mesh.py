@@ -102,7 +102,10 @@ def test_a_lane_at_equal_width_has_the_same_bits_whatever_its_neighbours():
     data, initial = data_of(*trials), initial_of(*trials)
     phases = [stages(t)[0] for t in trials]
     whole = run_phase(trials, phases, data, initial, executor=TRIAL)
-    broken = [dataclasses.replace(p, lr=1e30) if i == 1 else p for i, p in enumerate(phases)]
+    broken = [
+        dataclasses.replace(p, hypers=dataclasses.replace(p.hypers, lr=1e30)) if i == 1 else p
+        for i, p in enumerate(phases)
+    ]
     beside = run_phase(trials, broken, data, initial, executor=TRIAL)
     assert beside[1].diverged_at == 1
     again = run_phase(trials[2:3], phases[2:3], data, initial[2:3], splits=[2], executor=TRIAL, width=4)

@@ -78,7 +78,7 @@ def test_codes():
 def test_a_ridge_phase_is_scikit_learns_ridge_on_the_frozen_features(choose):
     t = trial(regime="ridge_probe", ridge__choose=choose, optimizer__weight_decay=0.0)
     _initial, (_source, head), _data, (before, after) = run_all(t)
-    assert (head.steps, head.lr, head.program.cached) == (1, 0.0, True)
+    assert (head.steps, head.hypers.lr, head.program.cached) == (1, 0.0, True)
     assert same(before.weights.params["backbone"], after.weights.params["backbone"])
     split = split_of(t)
     rows, later = (np.flatnonzero(part["goal"]) for part in (split.train, split.val))

@@ -118,13 +118,13 @@ def test_two_target_phases_continue_one_sequence():
     expected, _ = target_rows("scratch", 0)
     first, head = target_rows("lp_ft", 1, 6)
     second, whole = target_rows("lp_ft", 2, 6)
-    assert (head.steps, head.offset, whole.offset) == (6, (0,), (6,))
+    assert (head.steps, head.hypers.offset, whole.hypers.offset) == (6, (0,), (6,))
     assert first + second == expected
 
 
 def test_a_phase_after_a_joint_one_continues_too():
     joint, target = stages(trial(regime="multitask_finetune"))
-    assert (joint.offset, target.offset) == ((0, 0, 0), (joint.steps,))
+    assert (joint.hypers.offset, target.hypers.offset) == ((0, 0, 0), (joint.steps,))
 
 
 def test_another_seed_draws_other_batches():

@@ -50,4 +50,4 @@ def test_gradient_equals_finite_differences(denominator):
 
 def test_task_weights_are_numbers_of_the_lane():
     light, heavy = (stages(trial(regime="multitask", loss__weights={"goal": w}))[0] for w in (0.5, 2.0))
-    assert (light.weights, heavy.weights) == ((1.0, 1.0, 0.5), (1.0, 1.0, 2.0))
+    assert (light.hypers.weights, heavy.hypers.weights) == ((1.0, 1.0, 0.5), (1.0, 1.0, 2.0))
