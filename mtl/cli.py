@@ -267,7 +267,7 @@ def _run(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
         error_line(f"the trial failed: {reason}")
         return 1
     result = workdir.result(trial.hash) or {}
-    if (r2 := result.get("test", {}).get("r2")) is not None and r2 < 0:
+    if (r2 := result.get("test", {}).get(trial.target, {}).get("r2")) is not None and r2 < 0:
         display.say(f"warning: it is worse than predicting the mean of the test labels (R² = {r2:.3g})")
     shown = {k: result.get(k) for k in ("hash", "status", "diverged_at", "val_loss", "test", "cost")}
     print(json.dumps({k: v for k, v in shown.items() if v is not None}, indent=1))

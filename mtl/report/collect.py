@@ -62,14 +62,14 @@ def collect(workdir: Workdir, sweep: str) -> Scores:
     results = {t["hash"]: result for found in cells.values() for t, result in found}
     done = [result for t in entry["trials"] if (result := results[t["hash"]]) is not None]
     _refuse_mixtures(workdir, sweep, done)
-    tested = [r for r in done if "test" in r]
+    tested = [r for r in done if r["config"]["data"]["target"] in r.get("test", {})]
     if not tested:
         raise NoResultError(_nothing(workdir, sweep, results))
     task = next(Task(**t) for t in tested[0]["config"]["tasks"] if t["name"] == tested[0]["config"]["data"]["target"])
     missing, failed = np.zeros(shape[:2], int), np.zeros(shape[:2], int)
     chosen = np.full(shape, np.nan)
     values: np.ndarray | None = None
-    first: dict[str, np.ndarray] = {}
+    first: Mapping[str, np.ndarray] = {}
     costs: dict[str, dict[Any, list[Mapping[str, Any]]]] = {row: {} for row in axes[ROW]}
     for g, row in enumerate(axes[ROW]):
         for s, column in enumerate(axes[COLUMN]):
@@ -83,7 +83,7 @@ def collect(workdir: Workdir, sweep: str) -> Scores:
                     failed[g, s] += int(crashed or (bool(found) and not absent))
                     continue
                 best, result = pick
-                arrays = workdir.arrays(best["hash"])
+                arrays = workdir.predictions(best["hash"], task.name)
                 first = first or arrays
                 _refuse_other_examples(workdir, sweep, first, arrays)
                 scores = _scores(arrays, task)

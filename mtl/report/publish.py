@@ -263,7 +263,9 @@ def _row(
         row |= {
             "status": result["status"],
             "validation": result["val_loss"],
-            "test": result.get("test", {}).get(scores.metric) if shown else None,
+            "test": result.get("test", {}).get(result["config"]["data"]["target"], {}).get(scores.metric)
+            if shown
+            else None,
             "examples": result["cost"]["examples"],
             "seconds": result["cost"]["seconds"],
         }

@@ -17,6 +17,7 @@ from mtl.config import Trial
 from mtl.data import Table
 from mtl.data.scaling import Scaling, coded, counts
 from mtl.data.streamed import Streamed
+from mtl.models import Model
 from mtl.sweep.begun import COSTS, cost_of_weights
 from mtl.sweep.fingerprint import Fingerprint
 from mtl.sweep.labelled import judged
@@ -59,56 +60,51 @@ def conclude(
     progress: Progress,
 ) -> None:
     """Test the trials that have ended, once, and write their results."""
-    for (model, target, scaled, _), members in _groups(digests, plan).items():
+    for (model, tasks, scaled, _), members in _groups(digests, plan).items():
         trials = [plan.trials[d] for d in members]
         chains = [[done[k] for k in plan.chains[d]] for d in members]
         scalings = [scaling_of(t) for t in trials]
         table = table_of(trials[0])
-        tested: list[dict[str, Any] | None] = [None] * len(trials)
-        if any(target in p.tasks for p in trials[0].phases):  # The test set is for who saw the target's labels.
-            rows = np.flatnonzero(split_of(trials[0]).test[target])
-            outputs = predict(
-                model,
-                target,
-                [chain[-1].weights for chain in chains],
-                table.x if isinstance(table.x, Streamed) else device_inputs(table, scaled),
-                [coded(table, s) for s in scalings] if scaled else None,
-                gaps=table.gaps is not None,
-                rows=rows,
-            )
-            tested = _tested(model.task(target), outputs, table, rows, scalings)
+        tested = [
+            _tested(model, task, [chain[-1].weights for chain in chains], scaled, table, trials[0], scalings)
+            for task in tasks
+        ]
         writer = _Writer(workdir)
-        for digest, trial, chain, own, test in zip(members, trials, chains, scalings, tested, strict=True):
+        for i, (digest, trial, chain, own) in enumerate(zip(members, trials, chains, scalings, strict=True)):
             result = _result(trial, [d.about for d in chain], plan.fingerprints[digest], str(executor), own)
             result["inputs"] = {**counts(table, own), "brought": brought(trial, table) is not None}
-            arrays = None
-            if test is not None:
-                arrays = test["arrays"]
-                if not np.isfinite(arrays["outputs"]).all() and result["status"] == "done":
-                    at = {"phase": len(chain) - 1, "step": chain[-1].about["steps"]}
-                    result |= {"status": "diverged", "diverged_at": at}
-                if result["status"] == "done":
-                    result["test"] = test["values"]
+            predictions = {task: each[i][1] for task, each in zip(tasks, tested, strict=True)}
+            finite = all(np.isfinite(arrays["outputs"]).all() for arrays in predictions.values())
+            if not finite and result["status"] == "done":
+                at = {"phase": len(chain) - 1, "step": chain[-1].about["steps"]}
+                result |= {"status": "diverged", "diverged_at": at}
+            if tasks and result["status"] == "done":
+                result["test"] = {task: each[i][0] for task, each in zip(tasks, tested, strict=True)}
             kept = dump_model(trial, chain[-1].weights, table, own) if trial.config["save_model"] else None
-            writer.add(NewResult(digest, clean(result), arrays, kept))
+            writer.add(NewResult(clean(result), predictions, kept))
         writer.flush()
         progress(0.0, len(members), 0)
 
 
 def _groups(digests: Sequence[str], plan: Plan) -> dict[Any, list[str]]:
-    """Return the trials that are tested together, by (model, target, scaled or not, the rest that decides it)."""
+    """Return the trials that are tested together, by (model, tasks, scaled or not, the rest that decides it).
+
+    A trial is tested on the tasks whose labels it saw and that have test labels.
+    """
     groups: dict[Any, list[str]] = {}
     for digest in digests:
         trial = plan.trials[digest]
         d = trial.config["data"]
-        tested = any(trial.target in p.tasks for p in trial.phases)
-        about = str([d["name"], d["options"], d["test_size"], tested])
+        seen = {task for p in trial.phases for task in p.tasks}
+        model, test = trial.model(), split_of(trial).test
+        tasks = tuple(t.name for t in model.tasks if t.name in seen and test[t.name].any())
+        about = str([d["name"], d["options"], d["target"], d["test_size"]])
         scaled = plan.nodes[plan.chains[digest][-1]].stage.program.standardize
-        groups.setdefault((trial.model(), trial.target, scaled, about), []).append(digest)
+        groups.setdefault((model, tasks, scaled, about), []).append(digest)
     return groups
 
 
-#: Results are written together, so that they wait for the disk together, up to so many bytes or trials.
+#: Results are written together, as one shard, up to so many bytes or trials.
 _BYTES_TOGETHER, _TRIALS_TOGETHER = 64 * 2**20, 64
 
 
@@ -120,7 +116,7 @@ class _Writer:
 
     def add(self, result: NewResult) -> None:
         self.held.append(result)
-        size = sum(len(new.model or b"") for new in self.held)
+        size = sum(new.bytes for new in self.held)
         if size >= _BYTES_TOGETHER or len(self.held) >= _TRIALS_TOGETHER:
             self.flush()
 
@@ -134,23 +130,39 @@ _TESTED_TOGETHER = 64
 
 
 def _tested(
-    task: Task, outputs: np.ndarray, table: Table, rows: np.ndarray, scalings: Sequence[Scaling]
-) -> list[dict[str, Any] | None]:
-    """Return each trial's metrics and arrays; outputs [trials, n, …] and metrics of a regression in its own unit."""
-    names, found, labels = METRICS[task.kind], [], table.labels[task.name][rows]
+    model: Model,
+    name: str,
+    weights: Sequence[Weights],
+    scaled: bool,
+    table: Table,
+    trial: Trial,
+    scalings: Sequence[Scaling],
+) -> list[tuple[dict[str, float], dict[str, np.ndarray]]]:
+    """Return each trial's (metrics of a task, its test set's arrays); those of a regression in its own unit."""
+    task, rows = model.task(name), np.flatnonzero(split_of(trial).test[name])
+    outputs = predict(
+        model,
+        name,
+        weights,
+        table.x if isinstance(table.x, Streamed) else device_inputs(table, scaled),
+        [coded(table, s) for s in scalings] if scaled else None,
+        gaps=table.gaps is not None,
+        rows=rows,
+    )
+    names, found, labels = METRICS[task.kind], [], table.labels[name][rows]
     # Rows of one group are alike: intervals resample groups.
     groups = {} if table.groups is None else {"groups": table.groups[rows]}
-    scaled = np.stack([s.labels(task.name, labels) for s in scalings])
+    coded_labels = np.stack([s.labels(name, labels) for s in scalings])
     for first in range(0, len(outputs), _TESTED_TOGETHER):
         part = slice(first, first + _TESTED_TOGETHER)
-        padded = (pad(a[part], _TESTED_TOGETHER) for a in (outputs, scaled))
+        padded = (pad(a[part], _TESTED_TOGETHER) for a in (outputs, coded_labels))
         found.append(np.asarray(_test_fn(task)(*padded))[: len(outputs[part])])
-    told: list[dict[str, Any] | None] = []
+    told = []
     for each, values, own in zip(outputs, np.concatenate(found), scalings, strict=True):
         numbers = {n: float(v) for n, v in zip(names, values, strict=True)}
-        numbers = {n: v * own.squared(task.name) if n == "squared_error" else v for n, v in numbers.items()}
-        arrays = {"outputs": own.outputs(task.name, each), "rows": rows.astype(np.int32), "labels": labels, **groups}
-        told.append({"values": numbers, "arrays": arrays})
+        numbers = {n: v * own.squared(name) if n == "squared_error" else v for n, v in numbers.items()}
+        arrays = {"outputs": own.outputs(name, each), "rows": rows.astype(np.int32), "labels": labels, **groups}
+        told.append((numbers, arrays))
     return told
 
 
@@ -167,7 +179,7 @@ def _test_fn(task: Task) -> Compiled:
 def _result(
     trial: Trial, phases: list[dict[str, Any]], planned: Fingerprint, executor: str, own: Scaling
 ) -> dict[str, Any]:
-    """Return what ``result.json`` says, but for the test."""
+    """Return a trial's result, but for the test."""
     check_weights(trial, planned)
     kept = [_kept_loss(trial, number, phase, own) for number, phase in enumerate(phases)]
     val_loss = math.nan if kept[-1] is None else kept[-1]

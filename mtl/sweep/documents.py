@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,8 @@ from mtl.files import DIGEST, MAX_JSON_BYTES, DamagedError, parse, read, unseal
 from mtl.shown import shown
 from mtl.sweep.schema import check
 
-#: The format that is written and read. 1: without digests. 2: with them. 3: with fingerprints.
-FORMAT = 3
+#: The format that is written and read; what has another is refused. 4: results in shards, of every task.
+FORMAT = 4
 
 #: A trial, a phase, a program, a sweep.
 IDENTIFIER = re.compile(r"[A-Za-z0-9_-]{1,100}")
@@ -73,25 +73,41 @@ def load_document(
     """
     data = read(file, MAX_JSON_BYTES)
     try:
-        # A file of format 1, which has no digest, is refused for what it is.
         found = parse(data)
-        if found.get("format") != 1 or DIGEST in found:
+        if found.get("format") != 1 or DIGEST in found:  # One of format 1 has no digest: it is refused for its format.
             found = unseal(data)
     except DamagedError as error:
         raise DamagedError(f"{file} {error}") from None
-    if found.get("format") != FORMAT:
-        raise StoreError(
-            f"{file} is of format {found.get('format')}, and this version of mtl reads {FORMAT}: another version of "
-            "mtl wrote it; choose another --workdir to run the study anew"
-        )
-    if _MAY_BE_OBEYED.search(data):
-        found = _shown(found)
+    check_format(file, found)
+    found = harmless(found, data)
     try:
         check(found, schema)
         also(found)
     except DamagedError as error:
         raise DamagedError(f"{file} {error}") from None
     return found
+
+
+def check_format(file: Path, about: Mapping[str, Any]) -> None:
+    """Check that a file is of the format that is read.
+
+    Args:
+      file: what to call it.
+      about: what it says of itself.
+
+    Raises:
+      StoreError: if another version of mtl wrote it.
+    """
+    if about.get("format") != FORMAT:
+        raise StoreError(
+            f"{file} is of format {about.get('format')}, and this version of mtl reads {FORMAT}: another version of "
+            "mtl wrote it; choose another --workdir to run the study anew"
+        )
+
+
+def harmless(found: dict[str, Any], data: bytes) -> dict[str, Any]:
+    """Return a JSON object, read from these bytes, whose texts are fit to be shown."""
+    return _shown(found) if _MAY_BE_OBEYED.search(data) else found
 
 
 def _shown(value: Any) -> Any:

@@ -31,7 +31,7 @@ NOT_COMPUTING = (
     *("config/beside.py", "config/contents.py", "config/default.py", "config/fields.py", "config/load.py"),
     *("data/about.py", "data/catalogue.py", "data/contact_sheet.py", "data/describe.py", "data/download.py"),
     *("data/summary.py",),
-    *("sweep/__init__.py", "sweep/arrays.py", "sweep/cache.py", "sweep/chosen.py", "sweep/documents.py"),
+    *("sweep/__init__.py", "sweep/cache.py", "sweep/chosen.py", "sweep/documents.py"),
     *("sweep/expand.py", "sweep/provenance.py"),
     *("sweep/fingerprint.py", "sweep/frames.py", "sweep/launch.py", "sweep/lease.py", "sweep/schema.py"),
     *("sweep/snapshots.py", "sweep/sources.py", "sweep/store.py", "sweep/study.py", "sweep/trained.py"),

@@ -25,11 +25,12 @@ def results(
 
     Args:
       path: the work directory.
-      what: ``trials``: a row a trial (its changes, status, validation loss, whether it was ``chosen``, ``test_…``
-        metrics of those that were, cost; trials without a result have status ``missing``, ``stale`` or ``failed``);
-        ``curves``: a row an evaluation of a phase's task; ``predictions``: a row a test example of a chosen trial, with
-        its label, the head's outputs (logits), and its group if the table has groups. A trial is chosen by validation
-        among those that differ in tuned fields only, once all of them have ended.
+      what: ``trials``: a row a trial (its changes, status, validation loss, whether it was ``chosen``, cost, and of
+        those that were ``test_METRIC`` of the target and ``test_METRIC_of_TASK`` of other tasks; trials without a
+        result have status ``missing``, ``stale`` or ``failed``); ``curves``: a row an evaluation of a phase's task;
+        ``predictions``: a row a test example of a task of a chosen trial, with its label, the head's outputs (logits),
+        and its group if the table has groups. A trial is chosen by validation among those that differ in tuned fields
+        only, once all of them have ended.
       sweep: a sweep's name; all of them by default. A trial that is in two sweeps has a row in each.
 
     Raises:
@@ -64,7 +65,12 @@ def _rows(workdir: Workdir, head: dict[str, Any], what: str, picked: bool) -> It
             yield head | {"status": absent if error is None else "failed", "error": error}
         return
     if what == "trials":
-        test = {f"test_{k}": _number(v if picked else None) for k, v in result.get("test", {}).items()}
+        target = result["config"]["data"]["target"]
+        test = {
+            f"test_{k}" if task == target else f"test_{k}_of_{task}": _number(v if picked else None)
+            for task, values in result.get("test", {}).items()
+            for k, v in values.items()
+        }
         cost = {k: _number(v) for k, v in result["cost"].items()}
         shared = {k: result[k] for k in ("status", "executor", "finished")}
         yield head | shared | {"val_loss": _number(result["val_loss"]), "chosen": picked} | test | cost
@@ -79,14 +85,14 @@ def _rows(workdir: Workdir, head: dict[str, Any], what: str, picked: bool) -> It
                         "train_loss": _number(phase["train_loss"].get(task, [None] * (i + 1))[i]),
                         "val_loss": _number(curve[i]),
                     }
-    elif picked and "test" in result:
-        arrays = workdir.arrays(head["hash"])
+    for task in result.get("test", ()) if what == "predictions" and picked else ():
+        arrays = workdir.predictions(head["hash"], task)
         outputs = arrays["outputs"]
         names = ["output"] if outputs.shape[1] == 1 else [f"output_{i}" for i in range(outputs.shape[1])]
         for i, (row, label, output) in enumerate(zip(arrays["rows"], arrays["labels"], outputs, strict=True)):
             group = {"group": int(arrays["groups"][i])} if "groups" in arrays else {}
             scored = dict(zip(names, map(float, output), strict=True))
-            yield head | {"row": int(row)} | group | {"label": float(label)} | scored
+            yield head | {"task": task, "row": int(row)} | group | {"label": float(label)} | scored
 
 
 def _number(value: Any) -> float:

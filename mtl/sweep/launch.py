@@ -192,7 +192,7 @@ def _prepare(name: str, base: Flat, entries: list[Changes], workdir: Workdir) ->
         base, tuning = _tuned(base, pairs, workdir)
     sweep = make_sweep(name, base, entries)
     trials = [t for _, t in pairs] + [m.trial for m in sweep.members]
-    there = set(agree([t.hash for t in trials if workdir.trial(t.hash).is_dir()]))
+    there = set(agree([t.hash for t in trials if workdir.holds(t.hash)]))
     check_choices(sweep, pairs, [t for t in trials if t.hash not in there])
     make_plan([m.trial for m in sweep.members if m.trial.seed == sweep.members[0].trial.seed], workdir.sources)
     return _Prepared(sweep, entries, pairs, tuning)
@@ -297,17 +297,23 @@ def run_missing(
     if not absent:
         return 0
     plan = whole if whole is not None and len(absent) == len(trials) else make_plan(absent, workdir.sources)
-    with display.meter(title, total_work(plan, workdir), len(absent)) as meter:
-        pool.run(plan, meter, display.say)
+    _run(plan, workdir, pool, display, title)
     for again in range(retries):
         failed = agree([t.hash for t in absent if workdir.failure(t.hash) is not None])
         if not failed:
             break
         plan = make_plan([t for t in absent if t.hash in set(failed)], workdir.sources)
         display.say(f"{title}: {len(failed):,} failed; tried again ({again + 1} of {retries})")
-        with display.meter(title, total_work(plan, workdir), len(failed)) as meter:
-            pool.run(plan, meter, display.say)
+        _run(plan, workdir, pool, display, title)
+    workdir.tidy()
     return len(absent)
+
+
+def _run(plan: Plan, workdir: Workdir, pool: Pool, display: Display, title: str) -> None:
+    with display.meter(title, total_work(plan, workdir), len(plan.trials)) as meter:
+        pool.run(plan, meter, display.say)
+    any_of_us(False)  # The process that writes has written.
+    workdir.look()
 
 
 @contextlib.contextmanager

@@ -104,7 +104,7 @@ RESULT: Any = {
     "inputs": {**dict.fromkeys(("all", "measured", "scaled"), int), "brought": bool},
     "cost": dict.fromkeys(("examples", "flops", "seconds", "source_examples"), _NUMBER),
     "init_cost?": Either(type(None), {"examples": _REAL}),
-    "test?": {str: _NUMBER},
+    "test?": {str: {str: _NUMBER}},
     "files": _FILES,
     "fingerprint": _FINGERPRINT,
     "versions": {str: str},
@@ -219,6 +219,8 @@ def check_result(result: dict[str, Any]) -> None:
             augmentation.parse(phase.get("augment", ()))
     except (TypeError, ValueError) as error:
         raise DamagedError(f"holds a task or a change of images that cannot be: {str(error).splitlines()[0]}") from None
+    if unknown := result.get("test", {}).keys() - set(names):
+        raise DamagedError(f"was tested on {min(unknown)[:40]!r} and has no such task")
     for i, phase in enumerate(result["phases"]):
         curves = [*phase["train_loss"].values(), *phase["val_loss"].values()]
         if any(len(curve) != len(phase["evaluated_at"]) for curve in curves):

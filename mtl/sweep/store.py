@@ -1,4 +1,4 @@
-"""A work directory: one study, one directory a trial, results that are there whole or not at all."""
+"""A work directory: one study, results of many trials a file, each there whole or not at all."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import datetime
 import fnmatch
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,13 @@ from typing import Any
 import numpy as np
 
 from mtl.config import Trial
-from mtl.files import DamagedError, FileError, about_bytes, is_of_a_system, read, seal, sha256_of_file, write_all
-from mtl.sweep import arrays
+from mtl.files import DamagedError, about_bytes, is_of_a_system, seal, sha256_of_file, write_all
+from mtl.sweep import shards
 from mtl.sweep.documents import FORMAT, IDENTIFIER, StoreError, identifier, inside, load_document
 from mtl.sweep.fingerprint import Fingerprint, changed, stale_sentences
 from mtl.sweep.lease import Lease, held
-from mtl.sweep.schema import FAILURE, RESULT, STUDY, WIDTHS, check_result, check_study
+from mtl.sweep.schema import FAILURE, STUDY, WIDTHS, check_study
+from mtl.sweep.shards import Predictions, Shard
 from mtl.sweep.sources import Sources
 
 _WRITES_IT_ANEW = (
@@ -28,6 +30,7 @@ _WRITES_IT_ANEW = (
 _MODEL_BYTES = 2**30
 #: What a work directory may hold that has lost its ``study.json``.
 _OURS = (
+    "results",
     "trials",
     "prefixes",
     "snapshots",
@@ -57,16 +60,20 @@ class NewResult:
     """What a trial came to, to be written.
 
     Attributes:
-      digest: the trial's hash.
-      result: JSON-able facts.
-      arrays: its outputs on the test set, their rows and labels; nothing if it was not tested.
+      result: JSON-able facts, its hash among them.
+      predictions: of each task that it was tested on, its outputs on the test set, their rows and labels.
       model: the bytes of its model; nothing if it is not kept.
     """
 
-    digest: str
     result: Mapping[str, Any]
-    arrays: Mapping[str, np.ndarray] | None = None
+    predictions: Predictions
     model: bytes | None = None
+
+    @property
+    def bytes(self) -> int:
+        """How many bytes there are to write, but for the facts."""
+        arrays = (array for own in self.predictions.values() for array in own.values())
+        return len(self.model or b"") + sum(array.nbytes for array in arrays)
 
 
 def _may_be_there(name: str) -> bool:
@@ -76,8 +83,10 @@ def _may_be_there(name: str) -> bool:
 class Workdir:
     """The files of one study.
 
-    ``study.json`` says whose it is and lists the trials of each sweep; ``trials/HASH/result.json`` means done. What is
-    read again is verified: each JSON file holds its own sha256, and a result that of its arrays and its model.
+    ``study.json`` says whose it is and lists the trials of each sweep. Results and predictions lie in ``results``,
+    those of trials that ended together in one file (see ``sweep.shards``): a result there means done. A model, or why
+    a trial failed, lies in ``trials/HASH``. What is read again is verified: each file holds its own sha256, and a
+    result that of its model.
     """
 
     def __init__(self, path: str | Path, writes: bool = True) -> None:
@@ -88,7 +97,11 @@ class Workdir:
           writes: whether this process writes there; of several that run together only one does.
         """
         self.path, self.writes = Path(path), writes
-        self._done: dict[str, dict[str, Any]] = {}  # A result changes only when this process writes a new one.
+        self._looked = False
+        self._read: set[str] = set()  # Names of shards.
+        self._done: dict[str, dict[str, Any]] = {}
+        self._where: dict[str, Path] = {}  # The newest shard that holds a trial.
+        self._last: tuple[Path, Shard] | None = None  # Tables ask for the trials of one shard one after the other.
         #: What was found damaged, one sentence each, by trial (or by file, if it is no trial's).
         self.damaged: dict[str, str] = {}
         #: What the config file adds to the code that trials are run with.
@@ -163,8 +176,8 @@ class Workdir:
             what = "is empty" if self.path.is_dir() and not any(self.path.iterdir()) else "holds no study.json"
             if not self.path.exists():
                 what = "does not exist"
-            if (self.path / "trials").is_dir():
-                raise StoreError(f"work directory {self.path} {what}, but it holds trials: {_WRITES_IT_ANEW}")
+            if (self.path / "results").is_dir():
+                raise StoreError(f"work directory {self.path} {what}, but it holds results: {_WRITES_IT_ANEW}")
             raise StoreError(f"work directory {self.path} {what}: run `mtl sweep --workdir={self.path}` first")
         try:
             study = load_document(self.study_file, STUDY, check_study)
@@ -197,7 +210,7 @@ class Workdir:
                     f"--workdir={self.path} holds other files ({', '.join(others[:3])}) and no study.json: choose a "
                     "new directory"
                 )
-            if (self.path / "trials").is_dir():
+            if (self.path / "results").is_dir():
                 self.damaged["study.json"] = f"{self.study_file} is lost: it is written anew, for what is run now"
             return new
         try:
@@ -224,34 +237,61 @@ class Workdir:
         """Return the file of a phase that several trials share."""
         return self.inside("prefixes", f"{identifier(key)}.safetensors")
 
+    def look(self) -> None:
+        """Read the shards that were written since the last look, by whomever."""
+        self._looked = True
+        folder = self.inside("results")
+        there = sorted(os.listdir(folder)) if folder.is_dir() else []
+        for name in (n for n in there if n not in self._read and shards.NAME.fullmatch(n)):
+            file = self.inside("results", name)
+            self._read.add(name)
+            try:
+                shard = self._shard(file)
+            except DamagedError as error:
+                self.damaged[name] = f"{error}: the trials in it count as not done"
+                continue
+            for digest, why in shard.damaged.items():
+                self.damaged[digest] = f"{why}: trial {digest} counts as not done"
+            for digest, result in shard.results.items():
+                if digest not in self._where or self._where[digest].name < name:
+                    self._done[digest], self._where[digest] = result, file
+                    self._complete.discard(digest)
+                    self.damaged.pop(digest, None)  # It has been run again.
+
+    def tidy(self) -> None:
+        """Remove the shards that hold no trial's newest result: damaged ones, and those of what has all run again."""
+        if not self.writes:
+            return
+        for name in self._read - {file.name for file in self._where.values()}:
+            self.inside("results", name).unlink(missing_ok=True)
+            self._read.discard(name)
+
+    def _shard(self, file: Path) -> Shard:
+        if self._last is None or self._last[0] != file:
+            self._last = file, shards.load(file)
+        return self._last[1]
+
+    def holds(self, digest: str) -> bool:
+        """Return whether a trial has a result here, be it stale."""
+        if not self._looked:
+            self.look()
+        return identifier(digest) in self._where
+
     def result(self, digest: str) -> dict[str, Any] | None:
         """Return a trial's result, or nothing if it is not done.
 
-        A result that is damaged, or whose arrays are, counts as not done; ``damaged`` then says why. So does one that
-        is stale, as ``stale`` says; it stays until it is written again.
+        A result in a damaged shard counts as not done; ``damaged`` then says why. So does one that is stale, as
+        ``stale`` says; it stays until it is written again. What other processes have written is seen after ``look``.
 
         Raises:
-          StoreError: if the file is of a version of mtl that is not read.
+          StoreError: if a shard is of a version of mtl that is not read.
         """
-        if digest not in self._done:
-            file = self.inside("trials", identifier(digest), "result.json")
-            if not file.is_file():
-                return None
-            try:
-                result = load_document(file, RESULT, check_result)
-                about = result.get("files", {}).get("arrays.npz")
-                if about is not None:
-                    self._verify(self.inside("trials", digest, "arrays.npz"), about)
-            except DamagedError as error:
-                self.damaged[digest] = f"{error}: trial {digest} counts as not done"
-                return None
-            self._done[digest] = result
-            self.damaged.pop(digest, None)  # It has been run again.
+        if not self.holds(digest) or digest not in self._done:
+            return None
         result = self._done[digest]
         self.stale.pop(digest, None)
         if digest in self.expected and (why := changed(result["fingerprint"], self.expected[digest])):
             self.stale[digest] = why
-            del self._done[digest]  # Until it is written again.
             return None
         return result
 
@@ -282,23 +322,27 @@ class Workdir:
         return True
 
     def write_results(self, results: Sequence[NewResult]) -> None:
-        """Write some trials' arrays and models, then their results: a result is there only when everything is."""
-        last: list[tuple[Path, bytes]] = []
-        first: list[tuple[Path, bytes]] = []
+        """Write some trials' models, then their results and predictions, as one shard, which appears whole."""
+        if not results:
+            return
+        contents, written = list[tuple[Path, bytes]](), list[tuple[Mapping[str, Any], Predictions]]()
         for new in results:
-            files = {} if new.arrays is None else {"arrays.npz": arrays.dump(new.arrays)}
-            files |= {} if new.model is None else {"model.safetensors": new.model}
-            first += [(self.inside("trials", new.digest, name), content) for name, content in files.items()]
-            about = {name: about_bytes(content) for name, content in files.items()}
-            whole = seal({**new.result, "format": FORMAT, "files": about})
-            last.append((self.inside("trials", new.digest, "result.json"), whole))
-        self._write([*first, *last])
-        for new in results:
-            self._done.pop(new.digest, None)
-            self._complete.discard(new.digest)
-            self.damaged.pop(new.digest, None)
-            if self.writes:  # Why it failed before is no longer of interest.
-                self.inside("trials", new.digest, "failed.json").unlink(missing_ok=True)
+            files = {}
+            if new.model is not None:
+                contents.append((self.trial(new.result["hash"]) / "model.safetensors", new.model))
+                files["model.safetensors"] = about_bytes(new.model)
+            written.append(({**new.result, "files": files}, new.predictions))
+        folder = self.inside("results")
+        numbers = [
+            int(name[1]) for n in (os.listdir(folder) if folder.is_dir() else ()) if (name := shards.NAME.fullmatch(n))
+        ]
+        shard = f"{max(numbers, default=0) + 1:08d}-{identifier(results[0].result['hash'])}.safetensors"
+        self._write([*contents, (self.inside("results", shard), shards.dump(written))])
+        if self.writes:  # Why it failed before is no longer of interest.
+            for new in results:
+                self.inside("trials", new.result["hash"], "failed.json").unlink(missing_ok=True)
+        if self._looked:
+            self.look()
 
     def write_prefixes(self, phases: Iterable[tuple[str, bytes]]) -> None:
         """Write phases that several trials share, by key."""
@@ -320,21 +364,21 @@ class Workdir:
         except DamagedError as error:
             return f"it failed, and why is lost: {error}"
 
-    def arrays(self, digest: str) -> dict[str, np.ndarray]:
-        """Return a trial's arrays (``outputs`` on the test set, ``rows`` of the table, ``labels``, ``groups`` if any).
+    def predictions(self, digest: str, task: str) -> Mapping[str, np.ndarray]:
+        """Return a trial's ``outputs`` on a task's test set, the ``rows`` of the table, ``labels``, ``groups`` if any.
 
         Raises:
-          StoreError: if the file is missing or damaged.
+          StoreError: if there are none, or they are damaged.
         """
-        file = self.inside("trials", identifier(digest), "arrays.npz")
-        about = (self.result(digest) or {}).get("files", {}).get("arrays.npz")
+        if not self.holds(digest):
+            raise StoreError(f"{self.path} holds no result of trial {digest}")
         try:
-            content = read(file, arrays.MAX_BYTES)
-            if about is not None and about_bytes(content) != about:
-                raise DamagedError(f"{file} is damaged: its sha256 is not the one in result.json")
-            return arrays.checked(arrays.load(content, file), file)
-        except FileError as error:
+            found = self._shard(self._where[digest]).predictions[digest]
+        except DamagedError as error:
             raise StoreError(str(error)) from None
+        if task not in found:
+            raise StoreError(f"{self._where[digest]}: trial {digest} was not tested on task {task}")
+        return found[task]
 
     def width(self, program: str, executor: str) -> int | None:
         """Return the width that a program's packs have in this directory; nothing if it has not run yet.
@@ -350,8 +394,10 @@ class Workdir:
             widths = {}
         if executor in widths:
             return int(widths[executor])
-        for trial in sorted((self.path / "trials").glob("*")):
-            result = self.result(trial.name) if IDENTIFIER.fullmatch(trial.name) else None
+        if not self._looked:
+            self.look()
+        for digest in sorted(self._where):
+            result = self.result(digest)
             for phase in result["phases"] if result is not None and result["executor"] == executor else ():
                 if phase.get("program") == program:
                     return int(phase["width"])
@@ -371,13 +417,6 @@ class Workdir:
             if self.lease is not None:
                 self.lease.check()
             write_all(contents)
-
-    @staticmethod
-    def _verify(file: Path, about: Mapping[str, Any]) -> None:
-        if not file.is_file():
-            raise DamagedError(f"{file} is missing")
-        if file.stat().st_size != about["bytes"] or sha256_of_file(file) != about["sha256"]:
-            raise DamagedError(f"{file} is damaged: its sha256 is not the one in result.json")
 
 
 def trial_of(config: Mapping[str, Any]) -> Trial:

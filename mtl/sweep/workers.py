@@ -157,6 +157,7 @@ class Pool:
             if line is None:
                 why = self._why(number)
                 part = running.pop(number)
+                self.workdir.look()
                 left = [d for d in part if self.workdir.result(d) is None and self._failure_stamp(d) == begun[d]]
                 again = [d for d in left if d not in given_again]
                 for digest in set(left) - set(again):
