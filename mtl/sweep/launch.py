@@ -192,7 +192,7 @@ def _prepare(name: str, base: Flat, entries: list[Changes], workdir: Workdir) ->
         base, tuning = _tuned(base, pairs, workdir)
     sweep = make_sweep(name, base, entries)
     trials = [t for _, t in pairs] + [m.trial for m in sweep.members]
-    there = set(agree([t.hash for t in trials if workdir.holds(t.hash)]))
+    there = set(agree(workdir.hashes()))
     check_choices(sweep, pairs, [t for t in trials if t.hash not in there])
     make_plan([m.trial for m in sweep.members if m.trial.seed == sweep.members[0].trial.seed], workdir.sources)
     return _Prepared(sweep, entries, pairs, tuning)

@@ -288,7 +288,7 @@ def remove_halves(workdir: Path) -> None:
     """Remove what processes that were killed had half written; only the holder of the lease may."""
     for folder in (
         workdir,
-        *(workdir / name for name in ("prefixes", "snapshots", "packs")),
+        *(workdir / name for name in ("results", "prefixes", "snapshots", "packs")),
         *workdir.glob("trials/*"),
     ):
         if folder.is_symlink() or folder.parent.is_symlink():

@@ -271,11 +271,11 @@ class Workdir:
             self._last = file, shards.load(file)
         return self._last[1]
 
-    def holds(self, digest: str) -> bool:
-        """Return whether a trial has a result here, be it stale."""
+    def hashes(self) -> list[str]:
+        """Return the hashes of the trials that have a result here, be it stale."""
         if not self._looked:
             self.look()
-        return identifier(digest) in self._where
+        return sorted(self._where)
 
     def result(self, digest: str) -> dict[str, Any] | None:
         """Return a trial's result, or nothing if it is not done.
@@ -286,9 +286,10 @@ class Workdir:
         Raises:
           StoreError: if a shard is of a version of mtl that is not read.
         """
-        if not self.holds(digest) or digest not in self._done:
+        if not self._looked:
+            self.look()
+        if (result := self._done.get(identifier(digest))) is None:
             return None
-        result = self._done[digest]
         self.stale.pop(digest, None)
         if digest in self.expected and (why := changed(result["fingerprint"], self.expected[digest])):
             self.stale[digest] = why
@@ -297,6 +298,8 @@ class Workdir:
 
     def complete(self, digest: str) -> bool:
         """Return whether a trial is done and its model, unless somebody removed it, is the one that was written.
+
+        If somebody removed its directory with the model in it, the trial is to run again.
 
         Of models beyond ``_MODEL_BYTES`` in one command only the lengths are compared here, since reading hundreds of
         large ones would take minutes. Whoever reads one (``mtl.load``, ``init.path``) compares the sha256, always.
@@ -309,7 +312,7 @@ class Workdir:
             return True
         model = self.inside("trials", digest, "model.safetensors")
         if not model.is_file():
-            return True
+            return model.parent.is_dir()
         self._model_bytes_left -= about["bytes"]
         same = model.stat().st_size == about["bytes"]
         if same and self._model_bytes_left >= 0:
@@ -370,14 +373,16 @@ class Workdir:
         Raises:
           StoreError: if there are none, or they are damaged.
         """
-        if not self.holds(digest):
+        if not self._looked:
+            self.look()
+        if (file := self._where.get(identifier(digest))) is None:
             raise StoreError(f"{self.path} holds no result of trial {digest}")
         try:
-            found = self._shard(self._where[digest]).predictions[digest]
+            found = self._shard(file).predictions.get(digest, {})
         except DamagedError as error:
             raise StoreError(str(error)) from None
         if task not in found:
-            raise StoreError(f"{self._where[digest]}: trial {digest} was not tested on task {task}")
+            raise StoreError(f"{file}: trial {digest} was not tested on task {task}")
         return found[task]
 
     def width(self, program: str, executor: str) -> int | None:
@@ -394,9 +399,7 @@ class Workdir:
             widths = {}
         if executor in widths:
             return int(widths[executor])
-        if not self._looked:
-            self.look()
-        for digest in sorted(self._where):
+        for digest in self.hashes():
             result = self.result(digest)
             for phase in result["phases"] if result is not None and result["executor"] == executor else ():
                 if phase.get("program") == program:
