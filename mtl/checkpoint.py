@@ -71,9 +71,9 @@ def load_tree(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         about = _facts(path)
         with safe_open(path, framework="numpy") as file:
             return paths.unflatten({key: _tensor(file, key) for key in file.keys()}), about  # noqa: SIM118
-    except FileNotFoundError:
-        raise CheckpointError(f"there is no file {path}") from None
-    except (SafetensorError, OSError, ValueError) as error:
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    except (SafetensorError, ValueError) as error:
         raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from None
 
 
@@ -85,10 +85,17 @@ def load_about(path: Path) -> dict[str, Any]:
     """
     try:
         return _facts(path)
-    except FileNotFoundError:
-        raise CheckpointError(f"there is no file {path}") from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    except ValueError as error:
         raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from None
+
+
+def _unreadable(path: Path, error: OSError) -> CheckpointError:
+    """Return the error of a file that may be whole, but cannot be read now; its cause tells it from a damaged one."""
+    if isinstance(error, FileNotFoundError):
+        return CheckpointError(f"there is no file {path}")
+    return CheckpointError(f"{path} is not a readable safetensors file: {error}")
 
 
 def _facts(path: Path) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import subprocess
 import sys
@@ -30,8 +29,8 @@ _MADE = re.compile(r"<!-- printed by (.*) -->")
 def made(workdir: Path) -> str:
     """Return what a study's numbers depend on beside the code, as its results tell: versions and the processor."""
     found = set()
-    for result in Workdir(workdir).path.glob("trials/*/result.json"):
-        told = json.loads(result.read_text())
+    study = Workdir(workdir)
+    for told in map(study.result, study.hashes()):
         versions = ", ".join(f"{name} {told['versions'][name]}" for name in ("jax", "jaxlib", "flax", "numpy"))
         found.add(f"{versions} on {' '.join(told['cpu'].split())}")
     return "; ".join(sorted(found))

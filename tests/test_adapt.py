@@ -198,7 +198,7 @@ def test_the_regime_lora_through_a_sweep(tmp_path):
     t = resolve(override(flatten(default()), changes), data.load("digits").tasks)
     workdir = Workdir(tmp_path / "work")
     execute(make_plan([t]), workdir)
-    result, kept = workdir.result(t.hash), workdir.arrays(t.hash)
+    result, kept = workdir.result(t.hash), workdir.predictions(t.hash, t.target)
     assert result["status"] == "done"
     model = mtl.load(workdir.trial(t.hash))
     x = np.asarray(data.load("digits").x)[kept["rows"]]

@@ -1,13 +1,12 @@
 """Through the command line: images changed at random are asked for, shown, tuned, refused; copies are told."""
 
-import json
-
 import pytest
 
 from mtl.cli import main
 from mtl.data import SOURCES
 from mtl.report.collect import collect
 from mtl.sweep.store import Workdir
+from tests.sweep.by_hand import results
 
 CONFIG = """
 import numpy as np
@@ -75,8 +74,8 @@ def test_a_run_says_how_images_are_changed_and_keeps_it_with_the_result(config, 
     said = capsys.readouterr()
     shown = "images changed: flip (probability 0.5), crop (padding 1, mode reflect)"
     assert shown in said.err + said.out
-    (result,) = (tmp_path / "work" / "trials").glob("*/result.json")
-    (phase,) = json.loads(result.read_text())["config"]["phases"]
+    (result,) = results(tmp_path / "work").values()
+    (phase,) = result["config"]["phases"]
     assert phase["augment"] == [["flip", {"probability": 0.5}], ["crop", {"mode": "reflect", "padding": 1}]]
 
 

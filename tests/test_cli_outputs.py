@@ -20,6 +20,7 @@ from mtl.readers import print_study
 from mtl.sweep import sweeps_of
 from mtl.sweep.launch import Silent, launch
 from mtl.sweep.store import StoreError, Workdir
+from tests.sweep.by_hand import forget, results
 
 CONFIG = """
 from mtl.config import default
@@ -139,7 +140,7 @@ def test_status_counts_trials(study, mtl_prints, tmp_path):
     holed = tmp_path / "work"
     shutil.copytree(study, holed)
     for digest in mtl.results(study, sweep="even")["hash"][:5]:
-        shutil.rmtree(holed / "trials" / digest)
+        forget(holed, digest)
     assert "even: 31 done, 5 missing of 36 trials" in mtl_prints("status", holed)
     counts = json.loads(mtl_prints("status", holed, "--json"))["sweeps"]["even"]
     assert (counts["done"], counts["missing"]) == (31, 5)
@@ -373,11 +374,11 @@ def test_what_systems_leave_in_a_work_directory_is_left_alone(study, tmp_path, m
     config, module = load(str(study.parent / "small.py"))
     base = flatten(config)
     gone = mtl.results(work, sweep="few")["hash"][0]
-    numbers = json.loads((work / "trials" / gone / "result.json").read_bytes())["test"]
-    (work / "trials" / gone / "result.json").unlink()
+    numbers = results(work)[gone]["test"]
+    forget(work, gone)
     entries = {name: expand() for name, expand in sweeps_of(module).items()}
     assert sum(s.ran for s in launch(base, entries, Workdir(work), jobs=0, config_file=None, display=Silent())) == 1
-    assert json.loads((work / "trials" / gone / "result.json").read_bytes())["test"] == numbers
+    assert results(work)[gone]["test"] == numbers
     assert {path: path.read_bytes() for path in strangers} == strangers
 
 

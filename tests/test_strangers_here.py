@@ -12,6 +12,7 @@ import mtl
 from mtl.config import load
 from mtl.spawn import python, started
 from mtl.sweep.sources import sources_of
+from tests.sweep.by_hand import results
 
 ROOT = pathlib.Path(__file__).parents[1]
 ENVIRONMENT = os.environ | {"JAX_PLATFORMS": "cpu"}
@@ -116,7 +117,7 @@ def test_a_sweep_is_run_among_them(strange, name, command):
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (done.returncode, executed(strange)) == (0, ""), done.stderr
-    assert len(list((strange / "work" / "trials").glob("*/result.json"))) == 4
+    assert len(results(strange / "work")) == 4
 
 
 # --- What lies beside a config ---

@@ -24,7 +24,8 @@ from mtl.sweep.labelled import judged
 from mtl.sweep.model_file import dump_model
 from mtl.sweep.plan import Plan, scaling_of, split_of, table_of
 from mtl.sweep.provenance import provenance
-from mtl.sweep.store import NewResult, Workdir, now
+from mtl.sweep.shards import NewResult
+from mtl.sweep.store import Workdir, now
 from mtl.sweep.weights import brought, check_weights
 from mtl.tasks import METRICS, Task
 from mtl.train.compiled import Compiled

@@ -305,7 +305,6 @@ def run_missing(
         plan = make_plan([t for t in absent if t.hash in set(failed)], workdir.sources)
         display.say(f"{title}: {len(failed):,} failed; tried again ({again + 1} of {retries})")
         _run(plan, workdir, pool, display, title)
-    workdir.tidy()
     return len(absent)
 
 

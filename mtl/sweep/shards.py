@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 
 from mtl.checkpoint import CheckpointError, dump_tree, load_tree
-from mtl.files import DamagedError, parse
-from mtl.sweep.documents import FORMAT, check_format, harmless
+from mtl.files import DamagedError, FileError, about_bytes, parse
+from mtl.shown import shown
+from mtl.sweep.documents import FORMAT, IDENTIFIER, check_format, harmless
 from mtl.sweep.schema import RESULT, check, check_result
 
 #: Of a task: what a trial has of its test examples, and what it has if its table has groups.
 NAMES, GROUPS = ("outputs", "rows", "labels"), "groups"
 
 #: A shard's name: a number, larger than that of every shard before it, and the hash of its first trial.
-NAME = re.compile(r"([0-9]{8})-[A-Za-z0-9_-]{1,100}\.safetensors")
+NAME = re.compile(r"[0-9]{8}-[A-Za-z0-9_-]{1,100}\.safetensors")
 
 #: A task's arrays by name, of each task.
 Predictions = Mapping[str, Mapping[str, np.ndarray]]
@@ -41,24 +42,53 @@ class Shard:
     damaged: dict[str, str]
 
 
-def dump(results: Sequence[tuple[Mapping[str, Any], Predictions]]) -> bytes:
-    """Return a shard of some trials' (result, predictions); their bytes depend on nothing else."""
-    facts = json.dumps({r["hash"]: r for r, _ in results}, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    tree = {"results": np.frombuffer(facts.encode(), np.uint8), "predictions": {r["hash"]: p for r, p in results}}
-    return dump_tree(tree, {"format": FORMAT})
+@dataclasses.dataclass(frozen=True)
+class NewResult:
+    """What a trial came to, to be written.
+
+    Attributes:
+      result: JSON-able facts, its hash among them.
+      predictions: of each task that it was tested on, its outputs on the test set, their rows and labels.
+      model: the bytes of its model; nothing if it is not kept.
+    """
+
+    result: Mapping[str, Any]
+    predictions: Predictions
+    model: bytes | None = None
+
+    @property
+    def bytes(self) -> int:
+        """How many bytes there are to write, but for the facts."""
+        arrays = (array for own in self.predictions.values() for array in own.values())
+        return len(self.model or b"") + sum(array.nbytes for array in arrays)
+
+
+def dump(results: Sequence[NewResult]) -> bytes:
+    """Return a shard of some trials; its bytes depend on nothing else. Of each model it says the size and sha256."""
+    facts: dict[str, Any] = {}
+    for new in results:
+        files = {} if new.model is None else {"model.safetensors": about_bytes(new.model)}
+        facts[new.result["hash"]] = {**new.result, "files": files}
+    told = json.dumps(facts, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    predictions = {new.result["hash"]: new.predictions for new in results}
+    return dump_tree({"results": np.frombuffer(told, np.uint8), "predictions": predictions}, {"format": FORMAT})
 
 
 def load(file: Path) -> Shard:
     """Return what a shard holds.
 
     Raises:
+      FileError: if it cannot be read.
       DamagedError: if its bytes are not those that were written.
       StoreError: if another version of mtl wrote it.
     """
     try:
         tree, about = load_tree(file)
     except CheckpointError as error:
-        raise DamagedError(str(error)) from None
+        kind = FileError if isinstance(error.__cause__, OSError) else DamagedError
+        raise kind(str(error)) from None
+    if "format" not in about:
+        raise DamagedError(f"{file} is damaged: it has lost its format")
     check_format(file, about)
     facts, predictions = tree.get("results"), tree.get("predictions", {})
     if not isinstance(facts, np.ndarray) or facts.dtype != np.uint8 or not isinstance(predictions, dict):
@@ -69,18 +99,30 @@ def load(file: Path) -> Shard:
         raise DamagedError(f"{file} {error}") from None
     shard = Shard({}, {}, {})
     for digest, result in found.items():
+        name = digest if IDENTIFIER.fullmatch(digest) else repr(digest[:40])
         try:
+            if name != digest:
+                raise DamagedError(f"holds a trial of the name {name}")
+            _check_finite(result)
             check(result, RESULT)
             check_result(result)
             if result["hash"] != digest:
                 raise DamagedError(f"holds trial {result['hash'][:40]!r} in the place of trial {digest[:40]!r}")
             own = predictions.get(digest, {})
+            own = {shown(task): arrays for task, arrays in own.items()} if isinstance(own, dict) else own
             _check_predictions(own, result)
         except DamagedError as error:
-            shard.damaged[digest] = f"{file} {error}"
+            shard.damaged[name] = f"{file} {error}"
             continue
         shard.results[digest], shard.predictions[digest] = result, own
     return shard
+
+
+def _check_finite(result: Any) -> None:
+    try:
+        json.dumps(result, allow_nan=False)
+    except ValueError:
+        raise DamagedError("holds a number that is not finite") from None
 
 
 def _check_predictions(found: Any, result: Mapping[str, Any]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import datetime
 import fnmatch
 import os
@@ -14,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from mtl.config import Trial
-from mtl.files import DamagedError, about_bytes, is_of_a_system, seal, sha256_of_file, write_all
+from mtl.files import DamagedError, FileError, is_of_a_system, seal, sha256_of_file, write_all
 from mtl.sweep import shards
 from mtl.sweep.documents import FORMAT, IDENTIFIER, StoreError, identifier, inside, load_document
 from mtl.sweep.fingerprint import Fingerprint, changed, stale_sentences
 from mtl.sweep.lease import Lease, held
 from mtl.sweep.schema import FAILURE, STUDY, WIDTHS, check_study
-from mtl.sweep.shards import Predictions, Shard
+from mtl.sweep.shards import NewResult, Shard
 from mtl.sweep.sources import Sources
 
 _WRITES_IT_ANEW = (
@@ -53,27 +52,6 @@ class NoResultError(StoreError):
 def now() -> str:
     """Return the time, UTC, to the second."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-
-
-@dataclasses.dataclass(frozen=True)
-class NewResult:
-    """What a trial came to, to be written.
-
-    Attributes:
-      result: JSON-able facts, its hash among them.
-      predictions: of each task that it was tested on, its outputs on the test set, their rows and labels.
-      model: the bytes of its model; nothing if it is not kept.
-    """
-
-    result: Mapping[str, Any]
-    predictions: Predictions
-    model: bytes | None = None
-
-    @property
-    def bytes(self) -> int:
-        """How many bytes there are to write, but for the facts."""
-        arrays = (array for own in self.predictions.values() for array in own.values())
-        return len(self.model or b"") + sum(array.nbytes for array in arrays)
 
 
 def _may_be_there(name: str) -> bool:
@@ -128,6 +106,7 @@ class Workdir:
             lease = self.lease
             try:
                 yield
+                self.tidy()
             finally:
                 self.lease = None
                 if lease is not None:
@@ -240,16 +219,17 @@ class Workdir:
     def look(self) -> None:
         """Read the shards that were written since the last look, by whomever."""
         self._looked = True
-        folder = self.inside("results")
-        there = sorted(os.listdir(folder)) if folder.is_dir() else []
-        for name in (n for n in there if n not in self._read and shards.NAME.fullmatch(n)):
+        for name in (n for n in self._names() if n not in self._read):
             file = self.inside("results", name)
-            self._read.add(name)
             try:
                 shard = self._shard(file)
-            except DamagedError as error:
+            except FileError as error:
+                if isinstance(error, DamagedError):  # What cannot be read now may be whole: it is tried again.
+                    self._read.add(name)
                 self.damaged[name] = f"{error}: the trials in it count as not done"
                 continue
+            self._read.add(name)
+            self.damaged.pop(name, None)
             for digest, why in shard.damaged.items():
                 self.damaged[digest] = f"{why}: trial {digest} counts as not done"
             for digest, result in shard.results.items():
@@ -257,6 +237,11 @@ class Workdir:
                     self._done[digest], self._where[digest] = result, file
                     self._complete.discard(digest)
                     self.damaged.pop(digest, None)  # It has been run again.
+
+    def _names(self) -> list[str]:
+        """Return the names of the shards, the oldest first."""
+        folder = self.inside("results")
+        return sorted(filter(shards.NAME.fullmatch, os.listdir(folder))) if folder.is_dir() else []
 
     def tidy(self) -> None:
         """Remove the shards that hold no trial's newest result: damaged ones, and those of what has all run again."""
@@ -312,7 +297,10 @@ class Workdir:
             return True
         model = self.inside("trials", digest, "model.safetensors")
         if not model.is_file():
-            return model.parent.is_dir()
+            if model.parent.is_dir() and not model.with_name("failed.json").is_file():
+                return True
+            del self._done[digest]
+            return False
         self._model_bytes_left -= about["bytes"]
         same = model.stat().st_size == about["bytes"]
         if same and self._model_bytes_left >= 0:
@@ -328,22 +316,14 @@ class Workdir:
         """Write some trials' models, then their results and predictions, as one shard, which appears whole."""
         if not results:
             return
-        contents, written = list[tuple[Path, bytes]](), list[tuple[Mapping[str, Any], Predictions]]()
-        for new in results:
-            files = {}
-            if new.model is not None:
-                contents.append((self.trial(new.result["hash"]) / "model.safetensors", new.model))
-                files["model.safetensors"] = about_bytes(new.model)
-            written.append(({**new.result, "files": files}, new.predictions))
-        folder = self.inside("results")
-        numbers = [
-            int(name[1]) for n in (os.listdir(folder) if folder.is_dir() else ()) if (name := shards.NAME.fullmatch(n))
-        ]
-        shard = f"{max(numbers, default=0) + 1:08d}-{identifier(results[0].result['hash'])}.safetensors"
-        self._write([*contents, (self.inside("results", shard), shards.dump(written))])
-        if self.writes:  # Why it failed before is no longer of interest.
-            for new in results:
-                self.inside("trials", new.result["hash"], "failed.json").unlink(missing_ok=True)
+        hashes = [identifier(new.result["hash"]) for new in results]
+        models = [(d, new.model) for d, new in zip(hashes, results, strict=True) if new.model is not None]
+        number = 1 + max((int(name.partition("-")[0]) for name in self._names()), default=0)
+        shard = self.inside("results", f"{number:08d}-{hashes[0]}.safetensors")
+        contents = [(self.inside("trials", digest, "model.safetensors"), model) for digest, model in models]
+        self._write([*contents, (shard, shards.dump(results))])
+        for digest in hashes if self.writes else ():  # Why it failed before is no longer of interest.
+            self.inside("trials", digest, "failed.json").unlink(missing_ok=True)
         if self._looked:
             self.look()
 
@@ -379,7 +359,7 @@ class Workdir:
             raise StoreError(f"{self.path} holds no result of trial {digest}")
         try:
             found = self._shard(file).predictions.get(digest, {})
-        except DamagedError as error:
+        except FileError as error:
             raise StoreError(str(error)) from None
         if task not in found:
             raise StoreError(f"{file}: trial {digest} was not tested on task {task}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -50,7 +49,11 @@ def trials_per_minute(pytorch_trials: int = 24) -> dict[str, Any]:
         warm = mtl(["sweep", config, f"--workdir={path / 'warm'}"], path / "cache-0")
         again = mtl(["sweep", config, f"--workdir={path / 'warm'}"], path / "cache-0")
         jobs = len(cores_of(2))
-        results = [json.loads(f.read_text()) for f in sorted((path / "cold-0" / "trials").glob("*/result.json"))]
+        sys.path.insert(0, str(ROOT))
+        from mtl.sweep.store import Workdir
+
+        workdir = Workdir(path / "cold-0")
+        results = [workdir.result(digest) for digest in workdir.hashes()]
         assert len(results) == trials, f"{len(results)} trials of {trials} are there"
         training = sum(r["cost"]["seconds"] for r in results) / jobs
         ours = sum(cold) / len(cold)

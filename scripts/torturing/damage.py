@@ -12,14 +12,12 @@ import shutil
 import signal
 from pathlib import Path
 
-import numpy as np
 from outcome import Outcome
-from study import Study, snapshots_often, wait
+from study import Study, numbers, run_again, shards, snapshots_often, stamps, wait
 
 import mtl
 from mtl import files
 from mtl.checkpoint import CheckpointError, load_tree
-from mtl.params import flatten
 from mtl.sweep.snapshots import Interrupt, Snapshots
 from mtl.sweep.store import StoreError, Workdir
 
@@ -28,7 +26,7 @@ def full_disks(study: Study, sizes: int, rng: random.Random) -> Outcome:
     """A disk with room for so many bytes, in turn by the system's own limit on a file and by an injected ENOSPC."""
     outcome = Outcome("disk full", "one line, what was written is good, continues after")
     whole = sum(p.stat().st_size for p in study.whole.rglob("*") if p.is_file())
-    largest = max(p.stat().st_size for p in study.whole.glob("*/*/*") if p.is_file())
+    largest = max(p.stat().st_size for p in [*study.whole.glob("trials/*/*"), *shards(study.whole)])
     for i in range(sizes):
         work = study.new()
         if i % 2:
@@ -42,10 +40,10 @@ def full_disks(study: Study, sizes: int, rng: random.Random) -> Outcome:
             outcome.expect(code == 2 and len(lines) == 1, f"{size} bytes: exit code {code}: {text[-300:]}")
             outcome.expect("Traceback" not in text, f"{size} bytes: a traceback: {text[-300:]}")
             outcome.count("refused")
-        before = {p: p.stat().st_mtime_ns for p in work.glob("trials/*/result.json")}
+        before = stamps(work)
         wrong = study.is_right(work)
         outcome.expect(not wrong, f"{size} bytes: {wrong}")
-        again = [p for p, stamp in before.items() if p.stat().st_mtime_ns != stamp]
+        again = run_again(work, before)
         outcome.expect(not again, f"{size} bytes: done and run again: {again}")
         outcome.runs += 1
     return outcome
@@ -78,9 +76,12 @@ def flips(study: Study, number: int, reruns: int, rng: random.Random) -> Outcome
     outcome = Outcome("bit flips in result, model, prefix, snapshot, index", "0 silent; falls back")
     work = interrupted(study)
     pristine, _ = elsewhere(work)
-    targets = [p for p in sorted(work.rglob("*")) if p.is_file() and "lease" not in p.parts and "logs" not in p.parts]
+    kinds: dict[str, list[Path]] = {}  # Each as often as the others: of shards there are few.
+    for file in (p for p in sorted(work.rglob("*")) if p.is_file()):
+        kinds.setdefault(file.relative_to(work).parts[0], []).append(file)
+    targets = [files for kind, files in kinds.items() if kind not in ("lease", "logs")]
     for i in range(number):
-        file = rng.choice(targets)
+        file = rng.choice(rng.choice(targets))
         good = file.read_bytes()
         flip(file, rng.randrange(8 * len(good)))
         found, said = elsewhere(work)
@@ -115,7 +116,7 @@ def interrupted(study: Study) -> Path:
     for step in range(3, 12):
         work = study.new()
         study.run(work, lambda step=step: stop_after(step))
-        if any(work.glob("snapshots/*")) and any(work.glob("trials/*/result.json")) and any(work.glob("prefixes/*")):
+        if any(work.glob("snapshots/*")) and shards(work) and any(work.glob("prefixes/*")):
             return work
     raise AssertionError("no interruption left all kinds of files")
 
@@ -170,10 +171,12 @@ def everything(work: Path) -> tuple[dict[str, object], bool]:
             said.append(str(error))
 
     note("study", workdir.study)
+    note("trials", workdir.hashes)
     for trial in sorted((work / "trials").iterdir()):
         name = trial.name
         note(f"result {name}", lambda name=name: {k: v for k, v in (workdir.result(name) or {}).items()})
-        note(f"arrays {name}", lambda name=name: {k: v.tobytes() for k, v in workdir.arrays(name).items()})
+        for task in found.get(f"result {name}", {}).get("test", {}):
+            note(f"{task} {name}", lambda name=name, task=task: numbers(workdir.predictions(name, task)))
         note(f"model {name}", lambda trial=trial: weights(mtl.load(trial).weights))
     for phase in sorted((work / "prefixes").iterdir()):
         note(str(phase), lambda phase=phase: (numbers(load_tree(phase)[0]), load_tree(phase)[1]))
@@ -192,11 +195,6 @@ def weights(tree: object) -> dict[str, bytes]:
     return numbers({"params": tree.params, "state": tree.state})
 
 
-def numbers(tree: object) -> dict[str, bytes]:
-    """Return a tree's arrays as bytes."""
-    return {k: np.asarray(v).tobytes() + str(np.asarray(v).dtype).encode() for k, v in flatten(tree).items()}
-
-
 def strange_files(study: Study, number: int, rng: random.Random) -> Outcome:
     """Cut, empty, garbage and stray files and directories in every place; the sweep must come to the same bits."""
     outcome = Outcome("cut, empty, garbage, lost, stray files and directories", "newest good state used, bits equal")
@@ -205,8 +203,10 @@ def strange_files(study: Study, number: int, rng: random.Random) -> Outcome:
     cases = [(p.relative_to(source), how) for p in targets for how in ("cut", "empty", "garbage", "lost")]
     # A model that somebody removed to make room is not missed: the result stays.
     cases = [(file, how) for file, how in cases if (file.name, how) != ("model.safetensors", "lost")]
-    strays = ["trials/x", "trials/x/result.json", "trials/0123456789abcdef/result.json", "snapshots/7.safetensors"]
-    strays += ["prefixes/7.safetensors", "prefixes/.half.1.tmp", "notes.txt", "packs/x.json", "lease/x.json"]
+    strays = ["trials/x", "trials/x/failed.json", "trials/0123456789abcdef/model.safetensors", "results/7"]
+    strays += ["results/x.safetensors", "results/00000000-x.safetensors", "results/00000007-x.safetensors"]
+    strays += ["snapshots/7.safetensors", "prefixes/7.safetensors", "prefixes/.half.1.tmp", "notes.txt"]
+    strays += ["packs/x.json", "lease/x.json"]
     cases += [(Path(stray), how) for stray in strays for how in ("stray file", "stray directory")]
     for relative, how in rng.sample(cases, min(number, len(cases))):
         work = study.new()

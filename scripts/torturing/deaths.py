@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from outcome import Outcome
-from study import Study, bits, kill, read, snapshots_often, wait
+from study import Study, bits, kill, read, run_again, snapshots_often, stamps, twice, wait
 
 
 def kills(study: Study, number: int, rng: random.Random) -> Outcome:
@@ -40,14 +40,15 @@ def kills(study: Study, number: int, rng: random.Random) -> Outcome:
         outcome.runs += killed
         outcome.count("after its end", not killed)
         outcome.count("with a snapshot left", killed and any(work.glob("snapshots/*.safetensors")))
-        before = {p: p.stat().st_mtime_ns for p in work.glob("trials/*/result.json")}
+        before = stamps(work)
         outcome.count("with some trials done", killed and 0 < len(before) < len(study.bits))
         hits += 1
         if hits == 5 or not killed or outcome.runs == number:
             wrong = study.is_right(work)
             outcome.expect(not wrong, f"{work}: {wrong}")
-            again = [p for p, stamp in before.items() if p.stat().st_mtime_ns != stamp]
+            again = run_again(work, before)
             outcome.expect(not again, f"{work}: trials that were done ran again: {again}")
+            outcome.expect(not twice(work), f"{work}: in two shards: {twice(work)}")
             outcome.count("directories")
             work, hits = study.new(), 0
     return outcome
@@ -59,7 +60,7 @@ _ENDED = os.WEXITED | os.WNOHANG | os.WNOWAIT
 
 def kept_since(work: Path, begun: float) -> bool:
     """Return whether a run has kept anything since then: a snapshot, a shared phase, a result."""
-    for pattern in ("snapshots/*.safetensors", "prefixes/*.safetensors", "trials/*/*"):
+    for pattern in ("snapshots/*.safetensors", "prefixes/*.safetensors", "trials/*/*", "results/*"):
         for file in work.glob(pattern):
             with contextlib.suppress(FileNotFoundError):  # It may just be given up.
                 if file.stat().st_mtime >= begun:
@@ -139,7 +140,7 @@ def workers(study: Study, sweeps: int, jobs: int, rng: random.Random) -> Outcome
     outcome = Outcome(f"{jobs} workers, {len(study.bits)} trials, random kills", "exactly once, bits as serial")
     for _ in range(sweeps):
         work = study.new()
-        done: dict[Path, int] = {}
+        done: dict[str, list[tuple[str, int]]] = {}
         for attempt in range(6):
             child, said = study.begin(work, snapshots_often, jobs)
             end = time.monotonic() + 300
@@ -155,10 +156,10 @@ def workers(study: Study, sweeps: int, jobs: int, rng: random.Random) -> Outcome
                     next_kill = time.monotonic() + rng.uniform(1, 4)
             code = os.waitstatus_to_exitcode(ended[1])
             outcome.expect(code in (0, 1), f"{work}: exit code {code}: {read(said)[-300:]}")
-            stamps = {p: p.stat().st_mtime_ns for p in work.glob("trials/*/result.json")}
-            twice = [p for p, stamp in done.items() if stamps.get(p) != stamp]
-            outcome.expect(not twice, f"{work}: done and run again: {twice}")
-            done = stamps
+            again = run_again(work, done)
+            outcome.expect(not again, f"{work}: done and run again: {again}")
+            outcome.expect(not twice(work), f"{work}: in two shards: {twice(work)}")
+            done = stamps(work)
             if code == 0:
                 break
         outcome.expect(code == 0 and bits(work) == study.bits, f"{work}: other bits than serial")

@@ -9,14 +9,19 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 import mtl.cli
 import mtl.readers
 import mtl.report.publish
 import mtl.sweep.launch
 import mtl.sweep.snapshots
+from mtl.checkpoint import dump_tree, load_tree
+from mtl.params import flatten
 
 CONFIG = """
 import os
@@ -144,20 +149,71 @@ def read(said: Path) -> str:
 
 
 def bits(work: Path) -> dict[str, str]:
-    """Return the sha256 of the model, outputs and losses of each of the sweep's trials that is done, by hash."""
+    """Return the sha256 of the model, predictions and losses of each of the sweep's trials that is done, by hash."""
     found = {}
+    newest = {name: told for shard in shards(work) for name, told in read_shard(shard).items()}
     index = work / "study.json"
     listed = json.loads(index.read_bytes())["sweeps"].get("main", {"trials": []})["trials"] if index.exists() else []
-    for file in (work / "trials" / trial["hash"] / "result.json" for trial in listed):
-        if not file.is_file():
-            continue
-        result = json.loads(file.read_bytes())
-        digest = hashlib.sha256((file.parent / "model.safetensors").read_bytes())
-        digest.update((file.parent / "arrays.npz").read_bytes())
+    for name in (trial["hash"] for trial in listed if trial["hash"] in newest):
+        result, predictions = newest[name]
+        model = work / "trials" / name / "model.safetensors"
+        digest = hashlib.sha256(model.read_bytes() if model.is_file() else b"none")
+        digest.update(repr(sorted(numbers(predictions).items())).encode())
         curves = [(p["train_loss"], p["val_loss"]) for p in result["phases"]]
         digest.update(json.dumps([result.get("test"), result["val_loss"], curves]).encode())
-        found[file.parent.name] = digest.hexdigest()
+        found[name] = digest.hexdigest()
     return found
+
+
+def shards(work: Path) -> list[Path]:
+    """Return the files of results, the oldest first."""
+    return sorted(work.glob("results/[0-9]*.safetensors"))
+
+
+def read_shard(shard: Path) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
+    """Return (result, predictions) by hash, without the code that keeps them; nothing of what cannot be read."""
+    try:
+        tree, _ = load_tree(shard)
+        told = json.loads(tree["results"].tobytes())
+    except ValueError:  # Damaged, or a stray.
+        return {}
+    return {name: (result, tree.get("predictions", {}).get(name, {})) for name, result in told.items()}
+
+
+def forget(work: Path, digest: str) -> None:
+    """Remove a trial from the shards, as if it had never come to a result; they are sealed again."""
+    for shard in (file for file in shards(work) if digest in read_shard(file)):
+        tree, about = load_tree(shard)
+        told = {name: result for name, result in json.loads(tree["results"].tobytes()).items() if name != digest}
+        tree["results"] = np.frombuffer(json.dumps(told).encode(), np.uint8)
+        del tree["predictions"][digest]
+        shard.write_bytes(dump_tree(tree, about))
+
+
+def stamps(work: Path) -> dict[str, list[tuple[str, int]]]:
+    """Return what changes when a trial is run again, by hash: the name and time of each shard that holds it."""
+    found: dict[str, list[tuple[str, int]]] = {}
+    for shard in shards(work):
+        for name in read_shard(shard):
+            found.setdefault(name, []).append((shard.name, shard.stat().st_mtime_ns))
+    return found
+
+
+def run_again(work: Path, before: Mapping[str, list[tuple[str, int]]]) -> list[str]:
+    """Return the trials that have been written since ``stamps`` were taken, though they were there."""
+    now = stamps(work)
+    return sorted(name for name, stamp in before.items() if now.get(name) != stamp)
+
+
+def twice(work: Path) -> list[str]:
+    """Return the trials that are in more than one shard."""
+    return sorted(name for name, stamp in stamps(work).items() if len(stamp) > 1)
+
+
+def numbers(tree: object) -> dict[str, bytes]:
+    """Return a tree's arrays as bytes."""
+    flat = {k: np.asarray(v) for k, v in flatten(tree).items()}
+    return {k: v.tobytes() + f"{v.dtype}{v.shape}".encode() for k, v in flat.items()}
 
 
 def snapshots_often() -> None:

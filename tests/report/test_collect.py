@@ -19,6 +19,7 @@ from mtl.sweep import product, sweep
 from mtl.sweep.launch import Silent, launch
 from mtl.sweep.store import StoreError, Workdir
 from mtl.tasks import Task
+from tests.sweep import by_hand
 from tests.sweep.resealed import change
 
 PERSONS, EACH = 50, 8
@@ -64,13 +65,14 @@ def test_groups_go_with_the_test_rows(study):
     workdir, summary = study
     table = persons()
     for member in summary.sweep.members:
-        arrays = workdir.arrays(member.trial.hash)
+        arrays = workdir.predictions(member.trial.hash, "ill")
         np.testing.assert_array_equal(arrays["groups"], table.groups[arrays["rows"]])
     scores = collect(workdir, "ill")
     np.testing.assert_array_equal(scores.groups, arrays["groups"])
     assert scores.rarer == min(np.bincount(arrays["labels"].astype(int)))
     frame = mtl.results(workdir.path, "predictions")
     np.testing.assert_array_equal(frame["group"], table.groups[frame["row"]])
+    assert set(frame["task"]) == {"ill"}
 
 
 def test_intervals_are_over_groups_and_say_so(study):
@@ -91,8 +93,8 @@ def test_tests_of_what_was_not_chosen_are_neither_read_nor_shown(study, monkeypa
     workdir, summary = study
     picked, hashes = chosen(workdir), {m.trial.hash for m in summary.sweep.members}
     assert len(picked) == 6 and len(hashes) == 12
-    read, arrays = set(), Workdir.arrays
-    monkeypatch.setattr(Workdir, "arrays", lambda self, digest: read.add(digest) or arrays(self, digest))
+    read, predictions = set(), Workdir.predictions
+    monkeypatch.setattr(Workdir, "predictions", lambda self, *of: read.add(of[0]) or predictions(self, *of))
     analysis = analyse(collect(workdir, "ill"), 200)
     assert set(mtl.results(workdir.path, "predictions")["hash"]) == picked
     frame = mtl.results(workdir.path).set_index("hash")
@@ -112,12 +114,32 @@ def test_tests_of_what_was_not_chosen_are_neither_read_nor_shown(study, monkeypa
 def test_a_missing_candidate_leaves_nothing_chosen(study, tmp_path):
     workdir = Workdir(shutil.copytree(study[0].path, tmp_path / "work"))
     lost = next(m for m in study[1].sweep.members if m.changes["regime"] == "scratch" and m.changes["seed"] == 1)
-    shutil.rmtree(workdir.trial(lost.trial.hash))
+    by_hand.forget(workdir.path, lost.trial.hash)
     scores = collect(workdir, "ill")
     assert scores.missing[scores.regimes.index("scratch"), 0] == 1
     frame = mtl.results(workdir.path)
     gone = frame[(frame["regime"] == "scratch") & (frame["seed"] == 1)]
     assert not gone["chosen"].any() and gone["test_accuracy"].isna().all()
+
+
+def test_each_task_that_was_tested_is_in_the_data_frames(study, tmp_path):
+    """A second one, by hand; the table stays one of the target."""
+    workdir = Workdir(shutil.copytree(study[0].path, tmp_path / "work"))
+    digest = min(chosen(workdir))
+    by_hand.change(
+        workdir.path,
+        digest,
+        lambda found: found | {"test": {**found["test"], "side": {"accuracy": 0.25}}},
+        lambda found: found | {"side": {k: found["ill"][k][:3] for k in ("outputs", "rows", "labels")}},
+    )
+    frame = mtl.results(workdir.path).set_index("hash")
+    assert frame["test_accuracy_of_side"].dropna().to_dict() == {digest: 0.25}
+    assert frame.loc[sorted(chosen(workdir)), "test_accuracy"].notna().all()
+    frame = mtl.results(workdir.path, "predictions").set_index(["hash", "task"])
+    assert frame.groupby(level="task").size().to_dict() == {"ill": 6 * 120, "side": 3}
+    side, ill = (frame.loc[(digest, task), ["row", "label", "output"]].to_numpy() for task in ("side", "ill"))
+    np.testing.assert_array_equal(side, ill[:3])
+    np.testing.assert_array_equal(collect(workdir, "ill").values, collect(study[0], "ill").values)
 
 
 def grown(study, to, more):

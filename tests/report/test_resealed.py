@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import json
 import os
 
 import pytest
@@ -10,9 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mtl.cli import main
-from mtl.files import seal
 from mtl.sweep import schema
-from tests.sweep.hostile import small_study
+from tests.sweep.hostile import STUDY, content_of, file_of, parts, reseal, restored, small_study
 
 EXAMPLES = int(os.environ.get("MTL_FUZZ", "25"))
 READERS = [
@@ -63,36 +61,25 @@ def read_all(work):
     return said.getvalue()
 
 
-def files_of(work):
-    return [work / "study.json", *sorted(work.glob("trials/*/result.json"))]
-
-
 @pytest.mark.slow
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_readers_say_what_is_wrong_in_a_sentence(victim, data):
-    file = data.draw(st.sampled_from(files_of(victim)))
-    good = file.read_bytes()
-    content = json.loads(good)
+    part = data.draw(st.sampled_from(parts(victim)))
+    content = content_of(victim, part)
     put(content, data.draw(st.sampled_from([p for p in nodes(content) if p])), data.draw(VALUES))
-    content.pop("sha256", None)
-    try:
-        file.write_bytes(seal(content))
+    with restored(file_of(victim, part)):
+        reseal(victim, part, content)
         assert "Traceback" not in read_all(victim)
-    finally:
-        file.write_bytes(good)
 
 
-def changed(victim, file, path, value):
-    """Return what readers say of a file with one value changed."""
-    good = file.read_bytes()
-    content = json.loads(good)
+def changed(victim, part, path, value):
+    """Return what readers say of ``study.json`` or a result with one value changed."""
+    content = content_of(victim, part)
     put(content, path, value)
-    try:
-        file.write_bytes(seal(content))
+    with restored(file_of(victim, part)):
+        reseal(victim, part, content)
         return read_all(victim)
-    finally:
-        file.write_bytes(good)
 
 
 SWEEP = ("sweeps", "even")
@@ -116,7 +103,7 @@ STUDY_CASES = {
 
 @pytest.mark.parametrize(("path", "value"), STUDY_CASES.values(), ids=STUDY_CASES)
 def test_study_json_of_another_shape_is_one_sentence(victim, path, value):
-    lines = changed(victim, victim / "study.json", path, value).splitlines()
+    lines = changed(victim, STUDY, path, value).splitlines()
     assert lines and all(line.startswith("mtl: ") for line in lines)
 
 
@@ -124,7 +111,7 @@ def test_without_the_schema_it_is_a_traceback(victim, monkeypatch):
     """The control."""
     monkeypatch.setattr(schema, "_must", lambda value, kind, where: None)
     with pytest.raises((TypeError, AttributeError)):
-        changed(victim, victim / "study.json", *STUDY_CASES["a source that is a number"])
+        changed(victim, STUDY, *STUDY_CASES["a source that is a number"])
 
 
 RESULT_CASES = {
@@ -146,5 +133,5 @@ RESULT_CASES = {
 
 @pytest.mark.parametrize(("path", "value"), RESULT_CASES.values(), ids=RESULT_CASES)
 def test_a_result_of_another_shape_counts_as_not_done(victim, path, value):
-    said = changed(victim, files_of(victim)[1], path, value)
+    said = changed(victim, parts(victim)[1], path, value)
     assert said.count("counts as not done") and all(line.startswith("mtl: ") for line in said.splitlines())

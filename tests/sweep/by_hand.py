@@ -9,7 +9,7 @@ from mtl.checkpoint import dump_tree, load_tree
 
 def shards(work):
     """Return the files that hold results, the oldest first."""
-    return sorted(work.glob("results/*.safetensors"))
+    return sorted(work.glob("results/[0-9]*.safetensors"))
 
 
 def results(work):

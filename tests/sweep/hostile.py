@@ -19,6 +19,7 @@ import safetensors.numpy
 
 from mtl.checkpoint import load_tree
 from mtl.config import flatten, load
+from mtl.files import DIGEST, seal
 from mtl.params import flatten as flat
 from mtl.sweep import sweeps_of
 from mtl.sweep.launch import Silent, launch
@@ -26,6 +27,7 @@ from mtl.sweep.snapshots import Interrupt, Snapshots
 from mtl.sweep.store import Workdir
 from mtl.train.executor import VMAP
 from mtl.train.loop import Snapshot
+from tests.sweep import by_hand
 
 MIB = 2**20
 SMALL = pathlib.Path(__file__).parents[1] / "fixtures" / "small.py"
@@ -53,6 +55,44 @@ def unsealed(work):
     for file in work.rglob("*.safetensors"):
         tree, about = load_tree(file)
         safetensors.numpy.save_file(flat(tree), file, {"mtl": json.dumps(about | {"format": 1})})
+
+
+STUDY = "study.json"
+
+
+def parts(work):
+    """Return what a study has of JSON: the name of ``study.json``, and the hashes of results."""
+    return [STUDY, *sorted(by_hand.results(work))]
+
+
+def file_of(work, part):
+    """Return the file that holds a part."""
+    return work / STUDY if part == STUDY else by_hand.shard_of(work, part)
+
+
+def content_of(work, part):
+    """Return the JSON value of a part, without a digest."""
+    if part != STUDY:
+        return by_hand.facts(file_of(work, part))[part]
+    return {k: v for k, v in json.loads((work / STUDY).read_bytes()).items() if k != DIGEST}
+
+
+def reseal(work, part, content):
+    """Put another value in place of a part, in a file whose digest is right."""
+    if part == STUDY:
+        (work / STUDY).write_bytes(seal(content))
+    else:
+        by_hand.change(work, part, lambda found: content)
+
+
+@contextlib.contextmanager
+def restored(file):
+    """Undo what happens to a file, whose bytes these are."""
+    good = file.read_bytes()
+    try:
+        yield good
+    finally:
+        file.write_bytes(good)
 
 
 @contextlib.contextmanager

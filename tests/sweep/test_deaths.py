@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import json
 import os
+import shutil
 import signal
 import time
 
@@ -14,6 +15,7 @@ from mtl.config import flatten, load
 from mtl.sweep import sweeps_of
 from mtl.sweep.launch import Silent, launch
 from mtl.sweep.store import StoreError, Workdir
+from tests.sweep import by_hand
 
 # A model that kills the process that trains it, as often as the file beside the config says.
 CONFIG = """
@@ -102,7 +104,7 @@ def model(folder, digest):
 
 
 def times(folder):
-    return {p.parent.name: p.stat().st_mtime_ns for p in (folder / "work").glob("trials/*/result.json")}
+    return by_hand.stamps(folder / "work")
 
 
 @pytest.mark.slow
@@ -116,6 +118,19 @@ def test_what_a_dead_worker_left_is_given_to_a_new_one_once(tmp_path, serial):
     assert len(before) == 4
     again, told = run(tmp_path, 0)
     assert (again.ran, told) == (0, []) and times(tmp_path) == before
+
+
+@pytest.mark.slow
+def test_what_a_dead_worker_left_is_seen_though_it_has_a_result_from_before(tmp_path, serial):
+    """Of a trial whose directory somebody removed, to have it run again."""
+    summary, _ = run(tmp_path, 0)
+    digest = next(m.trial.hash for m in summary.sweep.members if m.changes["model.options"]["mortal"])
+    shutil.rmtree(tmp_path / "work" / "trials" / digest)
+    summary, told = run(tmp_path, 1)
+    assert (summary.ran, summary.reused, summary.failed) == (1, 3, {})
+    (line,) = told
+    assert "worker 0 was ended by signal 9" in line and "1 trials" in line
+    assert {d: model(tmp_path, d) for d in serial} == serial
 
 
 @pytest.mark.slow
@@ -160,7 +175,7 @@ def test_retries_through_the_command_line(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_a_worker_that_cannot_write_ends_the_run_with_its_sentence(tmp_path):
-    with pytest.raises(StoreError, match=r"result\.json cannot be written|cannot be written: File too large"):
+    with pytest.raises(StoreError, match="cannot be written: File too large"):
         run(tmp_path, 0, jobs=1, config_file=str(limited(tmp_path)))
     summary, _ = run(tmp_path, 0)
     assert (summary.failed, len(times(tmp_path))) == ({}, 4)

@@ -21,6 +21,7 @@ from mtl.sweep.plan import load_table, make_plan
 from mtl.sweep.store import FORMAT, StoreError, Workdir
 from mtl.sweep.workers import total_work
 from mtl.tasks import Task
+from tests.sweep import by_hand
 from tests.sweep.resealed import change
 
 CAUSE = {"error": None}  # What the fragile model raises where it is traced for training.
@@ -172,7 +173,9 @@ def test_results_and_tables_mark_what_failed_and_what_is_missing(broken, copied,
     summary = broken[1]
     for digest in [m.trial.hash for m in summary.sweep.members if m.changes["regime"] == "linear_probe"][:2]:
         shutil.rmtree(copied / "trials" / digest)
-    shutil.rmtree(copied / "trials" / by_regime(summary, "random_probe")[0])
+    digest = by_regime(summary, "random_probe")[0]
+    by_hand.forget(copied, digest)
+    shutil.rmtree(copied / "trials" / digest)
     assert mtl.results(copied)["status"].value_counts().to_dict() == {"failed": 6, "done": 3, "missing": 3}
     assert main(["table", str(copied), "--kind=result", "--format=json"]) == 0
     (found,) = json.loads(capsys.readouterr().out)
@@ -192,8 +195,9 @@ def test_results_and_tables_mark_what_failed_and_what_is_missing(broken, copied,
 
 
 def test_running_again_runs_what_failed_and_nothing_else(broken, copied):
-    summary, workdir = broken[1], Workdir(copied)
-    kept = {d: (workdir.trial(d) / "result.json").read_bytes() for d in by_regime(summary, "random_probe")}
+    probes = by_regime(broken[1], "random_probe")
+    kept, stamps = by_hand.results(copied), by_hand.stamps(copied)
+    assert kept.keys() == set(probes)
     CAUSE["error"] = RuntimeError("another reason")
     display = Recorder()
     again = run(copied, display=display)
@@ -207,11 +211,29 @@ def test_running_again_runs_what_failed_and_nothing_else(broken, copied):
     assert display.totals == (display.begun[0][0], 8, 0)
     assert set(mtl.results(copied)["status"]) == {"done"}
     assert all(Workdir(copied).failure(m.trial.hash) is None for m in mended.sweep.members)
-    assert {d: (workdir.trial(d) / "result.json").read_bytes() for d in kept} == kept
+    assert {d: by_hand.results(copied)[d] for d in probes} == kept
+    assert {d: by_hand.stamps(copied)[d] for d in probes} == stamps
     (analysis,) = analyses_of(Workdir(copied))
     assert analysis.scores.missing.sum() == analysis.scores.failed.sum() == 0
     final = run(copied)
     assert (final.ran, final.reused) == (0, 12)
+
+
+def test_a_trial_whose_directory_somebody_removed_fails_as_any_other(tmp_path, monkeypatch):
+    """It is to run again: that it has a result from before hides no failure."""
+    work, entries = tmp_path / "work", product(sweep("regime", ("scratch",)), sweep("seed", range(2)))
+    digest = run(work, BASE, entries).sweep.members[0].trial.hash
+    shutil.rmtree(work / "trials" / digest)
+
+    def breaks(*_, **__):
+        raise RuntimeError("no such program")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mtl.sweep.execute._train", breaks)
+        assert run(work, BASE, entries).failed == {digest: REASON}
+    again = run(work, BASE, entries)
+    assert (again.ran, again.reused, again.failed) == (1, 1, {})
+    assert sorted(p.name for p in (work / "trials" / digest).iterdir()) == ["model.safetensors"]
 
 
 CONFIG = """
@@ -370,10 +392,9 @@ def test_a_diverged_trial_is_never_chosen(diverged, tmp_path):
     assert analysis.scores.missing.sum() == 0
     # Not even where its last validation loss would be the least of all.
     shutil.copytree(diverged[0], tmp_path / "work")
-    for file in (tmp_path / "work").glob("trials/*/result.json"):
-        result = json.loads(file.read_text())
+    for digest, result in by_hand.results(tmp_path / "work").items():
         if result["status"] == "diverged":
-            change(file, lambda content: content | {"val_loss": 0.0})
+            by_hand.change(tmp_path / "work", digest, lambda content: content | {"val_loss": 0.0})
     (analysis,) = analyses_of(Workdir(tmp_path / "work"))
     assert np.unique(analysis.scores.chosen).tolist() == [1e-2]
 

@@ -1,8 +1,10 @@
-"""NPZ, safetensors and JSON from strangers: nothing is executed, or believed beyond its size."""
+"""NPZ, safetensors (weights and shards) and JSON from strangers: nothing is executed, or believed beyond its size."""
 
 import io
+import json
 import os
 import pickle
+import shutil
 import struct
 import warnings
 import zipfile
@@ -11,12 +13,15 @@ import numpy as np
 import pytest
 
 from mtl import checkpoint, files
-from mtl.checkpoint import CheckpointError, load_tree
+from mtl.checkpoint import CheckpointError, dump_tree, load_tree
+from mtl.data import DataError
+from mtl.data.npz import npz_table
 from mtl.files import DamagedError, FileError, digest_of, parse, seal, unseal
-from mtl.sweep import arrays
+from mtl.sweep import schema, shards
 from mtl.sweep.snapshots import Interrupt, Snapshots
-from mtl.sweep.store import Workdir
-from tests.sweep.hostile import MIB, NPY, Bomb, bounded, npy, npz, tensor, weights
+from mtl.sweep.store import FORMAT, StoreError, Workdir
+from tests.sweep import by_hand
+from tests.sweep.hostile import MIB, NPY, Bomb, bounded, npy, npz, small_study, tensor, weights
 
 OBJECTS = io.BytesIO()
 np.save(OBJECTS, np.array([Bomb()], object), allow_pickle=True)
@@ -86,10 +91,12 @@ BAD_NPZ = {
 @pytest.mark.parametrize("content", BAD_NPZ.values(), ids=BAD_NPZ)
 def test_arrays_are_bounded_and_never_unpickled(tmp_path, monkeypatch, content):
     monkeypatch.chdir(tmp_path)
-    with bounded(len(content)), pytest.raises(DamagedError) as error:
-        arrays.checked(arrays.load(content, "x.npz"), "x.npz")
+    monkeypatch.delenv("MTL_DATA_DIR", raising=False)
+    (tmp_path / "x.npz").write_bytes(content)
+    with bounded(len(content)), pytest.raises(DataError) as error:
+        npz_table("x.npz", "labels", "outputs", max_bytes=len(content))
     assert "x.npz" in str(error.value) and len(str(error.value)) < 500
-    assert not list(tmp_path.iterdir())
+    assert os.listdir(tmp_path) == ["x.npz"]
 
 
 BAD_WEIGHTS = {
@@ -140,6 +147,121 @@ def test_without_its_bound_a_long_header_is_parsed(tmp_path, monkeypatch):
     file.write_bytes(BAD_WEIGHTS["header longer than allowed"])
     monkeypatch.setattr(checkpoint, "MAX_HEADER_BYTES", 2**40)
     assert load_tree(file) == ({}, {})
+
+
+def bytes_of(text):
+    return np.frombuffer(text if isinstance(text, bytes) else json.dumps(text).encode(), np.uint8)
+
+
+#: Trees of shards whose digest is right.
+BAD_SHARDS = {
+    "nothing": {},
+    "no results": {"predictions": {"a": {"even": {"rows": np.zeros(1)}}}},
+    "a tree for the results": {"results": {"a": bytes_of({})}},
+    "numbers for the results": {"results": np.zeros(9)},
+    "results that are no JSON": {"results": bytes_of(b"{")},
+    "results of no bytes": {"results": bytes_of(b"")},
+    "a pickle for the results": {"results": bytes_of(pickle.dumps(Bomb()))},
+    "a list of results": {"results": bytes_of([])},
+    "nested": {"results": bytes_of(b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}")},
+    "many values": {"results": bytes_of(b'{"a":[' + b"{}," * 4_000_001 + b"{}]}")},
+    "a number of 5,000 digits": {"results": bytes_of(b'{"a": ' + b"9" * 5000 + b"}")},
+    "an array for the predictions": {"results": bytes_of({}), "predictions": np.zeros(1)},
+}
+SHARDS = BAD_WEIGHTS | {f"sealed: {k}": dump_tree(tree, {"format": FORMAT}) for k, tree in BAD_SHARDS.items()}
+
+
+@pytest.mark.parametrize("content", SHARDS.values(), ids=SHARDS)
+def test_shards_are_bounded_and_never_unpickled(tmp_path, monkeypatch, content):
+    monkeypatch.chdir(tmp_path)
+    shard = tmp_path / "results" / "00000001-x.safetensors"
+    shard.parent.mkdir()
+    shard.write_bytes(content)
+    workdir = Workdir(tmp_path)
+    with bounded(len(content)):
+        assert workdir.hashes() == []
+    (told,) = workdir.damaged.values()
+    assert str(shard) in told and told.endswith(": the trials in it count as not done")
+    assert "\n" not in told and len(told) < 500
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == [shard]
+
+
+def test_without_looking_at_the_results_it_is_a_traceback(tmp_path, monkeypatch):
+    """The control."""
+    shard = tmp_path / "x.safetensors"
+    shard.write_bytes(dump_tree({"results": bytes_of({"a": 5})}, {"format": FORMAT}))
+    assert set(shards.load(shard).damaged) == {"a"}
+    monkeypatch.setattr(schema, "_must", lambda value, kind, where: None)
+    with pytest.raises(TypeError):
+        shards.load(shard)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    return small_study(tmp_path_factory.mktemp("formats") / "work")
+
+
+N = 40  # Examples that the study is tested on.
+BAD_PREDICTIONS = {
+    "of no task": lambda own: {},
+    "of another task": lambda own: {"odd": own["even"]},
+    "an array for a task": lambda own: {"even": np.zeros(N)},
+    "no labels": lambda own: {"even": {k: v for k, v in own["even"].items() if k != "labels"}},
+    "arrays of another name": lambda own: {"even": own["even"] | {"more": np.zeros(N)}},
+    "a tree for an array": lambda own: {"even": own["even"] | {"rows": {"x": np.zeros(N)}}},
+    "labels that are yes or no": lambda own: {"even": own["even"] | {"labels": np.zeros(N, bool)}},
+    "outputs of no columns": lambda own: {"even": own["even"] | {"outputs": np.zeros((N, 0))}},
+    "outputs in a row": lambda own: {"even": own["even"] | {"outputs": np.zeros(N)}},
+    "outputs in a cube": lambda own: {"even": own["even"] | {"outputs": np.zeros((N, 1, 1))}},
+    "one number for all outputs": lambda own: {"even": own["even"] | {"outputs": np.zeros(())}},
+    "fewer rows": lambda own: {"even": own["even"] | {"rows": np.zeros(N - 1, np.int32)}},
+    "labels in columns": lambda own: {"even": own["even"] | {"labels": np.zeros((N, 1))}},
+    "groups that are no numbers of groups": lambda own: {"even": own["even"] | {"groups": np.zeros(N)}},
+    "fewer groups": lambda own: {"even": own["even"] | {"groups": np.zeros(N - 1, np.int32)}},
+    "of one more task, of another shape": lambda own: own | {"odd": {"outputs": np.zeros(N)}},
+}
+
+
+@pytest.mark.parametrize("change", BAD_PREDICTIONS.values(), ids=BAD_PREDICTIONS)
+def test_predictions_of_another_shape_count_as_not_done_and_the_others_are_read(study, tmp_path, change):
+    work = shutil.copytree(study, tmp_path / "work")
+    digest, *others = sorted(by_hand.results(work))
+    by_hand.change(work, digest, predictions=change)
+    workdir = Workdir(work)
+    assert workdir.hashes() == others and not workdir.complete(digest)
+    (told,) = workdir.damaged.values()
+    assert told.startswith(f"{by_hand.shard_of(work, digest)} holds no ") and len(told) < 500
+    assert told.endswith(f": trial {digest} counts as not done")
+    with pytest.raises(StoreError, match="holds no result of"):
+        workdir.predictions(digest, "even")
+    assert all(workdir.predictions(other, "even")["outputs"].shape == (N, 1) for other in others)
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+def test_a_result_with_a_number_that_is_not_finite_is_not_believed(study, tmp_path, number):
+    """JSON has none: no file of ours holds one."""
+    work = shutil.copytree(study, tmp_path / "work")
+    digest = min(by_hand.results(work))
+    by_hand.change(work, digest, lambda found: found | {"val_loss": number})
+    workdir = Workdir(work)
+    assert digest not in workdir.hashes() and workdir.damaged
+
+
+def test_a_task_whose_name_is_shown_otherwise_is_done(study, tmp_path):
+    work, name = shutil.copytree(study, tmp_path / "work"), "even\u200bnumbers"
+    digest = min(by_hand.results(work))
+    rename = json.loads(json.dumps(by_hand.results(work)[digest]).replace('"even"', json.dumps(name)))
+    by_hand.change(work, digest, lambda found: rename, lambda own: {name: own["even"]})
+    workdir = Workdir(work)
+    assert digest in workdir.hashes() and not workdir.damaged
+    (task,) = workdir.result(digest)["test"]
+    assert workdir.predictions(digest, task)["outputs"].shape == (N, 1)
+
+
+def test_without_a_change_all_are_read(study):
+    """The control."""
+    workdir = Workdir(study)
+    assert len(workdir.hashes()) == 4 and not workdir.damaged
 
 
 BAD_JSON = {

@@ -1,6 +1,7 @@
 """Names, links, pipes and second names in a stranger's work directory: nothing is followed out, or waited for."""
 
 import contextlib
+import json
 import os
 import pathlib
 import re
@@ -20,9 +21,11 @@ from mtl.files import FileError, seal
 from mtl.report.publish import analyses_of, publish
 from mtl.sweep import documents, lease
 from mtl.sweep.lease import Lease, held
+from mtl.sweep.shards import NewResult
 from mtl.sweep.snapshots import Interrupt, Snapshots
 from mtl.sweep.store import FORMAT, StoreError, Workdir
 from mtl.sweep.workers import Pool
+from tests.sweep import by_hand
 from tests.sweep.hostile import bounded, within
 from tests.sweep.resealed import change
 from tests.sweep.test_integrity import FIXTURES, whole  # noqa: F401
@@ -33,11 +36,31 @@ NAMES = ["..", "../x", "/etc", "a/b", "", ".", "a\0b", "a" * 300, "a b", "ü", "
 @pytest.mark.parametrize("name", NAMES)
 def test_a_name_that_could_lead_out_is_refused(tmp_path, name):
     workdir = Workdir(tmp_path)
-    for use in (workdir.trial, workdir.prefix, workdir.result, workdir.failure, workdir.arrays):
+    for use in (workdir.trial, workdir.prefix, workdir.result, workdir.failure, workdir.complete):
         with pytest.raises(StoreError):
             use(name)
+    with pytest.raises(StoreError, match="name"):
+        workdir.predictions(name, "even")
+    with pytest.raises(StoreError, match="name"):
+        workdir.write_results([NewResult({"hash": name}, {}, b"model")])
+    assert not list(tmp_path.iterdir())
     with pytest.raises(StoreError):
         workdir.width(name, "map")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_trial_in_a_shard_whose_name_could_lead_out_counts_as_not_done(whole, tmp_path, name):  # noqa: F811
+    work = pathlib.Path(shutil.copytree(whole[0], tmp_path / "work"))
+    own = sorted(by_hand.results(work))
+    shard = by_hand.shard_of(work, own[0])
+    (tree, about), facts = load_tree(shard), by_hand.facts(shard)
+    facts[name] = facts.pop(own[0]) | {"hash": name}
+    tree["predictions"][name] = tree["predictions"].pop(own[0])
+    save_tree(shard, tree | {"results": np.frombuffer(json.dumps(facts).encode(), np.uint8)}, about)
+    workdir = Workdir(work)
+    assert workdir.hashes() == own[1:] and workdir.width("a", "vmap") is None
+    (told,) = workdir.damaged.values()
+    assert told.endswith("counts as not done") and "\n" not in told and len(told) < 500
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -76,8 +99,9 @@ LINKS = [
     "study.json",
     "trials",
     "trials/HASH",
-    "trials/HASH/result.json",
-    "trials/HASH/arrays.npz",
+    "trials/HASH/model.safetensors",
+    "results",
+    "results/SHARD",
     "lease",
     "prefixes",
 ]
@@ -88,7 +112,7 @@ LINKS += ["snapshots", "packs", "figures", "tables", "published.json", "report.h
 def test_a_link_that_leads_out_is_not_followed(whole, tmp_path, capsys, link):  # noqa: F811
     work = pathlib.Path(shutil.copytree(whole[0], tmp_path / "work"))
     digest = next(m.trial.hash for m in whole[1].sweep.members if m.changes["regime"] == "finetune")
-    place, outside = work / link.replace("HASH", digest), tmp_path / "outside"
+    place, outside = places(work, link, digest), tmp_path / "outside"
     if place.exists():
         place.rename(outside)
     elif place.suffix:
@@ -97,7 +121,7 @@ def test_a_link_that_leads_out_is_not_followed(whole, tmp_path, capsys, link):  
         outside.mkdir()
     place.symlink_to(outside)
     before = {p: (p.read_bytes() if p.is_file() else None) for p in [outside, *outside.rglob("*")]}
-    if not link.startswith(("trials", "study.json")):
+    if not link.startswith(("trials", "results", "study.json")):
         shutil.rmtree(work / "trials" / digest)
         if link != "prefixes":
             shutil.rmtree(work / "prefixes")
@@ -128,7 +152,7 @@ def test_a_link_planted_under_a_name_that_is_written_is_replaced_and_not_written
 # --- what is no file ---
 
 KINDS = ["a pipe", "a directory", "a socket"]
-PLACES = ["study.json", "trials", "trials/HASH/result.json", "trials/HASH/arrays.npz", "trials/HASH/model.safetensors"]
+PLACES = ["study.json", "results", "results/SHARD", "trials", "trials/HASH/model.safetensors"]
 PLACES += ["trials/HASH/failed.json", "lease/000001.json", "snapshots/x.safetensors", "prefixes/KEY", "packs/x.json"]
 PLACES += ["published.json", "report.html", "figures/even-metric.png", "tables/even-result.md"]
 
@@ -159,8 +183,9 @@ def put(place, kind):
 
 
 def places(work, place, digest):
-    """Return a place with the names of a trial and of a shared phase that are there."""
-    return work / place.replace("HASH", digest).replace("KEY", next((work / "prefixes").iterdir()).name)
+    """Return a place with the names of a trial, its shard, and a shared phase that are there."""
+    key, shard = next((work / "prefixes").iterdir()).name, by_hand.shard_of(work, digest).name
+    return work / place.replace("HASH", digest).replace("KEY", key).replace("SHARD", shard)
 
 
 @pytest.mark.slow
@@ -181,6 +206,19 @@ def test_a_pipe_in_place_of_a_file_is_not_waited_for(whole, tmp_path, monkeypatc
             code = main(["sweep", f"--config={FIXTURES / 'small.py'}", f"--workdir={work}", "--jobs=0"])
             assert code in (0, 2)
     assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_no_file_in_place_of_a_shard_is_said_and_its_trials_run_again(whole, tmp_path, capsys, kind):  # noqa: F811
+    work = pathlib.Path(shutil.copytree(whole[0], tmp_path / "work"))
+    own, shard = by_hand.results(work).keys(), by_hand.shards(work)[0]
+    put(shard, kind)
+    with within(60):
+        assert main(["status", str(work)]) == 0
+        assert f"{shard} is not a readable" in capsys.readouterr().out
+        assert main(["sweep", f"--config={FIXTURES / 'small.py'}", f"--workdir={work}", "--jobs=0"]) == 0
+    assert Workdir(work).hashes() == sorted(own)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -12,6 +12,7 @@ from mtl.display import Terminal, error_line
 from mtl.files import seal
 from mtl.shown import shown
 from mtl.sweep import documents
+from tests.sweep import by_hand
 from tests.sweep.hostile import small_study
 from tests.sweep.resealed import change
 
@@ -48,12 +49,13 @@ def stranger(tmp_path, words):
         return content
 
     change(work / "study.json", study)
-    first, second, *_ = sorted(work.glob("trials/*/result.json"))
+    first, second, *_ = sorted(by_hand.results(work))
     versions = {"jax": words}
-    change(first, lambda content: content | {"device": words, "machine": words, "cpu": words, "versions": versions})
+    about = {"device": words, "machine": words, "cpu": words, "versions": versions}
+    by_hand.change(work, first, lambda content: content | about)
     data = {"sha256": words, "of": words}
-    change(second, lambda content: content | {"fingerprint": content["fingerprint"] | {"data": data}})
-    first.with_name("failed.json").write_bytes(seal({"format": documents.FORMAT, "error": words}))
+    by_hand.change(work, second, lambda content: content | {"fingerprint": content["fingerprint"] | {"data": data}})
+    (work / "trials" / first / "failed.json").write_bytes(seal({"format": documents.FORMAT, "error": words}))
     return work
 
 

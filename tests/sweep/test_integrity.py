@@ -6,16 +6,20 @@ import json
 import pathlib
 import shutil
 import signal
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from safetensors.numpy import save
 
 import mtl
-from mtl.checkpoint import CheckpointError, load_weights
+from mtl.checkpoint import CheckpointError, dump_tree, load_tree, load_weights
 from mtl.cli import main
 from mtl.config import flatten, load
+from mtl.files import seal
+from mtl.params import flatten as flat
 from mtl.report.publish import analyses_of
-from mtl.sweep import store, sweeps_of
+from mtl.sweep import conclude, store, sweeps_of
 from mtl.sweep.execute import execute
 from mtl.sweep.launch import Silent, launch
 from mtl.sweep.plan import make_plan
@@ -23,6 +27,8 @@ from mtl.sweep.snapshots import Interrupt, Snapshots
 from mtl.sweep.store import StoreError, Workdir
 from mtl.train.executor import VMAP
 from mtl.train.loop import Snapshot, Stopped
+from tests.sweep import by_hand
+from tests.sweep.resealed import change
 
 FIXTURES = pathlib.Path(__file__).parents[1] / "fixtures"
 
@@ -49,9 +55,13 @@ def run(workdir, **how):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
+    """A study of four trials, the results of each regime in a shard."""
     path = tmp_path_factory.mktemp("integrity") / "work"
-    summary, told = run(path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(conclude, "_TRIALS_TOGETHER", 2)
+        summary, told = run(path)
     assert (summary.ran, summary.failed, told) == (4, {}, [])
+    assert [len(by_hand.facts(shard)) for shard in by_hand.shards(path)] == [2, 2]
     return path, summary
 
 
@@ -66,64 +76,72 @@ def flip(file, bit):
     file.write_bytes(content)
 
 
-def meant(path, digest):
-    """Return what a result says, its time left out; None if it counts as not done."""
-    workdir = Workdir(path)
-    result = workdir.result(digest)
-    return None if result is None else (result["val_loss"], result.get("test"), workdir.arrays(digest))
+def meant(path):
+    """Return what each result says, its time left out, and its predictions; none of those that count as not done."""
+    workdir, found = Workdir(path), {}
+    for digest in workdir.hashes():
+        result = workdir.result(digest)
+        found[digest] = str((result["val_loss"], result.get("test"), workdir.predictions(digest, "even")))
+    return found
 
 
-@pytest.mark.parametrize("name", ["result.json", "arrays.npz"])
-def test_a_flipped_bit_of_a_result_is_never_silent(whole, copied, name):
-    digest = whole[1].sweep.members[0].trial.hash
-    file = copied / "trials" / digest / name
-    good, right = file.read_bytes(), meant(copied, digest)
-    seen = 0
-    for bit in np.random.default_rng(0).choice(8 * len(good), 120, replace=False):
+def test_a_flipped_bit_of_a_result_is_never_silent(whole, copied):
+    """Of bits at random, and of each before the names of arrays: the header's length, its key, the sha256."""
+    file, right = by_hand.shards(copied)[0], meant(copied)
+    good, others = file.read_bytes(), right.keys() - by_hand.facts(file).keys()
+    assert len(others) == 2 < len(right)
+    begin = 8 * good.index(b"format")
+    for bit in (*range(begin), *np.random.default_rng(0).choice(8 * len(good), 240, replace=False)):
         flip(file, int(bit))
-        found = meant(copied, digest)
-        seen += found is None
-        if found is not None:  # White space, or a number spelled otherwise: it must say the same.
-            assert name == "result.json" and str(found) == str(right)
+        assert meant(copied) == {digest: right[digest] for digest in others}, bit
         file.write_bytes(good)
-    assert seen >= 115
 
 
 def test_without_digests_the_same_flips_are_silent(whole, copied, monkeypatch):
     """The control: what a table would have averaged if nothing were verified."""
-    digest = whole[1].sweep.members[0].trial.hash
-    file = copied / "trials" / digest / "arrays.npz"
-    good, right = file.read_bytes(), meant(copied, digest)
-    monkeypatch.setattr(Workdir, "_verify", staticmethod(lambda file, about: None))
-    written = json.loads((file.parent / "result.json").read_text())["files"]["arrays.npz"]
-    monkeypatch.setattr(store, "about_bytes", lambda content: written)
-    monkeypatch.setattr("zipfile.ZipExtFile._update_crc", lambda self, data: None)
+    file, right = by_hand.shards(copied)[0], meant(copied)
+    good = file.read_bytes()
+    written = good[good.index(b"sha256") :].split(b'"')[2][:64].decode()
+    always = SimpleNamespace(update=lambda data: None, hexdigest=lambda: written)
+    monkeypatch.setattr("mtl.checkpoint.hashlib", SimpleNamespace(sha256=lambda data: always))
     wrong = 0
-    for bit in np.random.default_rng(0).choice(8 * len(good), 120, replace=False):
+    for bit in np.random.default_rng(0).choice(8 * len(good), 240, replace=False):
         flip(file, int(bit))
         with contextlib.suppress(StoreError):
-            wrong += str(meant(copied, digest)[2]) != str(right[2])
+            wrong += any(right[digest] != said for digest, said in meant(copied).items())
         file.write_bytes(good)
-    assert wrong >= 10
+    assert wrong >= 20
 
 
-@pytest.mark.parametrize("name", ["result.json", "arrays.npz"])
-def test_a_damaged_result_is_left_out_of_the_table_and_run_again(whole, copied, capsys, name):
+@pytest.mark.parametrize("where", ["facts", "predictions", "one trial"])
+def test_a_damaged_result_is_left_out_of_the_table_and_run_again(whole, copied, capsys, where):
+    """With a flipped bit anywhere in a shard, all that it holds is; with a right sha256, what is no result."""
     digest = whole[1].sweep.members[0].trial.hash
     before = {p: p.read_bytes() for p in copied.glob("trials/*/model.safetensors")}
-    flip(copied / "trials" / digest / name, 4001)
+    file = by_hand.shard_of(copied, digest)
+    if where == "one trial":
+        count, said = 1, f"trial {digest} counts as not done"
+        by_hand.change(copied, digest, lambda found: found | {"val_loss": "low"})
+    else:
+        count, said = 2, f"{file} is not a readable safetensors file: it is damaged"
+        content = file.read_bytes()
+        header = int.from_bytes(content[:8], "little")
+        flip(file, 8 * (content.index(b'"val_loss"') if where == "facts" else 8 + header))
     (analysis,) = analyses_of(Workdir(copied))
-    assert analysis.scores.missing.sum() == 1
+    assert analysis.scores.missing.sum() == count
     assert main(["status", str(copied)]) == 0
     text = capsys.readouterr().out
-    assert "3 done, 1 missing of 4 trials" in text and f"trial {digest} counts as not done" in text
+    assert f"{4 - count} done, {count} missing of 4 trials" in text and said in text
     assert main(["table", str(copied)]) == 0
-    assert f"trial {digest} counts as not done" in capsys.readouterr().err
+    assert said in capsys.readouterr().err
     summary, told = run(copied)
-    assert (summary.ran, summary.reused) == (1, 3)
-    assert len(told) == 1 and digest in told[0]
+    assert (summary.ran, summary.reused) == (count, 4 - count)
+    assert len(told) == 1 and said in told[0] and "as not done" in told[0]
     assert {p: p.read_bytes() for p in before} == before
-    assert run(copied)[0].ran == 0
+    assert meant(copied) == meant(whole[0])
+    assert file.exists() is (where == "one trial")  # It holds the other's result.
+    summary, told = run(copied)
+    assert (summary.ran, told) == (0, [])
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut"])
@@ -247,7 +265,8 @@ def test_study_json_is_made_again(whole, copied, capsys, damage):
 
 
 def test_a_directory_of_something_else_is_not_taken_for_a_study_that_lost_its_index(tmp_path):
-    (tmp_path / "trials").mkdir()
+    for name in ("results", "trials"):
+        (tmp_path / name).mkdir()
     (tmp_path / "thesis.tex").write_text("…")
     with pytest.raises(StoreError, match=r"holds other files \(thesis\.tex\)"):
         Workdir(tmp_path).open("small")
@@ -283,28 +302,41 @@ def test_the_width_of_a_pack_is_found_again_in_its_results(whole, tmp_path):
 # --- other formats ---
 
 
-@pytest.mark.parametrize("command", [["status"], ["table"], ["report"]])
-def test_a_study_of_an_older_format_is_refused_in_a_sentence(tmp_path, capsys, command):
-    path = pathlib.Path(shutil.copytree(FIXTURES / "format_1", tmp_path / "work"))
-    assert main([*command, str(path)]) == 2
-    said = capsys.readouterr()
-    assert said.out == "" and said.err.count("\n") == 1
-    assert "is of format 1, and this version of mtl reads 3" in said.err and "choose another --workdir" in said.err
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_study_of_an_older_format_is_refused_in_a_sentence_and_loses_nothing(tmp_path, capsys, number):
+    """That of format 1 has no digests."""
+    about, trial = {"format": number}, tmp_path / "trials" / "1ad66d15a20c9fef"
+    study = {**about, "study": "small", "created": "2026-11-24T00:00:00+00:00", "sweeps": {}}
+    written = seal if number > 1 else lambda content: json.dumps(content).encode()
+    weights = {"params": {"w": np.ones(2, np.float32)}}
+    model = dump_tree(weights, about) if number > 1 else save(flat(weights), {"mtl": json.dumps(about)})
+    contents = {
+        tmp_path / "study.json": written(study),
+        trial / "result.json": written(about | {"val_loss": 0.5}),
+        trial / "model.safetensors": model,
+    }
+    trial.mkdir(parents=True)
+    for file, content in contents.items():
+        file.write_bytes(content)
+    sweep = ["sweep", f"--config={FIXTURES / 'small.py'}", f"--workdir={tmp_path}", "--jobs=0"]
+    for command in (["status", str(tmp_path)], ["table", str(tmp_path)], ["report", str(tmp_path)], sweep):
+        assert main(command) == 2
+        said = capsys.readouterr()
+        assert said.out == "" and said.err.count("\n") == 1
+        assert f"is of format {number}, and this version of mtl reads 4" in said.err
+        assert "choose another --workdir" in said.err
+    with pytest.raises(CheckpointError, match=f"is of format {number}"):
+        mtl.load(trial)
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == contents
 
 
-def test_a_sweep_does_not_touch_a_study_of_an_older_format(tmp_path, capsys):
-    path = pathlib.Path(shutil.copytree(FIXTURES / "format_1", tmp_path / "work"))
-    before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
-    assert main(["sweep", f"--config={FIXTURES / 'small.py'}", f"--workdir={path}", "--jobs=0"]) == 2
-    assert "is of format 1" in capsys.readouterr().err
-    assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == before
-    with pytest.raises(CheckpointError, match="is of format 1"):
-        mtl.load(next((path / "trials").iterdir()))
-
-
-def test_a_later_format_is_refused_by_name(whole, copied, capsys):
-    from tests.sweep.resealed import change
-
-    change(copied / "study.json", lambda c: c | {"format": 4})
+@pytest.mark.parametrize("where", ["study.json", "a shard"])
+def test_a_later_format_is_refused_by_name(whole, copied, capsys, where):
+    if where == "study.json":
+        change(copied / where, lambda c: c | {"format": 5})
+    else:
+        file = by_hand.shards(copied)[0]
+        tree, about = load_tree(file)
+        file.write_bytes(dump_tree(tree, about | {"format": 5}))
     assert main(["table", str(copied)]) == 2
-    assert "is of format 4, and this version of mtl reads 3" in capsys.readouterr().err
+    assert "is of format 5, and this version of mtl reads 4" in capsys.readouterr().err

@@ -202,7 +202,7 @@ def test_a_cell_with_one_candidate_needs_no_validation(tmp_path):
     assert [(r["status"], r["val_loss"] is None) for r in results] == [("done", False), ("done", True)] * 2
     scores = collect(Workdir(workdir.path), "s")
     assert (scores.missing == 0).all()
-    want = [[[r["test"]["accuracy"] for r in results[2 * g : 2 * g + 2]]] for g in range(2)]
+    want = [[[r["test"]["t"]["accuracy"] for r in results[2 * g : 2 * g + 2]]] for g in range(2)]
     np.testing.assert_allclose(scores.values.mean(axis=-1), want, rtol=1e-5)
 
 

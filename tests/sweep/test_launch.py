@@ -1,6 +1,5 @@
 """A small study from config to results, and everything that must hold when it is run again."""
 
-import json
 import shutil
 
 import jax
@@ -20,7 +19,7 @@ from mtl.sweep.plan import make_plan
 from mtl.sweep.store import StoreError, Workdir
 from mtl.train import compiled
 from mtl.train.executor import VMAP
-from tests.sweep.resealed import change
+from tests.sweep.by_hand import change, forget, results
 
 CONFIG = """
 from mtl.config import default
@@ -66,6 +65,12 @@ def model_bytes(workdir, digest):
     return (workdir.trial(digest) / "model.safetensors").read_bytes()
 
 
+def lose(workdir, digest):
+    """Remove all that there is of a trial."""
+    forget(workdir.path, digest)
+    shutil.rmtree(workdir.trial(digest))
+
+
 def test_every_trial_has_a_result_and_running_again_runs_nothing(study):
     base, entries, workdir, summary, _ = study
     assert (summary.ran, summary.reused, summary.failed) == (32, 0, {})
@@ -79,29 +84,33 @@ def test_results_agree_with_scikit_learn(study):
     assert set(frame["status"]) == {"done"}
     assert frame.groupby(["regime", "data.target_size", "seed"])["chosen"].sum().eq(1).all()
     for digest, row in frame[frame["chosen"]].set_index("hash").iloc[::3].iterrows():
-        arrays = workdir.arrays(digest)
+        arrays = workdir.predictions(digest, "even")
         p = 1 / (1 + np.exp(-arrays["outputs"][:, 0].astype(np.float64)))
         assert row["test_accuracy"] == pytest.approx(accuracy_score(arrays["labels"], p > 0.5))
         assert row["test_log_loss"] == pytest.approx(log_loss(arrays["labels"], p), rel=1e-4)
     curves = mtl.results(workdir.path, "curves")
     assert {"identity", "even"} == set(curves["task"])
-    assert len(mtl.results(workdir.path, "predictions")) == 16 * 500
+    predictions = mtl.results(workdir.path, "predictions")
+    assert len(predictions) == 16 * 500 and set(predictions["task"]) == {"even"}
 
 
 def test_a_loaded_trial_predicts_what_was_tested(study):
     workdir, digest = study[2], study[3].sweep.members[-1].trial.hash
-    arrays = workdir.arrays(digest)
+    arrays = workdir.predictions(digest, "even")
     x = data.load("digits").x[arrays["rows"]]
     p = mtl.load(workdir.trial(digest)).predict(x)
     np.testing.assert_allclose(p, 1 / (1 + np.exp(-arrays["outputs"][:, 0])), atol=1e-6)
     assert mtl.load(workdir.trial(digest)).predict(x, "identity").shape == (500, 10)
 
 
-def test_a_missing_trial_alone_is_run_again_with_the_same_bits(study, tmp_path):
+@pytest.mark.parametrize("whole_trial", [True, False], ids=["all of it", "its directory"])
+def test_a_missing_trial_alone_is_run_again_with_the_same_bits(study, tmp_path, whole_trial):
     base, entries, whole, summary, _ = study
     workdir = copy_of(whole, tmp_path / "work")
     digest = next(m.trial.hash for m in summary.sweep.members if m.changes["regime"] == "finetune")
     before = model_bytes(workdir, digest)
+    if whole_trial:
+        forget(workdir.path, digest)
     shutil.rmtree(workdir.trial(digest))
     shutil.rmtree(workdir.path / "prefixes")  # The shared source phase is trained anew, alone.
     (again,) = launch(base, {"even": entries}, Workdir(workdir.path), jobs=0, config_file=None, display=Silent())
@@ -153,13 +162,13 @@ def test_the_chosen_rate_is_the_one_with_the_least_validation_loss(study):
 def test_missing_cells_and_those_made_by_other_code(study, tmp_path):
     base, entries, whole, summary, _ = study
     workdir = copy_of(whole, tmp_path / "work")
-    shutil.rmtree(workdir.trial(summary.sweep.members[0].trial.hash))
+    lose(workdir, summary.sweep.members[0].trial.hash)
     (analysis,) = analyses_of(Workdir(workdir.path))
     assert analysis.scores.missing.sum() == 1
-    file = workdir.trial(summary.sweep.members[2].trial.hash) / "result.json"
-    right = file.read_bytes()
+    digest = summary.sweep.members[2].trial.hash
+    right = results(workdir.path)[digest]
     old = {"sha256": "0" * 64, "of": "mtl 0"}
-    change(file, lambda content: content | {"fingerprint": content["fingerprint"] | {"code": old}})
+    change(workdir.path, digest, lambda found: found | {"fingerprint": found["fingerprint"] | {"code": old}})
     workdir = Workdir(workdir.path)
     (analysis,) = analyses_of(workdir)
     assert analysis.scores.missing.sum() == 2
@@ -167,10 +176,8 @@ def test_missing_cells_and_those_made_by_other_code(study, tmp_path):
     assert said == f"1 trial is stale: mtl's code changed (mtl {mtl.__version__}); left out"
     (again,) = launch(base, {"even": entries}, Workdir(workdir.path), jobs=0, config_file=None, display=Silent())
     assert (again.ran, again.reused) == (2, 30)
-    ours, theirs = (json.loads(content) for content in (file.read_bytes(), right))
-    assert {k: ours[k] for k in ("fingerprint", "test", "val_loss")} == {
-        k: theirs[k] for k in ("fingerprint", "test", "val_loss")
-    }
+    again = results(workdir.path)[digest]
+    assert all(again[k] == right[k] for k in ("fingerprint", "test", "val_loss"))
 
 
 def test_page_and_tables_are_written(study, tmp_path):
@@ -193,7 +200,7 @@ def test_what_is_published_is_written_again_only_if_results_change(study, tmp_pa
     assert first == publish(workdir, analyses_of(workdir), "test")
     assert figure.is_file() and page.stat().st_mtime_ns == written[page]
     digest = workdir.study()["sweeps"]["even"]["trials"][0]["hash"]
-    shutil.rmtree(workdir.trial(digest))
+    lose(workdir, digest)
     changed = Workdir(workdir.path)
     publish(changed, analyses_of(changed), "test")
     assert page.stat().st_mtime_ns > written[page]
@@ -245,7 +252,7 @@ def test_a_half_written_shared_phase_is_trained_anew(study, tmp_path):
     content = prefix.read_bytes()
     for broken in (content[: len(content) // 2], b""):
         prefix.write_bytes(broken)
-        shutil.rmtree(workdir.trial(member.trial.hash))
+        lose(workdir, member.trial.hash)
         execute(plan, Workdir(workdir.path))
         assert model_bytes(workdir, member.trial.hash) == model_bytes(whole, member.trial.hash)
         assert len(prefix.read_bytes()) > len(content) // 2
@@ -263,12 +270,12 @@ def test_side_by_side_a_missing_trial_runs_again_at_the_width_it_had(study, tmp_
     assert widths > {2} and max(widths) <= 16
     for member in (summary.sweep.members[0], summary.sweep.members[-1]):
         before = model_bytes(workdir, member.trial.hash)
-        shutil.rmtree(workdir.trial(member.trial.hash))
+        lose(workdir, member.trial.hash)
         shutil.rmtree(workdir.path / "prefixes", ignore_errors=True)
         launch(base, {"even": entries}, Workdir(workdir.path), **how)
         assert model_bytes(workdir, member.trial.hash) == before
     # A table of two executors is refused.
-    shutil.rmtree(workdir.trial(summary.sweep.members[0].trial.hash))
+    lose(workdir, summary.sweep.members[0].trial.hash)
     launch(base, {"even": entries}, Workdir(workdir.path), jobs=0, config_file=None, display=Silent())
     with pytest.raises(StoreError, match="several executors"):
         analyses_of(Workdir(workdir.path))

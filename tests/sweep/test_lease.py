@@ -234,7 +234,8 @@ def test_of_several_takers_of_a_stale_lease_one_wins(tmp_path, broken):
 
 
 def test_half_written_files_are_removed_by_who_holds_the_lease(tmp_path):
-    halves = [tmp_path / p for p in (".study.json.1.0.tmp", "trials/ab/.result.json.2.1.tmp", "prefixes/.a.3.2.tmp")]
+    names = (".study.json.1.0.tmp", "results/.00000001-ab.safetensors.2.1.tmp", "trials/ab/.model.safetensors.2.1.tmp")
+    halves = [tmp_path / name for name in (*names, "prefixes/.a.3.2.tmp")]
     for half in halves:
         half.parent.mkdir(parents=True, exist_ok=True)
         half.write_bytes(b"half")
@@ -270,7 +271,7 @@ def test_a_run_that_lost_its_lease_writes_nothing_more(tmp_path):
     workdir = Workdir(tmp_path / "work")
     with pytest.raises(HeldError, match="it took over"):
         launch(MLP, {"some": ENTRIES}, workdir, jobs=0, config_file=None, display=Slow())
-    assert not list((tmp_path / "work").glob("trials/*/result.json"))
+    assert (tmp_path / "work" / "study.json").exists() and not list((tmp_path / "work").glob("results/*"))
 
 
 CONFIG = """

@@ -141,8 +141,8 @@ def check(names, folder):
     workdir = trained(names, folder, **{f"loss.weights.{names[2]}": 0.5, f"task_options.{names[0]}.pos_weight": 2.0})
     table = load_table("named", {"names": tuple(names)})
     for entry in workdir.study()["sweeps"]["s"]["trials"]:
-        result, arrays = workdir.result(entry["hash"]), workdir.arrays(entry["hash"])
-        assert result["status"] == "done"
+        result, arrays = workdir.result(entry["hash"]), workdir.predictions(entry["hash"], names[2])
+        assert result["status"] == "done" and set(result["test"]) == {names[2]}
         back = mtl.load(workdir.trial(entry["hash"]))
         assert set(back.weights.params["heads"]) == set(names) == {t.name for t in back.trial.tasks}
         given = back.predict(table.x[arrays["rows"]])

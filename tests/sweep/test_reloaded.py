@@ -81,13 +81,13 @@ def check(model, result, trial):
         rows = np.flatnonzero(split.val[task])
         np.testing.assert_allclose(losses(model, table, rows, task), curve[-1], rtol=1e-6, atol=1e-6)
     if "test" in result:
-        rows = np.flatnonzero(split.test[trial.target])
+        rows, test = np.flatnonzero(split.test[trial.target]), result["test"][trial.target]
         if model.model.task(trial.target).kind == "regression":
             y, found = table.labels[trial.target][rows], model.predict(table.x[rows])
-            assert result["test"]["r2"] == pytest.approx(r2_score(y, found), abs=1e-6)
-            assert result["test"]["squared_error"] == pytest.approx(mean_squared_error(y, found), rel=2e-6)
+            assert test["r2"] == pytest.approx(r2_score(y, found), abs=1e-6)
+            assert test["squared_error"] == pytest.approx(mean_squared_error(y, found), rel=2e-6)
         else:
-            assert result["test"]["log_loss"] == pytest.approx(losses(model, table, rows, trial.target), rel=1e-6)
+            assert test["log_loss"] == pytest.approx(losses(model, table, rows, trial.target), rel=1e-6)
 
 
 def truncated():
@@ -143,12 +143,12 @@ def test_r2_does_not_change_with_the_unit_of_the_labels(regime, tmp_path):
         base = override(BASE, changes | {"data.target": "price", "regime": regime})
         trials.append(resolve(base, load_table("kelvin_and_euros", {"shift": shift, "spread": spread}).tasks))
     found = trained(tmp_path, trials)
-    r2 = [result["test"]["r2"] for _, result in found]
+    r2 = [result["test"]["price"]["r2"] for _, result in found]
     np.testing.assert_allclose(r2, r2[0], atol=2e-3)
     assert r2[0] > 0.1
     for (model, result), trial, (_, spread) in zip(found, trials, units, strict=True):
         check(model, result, trial)
-        ratio = result["test"]["squared_error"] / found[0][1]["test"]["squared_error"]
+        ratio = result["test"]["price"]["squared_error"] / found[0][1]["test"]["price"]["squared_error"]
         assert ratio == pytest.approx(spread**2, rel=0.02)
 
 
@@ -158,7 +158,7 @@ def test_a_binary_task_does_not_suffer_beside_a_price(tmp_path):
         options = {"shift": shift, "spread": spread}
         base = override(BASE, {"data.options": options, "data.source": ("price",), "regime": "multitask"})
         trials.append(resolve(base, load_table("kelvin_and_euros", options).tasks))
-    one, two = (result["test"] for _, result in trained(tmp_path, trials))
+    one, two = (result["test"]["ill"] for _, result in trained(tmp_path, trials))
     assert one["log_loss"] == pytest.approx(two["log_loss"], abs=2e-3)
     assert one["accuracy"] == pytest.approx(two["accuracy"], abs=0.02)
 

@@ -18,7 +18,7 @@ from mtl.sweep import execute, sweeps_of, workers
 from mtl.sweep.launch import launch
 from mtl.sweep.plan import look_again
 from mtl.sweep.store import StoreError, Workdir
-from tests.sweep.resealed import change
+from tests.sweep import by_hand
 from tests.sweep.test_integrity import Told
 
 CONFIG = '''
@@ -107,17 +107,18 @@ class Study:
 
     def tested(self):
         """Return a row that is tested on; 0 if there is no result yet."""
-        arrays = next(self.folder.glob("work/trials/*/arrays.npz"), None)
-        return 0 if arrays is None else int(np.load(arrays)["rows"][0])
+        workdir = Workdir(self.folder / "work")
+        return next((int(workdir.predictions(digest, "y")["rows"][0]) for digest in workdir.hashes()), 0)
 
     def numbers(self, where="work"):
         """Return what each trial came to, and check it: its labels are the table's, its accuracy scikit-learn's."""
         workdir, found = Workdir(self.folder / where), {}
-        for folder in sorted((workdir.path / "trials").iterdir()):
-            result, arrays = workdir.result(folder.name), workdir.arrays(folder.name)
+        for digest in workdir.hashes():
+            result, arrays = workdir.result(digest), workdir.predictions(digest, "y")
             right = accuracy_score(arrays["labels"], arrays["outputs"][:, 0] > 0)
-            assert result["test"]["accuracy"] == pytest.approx(right)
-            found[folder.name] = (result["val_loss"], arrays["outputs"].tolist(), arrays["labels"].tolist())
+            assert result["test"]["y"]["accuracy"] == pytest.approx(right)
+            found[digest] = (result["val_loss"], arrays["outputs"].tolist(), arrays["labels"].tolist())
+        assert found.keys() == {folder.name for folder in (workdir.path / "trials").iterdir()}
         return found
 
 
@@ -247,7 +248,8 @@ HARMLESS = {
 
 def test_edits_that_decide_no_number_run_nothing(study):
     study.run()
-    before = {path: path.read_bytes() for path in study.folder.glob("work/trials/*/*")}
+    before = {p: p.read_bytes() for p in study.folder.glob("work/*/**/*") if p.parts[-2] != "lease" and p.is_file()}
+    assert {"results", "trials"} <= {path.relative_to(study.folder / "work").parts[0] for path in before}
     for old, new in HARMLESS.values():
         edit_config(study, old, new)
         summary, told = study.run()
@@ -268,12 +270,15 @@ def test_a_study_of_which_some_results_are_stale_goes_on(study):
     study.write()
     study.run("again")
     workdir = study.folder / "again"
+    regimes = {digest: result["config"]["regime"] for digest, result in by_hand.results(workdir).items()}
+    (shard,) = by_hand.shards(study.folder / "work")
     for path, content in other.items():  # The results of one regime, and every shared phase.
         to = workdir / path.relative_to(study.folder / "work")
-        text = path.with_name("result.json").read_text() if path.parent.parent.name == "trials" else ""
-        if path.parent.name == "prefixes" or '"regime":"finetune"' in text:
+        if path == shard or path.parent.name == "prefixes" or regimes.get(path.parent.name) == "finetune":
             to.parent.mkdir(parents=True, exist_ok=True)
             to.write_bytes(content)
+    for digest in (digest for digest, regime in regimes.items() if regime == "scratch"):
+        by_hand.forget(workdir, digest)  # In the new shard: the old one holds the right one.
     summary, told = study.run("again")
     assert (summary.ran, summary.reused) == (2, 2)
     assert told[0].startswith("2 trials are stale: the config file's code changed")
@@ -330,9 +335,9 @@ def test_what_was_interrupted_after_an_edit_is_told_by_every_reader(study, capsy
     said = capsys.readouterr().out
     assert "4 trials, 4 to run" in said and f"4 trials are stale: the data changed ({study.table}); to be run" in said
     # Half of them done: the others are left out, and that is said.
-    one = next(iter(sorted((work / "trials").iterdir())))
+    one = min(by_hand.results(work))
     fingerprint = next(iter(Workdir(work).study()["sweeps"]["s"]["fingerprints"].values()))
-    change(one / "result.json", lambda content: content | {"fingerprint": fingerprint})
+    by_hand.change(work, one, lambda content: content | {"fingerprint": fingerprint})
     assert main(["table", str(work)]) == 0
     said = capsys.readouterr()
     assert f"3 trials are stale: the data changed ({study.table}); left out" in said.err and "1/2" in said.out
@@ -367,20 +372,20 @@ def test_the_address_is_the_resolved_config_alone(study):
 
 def test_versions_processor_and_device_are_told_and_make_nothing_stale(study):
     study.run()
-    file = sorted(study.folder.glob("work/trials/*/result.json"))[0]
+    work = study.folder / "work"
 
     def elsewhere(content):
         versions = content["versions"] | {"jax": "0.0.1"}
         return content | {"versions": versions, "cpu": "Old 386", "device": "abacus", "machine": "wood"}
 
-    change(file, elsewhere)
+    by_hand.change(work, min(by_hand.results(work)), elsewhere)
     summary, told = study.run()
     assert (summary.ran, summary.reused, told) == (0, 4, [])
-    notes = " ".join(collect(Workdir(study.folder / "work"), "s").data_notes)
+    notes = " ".join(collect(Workdir(work), "s").data_notes)
     for part in ("several jax: ", "0.0.1 (1 trial)", "(3 trials)", "Old 386 (1 trial)", "abacus (wood), executor map"):
         assert part in notes
-    main(["report", str(study.folder / "work")])
-    page = (study.folder / "work" / "report.html").read_text()
+    main(["report", str(work)])
+    page = (work / "report.html").read_text()
     assert "0.0.1" in page and "Old 386" in page and "trained with" in page
 
 
@@ -407,7 +412,7 @@ def test_a_worker_that_starts_after_an_edit_ends_with_a_sentence(study, monkeypa
         with pytest.raises(StoreError, match=said) as error:
             study.run(jobs=2)
     assert "\n" not in str(error.value)
-    assert not list(study.folder.glob("work/trials/*/*.json"))
+    assert not by_hand.shards(study.folder / "work") and not list(study.folder.glob("work/trials/*/*.json"))
     study.write_table()
     study.write()
     summary, told = study.run(jobs=2)

@@ -54,11 +54,11 @@ def config(tmp_path_factory):
 
 def of(workdir):
     """Return everything that is no name, place or time of a work directory's only trial."""
-    (digest,) = (path.name for path in (workdir / "trials").iterdir())
     held = Workdir(workdir)
+    (digest,) = held.hashes()
     result = held.result(digest)
     phases = [{k: p[k] for k in ("train_loss", "val_loss", "evaluated_at", "examples")} for p in result["phases"]]
-    outputs = {k: a.tobytes() for k, a in held.arrays(digest).items()}
+    outputs = {k: a.tobytes() for k, a in held.predictions(digest, "car").items()}
     return {k: result[k] for k in ("val_loss", "test", "fingerprint", "status")}, phases, outputs
 
 

@@ -22,7 +22,8 @@ def test_progress_counts_only_what_is_still_to_be_trained(tmp_path, jobs):
     first, again = Recorder(), Recorder()
     run(workdir.path, MLP, ENTRIES, first)
     assert first.totals == (first.begun[0][0], 4, 0)
-    shutil.rmtree(workdir.path / "trials")
+    for name in ("results", "trials"):
+        shutil.rmtree(workdir.path / name)
     plan = make_plan(trials(*ENTRIES))
     there = on_disk(plan, workdir)
     assert {plan.nodes[key].source_only for key in there} == {True} and len(there) == 2

@@ -236,7 +236,8 @@ def test_pcgrad_in_a_config_file_trains_from_the_command_line(tmp_path):
     assert len(PCGRAD.strip().splitlines()) <= 25
     (tmp_path / "c.py").write_text(PCGRAD + CONFIG)
     assert main(["run", f"--config={tmp_path / 'c.py'}", f"--workdir={tmp_path / 'w'}", "--quiet"]) == 0
-    (result,) = (Workdir(tmp_path / "w").result(p.name) for p in (tmp_path / "w" / "trials").iterdir())
+    workdir = Workdir(tmp_path / "w")
+    (result,) = (workdir.result(digest) for digest in workdir.hashes())
     assert result["config"]["balancer"] == {"name": "pcgrad", "options": {}}
     assert set(result["phases"][0]["train_loss"]) == {"prime", "has_loop", "even"}
 
