@@ -23,7 +23,19 @@ from mtl.tasks import Task
 from mtl.train import phase
 from mtl.train.program import Fixed
 from mtl.train.trial import shapes, stages_of
-from tests.train.build import batches, data_of, gap, hypers_of, initial_of, run_phase, same, stages, table, trial
+from tests.train.build import (
+    batches,
+    data_of,
+    finish,
+    gap,
+    hypers_of,
+    initial_of,
+    run_phase,
+    same,
+    stages,
+    table,
+    trial,
+)
 
 LORA = ("lora", {"rank": 2, "alpha": 3.0})
 
@@ -170,7 +182,7 @@ def test_the_pure_function_is_the_loop():
     moving, frozen = phase.start(stage.program, hypers, initial)
     run = functools.partial(phase.advance, stage.program, hypers)
     moving = jax.jit(run)(moving, Fixed(frozen), data, jnp.int32(0), jnp.int32(stage.steps))
-    found = phase.finish(stage.program, hypers, moving, frozen)
+    found = finish(stage, hypers, moving, frozen)
     assert gap(found, run_phase([t], [stage], data, [initial])[0].weights) < 1e-6
 
 

@@ -239,6 +239,11 @@ def _resolve_phase(
     steps = 1 if ridge else _steps(phase, flat, tasks, drawn, rows)
     if steps >= 2**31:
         raise ConfigError(f'regime "{name}": a phase of {steps:,} steps: must be less than {2**31:,}')
+    if (between := math.ceil(steps / flat["evaluations"]) * drawn) >= 2**31:  # A curve's labels are counted in 32 bits.
+        raise ConfigError(
+            f'config.evaluations = {flat["evaluations"]}: regime "{name}" has a phase of {between:,} examples between '
+            f"two evaluations: must be less than {2**31:,}"
+        )
     if ridge and (phase.trainable != "head" or (phase.trunk_mode or flat["trunk_mode"]) != "eval"):
         raise ConfigError(f'regime "{name}": solver = "ridge": needs trainable = "head" and trunk_mode = "eval"')
     own = {

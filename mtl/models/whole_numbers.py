@@ -9,6 +9,7 @@ import jax
 import jax.extend.core as jex
 import jax.numpy as jnp
 
+from mtl.models.anatomy import anatomy
 from mtl.models.model import Model
 
 #: What mixes inputs: behind them a number is no input any more.
@@ -32,9 +33,8 @@ def whole_numbers(model: Model, shape: tuple[int, ...]) -> bool:
     >>> whole_numbers(build("mlp", {}, (Task("even", "binary"),)), (8,))
     False
     """
-    x = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
-    params, state = jax.eval_shape(model.init, jax.eval_shape(lambda: jax.random.key(0)), x)
-    traced = jax.make_jaxpr(lambda x, params, state: model.features(params, state, x))(x, params, state)
+    x, own = jax.ShapeDtypeStruct((1, *shape), jnp.float32), anatomy(model, shape)
+    traced = jax.make_jaxpr(lambda x, params, state: model.features(params, state, x))(x, own.params, own.state)
     return _converted(traced.jaxpr, {traced.jaxpr.invars[0]})[0]
 
 

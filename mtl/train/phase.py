@@ -1,4 +1,4 @@
-"""A phase, as pure functions: start, fix, advance, evaluate, note, finish."""
+"""A phase, as pure functions: start, fix, advance, evaluate, note."""
 
 from __future__ import annotations
 
@@ -328,9 +328,3 @@ def validation_sums(
         values = jax.vmap(functools.partial(losses.values, group.task), in_axes=1, out_axes=1)
         sums.append(jnp.sum(values(outputs, own, mask), axis=0, where=mask))
     return together(parts, sums), jnp.sum(masks, axis=0, dtype=jnp.int32)
-
-
-def finish(program: Program, hypers: Hypers, moving: Moving, frozen: PyTree) -> Weights:
-    """Return what goes on to the next phase: the last state, or the best on validation."""
-    trainable, state = (shown(program, moving), moving.state) if program.select == "last" else moving.best[1:]
-    return Weights(merged(program, hypers, whole(program, trainable, frozen)), state)

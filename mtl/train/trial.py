@@ -1,4 +1,4 @@
-"""A trial: its programs, and the pure function that runs them one after the other."""
+"""A trial's programs and their numbers: what its resolved config comes to, checked before anything is compiled."""
 
 from __future__ import annotations
 
@@ -11,17 +11,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
 from mtl import adapt, balance, config, optim
 from mtl import params as paths
 from mtl.data import sizes
 from mtl.models import Model, anatomy
-from mtl.train import phase
-from mtl.train.begin import freshen
 from mtl.train.descent import Descent
 from mtl.train.move import averages
-from mtl.train.program import Data, Hypers, Program, Weights, trainable_paths
+from mtl.train.program import Hypers, Program, Weights, trainable_paths
 from mtl.train.ridge import Ridge
 
 PyTree = Any
@@ -266,39 +263,3 @@ def boundaries(steps: int, evaluations: int) -> list[int]:
     """
     evaluations = min(evaluations, steps)  # More would be none more.
     return sorted({steps * (e + 1) // evaluations for e in range(evaluations)})
-
-
-def run(
-    stages: Sequence[Stage], hypers: Sequence[Hypers], initial: Weights, data: Data, evaluations: int = 1
-) -> tuple[Weights, tuple[Array, ...]]:
-    """Run a trial as one pure function: it stands under ``jit``, ``vmap`` and ``lax.map`` as it is.
-
-    The host's loop does the same with chunks, packs and files around it.
-
-    Args:
-      stages: the trial's phases; their steps and programs are static here.
-      hypers: one a phase, without a leading axis.
-      initial: the replicate's initial weights.
-      data: the stacked data.
-      evaluations: validations a phase.
-
-    Returns:
-      (weights, validation losses of each phase [evaluations, tasks]).
-    """
-    weights, curves = initial, []
-    for stage, own in zip(stages, hypers, strict=True):
-        weights = freshen(weights, initial, stage.fresh)
-        moving, frozen = phase.start(stage.program, own, weights)
-        fixed = phase.fix(stage.program, own.split, weights, frozen, data)
-        begin, losses = 0, []
-        for end in boundaries(stage.steps, evaluations):
-            moving = phase.advance(stage.program, own, moving, fixed, data, jnp.int32(begin), jnp.int32(end))
-            program = stage.program
-            now = Weights(phase.whole(program, phase.shown(program, moving), frozen), moving.state)
-            found, labels = phase.evaluate(program.model, program.tasks, program.standardize, own.split, now, data)
-            moving = phase.note(program, moving, found, labels)
-            losses.append(found)
-            begin = end
-        weights = phase.finish(stage.program, own, moving, frozen)
-        curves.append(jnp.stack(losses))
-    return weights, tuple(curves)

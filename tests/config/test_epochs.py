@@ -145,6 +145,14 @@ def test_steps_are_counted_in_32_bits():
         resolve(flat, data.load("digits").tasks)
 
 
+def test_labels_between_two_evaluations_are_counted_in_32_bits():
+    changes = {"name": "long", "source.total_steps": 1, "target.total_steps": 2**24, "batch_size": 256}
+    flat = override(flatten(default()), changes | {"regime": "scratch", "evaluations": 1})
+    with pytest.raises(ConfigError, match=r"config.evaluations = 1: .* 4,294,967,296 examples between two evaluations"):
+        resolve(flat, data.load("digits").tasks)
+    resolve(override(flat, {"evaluations": 3}), data.load("digits").tasks)
+
+
 @pytest.mark.parametrize("epochs", [1e300, 1.7e308])
 def test_durations_beyond_all_count_are_refused_in_a_sentence(epochs):
     changes = {"source.total_steps": 1, "target.total_epochs": epochs, "regime": "scratch", "name": "long"}

@@ -15,15 +15,15 @@ from mtl.data import make_table, transfer_split
 from mtl.data.scaling import fit
 from mtl.params import combine
 from mtl.tasks import Task
-from mtl.train import loop, step
+from mtl.train import loop, phase, step
 from mtl.train.begin import freshen
 from mtl.train.dataset import make_data
 from mtl.train.executor import MAP
-from mtl.train.program import Fixed
+from mtl.train.program import Fixed, Weights
 from mtl.train.pull import sums_of
 from mtl.train.sampling import Batch, Draw, make_gather, make_sampler
 from mtl.train.stacks import columns, ordered
-from mtl.train.trial import make_hypers, stages_of
+from mtl.train.trial import boundaries, make_hypers, stages_of
 
 ROWS, INPUTS, VAL_ROWS = 240, 8, 30
 
@@ -68,6 +68,36 @@ def table():
     goal = np.where(np.arange(ROWS) % 7 == 3, np.nan, (score > 0).astype(float))
     tasks = (Task("kind", "multiclass", num_classes=3), Task("rare", "binary"), Task("goal", "binary"))
     return make_table("toy", x, tasks, {"kind": np.digitize(score, (-0.5, 0.5)), "rare": rare, "goal": goal})
+
+
+def finish(stage, hypers, moving, frozen):
+    """Return what a phase ends with: the last state, or the best on validation, with adapters merged."""
+    last = (phase.shown(stage.program, moving), moving.state)
+    trainable, state = last if stage.program.select == "last" else moving.best[1:]
+    return Weights(phase.merged(stage.program, hypers, phase.whole(stage.program, trainable, frozen)), state)
+
+
+def run_pure(stages, hypers, initial, data, evaluations=1):
+    """Return (weights, validation losses of each phase) of a trial without the host: no packs, chunks or files.
+
+    One pure function of the same parts, which stands under ``jit`` and ``vmap`` as it is; ``hypers`` has no lanes.
+    """
+    weights, curves = initial, []
+    for stage, own in zip(stages, hypers, strict=True):
+        program, begin, losses = stage.program, 0, []
+        weights = freshen(weights, initial, stage.fresh)
+        moving, frozen = phase.start(program, own, weights)
+        fixed = phase.fix(program, own.split, weights, frozen, data)
+        for end in boundaries(stage.steps, evaluations):
+            moving = phase.advance(program, own, moving, fixed, data, jnp.int32(begin), jnp.int32(end))
+            now = Weights(phase.whole(program, phase.shown(program, moving), frozen), moving.state)
+            found, labels = phase.evaluate(program.model, program.tasks, program.standardize, own.split, now, data)
+            moving = phase.note(program, moving, found, labels)
+            losses.append(found)
+            begin = end
+        weights = finish(stage, own, moving, frozen)
+        curves.append(jnp.stack(losses))
+    return weights, tuple(curves)
 
 
 def rows_of(x):

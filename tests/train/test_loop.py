@@ -13,8 +13,20 @@ from mtl.train.compiled import Compiled
 from mtl.train.executor import MAP, VMAP, width_for
 from mtl.train.predict import predict
 from mtl.train.program import Moving, Weights
-from mtl.train.trial import boundaries, make_hypers, run
-from tests.train.build import curves, data_of, gap, initial_of, run_all, run_phase, same, stages, trial, with_steps
+from mtl.train.trial import boundaries, make_hypers
+from tests.train.build import (
+    curves,
+    data_of,
+    gap,
+    initial_of,
+    run_all,
+    run_phase,
+    run_pure,
+    same,
+    stages,
+    trial,
+    with_steps,
+)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +75,7 @@ def pure(finetuned):
         for stage, lr in zip(phases, rates, strict=True):
             lane = jax.tree.map(lambda a: jnp.asarray(a[0]), make_hypers([0], [stage], [0]))
             lanes.append(dataclasses.replace(lane, lr=jnp.float32(lr) * scale))
-        return run(phases, lanes, initial, data, 1)
+        return run_pure(phases, lanes, initial, data)
 
     return trained
 
