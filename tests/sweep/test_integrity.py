@@ -85,6 +85,7 @@ def meant(path):
     return found
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_of_a_result_is_never_silent(whole, copied):
     """Of bits at random, and of each before the names of arrays: the header's length, its key, the sha256."""
     file, right = by_hand.shards(copied)[0], meant(copied)

@@ -141,8 +141,9 @@ def check(names, folder):
     workdir = trained(names, folder, **{f"loss.weights.{names[2]}": 0.5, f"task_options.{names[0]}.pos_weight": 2.0})
     table = load_table("named", {"names": tuple(names)})
     for entry in workdir.study()["sweeps"]["s"]["trials"]:
-        result, arrays = workdir.result(entry["hash"]), workdir.predictions(entry["hash"], names[2])
-        assert result["status"] == "done" and set(result["test"]) == {names[2]}
+        target = shown(names[2])  # As results name it.
+        result, arrays = workdir.result(entry["hash"]), workdir.predictions(entry["hash"], target)
+        assert result["status"] == "done" and set(result["test"]) == {target}
         back = mtl.load(workdir.trial(entry["hash"]))
         assert set(back.weights.params["heads"]) == set(names) == {t.name for t in back.trial.tasks}
         given = back.predict(table.x[arrays["rows"]])
@@ -170,6 +171,7 @@ def check(names, folder):
         ("log(P)", "NR/AR", "+"),
         pytest.param(("+", "a", "a/+"), marks=pytest.mark.slow),
         pytest.param(("dose [mg]", "a.b", "$x_{$"), marks=pytest.mark.slow),
+        pytest.param(("a", "b", "\x1a"), marks=pytest.mark.slow),
     ],
 )
 def test_tasks_of_such_names_are_trained_saved_loaded_and_told(names, tmp_path):

@@ -1,4 +1,4 @@
-"""Many trials' results, of every task, in one file: what is written is read, the newest counts, what is damaged does not."""
+"""Results of many trials, of every task, in one file: what is written is read, and of several the newest counts."""
 
 import dataclasses
 import pathlib
@@ -98,10 +98,14 @@ def test_every_task_that_was_trained_on_and_has_test_labels_is_tested(tmp_path, 
         assert said["log_loss"] == pytest.approx(log_loss(labels, p, labels=range(p.shape[1])), rel=1e-5)
     frame = mtl.results(workdir.path, "predictions")
     rows = frame[frame.hash == joint.hash].groupby("task").size()
-    assert dict(rows) == {t: len(workdir.predictions(joint.hash, t)["rows"]) for t in {joint.target, *SOURCE}}
+    tested = (joint.target, *SOURCE)
+    assert dict(rows) == {task: len(workdir.predictions(joint.hash, task)["rows"]) for task in tested}
     trials = mtl.results(workdir.path).set_index("hash")
-    assert trials.loc[joint.hash, f"test_accuracy_of_identity"] == workdir.result(joint.hash)["test"]["identity"]["accuracy"]
-    assert np.isnan(trials.loc[alone.hash, f"test_accuracy_of_identity"])
+    assert (
+        trials.loc[joint.hash, "test_accuracy_of_identity"]
+        == workdir.result(joint.hash)["test"]["identity"]["accuracy"]
+    )
+    assert np.isnan(trials.loc[alone.hash, "test_accuracy_of_identity"])
 
 
 def test_many_trials_take_few_files_and_each_has_its_own(result, tmp_path):

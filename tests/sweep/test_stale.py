@@ -246,6 +246,7 @@ HARMLESS = {
 }
 
 
+@pytest.mark.slow
 def test_edits_that_decide_no_number_run_nothing(study):
     study.run()
     before = {p: p.read_bytes() for p in study.folder.glob("work/*/**/*") if p.parts[-2] != "lease" and p.is_file()}
