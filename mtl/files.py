@@ -94,7 +94,7 @@ def is_of_a_system(name: str) -> bool:
 def is_half(name: str) -> bool:
     """Return whether a file of that name is one that ``write_all`` had not written to the end.
 
-    >>> is_half(".result.json.4711.0.tmp"), is_half(".notes.tmp")
+    >>> is_half(".study.json.4711.0.tmp"), is_half(".notes.tmp")
     (True, False)
     """
     return re.fullmatch(r"\..+\.[0-9]+\.[0-9]+\.tmp", name, re.DOTALL) is not None

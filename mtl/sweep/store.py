@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from mtl.config import Trial
 from mtl.files import DamagedError, FileError, is_of_a_system, seal, sha256_of_file, write_all
 from mtl.sweep import shards
 from mtl.sweep.documents import FORMAT, IDENTIFIER, StoreError, identifier, inside, load_document
@@ -350,6 +349,10 @@ class Workdir:
     def predictions(self, digest: str, task: str) -> Mapping[str, np.ndarray]:
         """Return a trial's ``outputs`` on a task's test set, the ``rows`` of the table, ``labels``, ``groups`` if any.
 
+        Args:
+          digest: the trial's hash.
+          task: its name, as the result has it.
+
         Raises:
           StoreError: if there are none, or they are damaged.
         """
@@ -400,8 +403,3 @@ class Workdir:
             if self.lease is not None:
                 self.lease.check()
             write_all(contents)
-
-
-def trial_of(config: Mapping[str, Any]) -> Trial:
-    """Return the trial of a resolved config read from a file."""
-    return Trial(dict(config))

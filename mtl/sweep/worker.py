@@ -15,7 +15,7 @@ def main() -> int:
     prepare()
     # All this before the first line comes: whoever started this process is still planning.
     from mtl import memory
-    from mtl.config import ConfigError, load
+    from mtl.config import ConfigError, Trial, load
     from mtl.files import FileError
     from mtl.sweep.cache import enable_cache
     from mtl.sweep.execute import execute
@@ -23,7 +23,7 @@ def main() -> int:
     from mtl.sweep.plan import make_plan
     from mtl.sweep.snapshots import Interrupt
     from mtl.sweep.sources import sources_of
-    from mtl.sweep.store import StoreError, Workdir, trial_of
+    from mtl.sweep.store import StoreError, Workdir
     from mtl.train.loop import Stopped
 
     enable_cache()
@@ -59,7 +59,7 @@ def main() -> int:
                 if setup["config_file"]:
                     load(setup["config_file"])
                 sources = sources_of(setup["config_file"])
-            plan = make_plan([trial_of(c) for c in job["trials"]], sources)
+            plan = make_plan([Trial(c) for c in job["trials"]], sources)
             for planned, now in zip(job["fingerprints"], plan.fingerprints.values(), strict=True):
                 if why := changed(planned, now):
                     raise StoreError(
