@@ -21,7 +21,7 @@ from mtl.sweep.schema import RESULT, check, check_result
 NAMES, GROUPS = ("outputs", "rows", "labels"), "groups"
 
 #: A shard's name: a number, larger than that of every shard before it, and the hash of its first trial.
-NAME = re.compile(r"[0-9]{8}-[A-Za-z0-9_-]{1,100}\.safetensors")
+NAME = re.compile(r"[0-9]{8,18}-[A-Za-z0-9_-]{1,100}\.safetensors")
 
 #: A task's arrays by name, of each task.
 Predictions = Mapping[str, Mapping[str, np.ndarray]]
@@ -61,6 +61,15 @@ class NewResult:
         """How many bytes there are to write, but for the facts."""
         arrays = (array for own in self.predictions.values() for array in own.values())
         return len(self.model or b"") + sum(array.nbytes for array in arrays)
+
+
+def order(name: str) -> tuple[int, str]:
+    """Return what shards are sorted by, from the oldest to the newest.
+
+    >>> sorted(["100000000-a.safetensors", "99999999-b.safetensors"], key=order)[0]
+    '99999999-b.safetensors'
+    """
+    return int(name.partition("-")[0]), name
 
 
 def dump(results: Sequence[NewResult]) -> bytes:

@@ -223,16 +223,17 @@ class Workdir:
             try:
                 shard = self._shard(file)
             except FileError as error:
-                if isinstance(error, DamagedError):  # What cannot be read now may be whole: it is tried again.
+                if isinstance(error, DamagedError):
                     self._read.add(name)
+                elif file.is_file():  # It may be whole: its trials must not run again because a disk failed to answer.
+                    raise
                 self.damaged[name] = f"{error}: the trials in it count as not done"
                 continue
             self._read.add(name)
-            self.damaged.pop(name, None)
             for digest, why in shard.damaged.items():
                 self.damaged[digest] = f"{why}: trial {digest} counts as not done"
             for digest, result in shard.results.items():
-                if digest not in self._where or self._where[digest].name < name:
+                if digest not in self._where or shards.order(self._where[digest].name) < shards.order(name):
                     self._done[digest], self._where[digest] = result, file
                     self._complete.discard(digest)
                     self.damaged.pop(digest, None)  # It has been run again.
@@ -240,7 +241,8 @@ class Workdir:
     def _names(self) -> list[str]:
         """Return the names of the shards, the oldest first."""
         folder = self.inside("results")
-        return sorted(filter(shards.NAME.fullmatch, os.listdir(folder))) if folder.is_dir() else []
+        names = filter(shards.NAME.fullmatch, os.listdir(folder)) if folder.is_dir() else ()
+        return sorted(names, key=shards.order)
 
     def tidy(self) -> None:
         """Remove the shards that hold no trial's newest result: damaged ones, and those of what has all run again."""
@@ -268,6 +270,7 @@ class Workdir:
         ``stale`` says; it stays until it is written again. What other processes have written is seen after ``look``.
 
         Raises:
+          FileError: if a shard cannot be read, which is no sign of damage.
           StoreError: if a shard is of a version of mtl that is not read.
         """
         if not self._looked:
@@ -317,7 +320,7 @@ class Workdir:
             return
         hashes = [identifier(new.result["hash"]) for new in results]
         models = [(d, new.model) for d, new in zip(hashes, results, strict=True) if new.model is not None]
-        number = 1 + max((int(name.partition("-")[0]) for name in self._names()), default=0)
+        number = 1 + max((shards.order(name)[0] for name in self._names()), default=0)
         shard = self.inside("results", f"{number:08d}-{hashes[0]}.safetensors")
         contents = [(self.inside("trials", digest, "model.safetensors"), model) for digest, model in models]
         self._write([*contents, (shard, shards.dump(results))])

@@ -1,6 +1,7 @@
 """Results of many trials, of every task, in one file: what is written is read, and of several the newest counts."""
 
 import dataclasses
+import errno
 import pathlib
 
 import hypothesis.extra.numpy as hnp
@@ -11,8 +12,9 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, log_loss
 
 import mtl
+from mtl import checkpoint
 from mtl.config import flatten, load, override
-from mtl.files import DamagedError
+from mtl.files import DamagedError, FileError
 from mtl.sweep import conclude, shards
 from mtl.sweep.launch import Silent, launch
 from mtl.sweep.shards import NewResult
@@ -162,6 +164,34 @@ def test_a_damaged_shard_takes_its_own_trials_only_and_goes_when_they_have_run_a
     assert len(workdir.hashes()) == 3
     workdir.tidy()
     assert not file.exists() and len(Workdir(tmp_path).hashes()) == 3
+
+
+def test_a_disk_that_fails_to_answer_is_no_damage(result, tmp_path, monkeypatch):
+    writer = Workdir(tmp_path)
+    writer.write_results([new(result, 1)])
+    workdir = Workdir(tmp_path)
+
+    def fail(path):
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr(checkpoint, "open_plain", fail)
+    with pytest.raises(FileError, match="Input/output error"):
+        workdir.result(f"{1:016x}")
+    workdir.tidy()
+    monkeypatch.undo()
+    workdir.look()
+    assert workdir.hashes() == [f"{1:016x}"] and not workdir.damaged
+
+
+def test_numbers_of_shards_grow_past_those_that_are_there(result, tmp_path):
+    workdir = Workdir(tmp_path)
+    workdir.write_results([new(result, 1, val_loss=1.0)])
+    (file,) = by_hand.shards(tmp_path)
+    file.rename(file.with_name("99999999-x.safetensors"))
+    for value in (2.0, 3.0):
+        workdir = Workdir(tmp_path)
+        workdir.write_results([new(result, 1, val_loss=value)])
+        assert Workdir(tmp_path).result(f"{1:016x}")["val_loss"] == value
 
 
 def test_two_processes_that_write_at_once_do_not_write_over_each_other(result, tmp_path, monkeypatch):
