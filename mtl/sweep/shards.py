@@ -13,6 +13,7 @@ import numpy as np
 
 from mtl.checkpoint import CheckpointError, dump_tree, load_tree
 from mtl.files import DamagedError, FileError, about_bytes, parse
+from mtl.params import flatten
 from mtl.shown import shown
 from mtl.sweep.documents import FORMAT, IDENTIFIER, check_format, harmless
 from mtl.sweep.schema import RESULT, check, check_result
@@ -35,11 +36,13 @@ class Shard:
       results: JSON-able facts, by the trial's hash.
       predictions: arrays, by hash and task.
       damaged: why a trial's part of it cannot be used, by hash.
+      bytes: what it takes.
     """
 
     results: dict[str, dict[str, Any]]
     predictions: dict[str, Predictions]
     damaged: dict[str, str]
+    bytes: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +109,7 @@ def load(file: Path) -> Shard:
         found = harmless(parse(facts.tobytes()), facts.tobytes())
     except DamagedError as error:
         raise DamagedError(f"{file} {error}") from None
-    shard = Shard({}, {}, {})
+    shard = Shard({}, {}, {}, sum(array.nbytes for array in flatten(tree).values()))
     for digest, result in found.items():
         name = digest if IDENTIFIER.fullmatch(digest) else repr(digest[:40])
         try:

@@ -26,6 +26,8 @@ _WRITES_IT_ANEW = (
 )
 #: Models are read through at the start of a command up to so many bytes together.
 _MODEL_BYTES = 2**30
+#: Predictions that have been read are held up to so many bytes together.
+_HELD_BYTES = 2**28
 #: What a work directory may hold that has lost its ``study.json``.
 _OURS = (
     "results",
@@ -78,7 +80,7 @@ class Workdir:
         self._read: set[str] = set()  # Names of shards.
         self._done: dict[str, dict[str, Any]] = {}
         self._where: dict[str, Path] = {}  # The newest shard that holds a trial.
-        self._last: tuple[Path, Shard] | None = None  # Tables ask for the trials of one shard one after the other.
+        self._held: dict[Path, Shard] = {}  # The last that were used.
         #: What was found damaged, one sentence each, by trial (or by file, if it is no trial's).
         self.damaged: dict[str, str] = {}
         #: What the config file adds to the code that trials are run with.
@@ -253,9 +255,12 @@ class Workdir:
             self._read.discard(name)
 
     def _shard(self, file: Path) -> Shard:
-        if self._last is None or self._last[0] != file:
-            self._last = file, shards.load(file)
-        return self._last[1]
+        """Return what a shard holds; tables ask for the trials of many, in an order of their own."""
+        shard = self._held.pop(file, None) or shards.load(file)
+        self._held[file] = shard
+        while len(self._held) > 1 and sum(held.bytes for held in self._held.values()) > _HELD_BYTES:
+            self._held.pop(next(iter(self._held)))
+        return shard
 
     def hashes(self) -> list[str]:
         """Return the hashes of the trials that have a result here, be it stale."""

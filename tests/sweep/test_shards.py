@@ -15,7 +15,7 @@ import mtl
 from mtl import checkpoint
 from mtl.config import flatten, load, override
 from mtl.files import DamagedError, FileError
-from mtl.sweep import conclude, shards
+from mtl.sweep import conclude, shards, store
 from mtl.sweep.launch import Silent, launch
 from mtl.sweep.shards import NewResult
 from mtl.sweep.store import StoreError, Workdir
@@ -181,6 +181,24 @@ def test_a_disk_that_fails_to_answer_is_no_damage(result, tmp_path, monkeypatch)
     monkeypatch.undo()
     workdir.look()
     assert workdir.hashes() == [f"{1:016x}"] and not workdir.damaged
+
+
+def test_a_table_reads_a_shard_once_and_holds_no_more_than_it_may(result, tmp_path, monkeypatch):
+    for first in (1, 3, 5):
+        Workdir(tmp_path).write_results([new(result, first), new(result, first + 1)])
+    loaded, load = [], shards.load
+    monkeypatch.setattr(shards, "load", lambda file: loaded.append(file) or load(file))
+    (task,) = result["test"]
+    order = (1, 3, 5, 2, 4, 6)  # From shard to shard and back.
+    workdir = Workdir(tmp_path)
+    for i in order:
+        assert workdir.predictions(f"{i:016x}", task)["outputs"].tolist() == [[i]] * 3
+    assert len(loaded) == 3
+    monkeypatch.setattr(store, "_HELD_BYTES", 1)  # One is held whatever its size.
+    workdir = Workdir(tmp_path)
+    for i in order:
+        assert workdir.predictions(f"{i:016x}", task)["outputs"].tolist() == [[i]] * 3
+        assert len(workdir._held) == 1
 
 
 def test_numbers_of_shards_grow_past_those_that_are_there(result, tmp_path):
