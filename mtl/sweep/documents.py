@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mtl.files import DIGEST, MAX_JSON_BYTES, DamagedError, parse, read, unseal
+from mtl.files import DIGEST, MAX_JSON_BYTES, DamagedError, is_of_a_system, parse, read, unseal
 from mtl.shown import shown
 from mtl.sweep.schema import check
 
@@ -20,6 +21,24 @@ IDENTIFIER = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _NAME = re.compile(r"(?!\.)[A-Za-z0-9_.-]{1,120}")
 # Without one of these a JSON file holds no character that a terminal would obey.
 _MAY_BE_OBEYED = re.compile(rb"\\[ubfr]|[\x7f-\xff]")
+
+
+#: What a work directory may hold that has lost its ``study.json``.
+_OURS = (
+    "results",
+    "trials",
+    "prefixes",
+    "snapshots",
+    "packs",
+    "logs",
+    "tables",
+    "figures",
+    "report.html",
+    "published.json",
+    "lease",
+)
+#: What schedulers and shells leave in any directory, and what is hidden; it is left alone.
+_HARMLESS = (".*", "*.out", "*.err", "*.log", "*.[oe][0-9]*", "core", "core.[0-9]*")
 
 
 class StoreError(ValueError):
@@ -60,6 +79,15 @@ def inside(root: Path, *parts: str) -> Path:
     if leads_out:
         raise StoreError(f"{path} is a link that leads out of the work directory: it is not followed")
     return path
+
+
+def may_be_there(name: str) -> bool:
+    """Return whether a directory that holds this can be a study's whose ``study.json`` is lost.
+
+    >>> may_be_there("results"), may_be_there("slurm-1.out"), may_be_there("thesis.tex")
+    (True, True, False)
+    """
+    return name in _OURS or is_of_a_system(name) or any(fnmatch.fnmatchcase(name, pattern) for pattern in _HARMLESS)
 
 
 def load_document(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import fnmatch
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from mtl.files import DamagedError, FileError, is_of_a_system, seal, sha256_of_file, write_all
+from mtl.files import DamagedError, FileError, seal, sha256_of_file, write_all
 from mtl.sweep import shards
-from mtl.sweep.documents import FORMAT, IDENTIFIER, StoreError, identifier, inside, load_document
+from mtl.sweep.documents import FORMAT, IDENTIFIER, StoreError, identifier, inside, load_document, may_be_there
 from mtl.sweep.fingerprint import Fingerprint, changed, stale_sentences
 from mtl.sweep.lease import Lease, held
 from mtl.sweep.schema import FAILURE, STUDY, WIDTHS, check_study
@@ -28,22 +27,6 @@ _WRITES_IT_ANEW = (
 _MODEL_BYTES = 2**30
 #: Predictions that have been read are held up to so many bytes together.
 _HELD_BYTES = 2**28
-#: What a work directory may hold that has lost its ``study.json``.
-_OURS = (
-    "results",
-    "trials",
-    "prefixes",
-    "snapshots",
-    "packs",
-    "logs",
-    "tables",
-    "figures",
-    "report.html",
-    "published.json",
-    "lease",
-)
-#: What schedulers and shells leave in any directory, and what is hidden; it is left alone.
-_HARMLESS = (".*", "*.out", "*.err", "*.log", "*.[oe][0-9]*", "core", "core.[0-9]*")
 
 
 class NoResultError(StoreError):
@@ -53,10 +36,6 @@ class NoResultError(StoreError):
 def now() -> str:
     """Return the time, UTC, to the second."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-
-
-def _may_be_there(name: str) -> bool:
-    return name in _OURS or is_of_a_system(name) or any(fnmatch.fnmatchcase(name, pattern) for pattern in _HARMLESS)
 
 
 class Workdir:
@@ -182,7 +161,7 @@ class Workdir:
             if self.path.exists() and not self.path.is_dir():
                 raise StoreError(f"--workdir={self.path} is a file: it must be a directory")
             names = sorted(p.name for p in self.path.iterdir()) if self.path.is_dir() else []
-            others = [name for name in names if not _may_be_there(name)]
+            others = [name for name in names if not may_be_there(name)]
             if self.study_file.is_file():  # Another process of this run has written it in this moment.
                 return self.open(name)
             if others:

@@ -43,7 +43,6 @@ class Descent:
         modes = program.modes
         trunk = trunk_of(moving.trainable, fixed.frozen)
         cuts = blocks(program, modes, trunk, moving.state, tuple(own.x.shape[1:]), shards)
-
         others, validation = further(program, hypers, own, fixed)
 
         def body(step: Array, m: Moving) -> Moving:
