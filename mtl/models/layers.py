@@ -36,6 +36,21 @@ class Dense(nn.Module):
         return product + jnp.expand_dims(bias, tuple(range(x.ndim - 1)))
 
 
+class LayerNorm(nn.LayerNorm):
+    """``nn.LayerNorm`` with a variance of two passes, and a twin over the last axis."""
+
+    use_fast_variance: bool = False
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*rows c"], *, mask: Array | None = None) -> Float[Array, "*rows c"]:
+        """Return rows of mean 0 and variance 1, scaled and shifted."""
+        if mask is not None or ops.choose() == "xla":
+            return super().__call__(x, mask=mask)
+        scale = self.param("scale", self.scale_init, (x.shape[-1],))
+        bias = self.param("bias", self.bias_init, (x.shape[-1],))
+        return ops.layer_norm(x, jnp.asarray(scale), jnp.asarray(bias), self.epsilon)
+
+
 class Conv(nn.Module):
     """Convolution with the parameters of ``nn.Conv``: ``kernel`` [k, k, c, d], LeCun-normal, and ``bias`` [d], zero.
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mtl.models.attention import attend
-from mtl.models.layers import Conv, Dense, check_images, rematerialized
+from mtl.models.layers import Conv, Dense, LayerNorm, check_images, rematerialized
 from mtl.models.ops import gelu
 from mtl.ranges import Count, Dropout, Positive
 
@@ -65,11 +65,9 @@ class Block(nn.Module):
         dense = functools.partial(
             Dense, kernel_init=nn.initializers.xavier_uniform(), bias_init=nn.initializers.normal(1e-6)
         )
-        y = Attention(self.heads, name="attention")(nn.LayerNorm(1e-6, use_fast_variance=False, name="norm_0")(x))
+        y = Attention(self.heads, name="attention")(LayerNorm(name="norm_0")(x))
         x = x + drop(y)
-        y = dense(int(width * self.mlp_ratio), name="mlp_0")(
-            nn.LayerNorm(1e-6, use_fast_variance=False, name="norm_1")(x)
-        )
+        y = dense(int(width * self.mlp_ratio), name="mlp_0")(LayerNorm(name="norm_1")(x))
         y = drop(gelu(y, approximate=self.gelu == "tanh"))
         return x + drop(dense(width, name="mlp_1")(y))
 
@@ -129,5 +127,5 @@ class ViT(nn.Module):
             x = block(self.heads, self.mlp_ratio, self.dropout, self.gelu, name=f"block_{i}")(x, train[i + 1])
         # Normalisation is by token, so the class token alone may be normalised.
         x = x[:, 0] if self.pool == "cls" else x
-        x = nn.LayerNorm(1e-6, use_fast_variance=False, name="norm")(x)
+        x = LayerNorm(name="norm")(x)
         return x if self.pool == "cls" else jnp.mean(x, axis=1)

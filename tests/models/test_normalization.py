@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mtl.models import build
-from mtl.models.layers import normalize
+from mtl.models.layers import LayerNorm, normalize
 from mtl.tasks import Task
 
 EPSILON = 1e-5
@@ -30,6 +30,16 @@ def test_the_first_layer_of_a_resnet_is_numpys(norm, offset):
     wide = np.asarray(x, np.float64)
     axes = (0, 1, 2) if norm == "batch" else (1, 2)  # 32 groups of one channel.
     right = (wide - wide.mean(axes, keepdims=True)) / np.sqrt(wide.var(axes, keepdims=True) + EPSILON)
+    np.testing.assert_allclose(found, right, atol=2e-3 * max(1.0, offset / 1000))
+
+
+@pytest.mark.parametrize("offset", [0.0, 100.0, 3000.0])
+def test_a_layer_norm_is_numpys(offset):
+    x = jnp.asarray(offset + np.random.default_rng(0).normal(size=(8, 6, 32)), jnp.float32)
+    module = LayerNorm()
+    found = module.apply(module.init(jax.random.key(0), x), x)
+    wide = np.asarray(x, np.float64)
+    right = (wide - wide.mean(-1, keepdims=True)) / wide.std(-1, keepdims=True)
     np.testing.assert_allclose(found, right, atol=2e-3 * max(1.0, offset / 1000))
 
 

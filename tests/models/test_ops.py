@@ -104,6 +104,32 @@ def test_gelu_equals_xlas():
     np.testing.assert_array_equal(approximate(x, implementation="twin"), approximate(x, implementation="xla"))
 
 
+@pytest.mark.parametrize("shape", [(6, 16), (2, 5, 12), (3, 1)])
+@pytest.mark.parametrize("offset", [0.0, 3000.0])
+def test_layer_norm_equals_flaxs(shape, offset):
+    """In value and gradient, with a variance of two passes."""
+    x, scale, bias = offset + random(0, *shape), 1 + random(1, shape[-1]), random(2, shape[-1])
+
+    def of(x, scale, bias, implementation):
+        if implementation == "twin":
+            return ops.layer_norm(x, scale, bias)
+        return nn.LayerNorm(1e-6, use_fast_variance=False).apply({"params": {"scale": scale, "bias": bias}}, x)
+
+    check(of, x, scale, bias, tolerance=1e-5 if not offset else 1e-3)  # Of a number near 3,000, float32 keeps 2e-4.
+
+
+@pytest.mark.parametrize("epsilon", [1e-6, 0.5])
+def test_the_layer_norm_of_a_model_is_flaxs(epsilon, monkeypatch):
+    """With the parameters of Flax's, whichever way it is computed."""
+    x, theirs = random(0, 2, 5, 12), nn.LayerNorm(epsilon, use_fast_variance=False)
+    variables = {"params": {"scale": 1 + random(1, 12), "bias": random(2, 12)}}
+    for backend in ("cpu", "gpu"):
+        monkeypatch.setattr(jax, "default_backend", lambda backend=backend: backend)
+        mine = layers.LayerNorm(epsilon)
+        assert jax.tree.structure(mine.init(jax.random.key(0), x)) == jax.tree.structure(variables)
+        np.testing.assert_allclose(mine.apply(variables, x), theirs.apply(variables, x), rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize(("t", "heads", "depth"), [(5, 3, 4), (1, 1, 2), (7, 2, 8)])
 def test_attention_equals_xlas(t, heads, depth):
     qkv = 3 * random(0, 2, t, 3 * heads * depth)
