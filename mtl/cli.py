@@ -225,7 +225,7 @@ def _run(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     workdir.sources = sources_of(_config_file(arguments))
     if executor is None:
         Lease(workdir.path).look()
-    trial = resolve(base, load_table(base["data.name"], base["data.options"]).tasks)
+    trial = resolve(base, load_table(base["data.name"], base["data.options"]))
     plan = make_plan([trial], workdir.sources)
     display = Silent() if arguments.quiet or not is_lead() else Terminal()
     workdir.open(base["name"])

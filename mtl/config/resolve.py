@@ -18,7 +18,8 @@ from mtl.config.hiding import hiding
 from mtl.config.trial import Resolved, Trial, canonical
 from mtl.data import cut, load, nearest, sizes, spoil
 from mtl.data.cells import spelled
-from mtl.models import MODELS, build, options_of
+from mtl.data.table import Table
+from mtl.models import MODELS, anatomy, build, options_of
 from mtl.options import checked
 from mtl.tasks import METRICS, Task, suggest
 
@@ -26,26 +27,27 @@ from mtl.tasks import METRICS, Task, suggest
 FORMAT = 1
 
 
-def resolve(flat: Flat, available: Sequence[Task]) -> Trial:
+def resolve(flat: Flat, table: Table) -> Trial:
     """Return the fully resolved trial of a config.
 
     Args:
       flat: the config's fields.
-      available: the data set's tasks.
+      table: the data set.
 
     Raises:
       ConfigError: for anything out of range, a task, metric, model or regime that does not exist, or a regime that
         cannot be built.
     """
     check(flat)
-    flat = _spelled(flat, available)
-    tasks = _tasks(flat, available)
+    flat = _spelled(flat, table.tasks)
+    tasks = _tasks(flat, table.tasks)
     if not flat["data.source"]:  # Then there is no pool of its rows.
         flat = {**flat, "data.source_size": 0, "data.source_val_size": 0}
     try:
         flat = {**flat, "model.options": options_of(flat["model.name"], flat["model.options"])}
         regime = regimes.get(flat["regime"], flat["regimes"])
-        blocks = _blocks(flat["model.name"], repr(flat["model.options"]), tasks, flat["model.head_init"], flat)
+        shape = tuple(table.x.shape[1:])
+        blocks = _blocks(flat["model.name"], repr(flat["model.options"]), tasks, flat["model.head_init"], flat, shape)
     except ValueError as error:
         raise ConfigError(f"config.{error}") from None
     sections = {section: {last: flat[path] for path, last in fields} for section, fields in _SECTIONS.items()}
@@ -124,11 +126,13 @@ def _balancer(section: dict[str, Any]) -> dict[str, Any]:
 _known_blocks: dict[tuple[Any, ...], tuple[str, ...]] = {}
 
 
-def _blocks(name: str, options: str, tasks: tuple[Task, ...], head_init: str, flat: Flat) -> tuple[str, ...]:
+def _blocks(
+    name: str, options: str, tasks: tuple[Task, ...], head_init: str, flat: Flat, shape: tuple[int, ...]
+) -> tuple[str, ...]:
     """Return the model's blocks; built once for all trials of a sweep that share it."""
-    key = (MODELS.get(name), name, options, tasks, head_init)
+    key = (MODELS.get(name), name, options, tasks, head_init, shape)
     if key not in _known_blocks:
-        _known_blocks[key] = build(name, flat["model.options"], tasks, head_init).blocks
+        _known_blocks[key] = anatomy(build(name, flat["model.options"], tasks, head_init), shape).blocks
     return _known_blocks[key]
 
 

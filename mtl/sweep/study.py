@@ -71,7 +71,7 @@ def make_sweep(name: str, base: Flat, entries: Sequence[Changes]) -> Sweep:
     seen: dict[str, Changes] = {}
     for changes in entries:
         flat = override(base, changes)
-        trial = resolve(flat, load_table(flat["data.name"], flat["data.options"]).tasks)
+        trial = resolve(flat, load_table(flat["data.name"], flat["data.options"]))
         digest = trial.hash
         if digest in seen:
             raise ConfigError(f"sweep {name}: {seen[digest]} and {changes} are the same trial: drop one of them")
@@ -137,7 +137,7 @@ def source_trials(base: Flat, entries: Sequence[Changes]) -> list[tuple[float, T
     for rate in rates:
         for seed in base["tune.seeds"]:
             flat = override(base, {"regime": "source", "source_lr": float(rate), "seed": seed, "save_model": False})
-            found.append((float(rate), resolve(flat, load_table(flat["data.name"], flat["data.options"]).tasks)))
+            found.append((float(rate), resolve(flat, load_table(flat["data.name"], flat["data.options"]))))
     return found
 
 

@@ -40,9 +40,8 @@ class Descent:
         """Return the phase after the steps [begin, end), see ``phase.advance``; ``own`` is the lane's split."""
         sample = changed(program, hypers, make_sampler(program, hypers, own))
         fetch = make_gather(program, own, fixed)
-        modes = program.modes
         trunk = trunk_of(moving.trainable, fixed.frozen)
-        cuts = blocks(program, modes, trunk, moving.state, tuple(own.x.shape[1:]), shards)
+        cuts = blocks(program, trunk, moving.state, tuple(own.x.shape[1:]), shards)
         others, validation = further(program, hypers, own, fixed)
 
         def body(step: Array, m: Moving) -> Moving:
@@ -50,7 +49,7 @@ class Descent:
             more = [source_of(step) for source_of in others]
             checks = validation(step) if validation else None
             return update(
-                program, modes, hypers, step, m, fixed, source, shards, program.accumulate * cuts, more, checks
+                program, hypers, step, m, fixed, source, shards, program.accumulate * cuts, more, checks
             )  # fmt: skip
 
         return jax.lax.fori_loop(begin, end, body, moving)

@@ -41,14 +41,13 @@ def flops_per_step(program: Program, shape: tuple[int, ...]) -> float:
     k = len(program.tasks)
     labels = jax.eval_shape(functools.partial(sampling.by_columns, program), _shape((rows, k), "float32"))
     batch = sampling.Batch(x, labels, _shape((rows, k), "bool"))
-    modes = program.modes
 
     def update(hypers: Hypers, at: Any, moving: Any, frozen: Any, batch: sampling.Batch) -> Any:
         draw = sampling.Draw(jnp.zeros((rows,), jnp.int32), batch.mask)
         source = step.Source(program, draw, lambda d: jax.tree.map(lambda a: a[: len(d.rows)], batch))
         others = [source] * (program.balancer.batches if program.balancer else 0)
         return step.update(
-            program, modes, hypers, at, moving, Fixed(frozen), source, others=others, validation=source, unroll=True
+            program, hypers, at, moving, Fixed(frozen), source, others=others, validation=source, unroll=True
         )
 
     return _count(update, hypers, whole, moving, frozen, batch)

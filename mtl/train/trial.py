@@ -127,6 +127,7 @@ def _stages(
                 "solver": Ridge(rest["ridge"], rest["ridge_choose"]) if step.solver == "ridge" else Descent(),
             },
             model=model,
+            blocks=anatomy(model, shape).blocks,
             optimizer=optimizer,
             standardize=standardize,
             adapter=adapter,
@@ -143,7 +144,7 @@ def _stages(
         else:  # There is nothing to balance.
             program = dataclasses.replace(program, optimizer=dataclasses.replace(optimizer, per_task=False))
         check_statistics(program, shape)
-        rates, unmatched = optim.multiples(section, trainable, model.blocks) if optimizer.rates else ((), [])
+        rates, unmatched = optim.multiples(section, trainable, program.blocks) if optimizer.rates else ((), [])
         unused &= set(unmatched)
         stages.append(
             Stage(
@@ -220,8 +221,7 @@ def check_statistics(program: Program, shape: tuple[int, ...], shards: int = 1) 
         in a device's share of a batch, which normalising makes zero whatever it is.
     """
     own = anatomy(program.model, shape)
-    modes = program.modes
-    if not program.statistics(modes, own.state):
+    if not program.statistics(own.state):
         return
     if averages(program):
         raise config.ConfigError(
@@ -229,12 +229,14 @@ def check_statistics(program: Program, shape: tuple[int, ...], shards: int = 1) 
             'must be without (ema = 0), or the model without batch statistics (such as norm="group")'
         )
     try:
-        program.check_whole(modes, own.state)
+        program.check_whole(own.state)
     except ValueError as error:
         raise config.ConfigError(f"config.{error}") from None
-    still = {b.removeprefix("backbone/") for b, mode in zip(program.model.blocks, modes, strict=True) if not mode}
+    train = program.train
+    trained = tuple(f"{block}/" for block in train) if isinstance(train, frozenset) else ()
     # A layer that is not Flax's has one value a channel if each input is a list of channels, for all that is known.
-    values = [v for block, v in own.values.items() if block not in still] or [1] * (len(shape) == 1)
+    values = [v for block, v in own.values.items() if train is True or f"{block}/".startswith(trained)]
+    values = values or [1] * (len(shape) == 1)
     if values and min(values) * program.rows // shards == 1:
         spread = f" over {shards} devices" if shards > 1 else ""
         raise config.ConfigError(

@@ -1,5 +1,6 @@
 """What hides, skews or spoils labels: stated once, in one spelling; nothing that is off changes a hash."""
 
+import numpy as np
 import pytest
 
 from mtl import data
@@ -7,7 +8,7 @@ from mtl.config import ConfigError, override, resolve
 from mtl.config.fields import KNOWN
 from mtl.tasks import Task
 
-DIGITS = data.load("digits").tasks
+DIGITS = data.load("digits")
 BASE = override(KNOWN, {"source.total_steps": 1, "target.total_steps": 1, "data.source": ("identity", "prime")})
 
 
@@ -109,5 +110,6 @@ def test_what_cannot_be_is_refused_in_one_sentence(changes, line):
 
 def test_noise_of_a_regression_task_may_be_above_one():
     changes = {"regime": "scratch", "data.source": (), "data.target": "dose", "data.label_noise": {"dose": 2.0}}
-    trial = resolve(override(BASE, changes), [Task("dose", "regression")])
+    dose = data.make_table("doses", np.ones((2, 1)), [Task("dose", "regression")], {"dose": np.ones(2)})
+    trial = resolve(override(BASE, changes), dose)
     assert trial.config["data"]["label_noise"] == {"dose": 2.0}

@@ -28,7 +28,6 @@ from mtl.data.cells import Missing, canonical, plain, quantity, spelled
 from mtl.data.columns import choose
 from mtl.data.describe import description, text
 from mtl.data.labels import SUSPECTS
-from mtl.tasks import Task
 
 
 @pytest.fixture
@@ -467,7 +466,7 @@ def test_names_of_columns_are_spelled_as_cells_are(folder):
             **{"source.total_steps": 1, "target.total_steps": 1},
         },
     )
-    trial = resolve(flat, [Task("a", "binary"), Task("Gr\u00f6\u00dfe", "binary")])
+    trial = resolve(flat, table)
     assert [(t.name, t.weight) for t in trial.tasks] == [("a", 2.0), ("Gr\u00f6\u00dfe", 1.0)]
 
 

@@ -62,7 +62,7 @@ STUDY = override(
 
 def plan_of(**changes):
     flat = override(STUDY, {f"data.{k}": v for k, v in changes.items()})
-    one = resolve(flat, load_table("digits", {}).tasks)
+    one = resolve(flat, load_table("digits", {}))
     plan = make_plan([one])
     return one, plan.chains[one.hash]
 
@@ -86,8 +86,8 @@ def test_addresses_follow_what_a_phase_sees():
 def test_a_trials_split_is_spoilt_by_its_own_seed_in_its_training_labels():
     for seed in (0, 1):
         fields = {"seed": seed, "data.hide": "at_random", "data.hide_rate": 0.5, "data.label_noise": {"prime": 0.2}}
-        one = resolve(override(STUDY, fields), load_table("digits", {}).tasks)
-        whole = split_of(resolve(override(STUDY, {"seed": seed}), load_table("digits", {}).tasks))
+        one = resolve(override(STUDY, fields), load_table("digits", {}))
+        whole = split_of(resolve(override(STUDY, {"seed": seed}), load_table("digits", {})))
         rates = dict.fromkeys(("identity", "prime", "even"), 0.5)
         expected = spoil(
             whole, load_table("digits", {}), seed, hide="at_random", hide_rates=rates, label_noise={"prime": 0.2}

@@ -1,4 +1,4 @@
-"""Matrix products, and any convolution as one: for a CPU, inside a loop (see ``mtl.models.ops``)."""
+"""Matrix products, and any convolution as one: for a CPU, inside a loop."""
 
 from __future__ import annotations
 
@@ -9,12 +9,18 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
-from mtl.models.windows import Pads, in_blocks, pad, taps_of, untaps
+from mtl.cpu.windows import Pads, in_blocks, pad, taps_of, untaps
 
 
 @jax.custom_vjp
 def product(x: Array, kernel: Array) -> Array:
-    """Return x · kernel, rows of any leading shape, with a gradient of the kernel that is fast."""
+    """Return x · kernel, rows of any leading shape, with a gradient of the kernel that is fast.
+
+    The gradient xᵀ · g contracts the rows of both, which XLA's CPU backend does by a slower path than a plain product:
+    with xᵀ written out first it takes 0.85 of the time at 32 rows and 128 × 128, 0.85 at 128 rows and 1,568 × 64. Where
+    the kernel is taller than wide gᵀ is written out instead, which is less: 0.84 of the time of a transformer's MLP,
+    whose second kernel is 768 × 192, at 4,160 rows.
+    """
     return x @ kernel
 
 

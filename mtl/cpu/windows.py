@@ -9,20 +9,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
-#: ``SAME``, ``VALID``, or the number of zeros on each side.
-Padding = str | int
-
+#: Zeros before and after, for height and width.
 Pads = tuple[tuple[int, int], tuple[int, int]]
-
-
-def pads_of(shape: Sequence[int], size: tuple[int, int], stride: int, padding: Padding) -> Pads:
-    """Return the zeros before and after, for height and width."""
-    if isinstance(padding, str):
-        if padding not in ("SAME", "VALID"):
-            raise ValueError(f'padding = "{padding}": must be SAME, VALID or a number')
-        (top, left) = lax.padtype_to_pads(shape, size, (stride, stride), padding)
-        return (top, left)
-    return ((padding, padding), (padding, padding))
 
 
 def pad(x: Array, pads: Pads, value: float = 0.0) -> Array:

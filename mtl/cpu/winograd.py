@@ -1,4 +1,4 @@
-"""3×3 convolution with stride 1, by Winograd's minimal filtering: for a CPU, inside a loop (see ``mtl.models.ops``)."""
+"""3×3 convolution with stride 1, by Winograd's minimal filtering: for a CPU, inside a loop."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
-from mtl.models.windows import Pads, in_blocks, products_of, taps_of, weave
+from mtl.cpu.windows import Pads, in_blocks, products_of, taps_of, weave
 
 # Winograd's F(2×2, 3×3): Y = Aᵀ[(G k Gᵀ) ⊙ (Bᵀ d B)]A for each 4×4 tile d of the images, at 16 products a channel pair
 # where the definition has 36 (Lavin & Gray 2015, arXiv:1509.09308).

@@ -1,4 +1,4 @@
-"""Attention between tokens, with a twin for a CPU (see ``mtl.models.ops``)."""
+"""Attention between tokens, with a kernel for a CPU."""
 
 from __future__ import annotations
 
@@ -9,31 +9,28 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from mtl.models.ops import Implementation, choose
+from mtl.cpu import replace
 
 _Kept = tuple[Array, Array, Array, Array, Array]
 
 
-def attend(
-    qkv: Float[Array, "b t width3"], heads: int, implementation: Implementation | None = None
-) -> Float[Array, "b t width"]:
+def attend(qkv: Float[Array, "b t width3"], heads: int) -> Float[Array, "b t width"]:
     """Return softmax(Q Kᵀ / √d) V for each head, the heads side by side.
 
-    The twin is the same arithmetic with its gradient written out. Derived by JAX, the gradient pads those of Q, K and V
-    to the size of all three, adds them and turns the axes round; here each is turned by itself and they are put side by
-    side (forward and backward with the dense layers before and after, three heads of 64: 0.76 of the time at 64 images
-    of 65 tokens, 0.88 at 8).
+    The kernel is the same arithmetic with its gradient written out. Derived by JAX, the gradient pads those of Q, K and
+    V to the size of all three, adds them and turns the axes round; here each is turned by itself and they are put side
+    by side (forward and backward with the dense layers before and after, three heads of 64: 0.76 of the time at 64
+    images of 65 tokens, 0.88 at 8).
 
     Args:
       qkv: queries, keys and values of all heads side by side, in this order.
       heads: how many; they divide the width.
-      implementation: see ``mtl.models.ops``.
 
     >>> attend(jnp.ones((1, 2, 6)), 1)
     Array([[[1., 1.],
             [1., 1.]]], dtype=float32)
     """
-    return _forward(heads, qkv)[0] if choose(implementation) == "xla" else _attend(heads, qkv)
+    return _attend(heads, qkv) if replace.used() else _forward(heads, qkv)[0]
 
 
 def _heads(x: Array, heads: int) -> Array:
