@@ -8,8 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-import mtl.data
-from mtl.data import Table, load, make_table, register
+from mtl.data import Table, load, make_table, register, registry
 from mtl.tasks import Task
 
 NAN = float("nan")
@@ -186,8 +185,8 @@ def test_groups_are_part_of_the_sha256_and_class_names_are_not():
 
 @pytest.fixture
 def sources(monkeypatch):
-    monkeypatch.setattr(mtl.data, "SOURCES", dict(mtl.data.SOURCES))
-    return mtl.data.SOURCES
+    monkeypatch.setattr(registry, "SOURCES", dict(registry.SOURCES))
+    return registry.SOURCES
 
 
 def make_source(value: float, rows: int = 3):
