@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from xml.etree import ElementTree
 
 import numpy as np
@@ -13,7 +13,8 @@ import numpy as np
 from mtl.data.paths import MAX_BYTES, read, resolve, text_of
 from mtl.data.problems import DataError, Problems, prefixed
 from mtl.data.readers.cells import number, spelled
-from mtl.data.readers.columns import Labels, build, choose
+from mtl.data.readers.columns import build, choose
+from mtl.data.readers.options import Labels, ReadOptions, reader
 from mtl.data.table import Table
 
 _WORD = r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*\""""
@@ -61,32 +62,32 @@ class Arff:
     lines: np.ndarray
 
 
-def arff_table(
-    path: str,
-    labels: Labels = (),
-    xml: str = "",
-    ignore: Sequence[str] | str = (),
-    missing_inputs: str = "error",
-    directory: str = "",
-    sha256: str = "",
-    name: str = "",
-    about: str = "",
-    max_bytes: int = MAX_BYTES,
-) -> Table:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ArffOptions(ReadOptions):
+    """Options of ``arff_table``.
+
+    Args:
+      labels: as in ``ReadOptions``; if empty, the default, those of ``xml``, or of ``-C n``.
+      xml: path of Mulan's list of labels; empty for none.
+    """
+
+    labels: Labels = ()
+    xml: str = ""
+
+
+@reader(ArffOptions, without=("inputs", "groups", "missing", "classes"))
+def arff_table(path: str, options: ArffOptions) -> Table:
     """Return the table of an ARFF file (or .arff.gz); "?" is missing, as the format has it.
 
     Labels are those of ``labels``; if that is empty, those of Mulan's XML file; if there is none, those that
     MEKA's ``-C n`` in ``@relation`` says: the first n attributes, or the last −n. Nominal labels are binary or
     multiclass in the order of their declaration, numeric ones are regression unless ``labels`` says
-    otherwise. Nominal inputs become 0 and 1: one column for two values, one for each value for more.
+    otherwise. Nominal inputs become 0 and 1: one column for two values, one for each value for more. Texts and dates
+    must be among the attributes that ``ignore`` names.
 
     Args:
       path: of the file, inside the data directory.
-      labels: as in ``csv_table``.
-      xml: path of Mulan's list of labels.
-      ignore: attributes that are neither; texts and dates must be among them.
-      missing_inputs, directory, sha256, name, about: as in ``csv_table``.
-      max_bytes: the most the file, and its cells in memory, may hold.
+      options: see ``ArffOptions``; given by name.
 
     Returns:
       The table; inputs [N, columns].
@@ -97,14 +98,15 @@ def arff_table(
     Source: the format is Weka's (I. H. Witten and E. Frank, Data Mining, 2005, section 2.4), the list of labels
     Mulan's (G. Tsoumakas et al. 2011, JMLR 12, 2411-2414), ``-C`` MEKA's (J. Read et al. 2016, JMLR 17(21)).
     """
-    full = resolve(path, directory)
+    full, max_bytes = resolve(path, options.directory), options.max_bytes
     where = f'file "{full.name}"'
     problems = Problems()
-    arff = read_arff(text_of(read(full, sha256, max_bytes), full.name), where, problems, max_bytes)
+    arff = read_arff(text_of(read(full, options.sha256, max_bytes), full.name), where, problems, max_bytes)
     names = [a.name for a in arff.attributes]
     try:
-        wanted: Labels = labels or (xml_labels(xml, directory) if xml else _counted(arff.relation, names))
-        roles = choose(names, wanted, "*", ignore)
+        listed = xml_labels(options.xml, options.directory) if options.xml and not options.labels else []
+        labels = options.labels or listed or _counted(arff.relation, names)
+        roles = choose(names, labels, ignore=options.ignore)
     except DataError as error:
         raise (error if str(error).startswith("file ") else prefixed(error, where)) from None
     column = {a.name: (a, arff.cells[:, i]) for i, a in enumerate(arff.attributes)}
@@ -137,17 +139,13 @@ def arff_table(
         else:
             inputs[key] = values
     return build(
-        name or full.name.removesuffix(".gz").removesuffix(".arff"),
         where,
         dataclasses.replace(roles, labels=kinds),
         inputs,
         cells,
         problems,
         lambda row: f"line {arff.lines[row]}",
-        (),
-        classes,
-        missing_inputs,
-        about,
+        dataclasses.replace(options.named(full.name.removesuffix(".gz").removesuffix(".arff")), classes=classes),
     )
 
 

@@ -10,14 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from mtl.data.problems import DataError, Problems
-from mtl.data.readers.cells import Markers, Missing, spelled
-from mtl.data.readers.labels import ClassNames, class_names, read_input, read_label
+from mtl.data.readers.cells import Missing, spelled
+from mtl.data.readers.labels import class_names, read_input, read_label
+from mtl.data.readers.options import Labels, ReadOptions
 from mtl.data.readers.together import read_groups
 from mtl.data.streamed import Streamed
 from mtl.data.table import Table, make_table
 from mtl.tasks import METRICS, suggest
-
-Labels = Mapping[str, str] | Sequence[str] | str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,38 +126,28 @@ def choose(
 
 
 def build(
-    name: str,
     where: str,
     roles: Roles,
     inputs: np.ndarray | Streamed | Mapping[str, np.ndarray],
     cells: Mapping[str, np.ndarray],
     problems: Problems,
     at: Callable[[int], str],
-    missing: Markers | str = (),
-    classes: ClassNames = (),
-    missing_inputs: str = "error",
-    about: str = "",
-    pixels: bool | None = None,
+    options: ReadOptions,
     reading: Mapping[str, object] | None = None,
     groups: np.ndarray | None = None,
 ) -> Table:
     """Check columns and make their table; every sentence of an error begins with ``where``.
 
     Args:
-      name: of the table.
       where: what the data are called in errors, such as ``file "a.csv"``.
       roles: which columns are what.
       inputs: x as it is, [N, ...] or streamed, or ``{column: [N]}`` for each of ``roles.inputs``.
       cells: ``{column: [N]}`` for each label and for the groups.
       problems: those found so far; they are raised with those found here.
       at: what to call row i.
-      missing: markers that mean missing, beside blanks, NaN and None.
-      classes: declared classes, ``{column: names}`` or a list of (column, name, name, ...).
-      missing_inputs: ``error``, or ``flag``: the mean of the training rows in place of a missing input, and one more
-        input a column that has any, 1 where it is missing.
-      about: what the data are.
+      options: what means missing, the classes, what to do with missing inputs, and the table's name and ``about``.
+      reading: as in ``make_table``.
       groups: [N] integers, where they are no column.
-      pixels, reading: as in ``make_table``.
 
     Returns:
       The table. What was read as one value, or as two, on purpose is in ``Table.told``; what may not be meant so is
@@ -167,7 +156,8 @@ def build(
     Raises:
       DataError: one sentence for everything that is wrong.
     """
-    marks, declared = Missing(missing), class_names(classes)
+    marks, declared = Missing(options.missing), class_names(options.classes)
+    missing_inputs = options.missing_inputs
     declared = {c if c in roles.labels else spelled(c) or c: names for c, names in declared.items()}
     for column, given in declared.items():
         if len(set(given)) < len(given) or "" in given:
@@ -202,11 +192,13 @@ def build(
         raise DataError([f"{where}, {s}" for s in problems.sentences], problems.count)
     try:
         columns = () if isinstance(inputs, np.ndarray | Streamed) else tuple(inputs)
-        table = make_table(name, x, tasks, values, about, groups, names, columns, pixels, missing_inputs, reading)
+        table = make_table(
+            options.name, x, tasks, values, options.about, groups, names, columns, None, missing_inputs, reading
+        )
     except ValueError as error:
         raise DataError(f"{where}: {error}") from None
     for doubt in doubts:
-        warnings.warn(f"{where}: {doubt}", stacklevel=3)
+        warnings.warn(f"{where}: {doubt}", stacklevel=4)
     return dataclasses.replace(table, told=(*told, *doubts))
 
 

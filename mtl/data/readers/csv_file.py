@@ -7,38 +7,37 @@ import dataclasses
 import io
 import itertools
 import math
+import pathlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from mtl.data.paths import MAX_BYTES, read, resolve, text_of
+from mtl.data.paths import read, resolve, text_of
 from mtl.data.problems import DataError, Problems, prefixed
-from mtl.data.readers.cells import Markers, Missing, spelled
-from mtl.data.readers.columns import Labels, Roles, build, choose
-from mtl.data.readers.labels import ClassNames, read_input
+from mtl.data.readers.cells import Missing, spelled
+from mtl.data.readers.columns import Roles, build, choose
+from mtl.data.readers.labels import read_input
+from mtl.data.readers.options import ReadOptions, reader
 from mtl.data.table import Table
 
 # Records converted at a time: inputs become float32 before the next ones are read, so text never piles up.
 _CHUNK = 4096
 
 
-def csv_table(
-    path: str,
-    labels: Labels,
-    inputs: Sequence[str] | str = "*",
-    ignore: Sequence[str] | str = (),
-    groups: str = "",
-    missing: Markers | str = (),
-    missing_inputs: str = "error",
-    classes: ClassNames = (),
-    delimiter: str = ",",
-    directory: str = "",
-    sha256: str = "",
-    name: str = "",
-    about: str = "",
-    max_bytes: int = MAX_BYTES,
-) -> Table:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CsvOptions(ReadOptions):
+    """Options of ``csv_table``.
+
+    Args:
+      delimiter: what parts cells: one character, a comma by default.
+    """
+
+    delimiter: str = ","
+
+
+@reader(CsvOptions)
+def csv_table(path: str, options: CsvOptions) -> Table:
     """Return the table of a CSV file (or .csv.gz) whose first record names the columns.
 
     Blank cells and NaN are missing; other markers ("?", -1) only if ``missing`` declares them. Kinds are
@@ -46,19 +45,7 @@ def csv_table(
 
     Args:
       path: of the file, inside the data directory (see ``mtl.data.paths.resolve``).
-      labels: ``{column: kind}``, or a list of ``column`` or ``column:kind``; patterns may stand for columns.
-      inputs: names or patterns of input columns; ``*`` for all that are nothing else.
-      ignore: columns that are neither.
-      groups: a column whose equal cells make rows that no split may part, such as a person's number.
-      missing: markers that mean missing, in labels and inputs.
-      missing_inputs: ``error``, or ``flag`` for 0 and a further input column that says where.
-      classes: ``{column: names}`` or a list of (column, name, ...): the classes in order of their ids.
-      delimiter: what parts cells.
-      directory: the data directory.
-      sha256: of the file, to refuse any other.
-      name: of the table; the file's if empty.
-      about: what the data are, their source and licence.
-      max_bytes: the most the file may hold, decompressed.
+      options: see ``CsvOptions``; given by name.
 
     Returns:
       The table; inputs [N, columns] in the file's order.
@@ -73,25 +60,21 @@ def csv_table(
     >>> table.x.ravel(), table.labels["pet"], table.mask["pet"], table.classes["pet"]
     (array([4.1, 9.5, 3.9]), array([0., 1., 0.], dtype=float32), array([ True,  True, False]), ('cat', 'dog'))
     """
-    full = resolve(path, directory)
-    where = f'file "{full.name}"'
-    text = text_of(read(full, sha256, max_bytes), full.name)
-    problems = Problems()
+    full = resolve(path, options.directory)
     columns = read_columns(
-        text, where, lambda names: choose(names, labels, inputs, ignore, groups), problems, Missing(missing), delimiter
+        full,
+        options,
+        lambda names: choose(names, options.labels, options.inputs, options.ignore, options.groups),
+        options.delimiter,
     )
     return build(
-        name or full.name.removesuffix(".gz").removesuffix(".csv"),
-        where,
+        columns.where,
         columns.roles,
         columns.inputs,
         columns.cells,
-        problems,
+        columns.problems,
         columns.at,
-        missing,
-        classes,
-        missing_inputs,
-        about,
+        options.named(columns.name),
     )
 
 
@@ -100,16 +83,22 @@ class Columns:
     """The columns of a CSV file.
 
     Args:
+      where: what to call the file.
+      name: of the file, without its ending.
       roles: what each is for.
       inputs: ``{column: [N] float64}``, NaN where missing.
       cells: ``{column: [N] texts}`` of ``roles.cells``.
       lines: [N], the line at which each record begins.
+      problems: what is wrong with its records and inputs.
     """
 
+    where: str
+    name: str
     roles: Roles
     inputs: dict[str, np.ndarray]
     cells: dict[str, np.ndarray]
     lines: np.ndarray
+    problems: Problems
 
     def at(self, row: int) -> str:
         """Return what to call a row in an error."""
@@ -117,26 +106,25 @@ class Columns:
 
 
 def read_columns(
-    text: str,
-    where: str,
+    path: pathlib.Path,
+    options: ReadOptions,
     choose_roles: Callable[[list[str]], Roles],
-    problems: Problems,
-    missing: Missing,
     delimiter: str = ",",
 ) -> Columns:
     """Read a CSV file's columns, noting ragged records and cells that are no numbers.
 
     Args:
-      text: of the file.
-      where: what to call it.
-      choose_roles: from the names of the columns to what each is for.
-      problems: where to note what is wrong.
-      missing: what counts as missing among inputs.
+      path: of the file, as it was resolved.
+      options: what the file may be, and what means missing.
+      choose_roles: from the names of the columns to their roles.
       delimiter: what parts cells.
 
     Raises:
       DataError: for a file without a header or without rows, and what ``choose_roles`` refuses.
     """
+    problems = Problems()
+    where, missing = f'file "{path.name}"', Missing(options.missing)
+    text = text_of(read(path, options.sha256, options.max_bytes), path.name)
     if len(delimiter) != 1 or delimiter in '"\r\n':
         raise DataError(f'delimiter = "{delimiter}": must be one character that parts cells')
     records = _records(text, delimiter, problems)
@@ -175,10 +163,13 @@ def read_columns(
         problems.add("has no row under its header: must have at least one")
         raise DataError([f"{where}, {s}" for s in problems.sentences], problems.count)
     return Columns(
+        where,
+        path.name.removesuffix(".gz").removesuffix(".csv"),
         roles,
         {name: np.concatenate(parts) for name, parts in inputs.items()},
         {name: np.array(texts, dtype=object) for name, texts in cells.items()},
         np.array(lines),
+        problems,
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,23 +11,14 @@ import numpy.typing as npt
 
 from mtl.data.problems import DataError, Problems, prefixed
 from mtl.data.readers.cells import Markers, spelled
-from mtl.data.readers.columns import Labels, Roles, build, choose
+from mtl.data.readers.columns import Roles, build, choose
 from mtl.data.readers.labels import ClassNames, class_names
+from mtl.data.readers.options import Labels, ReadOptions, reader
 from mtl.data.table import Table
 
 
-def frame_table(
-    frame: Any,
-    labels: Labels,
-    inputs: Sequence[str] | str = "*",
-    ignore: Sequence[str] | str = (),
-    groups: str = "",
-    missing: Markers | str = (),
-    missing_inputs: str = "error",
-    classes: ClassNames = (),
-    name: str = "frame",
-    about: str = "",
-) -> Table:
+@reader(ReadOptions, without=("directory", "sha256", "max_bytes"))
+def frame_table(frame: Any, options: ReadOptions) -> Table:
     """Return the table of a DataFrame.
 
     NaN, None, NaT and NA are missing; other markers only if ``missing`` declares them. A label column of pandas'
@@ -35,9 +27,7 @@ def frame_table(
 
     Args:
       frame: the DataFrame; columns are named by texts.
-      labels, inputs, ignore, groups, missing, missing_inputs, classes: as in ``csv_table``.
-      name: of the table.
-      about: what the data are.
+      options: see ``ReadOptions``, given by name; the table's name is ``frame`` if they give none.
 
     Raises:
       DataError: for everything that is wrong, one sentence each with row and column.
@@ -49,7 +39,8 @@ def frame_table(
     """
     import pandas as pd  # here: it takes 0.2 s to import, and not every study needs it
 
-    where = f'data "{name}"'
+    options = options.named("frame")
+    where = f'data "{options.name}"'
     if not isinstance(frame, pd.DataFrame):
         raise DataError(f"{where}: a {type(frame).__name__}: must be a DataFrame")
     given = list(frame.columns)
@@ -57,12 +48,12 @@ def frame_table(
         raise DataError(f"{where}: columns {given[:5]}: names must be texts")
     names = [spelled(n) or "" for n in given]
     try:
-        roles = choose(names, labels, inputs, ignore, groups)
+        roles = choose(names, options.labels, options.inputs, options.ignore, options.groups)
     except DataError as error:
         raise prefixed(error, where) from None
     if not len(frame):
         raise DataError(f"{where}: has no rows")
-    declared = class_names(classes)
+    declared = class_names(options.classes)
     columns = {column: frame.iloc[:, names.index(column)] for column in roles.all}
     for column, kind in roles.labels.items():
         dtype = columns[column].dtype
@@ -71,17 +62,13 @@ def frame_table(
             declared[column] = class_names({column: list(dtype.categories)})[column]
     cells = {column: _cells(values) for column, values in columns.items()}
     return build(
-        name,
         where,
         roles,
         {column: cells[column] for column in roles.inputs},
         cells,
         Problems(),
         lambda row: f"row {row}",
-        missing,
-        declared,
-        missing_inputs,
-        about,
+        dataclasses.replace(options, classes=declared),
     )
 
 
@@ -103,7 +90,7 @@ def arrays_table(
       labels: ``{name: [N]}``, or [N, K] for the K tasks ``name_0``, ``name_1``, ...
       kinds: ``{task: kind}`` or a list of ``task:kind`` for tasks whose kind is not to be inferred.
       groups: [N], equal for rows that no split may part.
-      missing, classes: as in ``csv_table``.
+      missing, classes: as in ``ReadOptions``.
       name: of the table.
       where: what to call the data in errors; ``data "name"`` if empty.
       about: what the data are.
@@ -143,17 +130,13 @@ def arrays_table(
     if groups is not None:
         cells["groups "] = np.asarray(groups)  # the blank keeps it apart from a task of that name
     return build(
-        name,
         where,
         Roles((), chosen, "groups " if groups is not None else ""),
         given,
         cells,
         problems,
         lambda row: f"row {row}",
-        missing,
-        classes,
-        "error",
-        about,
+        ReadOptions(labels=chosen, missing=missing, classes=classes, name=name, about=about),
     )
 
 

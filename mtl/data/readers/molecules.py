@@ -10,11 +10,12 @@ from typing import Annotated
 import numpy as np
 
 from mtl.data.extras import needs
-from mtl.data.paths import MAX_BYTES, read, resolve, text_of
-from mtl.data.problems import DataError, Problems, prefixed
-from mtl.data.readers.cells import Markers, Missing, plain, spelled
-from mtl.data.readers.columns import Labels, Roles, build, choose
+from mtl.data.paths import resolve
+from mtl.data.problems import DataError, prefixed
+from mtl.data.readers.cells import Missing, plain, spelled
+from mtl.data.readers.columns import Roles, build, choose
 from mtl.data.readers.csv_file import read_columns
+from mtl.data.readers.options import Labels, ReadOptions, reader
 from mtl.data.table import Table
 from mtl.ranges import Count, CountOrNone, Range
 
@@ -22,36 +23,17 @@ from mtl.ranges import Count, CountOrNone, Range
 Bins = Annotated[int, Range(1, 2**24)]
 
 
-def molecules_table(
-    path: str,
-    smiles: str = "smiles",
-    labels: Labels = "*",
-    ignore: Sequence[str] | str = (),
-    features: str = "ngrams",
-    bins: Bins = 1024,
-    length: Count = 4,
-    groups: str = "smiles",
-    bad_molecules: str = "error",
-    min_labels: CountOrNone = 1,
-    min_positives: CountOrNone = 0,
-    missing: Markers | str = (),
-    directory: str = "",
-    sha256: str = "",
-    name: str = "",
-    about: str = "",
-    max_bytes: int = MAX_BYTES,
-) -> Table:
-    """Return the table of a CSV file with a column of SMILES and columns of labels, blanks missing.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MoleculeOptions(ReadOptions):
+    """Options of ``molecules_table``.
 
     Args:
-      path: of the file, inside the data directory.
+      labels: as in ``ReadOptions``; ``*``, the default, takes every column that is not SMILES or ignored.
       smiles: the column of SMILES.
-      labels: as in ``csv_table``; ``*`` takes every column that is not SMILES or ignored.
-      ignore: columns that are neither.
-      features: ``ngrams`` (see ``ngrams``), or ``ecfp4``: RDKit's Morgan fingerprint of radius 2 (the extra
-        "chem"; D. Rogers and M. Hahn 2010, doi:10.1021/ci100050t).
-      bins: number of features.
-      length: the longest n-gram.
+      features: ``ngrams``, the default (see ``ngrams``), or ``ecfp4``: RDKit's Morgan fingerprint of radius 2 (the
+        extra "chem"; D. Rogers and M. Hahn 2010, doi:10.1021/ci100050t).
+      bins: number of features, at least 1.
+      length: the longest n-gram, at least 1.
       groups: which rows no split may part: ``smiles``, of the same SMILES text (without RDKit two spellings
         of one molecule count as two); ``molecule``, of the same canonical SMILES; ``scaffold``, of the same
         Bemis-Murcko scaffold, molecules without a ring being one group (G. W. Bemis and M. A. Murcko 1996,
@@ -59,7 +41,26 @@ def molecules_table(
       bad_molecules: where RDKit is used, ``error`` or ``skip`` for a SMILES that it cannot read.
       min_labels: tasks with fewer labels are left out.
       min_positives: tasks with fewer labels that are 1 are left out.
-      missing, directory, sha256, name, about, max_bytes: as in ``csv_table``.
+    """
+
+    labels: Labels = "*"
+    smiles: str = "smiles"
+    features: str = "ngrams"
+    bins: Bins = 1024
+    length: Count = 4
+    groups: str = "smiles"
+    bad_molecules: str = "error"
+    min_labels: CountOrNone = 1
+    min_positives: CountOrNone = 0
+
+
+@reader(MoleculeOptions, without=("inputs", "missing_inputs", "classes"))
+def molecules_table(path: str, options: MoleculeOptions) -> Table:
+    """Return the table of a CSV file with a column of SMILES and columns of labels, blanks missing.
+
+    Args:
+      path: of the file, inside the data directory.
+      options: see ``MoleculeOptions``; given by name.
 
     Returns:
       The table; inputs [N, bins].
@@ -67,28 +68,21 @@ def molecules_table(
     Raises:
       DataError: for everything that is wrong, one sentence each with file, line and column.
     """
+    features, groups, bins = options.features, options.groups, options.bins
     for field, value, right in (
         ("features", features, ("ngrams", "ecfp4")),
         ("groups", groups, ("smiles", "molecule", "scaffold", "none")),
-        ("bad_molecules", bad_molecules, ("error", "skip")),
+        ("bad_molecules", options.bad_molecules, ("error", "skip")),
     ):
         if value not in right:
             raise DataError(f'{field} = "{value}": must be one of {", ".join(right)}')
-    if bins < 1 or length < 1:
-        raise DataError(f"bins = {bins}, length = {length}: must be at least 1")
+    if bins < 1 or options.length < 1:
+        raise DataError(f"bins = {bins}, length = {options.length}: must be at least 1")
     chemical = features == "ecfp4" or groups in ("molecule", "scaffold")
     if chemical:
         needs("rdkit", "chem", f'Molecules with features "{features}" and groups "{groups}"')
-    full = resolve(path, directory)
-    where = f'file "{full.name}"'
-    problems = Problems()
-    columns = read_columns(
-        text_of(read(full, sha256, max_bytes), full.name),
-        where,
-        lambda names: _roles(names, labels, smiles, ignore),
-        problems,
-        Missing(missing),
-    )
+    columns = read_columns(resolve(path, options.directory), options, lambda names: _roles(names, options))
+    where, problems = columns.where, columns.problems
     (smiles,) = columns.roles.texts
     texts = [spelled(text) or "" for text in columns.cells[smiles]]
     rows = np.arange(len(texts))
@@ -97,7 +91,7 @@ def molecules_table(
     told = ""
     if chemical:
         read_by_rdkit, bad = parse(texts)
-        if bad_molecules == "error":
+        if options.bad_molecules == "error":
             for row in bad if all(texts) else []:
                 problems.add(f'{columns.at(row)}, column "{smiles}": RDKit cannot read "{texts[row]}"')
         elif bad:
@@ -107,46 +101,49 @@ def molecules_table(
             raise prefixed(DataError(problems.sentences, problems.count), where)
         molecules = [read_by_rdkit[r] for r in rows]
         texts = [texts[r] for r in rows]
-    x = fingerprints(molecules, bins) if features == "ecfp4" else ngrams(texts, bins, length)
+    x = fingerprints(molecules, bins) if features == "ecfp4" else ngrams(texts, bins, options.length)
     cells = {key: values[rows] for key, values in columns.cells.items()}
     together = None
     if groups != "none":  # To the letter: c1ccccc1 and C1CCCCC1 are two molecules, and "" is a scaffold.
         names = texts if groups == "smiles" else canonical(molecules, groups == "scaffold")
         place: dict[str, int] = {}
         together = np.array([place.setdefault(n, len(place)) for n in names])
-    kept = {k: v for k, v in columns.roles.labels.items() if _enough(cells[k], min_labels, min_positives, missing)}
+    kept = {k: v for k, v in columns.roles.labels.items() if _enough(cells[k], options)}
     if not kept:
-        problems.add(f"no task has min_labels = {min_labels} labels and min_positives = {min_positives} that are 1")
+        problems.add(
+            f"no task has min_labels = {options.min_labels} labels and min_positives = {options.min_positives} "
+            "that are 1"
+        )
     return build(
-        name or full.name.removesuffix(".gz").removesuffix(".csv"),
         where,
         dataclasses.replace(columns.roles, labels=kept),
         x,
         cells,
         problems,
         lambda row: columns.at(int(rows[row])),
-        missing,
-        about=f"{about}{told}".strip(),
+        dataclasses.replace(options.named(columns.name), about=f"{options.about}{told}".strip()),
         groups=together,
     )
 
 
-def _roles(names: list[str], labels: Labels, smiles: str, ignore: Sequence[str] | str) -> Roles:
+def _roles(names: list[str], options: MoleculeOptions) -> Roles:
+    labels, ignore = options.labels, options.ignore
     ignored = {ignore} if isinstance(ignore, str) else set(ignore)
-    every = [n for n in names if n != smiles and n not in ignored]
-    chosen = choose(names, every if labels == "*" else labels, smiles, ignore)
+    every = [n for n in names if n != options.smiles and n not in ignored]
+    chosen = choose(names, every if labels == "*" else labels, options.smiles, ignore)
     return dataclasses.replace(chosen, inputs=(), texts=chosen.inputs)
 
 
-def _enough(cells: np.ndarray, min_labels: int, min_positives: int, missing: Markers | str) -> bool:
-    if min_labels <= 1 and min_positives <= 0:
+def _enough(cells: np.ndarray, options: MoleculeOptions) -> bool:
+    """Return whether a task has the labels, and the positive ones, that are asked for."""
+    if options.min_labels <= 1 and options.min_positives <= 0:
         return True
     import pandas as pd  # here: it takes 0.2 s to import, and not every study needs it
 
-    absent = Missing(missing)
+    absent = Missing(options.missing)
     counts = {cell: int(n) for cell, n in pd.Series(cells).value_counts().items() if not absent(cell)}
     positive = sum(n for cell, n in counts.items() if plain(spelled(cell) or "") == "1")
-    return sum(counts.values()) >= min_labels and positive >= min_positives
+    return sum(counts.values()) >= options.min_labels and positive >= options.min_positives
 
 
 def ngrams(texts: Sequence[str], bins: int = 1024, length: int = 4) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import math
 import re
@@ -12,10 +13,9 @@ import numpy as np
 
 from mtl.data.paths import MAX_BYTES, read, resolve
 from mtl.data.problems import DataError, Problems, prefixed
-from mtl.data.readers.cells import Markers
-from mtl.data.readers.columns import Labels, choose
+from mtl.data.readers.columns import choose
 from mtl.data.readers.frames import arrays_table
-from mtl.data.readers.labels import ClassNames
+from mtl.data.readers.options import ReadOptions, reader
 from mtl.data.table import Table
 
 # The header that numpy writes, and nothing else: no expression is evaluated.
@@ -28,42 +28,41 @@ _MAX_MEMBERS = 10_000
 _MEMBER = b"PK\x01\x02"
 
 
-def npz_table(
-    path: str,
-    labels: Labels,
-    inputs: str = "x",
-    groups: str = "",
-    missing: Markers | str = (),
-    classes: ClassNames = (),
-    directory: str = "",
-    sha256: str = "",
-    name: str = "",
-    about: str = "",
-    max_bytes: int = MAX_BYTES,
-) -> Table:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NpzOptions(ReadOptions):
+    """Options of ``npz_table``.
+
+    Args:
+      labels: names of label arrays, [N] or [N, K], ``name`` or ``name:kind``, or ``{name: kind}``.
+      inputs: name of the array of inputs, [N, ...]; pixels become [0, 1] as in ``make_table``.
+      groups: name of an array [N], equal for rows that no split may part; empty for none.
+      max_bytes: the most all arrays together may hold; checked from their headers before any is read.
+    """
+
+    inputs: str = "x"
+
+
+@reader(NpzOptions, without=("ignore", "missing_inputs"))
+def npz_table(path: str, options: NpzOptions) -> Table:
     """Return the table of an NPZ file, as ``numpy.savez`` and ``savez_compressed`` write it.
 
     Args:
       path: of the file, inside the data directory.
-      labels: names of label arrays, [N] or [N, K], ``name`` or ``name:kind``, or ``{name: kind}``.
-      inputs: name of the array of inputs, [N, ...]; pixels become [0, 1] as in ``make_table``.
-      groups: name of an array [N], equal for rows that no split may part.
-      missing, classes, directory, sha256, name, about: as in ``csv_table``.
-      max_bytes: the most all arrays together may hold; checked from their headers before any is read.
+      options: see ``NpzOptions``; given by name.
 
     Raises:
       DataError: for a damaged file, an array of objects (they would need pickle), one too large, and labels
         that cannot be.
     """
-    full = resolve(path, directory)
+    full, inputs = resolve(path, options.directory), options.inputs
     where = f'file "{full.name}"'
     try:
-        data = read(full, sha256, max_bytes)
-        roles = choose(array_names(data, where), labels, inputs=[inputs], groups=groups)
+        data = read(full, options.sha256, options.max_bytes)
+        roles = choose(array_names(data, where), options.labels, [inputs], groups=options.groups)
         if roles.inputs != (inputs,):
             raise DataError(f'inputs: "{inputs}" is no array: must be the name of one')
         chosen = roles.labels
-        arrays = read_npz(data, where, list(roles.all), max_bytes)
+        arrays = read_npz(data, where, list(roles.all), options.max_bytes)
     except DataError as error:
         raise (error if str(error).startswith("file ") else prefixed(error, where)) from None
     kinds: dict[str, str] = {}
@@ -74,12 +73,12 @@ def npz_table(
         arrays[inputs],
         {key: arrays[key] for key in chosen},
         kinds,
-        arrays[roles.groups] if groups else None,
-        missing,
-        classes,
-        name or full.name.removesuffix(".npz"),
+        arrays[roles.groups] if roles.groups else None,
+        options.missing,
+        options.classes,
+        options.name or full.name.removesuffix(".npz"),
         where,
-        about,
+        options.about,
     )
 
 

@@ -3,42 +3,27 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 
 from mtl.data.extras import needs
-from mtl.data.paths import MAX_BYTES, read, resolve
+from mtl.data.paths import read, resolve
 from mtl.data.problems import DataError, prefixed
-from mtl.data.readers.cells import Markers, spelled
-from mtl.data.readers.columns import Labels, choose
+from mtl.data.readers.cells import spelled
+from mtl.data.readers.columns import choose
 from mtl.data.readers.frames import frame_table
-from mtl.data.readers.labels import ClassNames
+from mtl.data.readers.options import ReadOptions, reader
 from mtl.data.table import Table
 
 
-def parquet_table(
-    path: str,
-    labels: Labels,
-    inputs: Sequence[str] | str = "*",
-    ignore: Sequence[str] | str = (),
-    groups: str = "",
-    missing: Markers | str = (),
-    missing_inputs: str = "error",
-    classes: ClassNames = (),
-    directory: str = "",
-    sha256: str = "",
-    name: str = "",
-    about: str = "",
-    max_bytes: int = MAX_BYTES,
-) -> Table:
+@reader(ReadOptions)
+def parquet_table(path: str, options: ReadOptions) -> Table:
     """Return the table of a Parquet file; only the columns that have a role are read.
 
-    Nulls and NaN are missing; other markers only if ``missing`` declares them.
+    Nulls and NaN are missing; other markers only if ``missing`` declares them. ``max_bytes`` is the most that the file
+    may hold, decompressed, as its footer says.
 
     Args:
       path: of the file, inside the data directory.
-      labels, inputs, ignore, groups, missing, missing_inputs, classes, directory, sha256, name, about: as in
-        ``csv_table``.
-      max_bytes: the most it may hold, decompressed, as its footer says.
+      options: see ``ReadOptions``; given by name.
 
     Raises:
       DataError: for pyarrow not installed, a damaged or truncated file, and everything wrong with its cells.
@@ -47,9 +32,9 @@ def parquet_table(
     import pyarrow
     import pyarrow.parquet
 
-    full = resolve(path, directory)
+    full, max_bytes = resolve(path, options.directory), options.max_bytes
     where = f'file "{full.name}"'
-    data = read(full, sha256, max_bytes)
+    data = read(full, options.sha256, max_bytes)
     try:
         file = pyarrow.parquet.ParquetFile(io.BytesIO(data))
         given = list(file.schema_arrow.names)
@@ -59,7 +44,7 @@ def parquet_table(
         size = max(sum(g.total_byte_size for g in groups_of_rows), file.metadata.num_rows)
         if size > max_bytes:
             raise DataError(f"{where}: {size:,} bytes once decompressed: must be at most max_bytes = {max_bytes:,}")
-        roles = choose(names, labels, inputs, ignore, groups)
+        roles = choose(names, options.labels, options.inputs, options.ignore, options.groups)
         size = 8 * file.metadata.num_rows * len(roles.all)
         if size > max_bytes:
             raise DataError(f"{where}: {size:,} bytes of cells: must be at most max_bytes = {max_bytes:,}")
@@ -81,19 +66,19 @@ def parquet_table(
         raise (error if str(error).startswith("file ") else prefixed(error, where)) from None
     except (pyarrow.ArrowException, OSError, ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
         raise DataError(f"{where}: damaged or truncated Parquet ({str(error).splitlines()[0]})") from None
+    name = options.name or full.name.removesuffix(".parquet")
     try:
         return frame_table(
             frame,
-            roles.labels,
-            roles.inputs,
-            (),
-            groups,
-            missing,
-            missing_inputs,
-            classes,
-            name or full.name.removesuffix(".parquet"),
-            about,
+            labels=roles.labels,
+            inputs=roles.inputs,
+            groups=options.groups,
+            missing=options.missing,
+            missing_inputs=options.missing_inputs,
+            classes=options.classes,
+            name=name,
+            about=options.about,
         )
     except DataError as error:
-        own = f'data "{name or full.name.removesuffix(".parquet")}", '
+        own = f'data "{name}", '
         raise DataError([f"{where}, {s.removeprefix(own)}" for s in error.sentences], error.count) from None

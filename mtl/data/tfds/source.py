@@ -15,12 +15,12 @@ import numpy as np
 
 from mtl import files
 from mtl.data.extras import needs
-from mtl.data.paths import DATA_DIR, MAX_BYTES
+from mtl.data.paths import DATA_DIR
 from mtl.data.picture import Picture, holds_pixels, unit
 from mtl.data.problems import DataError, Problems, prefixed
-from mtl.data.readers.cells import Markers
-from mtl.data.readers.columns import Labels, build, choose
-from mtl.data.readers.labels import ClassNames
+from mtl.data.readers.columns import build, choose
+from mtl.data.readers.labels import class_names
+from mtl.data.readers.options import ReadOptions, reader
 from mtl.data.streamed import Streamed
 from mtl.data.table import Table
 from mtl.data.tfds.records import Records, damage, stacked
@@ -33,23 +33,37 @@ _BATCH = 1000
 _NAME = re.compile(r"[A-Za-z]\w*(/[\w+\-][\w+\-.]*)?(:\d+\.\d+\.\d+)?")
 
 
-def tfds_table(
-    builder: str,
-    labels: Labels,
-    inputs: Sequence[str] | str = "image",
-    split: str = "",
-    size: Sequence[int] = (),
-    groups: str = "",
-    missing: Markers | str = (),
-    classes: ClassNames = (),
-    directory: str = "",
-    examples: int = 0,
-    name: str = "",
-    about: str = "",
-    max_bytes: int = MAX_BYTES,
-    stream: bool = False,
-    ground: str = "white",
-) -> Table:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TfdsOptions(ReadOptions):
+    """Options of ``tfds_table``; features stand for columns.
+
+    Args:
+      inputs: the input feature, or several numbers and vectors, which are put side by side in the order of their
+        names. Images become [0, 1] as ``Picture`` says, grey or coloured as their feature is, and so do other arrays of
+        two axes or more of unsigned numbers of one or two bytes (by 255 or 65,535).
+      directory: the folder of prepared data; ``$MTL_DATA_DIR``, ``$TFDS_DATA_DIR`` or ``~/tensorflow_datasets`` if
+        empty.
+      name: of the table; the builder's if empty.
+      about: what the data are; what TFDS says if empty.
+      max_bytes: the most that the inputs may hold, in float32.
+      split: names of splits, ``train+test``; all there are, in TFDS's order, if empty.
+      size: (height, width) to scale images to (bilinear); needed where they differ.
+      examples: take the first so many; 0, the default, for all.
+      stream: leave the inputs where they are and read them when they are needed; labels are kept in memory. The table
+        is the same, its sha256 too, and so are the bits of whatever trains on it.
+      ground: the colour behind transparent pixels, by a name or as ``#rrggbb``.
+    """
+
+    inputs: Sequence[str] | str = "image"
+    split: str = ""
+    size: Sequence[int] = ()
+    examples: int = 0
+    stream: bool = False
+    ground: str = "white"
+
+
+@reader(TfdsOptions, without=("ignore", "missing_inputs", "sha256"))
+def tfds_table(builder: str, options: TfdsOptions) -> Table:
     """Return the table of a prepared TFDS data set; nothing is ever downloaded.
 
     The data set must lie in the directory in the format ``array_record``, as ``mtl data prepare`` writes it, or TFDS
@@ -61,24 +75,7 @@ def tfds_table(
 
     Args:
       builder: its name, with config and version where there are several: ``name/config:1.0.0``.
-      labels: features that are labels, ``feature`` or ``feature:kind``, or ``{feature: kind}``; patterns may stand
-        for features.
-      inputs: the input feature, or several numbers and vectors, which are put side by side in the order of their
-        names. Images become [0, 1] as ``Picture`` says, grey or coloured as their feature is, and so do other arrays of
-        two axes or more of unsigned numbers of one or two bytes (by 255 or 65,535).
-      split: names of splits, ``train+test``; all there are, in TFDS's order, if empty.
-      size: (height, width) to scale images to (bilinear); needed where they differ.
-      groups: a feature whose equal values make rows that no split may part.
-      missing, classes: as in ``csv_table``.
-      directory: the folder of prepared data; ``$MTL_DATA_DIR``, ``$TFDS_DATA_DIR`` or ``~/tensorflow_datasets`` if
-        empty.
-      examples: take the first so many; 0 for all.
-      name: of the table; the builder's if empty.
-      about: what the data are; what TFDS says if empty.
-      max_bytes: the most that the inputs may hold, in float32.
-      stream: leave the inputs where they are and read them when they are needed; labels are kept in memory. The table
-        is the same, its sha256 too, and so are the bits of whatever trains on it.
-      ground: the colour behind transparent pixels, by a name or as ``#rrggbb``.
+      options: see ``TfdsOptions``; given by name.
 
     Returns:
       The table; inputs [N, …] in the order of the files.
@@ -91,18 +88,17 @@ def tfds_table(
     needs("tensorflow_datasets", "tfds", "Data sets of TFDS")
     needs("array_record", "tfds", "Data sets of TFDS")
     where = f'data "tfds:{builder}"'
-    opened = _open(builder, directory)
+    opened = _open(builder, options.directory)
     info, features = opened.info, _features(opened.info.features)
-    names = [inputs] if isinstance(inputs, str) else list(inputs)
-    chosen = choose([*features], labels, names, groups=groups)
-    if not isinstance(stream, bool):
-        raise DataError(f"{where}: stream = {stream!r}: must be True or False")
-    if examples < 0:
-        raise DataError(f"{where}: examples = {examples}: must be at least 0 (0: all)")
-    pictures = _pictures(features, chosen.inputs, size, ground, where)
+    chosen = choose([*features], options.labels, options.inputs, groups=options.groups)
+    if not isinstance(options.stream, bool):
+        raise DataError(f"{where}: stream = {options.stream!r}: must be True or False")
+    if options.examples < 0:
+        raise DataError(f"{where}: examples = {options.examples}: must be at least 0 (0: all)")
+    pictures = _pictures(features, chosen.inputs, options.size, options.ground, where)
     decoders = _left(opened.info.features, pictures)
-    records = Records(_sources(opened, split, where, decoders), features, chosen.all, where, pictures)
-    total = min(examples or len(records), len(records))
+    records = Records(_sources(opened, options.split, where, decoders), features, chosen.all, where, pictures)
+    total = min(options.examples or len(records), len(records))
     if not total:
         raise DataError(f"{where}: has no example")
 
@@ -114,14 +110,14 @@ def tfds_table(
     # Measured columns are cast once their mean and spread are known, not before.
     dtype = np.dtype(np.float64 if len(shape) == 1 else np.float32)
     x: np.ndarray | Streamed
-    if stream:
+    if options.stream:
         x = Streamed((total, *shape), lambda rows: _narrow(_of_shape(inputs_of(rows), shape, where), where))
-        read = Records(_sources(opened, split, where), features, chosen.cells, where, {})
+        read = Records(_sources(opened, options.split, where), features, chosen.cells, where, {})
     else:
-        if dtype.itemsize * total * int(np.prod(shape, dtype=object)) > max_bytes:
+        if dtype.itemsize * total * int(np.prod(shape, dtype=object)) > options.max_bytes:
             raise DataError(
-                f"{where}: inputs {(total, *shape)}: must be at most {max_bytes:,} bytes in memory: raise max_bytes, "
-                "or give stream=True"
+                f"{where}: inputs {(total, *shape)}: must be at most {options.max_bytes:,} bytes in memory: "
+                "raise max_bytes, or give stream=True"
             )
         x, read = np.empty((total, *shape), dtype), records
 
@@ -140,26 +136,27 @@ def tfds_table(
     if isinstance(x, np.ndarray):
         x.setflags(write=False)  # Nobody else has it: it need not be copied.
     columns, kinds, declared = _columns(features, cells, chosen.labels, where)
-    if groups:
-        columns[groups] = _cells(cells[groups])
+    if chosen.groups:
+        columns[chosen.groups] = _cells(cells[chosen.groups])
     reading: dict[str, Any] = {"divided_by": int(np.iinfo(first.dtype).max)} if holds_pixels(first) else {}
     if len(pictures) == len(chosen.inputs) == 1:
         reading["picture"] = dataclasses.asdict(pictures[chosen.inputs[0]])
-    roles = choose([*columns, "x "], kinds, "x ", groups=groups)
-    told = about or f"{info.description.strip()} Source: {info.citation.strip() or 'not stated'} TFDS {info.full_name}."
+    roles = choose([*columns, "x "], kinds, "x ", groups=chosen.groups)
+    source = info.citation.strip() or "not stated"
+    about = options.about or f"{info.description.strip()} Source: {source} TFDS {info.full_name}."
     return build(
-        name or builder.replace("/", "_").partition(":")[0],
         where,
         roles,
         x,
         columns,
         Problems(),
         lambda row: f"example {row}",
-        missing,
-        declared | dict(_declared(classes)),
-        "error",
-        told,
-        reading=reading,
+        dataclasses.replace(
+            options.named(builder.replace("/", "_").partition(":")[0]),
+            classes=declared | class_names(options.classes),
+            about=about,
+        ),
+        reading,
     )
 
 
@@ -360,9 +357,3 @@ def _cells(values: list[Any]) -> np.ndarray:
     if any(isinstance(v, (str, bytes)) for v in values):
         return np.array([v.decode() if isinstance(v, bytes) else v for v in values], dtype=object)
     return np.asarray(values)
-
-
-def _declared(classes: ClassNames) -> dict[str, tuple[str, ...]]:
-    from mtl.data.readers.labels import class_names
-
-    return class_names(classes)
