@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from mtl.data.counter import Counter
-from mtl.tasks import Task, suggest
+from mtl.tasks import Task
 
 
 def flip(
@@ -61,32 +59,3 @@ def flip(
         return np.where(wrong, 1 - labels, labels).astype(labels.dtype)
     step = 1 + draw.integers(f"noise class: {task.name}", task.num_classes - 1)
     return np.where(wrong, (labels + step) % task.num_classes, labels).astype(labels.dtype)
-
-
-def flip_all(
-    tasks: tuple[Task, ...],
-    labels: Mapping[str, np.ndarray],
-    mask: Mapping[str, np.ndarray],
-    rates: Mapping[str, float],
-    seed: int,
-) -> dict[str, np.ndarray]:
-    """Return ``{task: [N]}`` labels, those of the tasks in ``rates`` made wrong (see ``flip``).
-
-    Args:
-      tasks: of a table.
-      labels: ``{task: [N]}``.
-      mask: ``{task: [N]}``, labels present.
-      rates: ``{task: rate}``.
-      seed: decides which.
-
-    Raises:
-      ValueError: for a task that does not exist, or a rate out of range.
-    """
-    by_name = {task.name: task for task in tasks}
-    for name in rates:
-        if name not in by_name:
-            raise ValueError(f'there is no task "{name}": {suggest(name, by_name)}')
-    return {
-        name: flip(by_name[name], values, mask[name], rates[name], seed) if name in rates else values
-        for name, values in labels.items()
-    }

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from mtl.data import digits_table, transfer_split
 from mtl.data.corrupt.missing import at_random, by_class, by_rank, imbalance, masked, one_task_each
-from mtl.data.corrupt.noise import flip, flip_all
+from mtl.data.corrupt.noise import flip
+from mtl.data.corrupt.split import corrupt
 from mtl.tasks import Task
 
 seeds = st.integers(0, 2**40)
@@ -159,9 +160,11 @@ SPLIT = transfer_split(
 )
 
 
-def test_hide_touches_training_and_validation_alone():
+def test_masks_touch_training_and_validation_alone():
     left = at_random(DIGITS.mask, 0.5, seed=0)
-    noisy = flip_all(DIGITS.tasks, DIGITS.labels, DIGITS.mask, {"even": 0.3, "identity": 0.3}, seed=1)
+    noisy = dict(DIGITS.labels)
+    for task in ("even", "identity"):
+        noisy[task] = flip(DIGITS.task(task), noisy[task], DIGITS.mask[task], 0.3, seed=1)
     hidden = masked(SPLIT, left, noisy)
     for task in SPLIT.labels:
         np.testing.assert_array_equal(hidden.test[task], SPLIT.test[task])
@@ -235,7 +238,7 @@ LABELS = {"a": np.array([0.0, 1, 1, 0]), "b": np.array([0.0, 2, 1, 0])}
             lambda: flip(Task("a", "regression"), LABELS["a"], MASK["a"], 0.6, 0, 1.0),
             "asymmetry = 1.0: is for binary tasks, not regression",
         ),
-        (lambda: flip_all((Task("a", "binary"),), LABELS, MASK, {"q": 0.1}, 0), 'there is no task "q"'),
+        (lambda: corrupt(SPLIT, DIGITS, 0, label_noise={"q": 0.1}), 'data "digits" has no task "q"'),
     ],
 )
 def test_what_is_refused(call, sentence):
