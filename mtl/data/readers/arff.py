@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from mtl.data.paths import MAX_BYTES, read, resolve, text_of
-from mtl.data.problems import DataError, Problems, prefixed
+from mtl.data.problems import DataError, Problems, located
 from mtl.data.readers.cells import number, spelled
 from mtl.data.readers.columns import build, choose
 from mtl.data.readers.options import Labels, ReadOptions, reader
@@ -103,12 +103,10 @@ def arff_table(path: str, options: ArffOptions) -> Table:
     problems = Problems()
     arff = read_arff(text_of(read(full, options.sha256, max_bytes), full.name), where, problems, max_bytes)
     names = [a.name for a in arff.attributes]
-    try:
+    with located(where):
         listed = xml_labels(options.xml, options.directory) if options.xml and not options.labels else []
         labels = options.labels or listed or _counted(arff.relation, names)
         roles = choose(names, labels, ignore=options.ignore)
-    except DataError as error:
-        raise (error if str(error).startswith("file ") else prefixed(error, where)) from None
     column = {a.name: (a, arff.cells[:, i]) for i, a in enumerate(arff.attributes)}
     cells, kinds, classes = {}, {}, {}
     for label, kind in roles.labels.items():
@@ -195,7 +193,7 @@ def read_arff(text: str, where: str, problems: Problems, max_bytes: int = MAX_BY
             else:
                 cells[i, column] = value
     if not kept.any():
-        raise DataError([f"{where}, {s}" for s in problems.sentences], problems.count)
+        problems.stop(where)
     return Arff(relation, tuple(attributes), cells[kept], np.array([n for n, _ in rows])[kept])
 
 

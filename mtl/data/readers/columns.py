@@ -11,9 +11,9 @@ import numpy as np
 
 from mtl.data.problems import DataError, Problems
 from mtl.data.readers.cells import Missing, spelled
+from mtl.data.readers.groups import read_groups
 from mtl.data.readers.labels import class_names, read_input, read_label
 from mtl.data.readers.options import Labels, ReadOptions
-from mtl.data.readers.together import read_groups
 from mtl.data.streamed import Streamed
 from mtl.data.table import Table, make_table
 from mtl.tasks import METRICS, suggest
@@ -125,6 +125,11 @@ def choose(
     return Roles(tuple(n for n in columns if n in taken), kinds, groups)
 
 
+def chosen_by(options: ReadOptions, names: Sequence[str]) -> Roles:
+    """Return what ``choose`` does with a reader's options."""
+    return choose(names, options.labels, options.inputs, options.ignore, options.groups)
+
+
 def build(
     where: str,
     roles: Roles,
@@ -171,7 +176,7 @@ def build(
             if hasattr(cell, "__len__") and not isinstance(cell, str | bytes):
                 kind = type(cell).__name__
                 problems.add(f'{at(row)}, column "{column}": holds a {kind}: must be a number or a text')
-                raise DataError([f"{where}, {s}" for s in problems.sentences], problems.count)
+                problems.stop(where)
     tasks, values, names = [], {}, {}
     told: list[str] = []
     doubts: list[str] = []
@@ -188,8 +193,7 @@ def build(
     if roles.groups:
         together = read_groups(roles.groups.strip(), cells[roles.groups], marks)
         groups, told, doubts = together.codes, [*told, *together.merged], [*doubts, *together.doubts]
-    if problems.count:
-        raise DataError([f"{where}, {s}" for s in problems.sentences], problems.count)
+    problems.stop(where)
     try:
         columns = () if isinstance(inputs, np.ndarray | Streamed) else tuple(inputs)
         table = make_table(

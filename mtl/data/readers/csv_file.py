@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from mtl.data.paths import read, resolve, text_of
-from mtl.data.problems import DataError, Problems, prefixed
+from mtl.data.problems import DataError, Problems, located
 from mtl.data.readers.cells import Missing, spelled
-from mtl.data.readers.columns import Roles, build, choose
+from mtl.data.readers.columns import Roles, build, chosen_by
 from mtl.data.readers.labels import read_input
 from mtl.data.readers.options import ReadOptions, reader
 from mtl.data.table import Table
@@ -61,12 +61,7 @@ def csv_table(path: str, options: CsvOptions) -> Table:
     (array([4.1, 9.5, 3.9]), array([0., 1., 0.], dtype=float32), array([ True,  True, False]), ('cat', 'dog'))
     """
     full = resolve(path, options.directory)
-    columns = read_columns(
-        full,
-        options,
-        lambda names: choose(names, options.labels, options.inputs, options.ignore, options.groups),
-        options.delimiter,
-    )
+    columns = read_columns(full, options, lambda names: chosen_by(options, names), options.delimiter)
     return build(
         columns.where,
         columns.roles,
@@ -130,14 +125,11 @@ def read_columns(
     records = _records(text, delimiter, problems)
     first = next(records, None)
     if first is None:
-        if problems.count:
-            raise DataError([f"{where}, {s}" for s in problems.sentences], problems.count)
+        problems.stop(where)
         raise DataError(f"{where}: is empty: its first record must name the columns")
     names = [spelled(cell) or "" for cell in first[1]]
-    try:
+    with located(where):
         roles = choose_roles(names)
-    except DataError as error:
-        raise prefixed(error, where) from None
     position = {name: i for i, name in enumerate(names)}
     inputs: dict[str, list[np.ndarray]] = {name: [] for name in roles.inputs}
     cells: dict[str, list[str]] = {name: [] for name in roles.cells}
@@ -161,7 +153,7 @@ def read_columns(
             texts.extend(map(sys.intern, by_column[position[name]]))
     if not lines:
         problems.add("has no row under its header: must have at least one")
-        raise DataError([f"{where}, {s}" for s in problems.sentences], problems.count)
+        problems.stop(where)
     return Columns(
         where,
         path.name.removesuffix(".gz").removesuffix(".csv"),

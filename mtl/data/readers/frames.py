@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mtl.data.problems import DataError, Problems, prefixed
+from mtl.data.problems import DataError, Problems, located
 from mtl.data.readers.cells import Markers, spelled
-from mtl.data.readers.columns import Roles, build, choose
+from mtl.data.readers.columns import Roles, build, choose, chosen_by
 from mtl.data.readers.labels import ClassNames, class_names
 from mtl.data.readers.options import Labels, ReadOptions, reader
 from mtl.data.table import Table
@@ -47,10 +47,8 @@ def frame_table(frame: Any, options: ReadOptions) -> Table:
     if not all(isinstance(n, str) for n in given):
         raise DataError(f"{where}: columns {given[:5]}: names must be texts")
     names = [spelled(n) or "" for n in given]
-    try:
-        roles = choose(names, options.labels, options.inputs, options.ignore, options.groups)
-    except DataError as error:
-        raise prefixed(error, where) from None
+    with located(where):
+        roles = chosen_by(options, names)
     if not len(frame):
         raise DataError(f"{where}: has no rows")
     declared = class_names(options.classes)
@@ -119,12 +117,9 @@ def arrays_table(
             found = {key: array} if array.ndim == 1 else {f"{key}_{j}": column for j, column in enumerate(array.T)}
             problems.add(f'labels: two are called "{min(twice)}"') if (twice := found.keys() & cells) else None
             cells |= found
-    if problems.count:
-        raise DataError([f"{where}, {s}" for s in problems.sentences], problems.count)
-    try:
+    problems.stop(where)
+    with located(where):
         chosen = choose([*cells, "x "], [*cells], inputs="x ").labels | _kinds(kinds, list(cells))
-    except DataError as error:
-        raise prefixed(error, where) from None
     if groups is not None and np.shape(groups) != np.shape(given)[:1]:
         raise DataError(f"{where}, groups: shape {np.shape(groups)}: must be ({len(given)},), one a row")
     if groups is not None:

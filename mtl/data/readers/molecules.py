@@ -11,7 +11,7 @@ import numpy as np
 
 from mtl.data.extras import needs
 from mtl.data.paths import resolve
-from mtl.data.problems import DataError, prefixed
+from mtl.data.problems import DataError
 from mtl.data.readers.cells import Missing, plain, spelled
 from mtl.data.readers.columns import Roles, build, choose
 from mtl.data.readers.csv_file import read_columns
@@ -97,8 +97,7 @@ def molecules_table(path: str, options: MoleculeOptions) -> Table:
         elif bad:
             told = f" {len(bad)} of {len(texts)} molecules skipped, whose SMILES RDKit cannot read."
             rows = np.setdiff1d(rows, bad)
-        if problems.count:
-            raise prefixed(DataError(problems.sentences, problems.count), where)
+        problems.stop(where)
         molecules = [read_by_rdkit[r] for r in rows]
         texts = [texts[r] for r in rows]
     x = fingerprints(molecules, bins) if features == "ecfp4" else ngrams(texts, bins, options.length)

@@ -12,8 +12,8 @@ import zlib
 import numpy as np
 
 from mtl.data.paths import MAX_BYTES, read, resolve
-from mtl.data.problems import DataError, Problems, prefixed
-from mtl.data.readers.columns import choose
+from mtl.data.problems import DataError, Problems, located
+from mtl.data.readers.columns import chosen_by
 from mtl.data.readers.frames import arrays_table
 from mtl.data.readers.options import ReadOptions, reader
 from mtl.data.table import Table
@@ -56,15 +56,13 @@ def npz_table(path: str, options: NpzOptions) -> Table:
     """
     full, inputs = resolve(path, options.directory), options.inputs
     where = f'file "{full.name}"'
-    try:
+    with located(where):
         data = read(full, options.sha256, options.max_bytes)
-        roles = choose(array_names(data, where), options.labels, [inputs], groups=options.groups)
+        roles = chosen_by(options, array_names(data, where))
         if roles.inputs != (inputs,):
             raise DataError(f'inputs: "{inputs}" is no array: must be the name of one')
         chosen = roles.labels
         arrays = read_npz(data, where, list(roles.all), options.max_bytes)
-    except DataError as error:
-        raise (error if str(error).startswith("file ") else prefixed(error, where)) from None
     kinds: dict[str, str] = {}
     for key, kind in chosen.items():
         width = arrays[key].shape[1] if arrays[key].ndim == 2 else 0

@@ -6,9 +6,9 @@ import io
 
 from mtl.data.extras import needs
 from mtl.data.paths import read, resolve
-from mtl.data.problems import DataError, prefixed
+from mtl.data.problems import DataError, located
 from mtl.data.readers.cells import spelled
-from mtl.data.readers.columns import choose
+from mtl.data.readers.columns import chosen_by
 from mtl.data.readers.frames import frame_table
 from mtl.data.readers.options import ReadOptions, reader
 from mtl.data.table import Table
@@ -36,34 +36,35 @@ def parquet_table(path: str, options: ReadOptions) -> Table:
     where = f'file "{full.name}"'
     data = read(full, options.sha256, max_bytes)
     try:
-        file = pyarrow.parquet.ParquetFile(io.BytesIO(data))
-        given = list(file.schema_arrow.names)
-        names = [spelled(n) or "" for n in given]
-        kinds = dict(zip(names, file.schema_arrow.types, strict=True))
-        groups_of_rows = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
-        size = max(sum(g.total_byte_size for g in groups_of_rows), file.metadata.num_rows)
-        if size > max_bytes:
-            raise DataError(f"{where}: {size:,} bytes once decompressed: must be at most max_bytes = {max_bytes:,}")
-        roles = choose(names, options.labels, options.inputs, options.ignore, options.groups)
-        size = 8 * file.metadata.num_rows * len(roles.all)
-        if size > max_bytes:
-            raise DataError(f"{where}: {size:,} bytes of cells: must be at most max_bytes = {max_bytes:,}")
-        for column in roles.all:
-            if pyarrow.types.is_nested(kinds[column]):
-                raise DataError(f'column "{column}": each cell is a {kinds[column]}: must be a number or a text')
-        # A text that stands in many rows is held once: a dictionary of one long text may be named by all of them.
-        column_of = dict(zip(names, given, strict=True))
-        texts = [column_of[c] for c in roles.all if kinds[c] in (pyarrow.string(), pyarrow.binary())]
-        file = pyarrow.parquet.ParquetFile(io.BytesIO(data), read_dictionary=texts)
-        # What pandas left in the file about its columns is no more to be believed than the rest, and is not needed.
-        frame = (
-            file.read(columns=[column_of[c] for c in roles.all])
-            .replace_schema_metadata(None)
-            .to_pandas(integer_object_nulls=True)
-        )
-        frame = frame.astype(dict.fromkeys(texts, object))
-    except DataError as error:
-        raise (error if str(error).startswith("file ") else prefixed(error, where)) from None
+        with located(where):
+            file = pyarrow.parquet.ParquetFile(io.BytesIO(data))
+            given = list(file.schema_arrow.names)
+            names = [spelled(n) or "" for n in given]
+            kinds = dict(zip(names, file.schema_arrow.types, strict=True))
+            groups_of_rows = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
+            size = max(sum(g.total_byte_size for g in groups_of_rows), file.metadata.num_rows)
+            if size > max_bytes:
+                raise DataError(f"{where}: {size:,} bytes once decompressed: must be at most max_bytes = {max_bytes:,}")
+            roles = chosen_by(options, names)
+            size = 8 * file.metadata.num_rows * len(roles.all)
+            if size > max_bytes:
+                raise DataError(f"{where}: {size:,} bytes of cells: must be at most max_bytes = {max_bytes:,}")
+            for column in roles.all:
+                if pyarrow.types.is_nested(kinds[column]):
+                    raise DataError(f'column "{column}": each cell is a {kinds[column]}: must be a number or a text')
+            # A text that stands in many rows is held once: a dictionary of one long text may be named by all of them.
+            column_of = dict(zip(names, given, strict=True))
+            texts = [column_of[c] for c in roles.all if kinds[c] in (pyarrow.string(), pyarrow.binary())]
+            file = pyarrow.parquet.ParquetFile(io.BytesIO(data), read_dictionary=texts)
+            # What pandas left in the file about its columns is no more to be believed than the rest, and is not needed.
+            frame = (
+                file.read(columns=[column_of[c] for c in roles.all])
+                .replace_schema_metadata(None)
+                .to_pandas(integer_object_nulls=True)
+            )
+            frame = frame.astype(dict.fromkeys(texts, object))
+    except DataError:
+        raise
     except (pyarrow.ArrowException, OSError, ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
         raise DataError(f"{where}: damaged or truncated Parquet ({str(error).splitlines()[0]})") from None
     name = options.name or full.name.removesuffix(".parquet")

@@ -17,8 +17,8 @@ from mtl import files
 from mtl.data.extras import needs
 from mtl.data.paths import DATA_DIR
 from mtl.data.picture import Picture, holds_pixels, unit
-from mtl.data.problems import DataError, Problems, prefixed
-from mtl.data.readers.columns import build, choose
+from mtl.data.problems import DataError, Problems, located
+from mtl.data.readers.columns import build, choose, chosen_by
 from mtl.data.readers.labels import class_names
 from mtl.data.readers.options import ReadOptions, reader
 from mtl.data.streamed import Streamed
@@ -90,7 +90,7 @@ def tfds_table(builder: str, options: TfdsOptions) -> Table:
     where = f'data "tfds:{builder}"'
     opened = _open(builder, options.directory)
     info, features = opened.info, _features(opened.info.features)
-    chosen = choose([*features], options.labels, options.inputs, groups=options.groups)
+    chosen = chosen_by(options, [*features])
     if not isinstance(options.stream, bool):
         raise DataError(f"{where}: stream = {options.stream!r}: must be True or False")
     if options.examples < 0:
@@ -275,10 +275,8 @@ def _pictures(
     """Return what is made of the inputs that are pictures, or pixels to be scaled to a size."""
     import tensorflow_datasets as tfds
 
-    try:
+    with located(where):
         grey, colour = (Picture(size, channels, ground) for channels in (1, 3))
-    except DataError as error:
-        raise prefixed(error, where) from None
     found = {}
     for name in inputs:
         feature = features[name]
