@@ -158,7 +158,7 @@ def _check(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
 
 
 def _prepare(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
-    from mtl.data.prepare import PREPARED, prepare
+    from mtl.data.tfds.prepare import PREPARED, prepare
     from mtl.display import LINE_SECONDS, Terminal
 
     recipe = PREPARED.get(arguments.data)

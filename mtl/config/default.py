@@ -8,8 +8,8 @@ from typing import Any
 
 from ml_collections import ConfigDict as Config
 
+from mtl.data.corrupt.split import WAYS
 from mtl.data.scaling import WAYS as WAYS_TO_SCALE
-from mtl.data.spoil import WAYS
 
 
 class ConfigError(ValueError):
@@ -69,7 +69,7 @@ def default() -> Config:
     c.data.source_val_size = 97  # Of these, source validation.
     c.data.shuffle_source_labels = False  # A control: source labels carry nothing.
     c.data.hide = (
-        ""  # Training labels hidden on purpose: a name in mtl.data.spoil.WAYS, where all of this is explained.
+        ""  # Training labels hidden on purpose: a name in mtl.data.corrupt.split.WAYS, where all of this is explained.
     )
     c.data.hide_rate = 0.0  # Of every task's labels, negatives ("positive_only") or examples ("one_task_each").
     c.data.hide_rates = _free({})  # Per task instead, one rate a class for "by_class"; other tasks keep their labels.

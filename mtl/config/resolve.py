@@ -12,12 +12,13 @@ from typing import Any
 
 from mtl import adapt, balance, optim, regimes
 from mtl.config import augmentation
+from mtl.config.corruption import corruption
 from mtl.config.default import SAMPLINGS, ConfigError
 from mtl.config.fields import KNOWN, Flat, check, duration
-from mtl.config.hiding import hiding
 from mtl.config.trial import Resolved, Trial, canonical
-from mtl.data import cut, load, nearest, sizes, spoil
-from mtl.data.cells import spelled
+from mtl.data import cut, load, nearest, sizes
+from mtl.data.corrupt.split import FIELDS as CORRUPTING
+from mtl.data.readers.cells import spelled
 from mtl.data.table import Table
 from mtl.models import MODELS, anatomy, build, options_of
 from mtl.options import checked
@@ -51,7 +52,7 @@ def resolve(flat: Flat, table: Table) -> Trial:
     except ValueError as error:
         raise ConfigError(f"config.{error}") from None
     sections = {section: {last: flat[path] for path, last in fields} for section, fields in _SECTIONS.items()}
-    sections["data"] |= hiding(flat, tasks)
+    sections["data"] |= corruption(flat, tasks)
     sections["optimizer"] = _optimizer(sections["optimizer"])
     sections["balancer"] = _balancer(sections["balancer"])
     rows = functools.partial(_rows, sections["data"], flat["seed"])
@@ -90,7 +91,7 @@ _SECTIONS = {
     section: [
         (path, path.removeprefix(f"{section}."))
         for path in KNOWN
-        if path.startswith(f"{section}.") and path.removeprefix("data.") not in spoil.FIELDS  # See ``hiding``.
+        if path.startswith(f"{section}.") and path.removeprefix("data.") not in CORRUPTING  # See ``corruption``.
     ]
     for section in ("data", "model", "optimizer", "balancer", "init", "ridge")
 }
@@ -137,7 +138,7 @@ def _blocks(
 
 
 def _spelled(flat: Flat, available: Sequence[Task]) -> Flat:
-    """Return the fields with tasks' names spelled as readers of data spell them (see ``mtl.data.cells``)."""
+    """Return the fields with tasks' names spelled as readers of data spell them (see ``mtl.data.readers.cells``)."""
     known = {t.name for t in available}
 
     def name(given: Any) -> Any:
@@ -392,7 +393,7 @@ def _rows(section: Mapping[str, Any], seed: int, tasks: Sequence[str]) -> int:
     sources = set(tasks) & set(section["source"])
     if not tasks:
         return 0
-    if sources not in (set(), set(section["source"])) or section.keys() & set(spoil.FIELDS):
+    if sources not in (set(), set(section["source"])) or section.keys() & set(CORRUPTING):
         try:  # Which rows have these labels the data say, and chance.
             return len(cut(load(section["name"], **section["options"]), canonical(section), seed).rows(tasks))
         except ValueError as error:

@@ -15,9 +15,9 @@ from mtl.config import augmentation, canonical
 from mtl.metrics.averages import PER_EXAMPLE
 from mtl.report.analysis import Cost, Scores
 from mtl.report.begun import begun_notes
+from mtl.report.corruption import corruption_notes
 from mtl.report.made_by import differing
 from mtl.report.phrases import join
-from mtl.report.spoilt import spoilt_notes
 from mtl.sweep.chosen import COLUMN, REPLICATE, ROW, candidates, choose, order, tuned
 from mtl.sweep.fingerprint import stale_sentences
 from mtl.sweep.store import NoResultError, StoreError, Workdir
@@ -119,7 +119,7 @@ def collect(workdir: Workdir, sweep: str) -> Scores:
         controls=tuple(str(name) for name, regime in known.items() if regime is not None and regime.control),
         data_notes=(
             *begun_notes(done),
-            *spoilt_notes(tested[0]["config"]["data"]),
+            *corruption_notes(tested[0]["config"]["data"]),
             *(f"Warning: {said}" for said in (*entry.get("warnings", ()), *differing(done))),
         ),
         groups=first.get("groups"),

@@ -14,7 +14,8 @@ from typing import Any
 
 from mtl import data
 from mtl.config import ConfigError, Trial, augmentation, canonical
-from mtl.data import duplicates, scaling, spoil
+from mtl.data import duplicates, scaling
+from mtl.data.corrupt.split import without
 from mtl.data.scaling import Scaling
 from mtl.data.streamed import Streamed
 from mtl.models import whole_numbers
@@ -342,7 +343,7 @@ def _address(trial: Trial, depth: int, planned: Fingerprint) -> str:
     turned = bool(trial.loads) and kind == "regression"
     if not any(trial.target in p["tasks"] for p in phases) and trial.target not in _own(trial) and not turned:
         apart = _TARGET_ONLY[:1] if scaled(trial) else _TARGET_ONLY
-        spec = {k: v for k, v in spoil.without(spec, trial.target).items() if k not in apart}
+        spec = {k: v for k, v in without(spec, trial.target).items() if k not in apart}
     several = any(len(p["tasks"]) > 1 for p in phases)
     content = {
         "phases": phases,

@@ -15,7 +15,7 @@ import pytest
 from mtl import checkpoint, files
 from mtl.checkpoint import CheckpointError, dump_tree, load_tree
 from mtl.data import DataError
-from mtl.data.npz import npz_table
+from mtl.data.readers.npz import npz_table
 from mtl.files import DamagedError, FileError, digest_of, parse, seal, unseal
 from mtl.sweep import schema, shards
 from mtl.sweep.snapshots import Interrupt, Snapshots

@@ -412,7 +412,7 @@ COMPUTING = (
     "sweep/conclude.py",
     "sweep/plan.py",
     "data/splits.py",
-    "data/spoil.py",
+    "data/corrupt/split.py",
     "data/table.py",
 )
 
