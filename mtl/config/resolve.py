@@ -71,7 +71,7 @@ def resolve(flat: Flat, table: Table) -> Trial:
         "seed": flat["seed"],
         "regime": flat["regime"],
         "phases": [p.stated() for p in phases],
-        "tasks": [vars(t) for t in tasks],
+        "tasks": [{k: v for k, v in vars(t).items() if v or k != "loss"} for t in tasks],
         "evaluations": flat["evaluations"],
         "accumulate": flat["accumulate"],
         "save_model": flat["save_model"],
@@ -177,7 +177,7 @@ def _tasks(flat: Flat, available: Sequence[Task]) -> tuple[Task, ...]:
     return tuple(_with_options(flat, by_name[name]) for name in names)
 
 
-_TASK_OPTIONS = ("pos_weight", "label_smoothing", "focal_gamma")
+_TASK_OPTIONS = ("pos_weight", "label_smoothing", "focal_gamma", "loss")
 _NOT_OPTIONS = [f.name for f in dataclasses.fields(Task) if f.name not in _TASK_OPTIONS]
 
 

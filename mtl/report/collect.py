@@ -12,7 +12,7 @@ import numpy as np
 
 from mtl import metrics, regimes
 from mtl.config import augmentation, canonical
-from mtl.metrics.averages import PER_EXAMPLE
+from mtl.metrics import METRICS
 from mtl.report.analysis import Cost, Scores
 from mtl.report.begun import begun_notes
 from mtl.report.corruption import corruption_notes
@@ -21,7 +21,7 @@ from mtl.report.phrases import join
 from mtl.sweep.chosen import COLUMN, REPLICATE, ROW, candidates, choose, order, tuned
 from mtl.sweep.fingerprint import stale_sentences
 from mtl.sweep.store import NoResultError, StoreError, Workdir
-from mtl.tasks import LOWER_IS_BETTER, Task, suggest
+from mtl.tasks import Task, suggest
 
 #: A table has room for each regime at each size in each replicate. A sweep may leave cells out, but one that leaves out
 #: nearly all asks for memory that none of its trials has earned.
@@ -103,8 +103,8 @@ def collect(workdir: Workdir, sweep: str) -> Scores:
         question=base["report.question"] or _question(base, sweep),
         notes=_notes(entry, tested[0], fields, _changed_notes(tested), first.get("groups")),
         metric=task.metric,
-        higher_is_better=task.metric not in LOWER_IS_BETTER,
-        unit=100.0 if task.metric in ("accuracy", "auroc", "average_precision", "f1") else 1.0,
+        higher_is_better=METRICS[task.metric].higher_is_better,
+        unit=100.0 if METRICS[task.metric].points else 1.0,
         regimes=tuple(str(row) for row in axes[ROW]),
         sizes=tuple(float(c) for c in axes[COLUMN]),
         replicates=tuple(int(r) for r in axes[REPLICATE]),
@@ -299,7 +299,7 @@ def _notes(
         f"replicates and {examples}."
     )
     metric = next(t["metric"] for t in result["config"]["tasks"] if t["name"] == data["target"])
-    if metric not in PER_EXAMPLE:
+    if METRICS[metric].each is None:
         notes.append(
             f"{metric} is no mean over examples: what an example contributes to it is taken to first order "
             "(infinitesimal jackknife; of auroc this is DeLong's variance)."

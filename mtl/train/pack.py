@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 from jaxtyping import Array
 
+from mtl.losses import linked
 from mtl.models import Model
 from mtl.train import phase
 from mtl.train.compiled import Compiled
@@ -282,7 +283,7 @@ def predict_fn(model: Model, task: str, standardize: bool, gaps: bool) -> Compil
     def one(args: tuple[Weights, tuple[Array, Array, Array]], x: Array) -> Array:
         weights, (shift, scale, fill) = args
         x = standardized(x, shift, scale, fill if gaps else ()) if standardize else x
-        return model.apply(weights.params, weights.state, x, tasks=(task,))[0][task]
+        return linked(model.task(task), model.apply(weights.params, weights.state, x, tasks=(task,))[0][task])
 
     mapped = over_lanes(one, MAP)
 
