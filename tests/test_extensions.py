@@ -49,6 +49,8 @@ def trained(file, tmp_path):
 
 #: What of the result says that the extension was used.
 USED = {
+    "loss": lambda r: r["config"]["tasks"][-1]["loss"] == "hinge",
+    "metric": lambda r: r["config"]["tasks"][-1]["metric"] == "mcc" and "mcc" in r["test"]["even"],
     "optimizer": lambda r: r["config"]["optimizer"]["options"] == {"b1": 0.9, "bound": 0.5},
     "balancer": lambda r: r["config"]["balancer"] == {"name": "worst_first", "options": {"sharpness": 2.0}},
     "adapter": lambda r: "scaled" in r["config"]["phases"][1]["adapt"],
@@ -56,10 +58,11 @@ USED = {
         r["config"]["phases"][-1]["trainable"] == ["heads/even/.*", "backbone/.*"] and len(r["phases"]) == 5
     ),
     "nnx": lambda r: (
-        r["config"]["phases"][-1]["trainable"] == ["heads/even/.*", "backbone/.*"] and len(r["phases"]) == 6
+        r["config"]["phases"][-1]["trainable"] == ["heads/even/.*", "backbone/.*"] and len(r["phases"]) == 5
     ),
     "regime": lambda r: (
-        [p["trainable"] for p in r["config"]["phases"]][1:] == [["heads/even/.*"], ["heads/even/.*", "backbone/.*"]]
+        [p["trainable"] for p in r["config"]["phases"]][1:]
+        == [["heads/even/.*"], ["heads/even/.*", "backbone/dense_1/.*"]]
     ),
     "data": lambda r: r["config"]["data"]["options"] == {"noise": 0.2} and set(r["test"]) == {"inner"},
 }
