@@ -182,6 +182,10 @@ class Optimizer:
         """Whether all heads can be one matrix."""
         return self.rule.elementwise
 
+    def numbers(self, each: Number) -> dict[str, Any]:
+        """Return a value for each of the numbers that it takes."""
+        return {"options": dict.fromkeys(self.floats, each)} | dict.fromkeys(NUMBERS, each)
+
 
 def options_of(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of an optimizer, with every float that it takes, held against its annotations.
@@ -245,8 +249,6 @@ def optimizer(section: Mapping[str, Any]) -> tuple[Optimizer, dict[str, Any]]:
 def _try_out(name: str, found: Optimizer) -> None:
     """Refuse an optimizer that needs more than gradients, parameters and numbers, or keeps what is no array."""
     number = jax.ShapeDtypeStruct((), jnp.float32)
-    numbers: dict[str, Any] = {"options": dict.fromkeys(found.floats, number)}
-    numbers |= dict.fromkeys(NUMBERS, number)
     params = {"kernel": jax.ShapeDtypeStruct((4, 3), jnp.float32), "bias": jax.ShapeDtypeStruct((3,), jnp.float32)}
 
     def run(numbers: PyTree, eta: Array, params: PyTree) -> PyTree:
@@ -254,7 +256,7 @@ def _try_out(name: str, found: Optimizer) -> None:
 
     # What optax will change, as it warns of, is no part of the answer.
     with tried(f'optimizer.name = "{name}"'), warnings.catch_warnings(action="ignore"):
-        held = jax.eval_shape(run, numbers, number, params)
+        held = jax.eval_shape(run, found.numbers(number), number, params)
     if any(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in jax.tree.leaves(held)):
         raise ValueError(f'optimizer.name = "{name}": cannot be used: it keeps a random key in its state')
 

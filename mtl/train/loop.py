@@ -205,8 +205,7 @@ def _fitting(
         if needed <= limit:
             return width
         if width <= least:
-            modes = program.modes
-            parts = "" if program.statistics(modes, weights.state) else ", or set accumulate"
+            parts = "" if program.statistics(weights.state) else ", or set accumulate"
             raise executors.ExecutorError(
                 f"a phase of {len(program.tasks)} task(s) with batch_size = {program.batch} needs "
                 f"{needed / 2**20:,.0f} MiB of memory, and there are {limit / 2**20:,.0f} MiB: lower "

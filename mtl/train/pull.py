@@ -46,7 +46,6 @@ class Pull:
 
     Attributes:
       program: the phase.
-      modes: which blocks run in train mode.
       coefficients: c_k, what each task's sum is multiplied by, [tasks], as in ``stacks.ordered``.
       fixed: the parameters that do not move, heads as stacks.
       draw: the rows of the whole batch.
@@ -58,7 +57,6 @@ class Pull:
     """
 
     program: Program
-    modes: tuple[bool, ...]
     coefficients: Float[Array, " tasks"]
     fixed: Fixed
     draw: Draw
@@ -119,7 +117,7 @@ class Pull:
         one pass. Else the pass back is made once a task.
         """
         names, size = [t.name for t in ordered(self.program)], len(ordered(self.program))
-        if self.program.sampling == "per_task" and size > 1 and not self.program.statistics(self.modes, state):
+        if self.program.sampling == "per_task" and size > 1 and not self.program.statistics(state):
             own = jax.tree.map(lambda a: a.reshape(size, -1, *a.shape[1:]), self.draw)
             own = jax.tree.map(lambda a: a[np.asarray([self.program.tasks.index(n) for n in names])], own)
 
@@ -169,7 +167,7 @@ class Pull:
     def _trunk(self, params: PyTree, state: PyTree, batch: Batch, rng: Array) -> tuple[Array, PyTree]:
         if self.program.cached:
             return batch.x, state
-        return self.program.model.trunk(params["backbone"], state, batch.x, train=self.modes, rng=rng)
+        return self.program.model.trunk(params["backbone"], state, batch.x, train=self.program.modes, rng=rng)
 
     def _over_pieces(
         self, of: Callable[[Batch, Array, PyTree], tuple[PyTree, PyTree]], draw: Draw, state: PyTree

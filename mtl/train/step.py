@@ -50,7 +50,6 @@ def weigh(
 
 def update(
     program: Program,
-    modes: tuple[bool, ...],
     hypers: Hypers,
     step: Array,
     moving: Moving,
@@ -68,7 +67,6 @@ def update(
 
     Args:
       program: the phase.
-      modes: which blocks run in train mode.
       hypers: the trial's numbers.
       step: the step's index in the phase.
       moving: what moves.
@@ -82,15 +80,13 @@ def update(
     Raises:
       ValueError: for micro-batches where batch statistics are those of a batch.
     """
-    program.check_whole(modes, moving.state)
+    program.check_whole(moving.state)
     pieces = program.accumulate if pieces is None else pieces
     rng = fold_in(key_for(hypers.seed, DROPOUT, pool_name(program.tasks)), hypers.offset[0] + step)
 
     def forward(source: Source, key: Array) -> tuple[Pull, Int[Array, " tasks"]]:
         counts, coefficients = weigh(program, hypers, source.draw.mask)
-        return Pull(
-            source.program, modes, coefficients, fixed, source.draw, source.fetch, key, shards, pieces, unroll
-        ), counts
+        return Pull(source.program, coefficients, fixed, source.draw, source.fetch, key, shards, pieces, unroll), counts
 
     pull, counts = forward(source, rng)
     if program.balancer is None and not program.optimizer.per_task:

@@ -220,8 +220,7 @@ def check_statistics(program: Program, shape: tuple[int, ...], shards: int = 1) 
         in a device's share of a batch, which normalising makes zero whatever it is.
     """
     own = anatomy(program.model, shape)
-    modes = program.modes
-    if not program.statistics(modes, own.state):
+    if not program.statistics(own.state):
         return
     if averages(program):
         raise config.ConfigError(
@@ -229,10 +228,12 @@ def check_statistics(program: Program, shape: tuple[int, ...], shards: int = 1) 
             'must be without (ema = 0), or the model without batch statistics (such as norm="group")'
         )
     try:
-        program.check_whole(modes, own.state)
+        program.check_whole(own.state)
     except ValueError as error:
         raise config.ConfigError(f"config.{error}") from None
-    still = {b.removeprefix("backbone/") for b, mode in zip(program.model.blocks, modes, strict=True) if not mode}
+    still = {
+        b.removeprefix("backbone/") for b, mode in zip(program.model.blocks, program.modes, strict=True) if not mode
+    }
     # A layer that is not Flax's has one value a channel if each input is a list of channels, for all that is known.
     values = [v for block, v in own.values.items() if block not in still] or [1] * (len(shape) == 1)
     if values and min(values) * program.rows // shards == 1:

@@ -178,11 +178,11 @@ def loss_on(program, modes, hypers, trainable, frozen, state, batch, rng):
     return jnp.sum(weighed * sums_of(program, params, features, batch)), state
 
 
-def update_on(program, modes, hypers, k, moving, frozen, batch):
+def update_on(program, hypers, k, moving, frozen, batch):
     """Return what one update on a batch comes to."""
     program = dataclasses.replace(program, cached=False)
     source = step.Source(program, Draw(jnp.zeros(len(batch.x), jnp.int32), batch.mask), lambda _: batch)
-    return step.update(program, modes, hypers, k, moving, Fixed(frozen), source)
+    return step.update(program, hypers, k, moving, Fixed(frozen), source)
 
 
 def hypers_of(stage, seed=0, split=0):

@@ -563,7 +563,7 @@ def test_where_statistics_join_the_rows_each_task_has_its_pass_back(norm):
     modes = (True,) * len(model.blocks)
     trainable, frozen = phase.divide(program, params)
     draw = Draw(jnp.arange(6), jnp.stack([mask["a"], mask["b"]], axis=1))
-    whole = pull.Pull(program, modes, jnp.asarray([0.5, 2.0]), Fixed(frozen), draw, fetch, jax.random.key(0))
+    whole = pull.Pull(program, jnp.asarray([0.5, 2.0]), Fixed(frozen), draw, fetch, jax.random.key(0))
     rows = whole.jacobian(trainable, state)[0]
     for i, task in enumerate(("a", "b")):
 

@@ -1,5 +1,7 @@
 """Blocks of images: how many, and never where they would change what is computed."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -23,8 +25,11 @@ def counted(name, options, batch=64, modes=True, shape=SHAPE, accumulate=1):
     trial = resolve(override(flatten(default()), changes), tasks)
     program = stages_of(trial, shape)[-1].program
     weights, state = jax.eval_shape(lambda: program.model.init(jax.random.key(0), jnp.zeros((1, *shape))))
-    train = tuple(modes for _ in program.model.blocks)
-    return blocks(program, train, weights["backbone"], state, shape)
+    if not modes:
+        heads = tuple(p for p in program.trainable if p.startswith("heads/"))
+        program = dataclasses.replace(program, trainable=heads)
+    assert set(program.modes) == {modes}
+    return blocks(program, weights["backbone"], state, shape)
 
 
 def test_blocks_hold_what_fits_the_cache():

@@ -172,10 +172,9 @@ def _one_step(program, weights, batch):
     """Return (weights, modes) after one compiled step of a phase, without the loop and the pack around it."""
     hypers = dataclasses.replace(hypers_of(stages(trial(regime="random_probe"))[0]), lr=jnp.float32(0.1))
     moving, frozen = phase.start(program, hypers, weights)
-    modes = program.modes
-    update = jax.jit(functools.partial(update_on, program, modes))
+    update = jax.jit(functools.partial(update_on, program))
     new = update(hypers, jnp.int32(0), moving, frozen, batch)
-    return Weights(phase.whole(program, new.trainable, frozen), new.state), modes
+    return Weights(phase.whole(program, new.trainable, frozen), new.state), program.modes
 
 
 @functools.cache
@@ -250,9 +249,8 @@ def test_a_probe_costs_the_forward_pass_and_its_head_only():
             optimizer=optimizer({"name": "adam"})[0],
         )  # fmt: skip
         moving, frozen = phase.start(program, lane, weights)
-        modes = program.modes
         return flops(
-            functools.partial(update_on, program, modes),
+            functools.partial(update_on, program),
             lane, jnp.int32(0), moving, frozen, batch,
         )  # fmt: skip
 
