@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool
 
-from mtl import optim
+from mtl import optim, rates
 from mtl.params import join, path_of
 from mtl.train.program import Hypers, Program
 from mtl.train.stacks import Stack, stacks_of
@@ -68,7 +68,7 @@ def move(
     if o.clip:
         summed = jax.tree.map(lambda a: a.sum(axis=0), grads["backbone"]) if o.per_task else grads["backbone"]
         grads = optim.clipped(numbers["clip"], grads, {**grads, "backbone": summed})
-    eta = optim.rate(o, numbers, hypers.lr, hypers.steps, step)
+    eta = rates.rate(o.schedule, numbers, hypers.lr, hypers.steps, step)
 
     shown = None
     if o.per_task:

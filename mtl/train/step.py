@@ -140,13 +140,11 @@ def _balanced(
         counts = jnp.maximum(weigh(program, hypers, pull.draw.mask)[0], 1)
         seen["losses"] = jnp.where(active, sums / counts, 0.0)
 
-    def rows_of(pull: Pull) -> Array:
-        return jax.vmap(lambda tree: ravel_pytree(tree)[0])(pull.jacobian(trainable, moving.state)[0])
-
+    flat = jax.vmap(lambda tree: ravel_pytree(tree)[0])
     if others:
-        seen["others"] = jnp.stack([rows_of(other) for other in others])
+        seen["others"] = jnp.stack([flat(other.jacobian(trainable, moving.state)[0]) for other in others])
     if validation is not None and "validation" in needs:
-        seen["validation"] = rows_of(validation)
+        seen["validation"] = flat(validation.jacobian(trainable, moving.state)[0])
     rows = program.optimizer.per_task or (program.balancer is not None and program.balancer.rows)
     if not rows:
         weights, balance = _weights(program, hypers, moving, seen)
@@ -155,7 +153,7 @@ def _balanced(
     tree, heads, sums, state = pull.jacobian(trainable, moving.state)
     if program.balancer is None:
         return {**trainable, "backbone": tree, "heads": heads}, sums, state, ()
-    seen["jacobian"] = jax.vmap(lambda tree: ravel_pytree(tree)[0])(tree)
+    seen["jacobian"] = flat(tree)
     seen["gramian"] = seen["jacobian"] @ seen["jacobian"].T
     found, balance = _weights(program, hypers, moving, seen)
     if program.optimizer.per_task:
