@@ -10,6 +10,7 @@ from ml_collections import ConfigDict as Config
 
 from mtl.data.scaling import WAYS as WAYS_TO_SCALE
 from mtl.data.spoil import WAYS
+from mtl.ranges import finite
 
 
 class ConfigError(ValueError):
@@ -193,8 +194,7 @@ FREE = (
 
 
 def _penalties(value: Any) -> bool:
-    plain = all(isinstance(v, int | float) and not isinstance(v, bool) for v in value)
-    return bool(value) and plain and all(math.isfinite(v) and v > 0 for v in value)
+    return bool(value) and all(finite(v) and v > 0 for v in value)
 
 
 #: How tasks mix, see ``train.sampling``.

@@ -56,6 +56,9 @@ def _regimes(given: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+#: What a duration is in.
+UNITS = ("total_steps", "total_epochs", "total_examples")
+
 #: The default's fields.
 KNOWN = flatten(default())
 
@@ -254,7 +257,7 @@ def duration(section: str, flat: Mapping[str, Any]) -> tuple[str, float]:
     Raises:
       ConfigError: unless exactly one of the three units is set; of the source, none need be if it has no tasks.
     """
-    names = [f"{section}.{unit}" for unit in ("total_steps", "total_epochs", "total_examples")]
+    names = [f"{section}.{unit}" for unit in UNITS]
     given = []
     for name in names:
         if not math.isfinite(flat[name]) or flat[name] < 0:

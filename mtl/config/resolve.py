@@ -13,7 +13,7 @@ from typing import Any
 from mtl import adapt, balance, optim, regimes
 from mtl.config import augmentation
 from mtl.config.default import SAMPLINGS, ConfigError, refused
-from mtl.config.fields import KNOWN, Flat, check, duration
+from mtl.config.fields import KNOWN, UNITS, Flat, check, duration
 from mtl.config.hiding import hiding
 from mtl.config.trial import Resolved, Trial, canonical
 from mtl.data import cut, load, nearest, sizes, spoil
@@ -322,7 +322,7 @@ def _check_phase(phase: regimes.Phase, name: str) -> None:
         value = getattr(phase, field)
         if not isinstance(value, str) and not 0 < value < math.inf:
             raise ConfigError(f'regime "{name}": {field} = {value}: must be a finite number above 0')
-    for field in ("total_steps", "total_epochs", "total_examples"):
+    for field in UNITS:
         value = getattr(phase, field)
         if not 0 <= value < math.inf:
             raise ConfigError(f'regime "{name}": {field} = {value}: must be a finite number, at least 0 (0: not set)')
@@ -342,8 +342,7 @@ def _steps(
       batch: rows of its batch.
       rows: from tasks to the number of rows that have a training label of any.
     """
-    own = {unit: getattr(phase, unit) for unit in ("total_steps", "total_epochs", "total_examples")}
-    given = {unit: amount for unit, amount in own.items() if amount}
+    given = {unit: amount for unit in UNITS if (amount := getattr(phase, unit))}
     if len(given) > 1:
         raise ConfigError(f'regime "{flat["regime"]}": a phase sets {" and ".join(given)}: set at most one')
     if given:

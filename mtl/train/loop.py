@@ -15,7 +15,7 @@ import numpy as np
 
 from mtl.data.streamed import Streamed
 from mtl.models import Model
-from mtl.params import path_of
+from mtl.params import flatten, path_of
 from mtl.train import executor as executors
 from mtl.train import pack, phase
 from mtl.train.executor import LANES, WHOLE, Executor
@@ -23,7 +23,7 @@ from mtl.train.feed import Feed, Reach
 from mtl.train.placing import fetch, pad, place, stacked, unstack
 from mtl.train.processes import agree
 from mtl.train.program import Data, Hypers, Moving, Program, Weights
-from mtl.train.stacks import ordered
+from mtl.train.stacks import order
 from mtl.train.stream import make_feed
 from mtl.train.trial import Stage, boundaries, check_statistics, make_hypers
 
@@ -265,7 +265,7 @@ def _run_group(
     feed.begin(at)
 
     def take() -> Snapshot:
-        return Snapshot({path_of(p): a for p, a in _leaves(moving)}, at, train, val, spent, executor.data)
+        return Snapshot(flatten(jax.tree.map(fetch, moving)), at, train, val, spent, executor.data)
 
     for end in ends[len(train) :]:
         while at < end:
@@ -291,10 +291,9 @@ def _run_group(
         if program.select == "best":
             moving = pack.note_fn(program, executor)(moving, found, labels)
         else:  # All there is to note: the sum of losses begins anew.
-            for name in pack.SINCE:
-                was = getattr(moving, name)
-                zeros = place(executor, np.zeros(was.shape, was.dtype), getattr(lies, name))
-                moving = dataclasses.replace(moving, **{name: zeros})
+            since = {name: getattr(moving, name) for name in pack.SINCE}
+            zeros = {name: np.zeros(was.shape, was.dtype) for name, was in since.items()}
+            moving = dataclasses.replace(moving, **zeros)
         moving = place(executor, moving, lies)
         guard.boundary(take)
     merged = pack.merge_fn(executor)(moving)
@@ -323,18 +322,13 @@ def _run_group(
 
 def _mean(program: Program, total: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return the mean losses [lanes, tasks], in the order of the program's tasks."""
-    order = [t.name for t in ordered(program)]
-    at = [order.index(t) for t in program.tasks]
-    return np.where(labels > 0, total / np.maximum(labels, 1), np.nan)[:, at].astype(np.float32)
+    means = np.where(labels > 0, total / np.maximum(labels, 1), np.nan)
+    return means[:, np.argsort(order(program))].astype(np.float32)
 
 
 def _host_heads(trainable: PyTree) -> PyTree:
     """Return a trainable part with its heads on the host, where they are dealt out without compiling anything."""
     return {**trainable, "heads": jax.tree.map(fetch, trainable["heads"])}
-
-
-def _leaves(tree: PyTree) -> list[tuple[Any, np.ndarray]]:
-    return [(p, fetch(a)) for p, a in jax.tree_util.tree_leaves_with_path(tree)]
 
 
 def _filled(template: Moving, kept: Snapshot, width: int, executor: Executor) -> Moving:

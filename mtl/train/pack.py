@@ -15,7 +15,7 @@ from jaxtyping import Array
 from mtl.models import Model
 from mtl.train import phase
 from mtl.train.compiled import Compiled
-from mtl.train.executor import LANES, MAP, OWN, WHOLE, Executor, over_lanes
+from mtl.train.executor import LANES, MAP, OWN, WHOLE, Executor, over_lanes, room
 from mtl.train.move import averages
 from mtl.train.program import INIT, Data, Fixed, Hypers, Moving, Program, Weights, key_for, standardized
 from mtl.train.pull import DATA_AXIS
@@ -131,9 +131,7 @@ def fix(program: Program, executor: Executor) -> Callable[..., Fixed]:
 
     def run(count: Array, splits: Array, weights: Weights, frozen: PyTree, data: Data) -> Fixed:
         args = (splits, weights, frozen)
-        shapes = jax.eval_shape(one, jax.tree.map(lambda a: a[0], args), data)
-        out = jax.tree.map(lambda s: jnp.zeros((splits.shape[0], *s.shape), s.dtype), shapes)
-        return mapped(count, out, args, data)
+        return mapped(count, room(one, args, data), args, data)
 
     return run
 
@@ -274,8 +272,7 @@ def init_fn(model: Model, shape: tuple[int, ...], executor: Executor) -> Compile
     mapped = over_lanes(one, executor)
 
     def run(count: Array, seeds: Array) -> Weights:
-        out = jax.tree.map(lambda s: jnp.zeros((seeds.shape[0], *s.shape), s.dtype), jax.eval_shape(one, seeds[0]))
-        return mapped(count, out, seeds)
+        return mapped(count, room(one, seeds), seeds)
 
     return Compiled(run)
 

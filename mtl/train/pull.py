@@ -8,14 +8,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from mtl.params import combine
 from mtl.train.program import Fixed, Program
 from mtl.train.sampling import Batch, Draw, part
-from mtl.train.stacks import columns, ordered, outputs, together
+from mtl.train.stacks import columns, order, ordered, outputs, together
 from mtl.train.threefry import fold_in
 
 PyTree = Any
@@ -113,10 +112,10 @@ class Pull:
         to one task and nothing joins the rows of a batch, a task's gradient is that of its own rows: all of them take
         one pass. Else the pass back is made once a task.
         """
-        names, size = [t.name for t in ordered(self.program)], len(ordered(self.program))
+        size = len(self.program.tasks)
         if self.program.sampling == "per_task" and size > 1 and not self.program.statistics(state):
             own = jax.tree.map(lambda a: a.reshape(size, -1, *a.shape[1:]), self.draw)
-            own = jax.tree.map(lambda a: a[np.asarray([self.program.tasks.index(n) for n in names])], own)
+            own = jax.tree.map(lambda a: a[order(self.program)], own)
 
             rng = self.rng
             if self.shards > 1:

@@ -9,7 +9,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Int
 
 from mtl.train import threefry
@@ -28,7 +27,7 @@ from mtl.train.program import (
     pool_name,
     standardized,
 )
-from mtl.train.stacks import columns, ordered
+from mtl.train.stacks import columns, order, ordered
 
 
 @jax.tree_util.register_dataclass
@@ -115,7 +114,7 @@ def make_sampler(program: Program, hypers: Hypers, data: Data) -> Callable[[Arra
       data: the data of the lane's split.
     """
     tasks, names = program.tasks, [t.name for t in ordered(program)]
-    column = np.asarray([[tasks.index(name) for name in names]])
+    column = order(program)[None]
     drawn = not isinstance(hypers.picks, tuple)
     pick = functools.partial(_picked, hypers) if drawn else make_picker(program, hypers, data)
     present = data.beside(data.train, names) if program.sampling == "proportional" and len(tasks) > 1 else None

@@ -113,6 +113,11 @@ def ordered(program: Program) -> tuple[Task, ...]:
     return tuple(t for stack in stacks_of(program) for t in stack.tasks)
 
 
+def order(program: Program) -> np.ndarray:
+    """Return where each of ``ordered`` is among the phase's tasks."""
+    return np.asarray([program.tasks.index(t.name) for t in ordered(program)])
+
+
 @dataclasses.dataclass(frozen=True)
 class Columns:
     """Tasks whose losses are computed together: of one kind, with the same options.

@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
@@ -18,7 +17,7 @@ from mtl.train.move import move
 from mtl.train.program import BALANCE, DROPOUT, Fixed, Hypers, Moving, Program, key_for, pool_name
 from mtl.train.pull import Pull
 from mtl.train.sampling import Batch, Draw
-from mtl.train.stacks import ordered
+from mtl.train.stacks import order
 from mtl.train.threefry import fold_in
 
 PyTree = Any
@@ -44,8 +43,7 @@ def weigh(
 ) -> tuple[Int[Array, " tasks"], Float[Array, " tasks"]]:
     """Return (labels of each task in a batch, what each task's sum of losses is multiplied by), as in ``ordered``."""
     counts = jnp.sum(mask, axis=0, dtype=jnp.int32)
-    weights = hypers.weights[np.asarray([program.tasks.index(t.name) for t in ordered(program)])]
-    return counts, losses.factors(counts, mask.shape[0], program.denominator, weights)
+    return counts, losses.factors(counts, mask.shape[0], program.denominator, hypers.weights[order(program)])
 
 
 def update(

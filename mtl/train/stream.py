@@ -25,6 +25,7 @@ from mtl.train import pack, phase
 from mtl.train.compiled import Compiled
 from mtl.train.executor import LANES, OWN, WHOLE, Executor, ExecutorError
 from mtl.train.feed import Feed, Reach
+from mtl.train.flops import features
 from mtl.train.placing import PyTree, fetch, place
 from mtl.train.program import Data, Fixed, Hypers, Program, Weights, pool_name
 from mtl.train.pull import DATA_AXIS
@@ -141,10 +142,7 @@ class _Streaming(Feed):
             return Fixed(frozen)
         pool = self._pools.train_rows[pool_name(self.program.tasks)]
         most, size, lanes = phase.feature_blocks(self.program, self._pools), self.program.rows, len(self._back)
-        one = jax.eval_shape(
-            lambda w: self.program.model.features(w.params, w.state, jnp.zeros((size, *self.stream.shape[1:]))),
-            jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), weights),
-        )
+        one = features(self.program, self.stream.shape[1:])
         held = (
             np.zeros((lanes, most * size, *one.shape[1:]), one.dtype),
             np.zeros((lanes, len(self.stream)), np.int32),
