@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -74,11 +74,10 @@ def move(
     if o.per_task:
         shown = jnp.ones(len(program.tasks), bool) if active is None else active
 
-    def trunk(grads: PyTree, old: tuple[PyTree, PyTree], rates: PyTree, _: Array | None) -> tuple[PyTree, PyTree]:
-        return optim.update(o, numbers, eta, grads, old[1], old[0], rates, shown)
-
-    def head(grads: PyTree, old: tuple[PyTree, PyTree], rates: PyTree, moves: Array | None) -> tuple[PyTree, PyTree]:
-        new = optim.update(o, numbers, eta, grads, old[1], old[0], rates)
+    def one(
+        shown: Array | None, grads: PyTree, old: tuple[PyTree, PyTree], rates: PyTree, moves: Array | None
+    ) -> tuple[PyTree, PyTree]:
+        new = optim.update(o, numbers, eta, grads, old[1], old[0], rates, shown)
         return new if moves is None else jax.tree.map(lambda a, b: jnp.where(moves, a, b), new, old)
 
     moved, states, seen = {}, {}, 0
@@ -91,7 +90,9 @@ def move(
         gradient = grads["backbone"] if stack is None else grads["heads"][name]
         moves = None if active is None or stack is None else stack.each(active[own])
         given = (gradient, (part, slots[name]), _rates(program, hypers, stack, part), moves)
-        run = trunk if stack is None else jax.vmap(head, in_axes=_axes(given), out_axes=_axes((part, slots[name])))
+        run: Callable[..., tuple[PyTree, PyTree]] = functools.partial(one, shown if stack is None else None)
+        if stack is not None:
+            run = jax.vmap(run, in_axes=_axes(given), out_axes=_axes(given[1]))
         moved[name], states[name] = run(*given)
     return _whole(trainable, moved), states
 

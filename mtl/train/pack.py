@@ -145,12 +145,9 @@ def at_hand(executor: Executor, data: Data | tuple[Data, tuple[Array, Array]]) -
     """Return data as a device sees them: a window of a stream is given beside them, as (x, place)."""
     if isinstance(data, Data):
         return data
-    held, (x, at) = data
-    return (
-        dataclasses.replace(held, x=x[0], place=at[0])
-        if executor.data > 1
-        else dataclasses.replace(held, x=x, place=at)
-    )
+    held, window = data
+    x, at = (a[0] for a in window) if executor.data > 1 else window
+    return dataclasses.replace(held, x=x, place=at)
 
 
 @functools.lru_cache(maxsize=256)

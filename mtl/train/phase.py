@@ -106,12 +106,10 @@ def fix(program: Program, split: Array, weights: Weights, frozen: PyTree, data: 
     """
     if not program.cached:
         return Fixed(frozen)
-    own = data.of(split)
-    size = program.rows
+    own, size, blocks = data.of(split), program.rows, feature_blocks(program, data)
     shape = jax.eval_shape(lambda: _features(program, weights, own, jnp.zeros((size,), jnp.int32)))
-    empty = jnp.zeros((feature_blocks(program, data) * size, *shape.shape[1:]), shape.dtype)
-    blocks = jnp.int32(feature_blocks(program, data))
-    return cache(program, split, weights, Fixed(frozen, empty), data, jnp.int32(0), blocks)
+    empty = jnp.zeros((blocks * size, *shape.shape[1:]), shape.dtype)
+    return cache(program, split, weights, Fixed(frozen, empty), data, jnp.int32(0), jnp.int32(blocks))
 
 
 def feature_blocks(program: Program, data: Data) -> int:
