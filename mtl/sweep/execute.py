@@ -24,7 +24,7 @@ from mtl.train.begin import freshen
 from mtl.train.compiled import Compiled
 from mtl.train.dataset import make_data
 from mtl.train.executor import Executor, executor_for, memory_limit
-from mtl.train.flops import flops_per_step, flops_to_cache, flops_to_solve
+from mtl.train.flops import flops_to_cache
 from mtl.train.phase import EVALUATION_ROWS
 from mtl.train.processes import agree, any_of_us
 from mtl.train.program import Program, Weights
@@ -244,12 +244,12 @@ def _train(
         snapshots.settle()
     if executor.kind == "vmap" and width is None:
         workdir.keep_width(program_key, str(executor), outcomes[0].width)
-    found, per_step = {}, flops_per_step(program, shape)
+    found, solver = {}, program.solver
     for node, outcome in zip(nodes, outcomes, strict=True):
         lane = order[split_key(node.trial)]
         split, scaling = splits[lane], scalings[lane]
         rows = len(split.rows(program.tasks))
-        once = flops_to_cache(program, shape, rows) + flops_to_solve(program, shape, rows)
+        spent = solver.flops(program, shape, node.stage.steps, rows) + flops_to_cache(program, shape, rows)
         about = {
             "tasks": list(program.tasks),
             "lr": node.stage.hypers.lr,
@@ -260,8 +260,8 @@ def _train(
                 for name in ("train_loss", "val_loss")
             },
             "diverged_at": outcome.diverged_at,
-            "examples": program.solver.examples(program, node.stage.steps, rows),
-            "flops": node.stage.steps * per_step + once,
+            "examples": solver.examples(program, node.stage.steps, rows),
+            "flops": spent,
             "seconds": outcome.seconds,
             "source_only": node.source_only,
             "key": node.key,

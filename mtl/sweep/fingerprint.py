@@ -27,7 +27,8 @@ PARTS = {"data": "the data", "code": "mtl's code", "config": "the config file's 
 #: trials run; what is kept and shown. Everything else is ``code``, also what is new.
 NOT_COMPUTING = (
     *("__init__.py", "cli.py", "data_commands.py", "display.py", "dry_run.py", "files.py", "memory.py", "readers.py"),
-    *("canvas.py", "machine.py", "shown.py", "spawn.py", "start.py", "streams.py", "witness.py", "report"),
+    *("arguments.py", "canvas.py", "machine.py", "shown.py", "spawn.py", "start.py", "streams.py", "witness.py"),
+    "report",
     *("config/beside.py", "config/contents.py", "config/default.py", "config/fields.py", "config/load.py"),
     *("data/catalogue.py", "data/contact_sheet.py", "data/describe.py", "data/sets/about.py", "data/summary.py"),
     *("data/tfds/download.py",),

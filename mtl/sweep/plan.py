@@ -23,7 +23,7 @@ from mtl.sweep.fingerprint import Fingerprint, digests, fingerprint
 from mtl.sweep.labelled import check_labels
 from mtl.sweep.sources import Sources
 from mtl.sweep.weights import brought, check_init, weights_sha256
-from mtl.train.trial import Stage, canonical_phases, stages_of
+from mtl.train.trial import Stage, stage_key, stages_of
 
 #: Fields of ``data`` that a phase without the target's labels does not depend on.
 _TARGET_ONLY = ("target_size", "val_fraction")
@@ -232,7 +232,7 @@ def make_plan(trials: Sequence[Trial], sources: Sources = Sources()) -> Plan:  #
         if (labels := (split_key(trial), rules, trial.config["ridge"]["choose"])) not in checked:
             checked.add(labels)
             check_labels(trial, split_of(trial))
-        signature = (trial.model(), canonical_phases(trial), shape, scaled(trial))
+        signature = (stage_key(trial), shape, scaled(trial))
         if signature not in stages:
             stages[signature] = stages_of(trial, shape, scaled(trial))
         if (inputs := (table.sha256, trial.config["data"]["normalize"], trial.model(), trial.loads)) not in checked:

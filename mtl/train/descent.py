@@ -12,6 +12,7 @@ from mtl.optim import Optimizer
 from mtl.train import move, threefry
 from mtl.train.augment import changed
 from mtl.train.blocks import blocks, trunk_of
+from mtl.train.flops import flops_per_step
 from mtl.train.program import BALANCE, Data, Fixed, Hypers, Moving, Program, PyTree, key_for
 from mtl.train.sampling import make_gather, make_sampler
 from mtl.train.step import Source, update
@@ -69,6 +70,10 @@ class Descent:
     def examples(self, program: Program, steps: int, rows: int) -> int:
         """Return how many examples so many steps see."""
         return steps * program.rows
+
+    def flops(self, program: Program, shape: tuple[int, ...], steps: int, rows: int) -> float:
+        """Return the floating-point operations of so many steps; ``shape`` is one input's."""
+        return steps * flops_per_step(program, shape)
 
 
 def further(

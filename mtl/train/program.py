@@ -96,7 +96,7 @@ class Program:
         moving = set(self.trainable)
         return jax.tree_util.tree_map_with_path(lambda p, _: paths.path_of(p) in moving, params)
 
-    @property
+    @functools.cached_property
     def train(self) -> bool | frozenset[str]:
         """Whether the backbone runs in train mode; or the names of the blocks that do."""
         training = [b for b in self.blocks if any(p.startswith(f"{b}/") for p in self.trainable)]

@@ -30,6 +30,7 @@ def counted(name, options, batch=64, train=True, shape=SHAPE, accumulate=1):
     if not train:
         program = dataclasses.replace(program, trainable=tuple(p for p in program.trainable if p.startswith("heads/")))
     weights, state = jax.eval_shape(lambda: program.model.init(jax.random.key(0), jnp.zeros((1, *shape))))
+    assert program.train is train
     return blocks(program, weights["backbone"], state, shape)
 
 
