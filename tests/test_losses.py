@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtl import losses, tasks
+from mtl.models import build
 from mtl.tasks import Task
 
 N, C = 12, 5  # One shape for all draws, so that nothing compiles twice.
@@ -620,3 +621,15 @@ def test_options_of_the_default_loss_are_not_those_of_a_users(hinge):
         losses.register("hinge", "binary")(lambda outputs, labels: outputs[:, 0])
     with pytest.raises(ValueError, match='loss "mine": kind = "binry": did you mean "binary"'):
         losses.register("mine", "binry")
+
+
+def test_what_is_compiled_for_a_loss_is_not_for_another_of_its_name(hinge):
+    """A config file that is executed again may say another loss under the same name."""
+    task = Task("t", "binary", loss="hinge")
+    one = build("mlp", {"hidden": (2,)}, (task,))
+    assert one == build("mlp", {"hidden": (2,)}, (task,))
+    changed = lambda outputs, labels: jnp.square(jnp.maximum(0.0, 1.0 - (2 * labels - 1) * outputs[:, 0]))  # noqa: E731
+    known = losses.LOSSES["hinge"].values
+    changed.__module__, changed.__qualname__ = known.__module__, known.__qualname__
+    losses.register("hinge", "binary")(changed)
+    assert one != build("mlp", {"hidden": (2,)}, (task,))

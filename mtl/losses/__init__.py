@@ -7,7 +7,7 @@ such class) makes the loss NaN.
 
 from mtl.losses.formulas import logistic, softmax, squared
 from mtl.losses.reduction import DENOMINATORS, coefficients, factors, reduce, reduce_sums, sum_and_count
-from mtl.losses.registry import LOSSES, Loss, linked, register, values
+from mtl.losses.registry import LOSSES, Loss, linked, register, registered, values
 
 __all__ = [
     "DENOMINATORS",
@@ -20,6 +20,7 @@ __all__ = [
     "reduce",
     "reduce_sums",
     "register",
+    "registered",
     "softmax",
     "squared",
     "sum_and_count",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Real
@@ -136,6 +136,15 @@ def linked(task: tasks.Task, outputs: Float[Array, "n outputs"]) -> Float[Array,
     """
     link = LOSSES[_name(task)].link
     return outputs if link is None else link(outputs)
+
+
+def registered(of: Iterable[tasks.Task]) -> tuple[Loss, ...]:
+    """Return the losses of tasks that have not their kind's default.
+
+    >>> registered([tasks.Task("toxic", "binary")])
+    ()
+    """
+    return tuple(LOSSES[task.loss] for task in of if task.loss)
 
 
 def _name(task: tasks.Task) -> str:
