@@ -197,7 +197,8 @@ def _without_settings(tree: ast.Module, name_of_module: str, whole: bool) -> lis
 
     acting = _reached([s for s in body if _acts(s, makers, doers)], told_by)
     kept = _reached([s for s in body if s in acting or stays(s)], lambda s: [t for t in body if bound[t] & uses[s]])
-    return [s for s in body if s in kept or any(uses[t] & _BY_TEXT for t in kept)]
+    by_text = any(uses[s] & _BY_TEXT for s in kept)
+    return [s for s in body if by_text or s in kept]
 
 
 def _reached(start: list[ast.stmt], beside: Callable[[ast.stmt], list[ast.stmt]]) -> set[ast.stmt]:

@@ -49,7 +49,7 @@ def main() -> int:
         try:
             print(json.dumps(event), file=events, flush=True)
         except BrokenPipeError:  # The parent is gone: keep what there is and end.
-            interrupt.number = signal.SIGTERM
+            interrupt.ask()
 
     sources = None
     for line in sys.stdin.buffer:
