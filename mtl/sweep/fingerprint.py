@@ -105,28 +105,17 @@ def code_of(package: Path, cache: Path | None) -> str:
     for name, content in (contents | how).items():
         raw.update(f"{name}\0{len(content)}\0".encode() + content)
     kept = cache / "sources" / raw.hexdigest() if cache is not None else None
-    if kept is not None and (known := _known(kept)):
-        return known
+    if kept is not None:
+        with contextlib.suppress(FileError):
+            if re.fullmatch("[0-9a-f]{64}", known := read(kept, 64).decode("ascii", "replace")):
+                return known
     trees = "".join(f"{name}\0{digest_of(parsed(content) or content)}" for name, content in contents.items())
     whole = hashlib.sha256(trees.encode()).hexdigest()
     if kept is not None:
-        _keep(kept, whole)
+        with contextlib.suppress(FileError, OSError):  # A cache that cannot be written costs time, no result.
+            kept.parent.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            write_atomically(kept, whole.encode(), durable=False)
     return whole
-
-
-def _known(file: Path) -> str:
-    try:
-        text = read(file, 64).decode("ascii", "replace")
-    except FileError:
-        return ""
-    return text if re.fullmatch("[0-9a-f]{64}", text) else ""
-
-
-def _keep(file: Path, text: str) -> None:
-    """Keep a digest for the next process; a cache that cannot be written costs time, no result."""
-    with contextlib.suppress(FileError, OSError):
-        file.parent.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_atomically(file, text.encode(), durable=False)
 
 
 def stale_sentences(stale: Iterable[str], then: str) -> list[str]:
