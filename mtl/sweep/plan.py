@@ -193,19 +193,11 @@ def data_warnings(trials: Sequence[Trial]) -> list[str]:
     Raises:
       ConfigError: for sizes that a data set cannot give.
     """
-    tables: dict[str, tuple[data.Table, list[data.Split]]] = {}
-    seen: set[str] = set()
-    for trial in trials:
-        key = split_key(trial)
-        if key not in seen:
-            seen.add(key)
-            spec = trial.config["data"]
-            _, splits = tables.setdefault(canonical([spec["name"], spec["options"]]), (table_of(trial), []))
-            splits.append(split_of(trial))
-    said = [
-        *(f"{table.name}: {sentence}" for table, _ in tables.values() for sentence in table.told),
-        *(duplicates.warning(table, splits) for table, splits in tables.values()),
-    ]
+    splits: dict[data.Table, list[data.Split]] = {}
+    for trial in {split_key(trial): trial for trial in trials}.values():
+        splits.setdefault(table_of(trial), []).append(split_of(trial))
+    said = [f"{table.name}: {sentence}" for table in splits for sentence in table.told]
+    said += [duplicates.warning(table, drawn) for table, drawn in splits.items()]
     return [sentence for sentence in said if sentence]
 
 

@@ -14,6 +14,7 @@ import dataclasses
 import functools
 import hashlib
 import inspect
+import itertools
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator
@@ -237,7 +238,7 @@ def _top_modules(statement: ast.Import | ast.ImportFrom) -> set[str]:
 def _doers(statement: ast.Import | ast.ImportFrom, importer: str) -> set[str]:
     """Return the names of an import of mtl's, JAX's or local code, which may do anything when it is called."""
     tops = _top_modules(statement)
-    anything = tops & {"", "mtl", "jax", "flax"} or any(_is_local(f) for t in tops if (f := _file_of(t, importer)))
+    anything = tops & {"", "mtl", "jax", "flax"} or any(_local_file(top, importer) for top in tops)
     values = isinstance(statement, ast.ImportFrom) and statement.module == "mtl.sweep"
     return _bound(statement) - _VALUES if anything and not values else set()
 
@@ -291,8 +292,7 @@ def _used_by(tree: ast.Module, name: str, file: Path) -> Iterator[tuple[Path, st
     module = _module_of(name, file)
     package = name if file.name == "__init__.py" else name.rpartition(".")[0]
     for imported in _imported(tree, package):
-        found = _file_of(imported, name)
-        if found is not None and _is_local(found):
+        if (found := _local_file(imported, name)) is not None:
             yield found, imported
     for value in list(vars(module).values()) if module is not None else ():
         while isinstance(value, functools.partial):
@@ -318,8 +318,12 @@ def _imported(tree: ast.Module, package: str) -> Iterator[str]:
         else:
             continue
         for name in names:
-            parts = name.split(".")
-            yield from (".".join(parts[: i + 1]) for i in range(len(parts)))
+            yield from _prefixes(name)
+
+
+def _prefixes(name: str) -> Iterator[str]:
+    """Return the full names of a module's packages, from the outermost, and its own."""
+    return itertools.accumulate(name.split("."), "{}.{}".format)
 
 
 @functools.cache
@@ -331,20 +335,16 @@ def _is_local(file: Path) -> bool:
     return not installed and not any(file.is_relative_to(Path(place).resolve()) for place in places)
 
 
-def _file_of(name: str, importer: str) -> Path | None:
-    """Return a module's file, if it is there for the one that imports it; nothing is imported to find it."""
-    top, _, rest = name.partition(".")
-    if top in sys.stdlib_module_names or top == "mtl":
+def _local_file(name: str, importer: str) -> Path | None:
+    """Return a local module's file, if it is there for the one that imports it; nothing is imported to find it."""
+    if name.partition(".")[0] in _DO_NOTHING:
         return None
     module = sys.modules.get(name)
-    file = getattr(module, "__file__", None)
-    if module is None:
-        spec, places, so_far = None, None, ""
-        for part in [top, *rest.split(".")] if rest else [top]:
-            so_far = f"{so_far}.{part}".lstrip(".")
-            spec = beside.find(so_far, importer, places)
-            if spec is None:
-                return None
-            places = list(spec.submodule_search_locations or [])
-        file = spec.origin if spec is not None and spec.has_location else None
-    return Path(file).resolve() if file and Path(file).is_file() else None
+    file, places = getattr(module, "__file__", None), None
+    for so_far in _prefixes(name) if module is None else ():
+        spec = beside.find(so_far, importer, places)
+        if spec is None:
+            return None
+        file, places = spec.origin if spec.has_location else None, list(spec.submodule_search_locations or [])
+    found = Path(file or "").resolve()
+    return found if found.is_file() and _is_local(found) else None

@@ -186,11 +186,8 @@ def check_choices(sweep: Sweep, there: Collection[str]) -> None:
 def left_out(sweep: Sweep) -> list[str]:
     """Return a sentence for each task without a validation label, where others judge a phase that it is in."""
     found: dict[str, set[int]] = {}
-    seen: set[Any] = set()
-    for trial, tuned in [*((t, True) for _, t in sweep.pairs), *((t, False) for t in sweep.trials)]:
-        if (key := (labels_key(trial), tuned)) in seen:
-            continue
-        seen.add(key)
+    judging = [*((t, True) for _, t in sweep.pairs), *((t, False) for t in sweep.trials)]
+    for (_, tuned), trial in {(labels_key(t), tuned): t for t, tuned in judging}.items():
         for number, phase in enumerate(trial.phases):
             if tuned or phase.select == "best":
                 there = judged(trial, split_of(trial), number)
@@ -276,9 +273,12 @@ def record(workdir: Workdir, sweep: Sweep, plan: Plan, warnings: Sequence[str]) 
 
 def _listed(sweep: Sweep, fingerprints: Mapping[str, Fingerprint]) -> dict[str, Any]:
     """Return what ``study.json`` says of a sweep's trials; most of them share a fingerprint."""
-    names = {m.trial.hash: name_of(fingerprints[m.trial.hash]) for m in sweep.members}
-    trials = [{"hash": h, "changes": m.changes, "fingerprint": names[h]} for m in sweep.members for h in [m.trial.hash]]
-    return {"fingerprints": {name: fingerprints[h] for h, name in names.items()}, "trials": trials}
+    trials: list[dict[str, Any]] = [
+        {"hash": h, "changes": m.changes, "fingerprint": name_of(fingerprints[h])}
+        for m in sweep.members
+        for h in [m.trial.hash]
+    ]
+    return {"fingerprints": {t["fingerprint"]: fingerprints[t["hash"]] for t in trials}, "trials": trials}
 
 
 def recorded(workdir: Workdir, sweep: Sweep) -> bool:
