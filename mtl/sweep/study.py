@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -61,7 +62,7 @@ class Sweep:
     pairs: Sequence[tuple[float, Trial]] = ()
     tuning: dict[str, Any] | None = None
 
-    @property
+    @functools.cached_property
     def trials(self) -> list[Trial]:
         """The trials, resolved."""
         return [m.trial for m in self.members]
