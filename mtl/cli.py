@@ -103,13 +103,13 @@ def _run(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     executor = begin(arguments)
     import jax
 
-    from mtl.config import augmentation, resolve
+    from mtl.config import augmentation
     from mtl.display import Terminal
     from mtl.params import count, report
     from mtl.sweep.cache import make_cache
     from mtl.sweep.launch import Silent, absent_of, run_missing
     from mtl.sweep.lease import Lease
-    from mtl.sweep.plan import data_warnings, load_table, make_plan, table_of
+    from mtl.sweep.plan import data_warnings, make_plan, table_of, trial_of
     from mtl.sweep.snapshots import Interrupt
     from mtl.sweep.sources import sources_of
     from mtl.sweep.store import Workdir
@@ -126,7 +126,7 @@ def _run(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     workdir.sources = sources_of(_config_file(arguments))
     if executor is None:
         Lease(workdir.path).look()
-    trial = resolve(base, load_table(base["data.name"], base["data.options"]))
+    trial = trial_of(base)
     plan = make_plan([trial], workdir.sources)
     display = Silent() if arguments.quiet or not is_lead() else Terminal()
     workdir.open(base["name"])

@@ -583,17 +583,18 @@ def test_reduce_refuses_what_does_not_fit():
 
 
 @pytest.fixture
-def hinge(monkeypatch):
+def hinge():
     """The hinge loss, as a user would write it; its outputs are margins, of which the link makes logits."""
-    monkeypatch.setattr("mtl.losses.registry.LOSSES", dict(losses.LOSSES))
-    before = dict(tasks.LOSSES)
+    before = dict(losses.LOSSES), dict(tasks.LOSSES)
 
     @losses.register("hinge", "binary", link=lambda outputs: 2 * outputs)
     def hinge(outputs, labels):
         return jnp.maximum(0.0, 1.0 - (2 * labels - 1) * outputs[:, 0])
 
     yield
-    tasks.LOSSES.update(before)
+    losses.LOSSES.clear()
+    losses.LOSSES.update(before[0])
+    tasks.LOSSES.update(before[1])
 
 
 def test_a_users_loss_is_scikit_learns_over_the_labels_that_are_present(hinge):

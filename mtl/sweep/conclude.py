@@ -66,24 +66,25 @@ def conclude(
         chains = [[done[k] for k in plan.chains[d]] for d in members]
         scalings = [scaling_of(t) for t in trials]
         table = table_of(trials[0])
-        tested = [
-            _tested(model, task, [chain[-1].weights for chain in chains], scaled, table, trials[0], scalings)
-            for task in tasks
-        ]
-        writer = _Writer(workdir)
+        weights = [chain[-1].weights for chain in chains]
+        tested = {t: _tested(model, t, weights, scaled, table, trials[0], scalings) for t in tasks}
+        held: list[NewResult] = []
         for i, (digest, trial, chain, own) in enumerate(zip(members, trials, chains, scalings, strict=True)):
             result = _result(trial, [d.about for d in chain], plan.fingerprints[digest], str(executor), own)
             result["inputs"] = {**counts(table, own), "brought": brought(trial, table) is not None}
-            predictions = {task: each[i][1] for task, each in zip(tasks, tested, strict=True)}
+            predictions = {task: each[i][1] for task, each in tested.items()}
             finite = all(np.isfinite(arrays["outputs"]).all() for arrays in predictions.values())
             if not finite and result["status"] == "done":
                 at = {"phase": len(chain) - 1, "step": chain[-1].about["steps"]}
                 result |= {"status": "diverged", "diverged_at": at}
             if tasks and result["status"] == "done":
-                result["test"] = {task: each[i][0] for task, each in zip(tasks, tested, strict=True)}
+                result["test"] = {task: each[i][0] for task, each in tested.items()}
             kept = dump_model(trial, chain[-1].weights, table, own) if trial.config["save_model"] else None
-            writer.add(NewResult(clean(result), predictions, kept))
-        writer.flush()
+            held.append(NewResult(clean(result), predictions, kept))
+            if len(held) >= _TRIALS_TOGETHER or sum(new.bytes for new in held) >= _BYTES_TOGETHER:
+                workdir.write_results(held)
+                held = []
+        workdir.write_results(held)
         progress(0.0, len(members), 0)
 
 
@@ -107,23 +108,6 @@ def _groups(digests: Sequence[str], plan: Plan) -> dict[Any, list[str]]:
 
 #: Results are written together, as one shard, up to so many bytes or trials.
 _BYTES_TOGETHER, _TRIALS_TOGETHER = 64 * 2**20, 64
-
-
-class _Writer:
-    """Writes results some at a time."""
-
-    def __init__(self, workdir: Workdir) -> None:
-        self.workdir, self.held = workdir, list[NewResult]()
-
-    def add(self, result: NewResult) -> None:
-        self.held.append(result)
-        size = sum(new.bytes for new in self.held)
-        if size >= _BYTES_TOGETHER or len(self.held) >= _TRIALS_TOGETHER:
-            self.flush()
-
-    def flush(self) -> None:
-        self.workdir.write_results(self.held)
-        self.held.clear()
 
 
 #: One executable, whatever the number of trials.
@@ -160,8 +144,8 @@ def _tested(
         found.append(np.asarray(_test_fn(task)(*padded))[: len(outputs[part])])
     told = []
     for each, values, own in zip(outputs, np.concatenate(found), scalings, strict=True):
-        numbers = {n: float(v) for n, v in zip(names, values, strict=True)}
-        numbers = {n: v * own.squared(name) if n == "squared_error" else v for n, v in numbers.items()}
+        units = {"squared_error": own.squared(name)}
+        numbers = {n: float(v) * units.get(n, 1.0) for n, v in zip(names, values, strict=True)}
         arrays = {"outputs": own.outputs(name, each), "rows": rows.astype(np.int32), "labels": labels, **groups}
         told.append((numbers, arrays))
     return told

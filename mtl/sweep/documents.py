@@ -104,11 +104,8 @@ def load_document(
         found = parse(data)
         if found.get("format") != 1 or DIGEST in found:  # One of format 1 has no digest: it is refused for its format.
             found = unseal(data)
-    except DamagedError as error:
-        raise DamagedError(f"{file} {error}") from None
-    check_format(file, found)
-    found = harmless(found, data)
-    try:
+        check_format(file, found)
+        found = harmless(found, data)
         check(found, schema)
         also(found)
     except DamagedError as error:

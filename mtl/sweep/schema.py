@@ -80,6 +80,14 @@ _DATA: Any = {
     "imbalance?": _RATES,
 }
 _FILES: Any = {str: {"bytes": int, "sha256": str}}
+_PHASE: Any = {
+    "steps": int,
+    "evaluated_at": [int],
+    "train_loss": {str: _CURVE},
+    "val_loss": {str: _CURVE},
+    "width": int,
+    "penalties?": {str: _NUMBER},
+}
 RESULT: Any = {
     "hash": str,
     "config": {
@@ -90,17 +98,7 @@ RESULT: Any = {
     },
     "status": frozenset(("done", "diverged")),
     "val_loss": _NUMBER,
-    "phases": [
-        {
-            "steps": int,
-            "evaluated_at": [int],
-            "train_loss": {str: _CURVE},
-            "val_loss": {str: _CURVE},
-            "width": int,
-            "program?": str,
-            "penalties?": {str: _NUMBER},
-        }
-    ],
+    "phases": [{**_PHASE, "program?": str}],
     "inputs": {**dict.fromkeys(("all", "measured", "scaled"), int), "brought": bool},
     "cost": dict.fromkeys(("examples", "flops", "seconds", "source_examples"), _NUMBER),
     "init_cost?": Either(type(None), {"examples": _REAL}),
@@ -115,14 +113,9 @@ PREFIX: Any = {
     "key": str,
     "tasks": [str],
     "lr": _NUMBER,
-    "steps": int,
-    "evaluated_at": [int],
-    "train_loss": {str: _CURVE},
-    "val_loss": {str: _CURVE},
+    **_PHASE,
     "diverged_at": int,
     "source_only": bool,
-    "width": int,
-    "penalties?": {str: _NUMBER},
     **{k: _NUMBER for k in ("examples", "flops", "seconds")},
 }
 #: The facts of a snapshot.
@@ -141,6 +134,8 @@ MODEL: Any = {
     },
 }
 FAILURE: Any = {"error": str}
+_PROCESS: Any = [(int, str)]  # Its number, and when it began.
+LEASE: Any = {"host": str, "where": str, "released": bool, "process": _PROCESS, "workers": [_PROCESS]}
 WIDTHS: Any = {"widths": {str: int}}
 
 
