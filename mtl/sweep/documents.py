@@ -14,7 +14,7 @@ from mtl.shown import shown
 from mtl.sweep.schema import check
 
 #: The format that is written and read; what has another is refused. 4: results in shards, of every task.
-FORMAT = 4
+FORMAT = 5
 
 #: A trial, a phase, a program, a sweep.
 IDENTIFIER = re.compile(r"[A-Za-z0-9_-]{1,100}")

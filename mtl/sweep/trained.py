@@ -16,7 +16,7 @@ from mtl.data.scaling import Scaling
 from mtl.models import Model
 from mtl.sweep.documents import StoreError, inside
 from mtl.sweep.model_file import read_model
-from mtl.tasks import suggest
+from mtl.tasks import LOSSES, METRICS, suggest
 from mtl.train.predict import predict
 from mtl.train.program import Weights
 
@@ -133,5 +133,12 @@ def load(trial: str | Path) -> Trained:
         raise CheckpointError(f"{error}; remove {trial} and run the sweep again to train it anew") from None
     if found is None:
         raise CheckpointError(f"{file} holds no model of a trial")
+    for task in found.config["tasks"]:
+        for what, known in (("loss", LOSSES), ("metric", METRICS)):
+            if task.get(what) and task[what] not in known[task["kind"]]:
+                raise CheckpointError(
+                    f'{file}: task "{task["name"]}" has the {what} "{task[what]}", which this process does not know: '
+                    f"first execute what registers it (with mtl.{'losses' if what == 'loss' else 'metrics'}.register)"
+                )
     resolved = Trial(found.config)
     return Trained(resolved, resolved.model(), found.weights, found.scaling, found.inputs)

@@ -105,9 +105,13 @@ def rows_of(x):
     return np.rint(np.asarray(x)[..., 0] * ROWS).astype(int)
 
 
-def trial(**changes):
-    """Return a resolved trial on the small table; in keywords, two underscores stand for a dot."""
-    return resolve(override(BASE, {k.replace("__", "."): v for k, v in changes.items()}), table())
+def trial(shape=None, **changes):
+    """Return a resolved trial on the small table; in keywords, two underscores stand for a dot.
+
+    ``shape``: of an input, if it is another than the table's.
+    """
+    of = table() if shape is None else dataclasses.replace(table(), x=np.zeros((ROWS, *shape), np.float32))
+    return resolve(override(BASE, {k.replace("__", "."): v for k, v in changes.items()}), of)
 
 
 def split_of(t):
