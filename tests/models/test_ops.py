@@ -54,9 +54,16 @@ def both(fn, *args, implementation):
     return y, *vjp(jnp.cos(jnp.arange(y.size, dtype=jnp.float32)).reshape(y.shape).astype(y.dtype))
 
 
+def compiled(fn, *args, implementation):
+    return jax.jit(functools.partial(both, fn, implementation=implementation))(*args)
+
+
 def check(fn, *args, tolerance=1e-5):
-    run = {i: jax.jit(functools.partial(both, fn, implementation=i))(*args) for i in ("xla", "twin")}
-    for mine, xla in zip(run["twin"], run["xla"], strict=True):
+    agree(*(compiled(fn, *args, implementation=i) for i in ("twin", "xla")), tolerance)
+
+
+def agree(ours, theirs, tolerance=1e-5):
+    for mine, xla in zip(ours, theirs, strict=True):
         assert mine.shape == xla.shape and mine.dtype == xla.dtype
         mine, xla = np.asarray(mine, np.float64), np.asarray(xla, np.float64)
         np.testing.assert_allclose(mine, xla, rtol=0, atol=tolerance * max(1e-3, np.abs(xla).max()))
@@ -189,13 +196,13 @@ def test_twins_run_under_vmap_and_in_a_loop(op):
     def lanes(x, kernel, implementation):
         return jax.vmap(functools.partial(fn, implementation=implementation))(x, kernel)
 
-    check(lanes, x, kernel)
-
     def loop(x, kernel, implementation):
         step = lambda total, pair: (total, fn(*pair, implementation))  # noqa: E731
         return jax.lax.scan(step, 0, (x, kernel))[1]
 
-    check(loop, x, kernel)
+    theirs = compiled(lanes, x, kernel, implementation="xla")
+    for ours in (lanes, loop):
+        agree(compiled(ours, x, kernel, implementation="twin"), theirs)
 
 
 def test_a_step_of_a_loop_has_the_bits_of_any_other():
