@@ -46,6 +46,12 @@ def compiled():
     return {kind: of(kind) for kind in TASKS}
 
 
+def per_example(kind, name, outputs, labels):
+    """Return ``metrics.per_example``, compiled whole, as a report calls it."""
+    each = jax.jit(lambda *data: metrics.per_example(TASKS[kind], name, *data))
+    return np.asarray(each(jnp.asarray(outputs), jnp.asarray(labels)))
+
+
 def ece_by_hand(p, y, w):
     # Guo et al. (2017), equation 3, bin by bin.
     confidence, right, total = p.max(axis=1), p.argmax(axis=1) == y, 0.0
@@ -304,7 +310,7 @@ def test_extreme_logits_leave_the_metrics_finite(compiled):
 def test_the_mean_of_the_numbers_per_example_is_the_metric(compiled, kind, name):
     outputs, labels, mask, _ = draw(kind, 14)
     labels[~mask] = -1 if kind == "multiclass" else np.nan
-    each = np.asarray(metrics.per_example(TASKS[kind], name, jnp.asarray(outputs), jnp.asarray(labels)))
+    each = per_example(kind, name, outputs, labels)
     assert each.shape == (N,)
     np.testing.assert_array_equal(np.isnan(each), ~mask)
     want = compiled[kind](outputs, labels, mask, ONES)[name]
@@ -332,7 +338,7 @@ def test_pseudo_values_are_those_of_leaving_out_each_example(kind, name):
     whole = oracle(y, z)
     left_out = np.array([oracle(np.delete(y, i), np.delete(z, i)) for i in range(n)])
     pseudo = n * whole - (n - 1) * left_out
-    each = np.asarray(metrics.per_example(TASKS[kind], name, jnp.asarray(z)[:, None], jnp.asarray(y)))
+    each = per_example(kind, name, z[:, None], y)
     assert np.corrcoef(pseudo, each)[0, 1] > 0.999
     assert each.std() == pytest.approx(pseudo.std(), rel=0.02)
 
@@ -344,7 +350,7 @@ def test_the_variance_of_auroc_is_delongs():
     wins = (z[:30, None] > z[None, 30:]) + 0.5 * (z[:30, None] == z[None, 30:])
     up, down = wins.mean(axis=1) - wins.mean(), wins.mean(axis=0) - wins.mean()
     delong = (up**2).sum() / 30**2 + (down**2).sum() / 50**2
-    each = np.asarray(metrics.per_example(TASKS["binary"], "auroc", jnp.asarray(z)[:, None], jnp.asarray(y)))
+    each = per_example("binary", "auroc", z[:, None], y)
     assert each.var() / 80 == pytest.approx(delong, rel=1e-4)
 
 
@@ -352,7 +358,7 @@ def test_per_example_refuses_what_the_task_cannot_have_and_is_undefined_with_the
     outputs, labels, _, _ = map(jnp.asarray, draw("binary", 15))
     with pytest.raises(ValueError, match='task "b": a binary task cannot have metric "squared_error"'):
         metrics.per_example(TASKS["binary"], "squared_error", outputs, labels)
-    assert np.isnan(metrics.per_example(TASKS["binary"], "auroc", outputs, jnp.ones_like(labels))).all()
+    assert np.isnan(per_example("binary", "auroc", outputs, jnp.ones_like(labels))).all()
 
 
 # --- by name ---

@@ -1,5 +1,7 @@
 """Optimizers by name: their numbers, what is refused, schedules and multiples of the rate."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -138,8 +140,9 @@ def test_what_cannot_be_is_one_sentence(section, sentence):
 def test_parameters_decay_once_whatever_the_number_of_tasks(name):
     o, numbers = optimizer({"name": name, "weight_decay": 0.1, "per_task": True})
     params, none = {"w": jnp.ones((2, 2))}, {"w": jnp.zeros((3, 2, 2))}
-    moved, _ = update(
-        o, numbers, 0.1, none, init(o, numbers, params, tasks=3), params, shown=jnp.asarray([True, True, False])
+    step = jax.jit(functools.partial(update, o))
+    moved, _ = step(
+        numbers, 0.1, none, init(o, numbers, params, tasks=3), params, shown=jnp.asarray([True, True, False])
     )
     np.testing.assert_allclose(moved["w"], 1 - 0.1 * 0.1, rtol=1e-6)
 
@@ -149,7 +152,7 @@ def test_muon_decays_what_it_is_told_to(decay, bias):
     o, numbers = optimizer({"name": "muon", "weight_decay": 0.5, "decay": decay})
     params = {"kernel": jnp.ones((3, 2)), "bias": jnp.ones(2)}
     none = jax.tree.map(jnp.zeros_like, params)
-    moved, _ = update(o, numbers, 0.1, none, init(o, numbers, params), params)
+    moved, _ = jax.jit(functools.partial(update, o))(numbers, 0.1, none, init(o, numbers, params), params)
     np.testing.assert_allclose(moved["kernel"], 0.95, rtol=1e-6)
     np.testing.assert_allclose(moved["bias"], bias, rtol=1e-6)
 

@@ -227,7 +227,8 @@ def test_pcgrad_is_its_loop(rows):
                 p -= p @ j[k] / (j[k] @ j[k]) * j[k]
         expected += p
     seen = balance.Seen(jnp.ones(rows, bool), key, gramian=jnp.asarray(j @ j.T, jnp.float32))
-    weights, _ = load_pcgrad().update((), seen)
+    update = load_pcgrad().update
+    weights, _ = jax.jit(lambda: update((), seen))()
     np.testing.assert_allclose(weights @ j, expected, atol=1e-5)
     assert np.abs(weights - 1).max() > 0.1
 
@@ -246,13 +247,17 @@ def run_by_hand(t, weigh, state, steps=None):
     """Return the trunk after steps of SGD on Σ_k w_k g_k; ``weigh(state, losses, rows, step) -> (weights, state)``."""
     (stage,), data, (initial,) = stages(t), data_of(t), initial_of(t)
     program, hypers = stage.program, hypers_of(stage)
-    own, c = data.of(hypers.split), None
+    own = data.of(hypers.split)
     sample, gather = make_sampler(program, hypers, own), make_gather(program, own, Fixed({}))
     params = {"backbone": initial.params["backbone"], "heads": initial.params["heads"]}
     names = [task.name for task in ordered(program)]
 
     @jax.jit
-    def look(params, batch):
+    def look(params, k):
+        batch = gather(sample(k))
+        counts, c = step.weigh(program, hypers, batch.mask)
+        batch = by_task(program, batch)
+
         def sums(params):
             found, _ = program.model.apply(params, {}, batch.x, tasks=tuple(names))
             each = []
@@ -265,19 +270,19 @@ def run_by_hand(t, weigh, state, steps=None):
                 each.append(jnp.sum(jnp.where(m, loss, 0.0)))
             return jnp.stack(each)
 
-        return sums(params), jax.jacrev(sums)(params)
+        grads = jax.tree.map(lambda a: a * c.reshape(-1, *[1] * (a.ndim - 1)), jax.jacrev(sums)(params))
+        return sums(params) / jnp.maximum(counts, 1), grads
+
+    @jax.jit
+    def move(params, grads, weights):
+        trunk = jax.tree.map(lambda a: jnp.tensordot(weights, a, 1), grads["backbone"])
+        heads = jax.tree.map(lambda a: a.sum(axis=0), grads["heads"])
+        return jax.tree.map(lambda p, g: p - 0.1 * g, params, {"backbone": trunk, "heads": heads})
 
     for k in range(steps or stage.steps):
-        batch = gather(sample(jnp.int32(k)))
-        counts, c = step.weigh(program, hypers, batch.mask)
-        batch = by_task(program, batch)
-        sums, grads = look(params, batch)
-        grads = jax.tree.map(lambda a, c=c: a * c.reshape(-1, *[1] * (a.ndim - 1)), grads)
-        losses = np.asarray(sums / jnp.maximum(counts, 1))
-        weights, state = weigh(state, losses, grads["backbone"], k)
-        trunk = jax.tree.map(lambda a, w=weights: jnp.tensordot(jnp.asarray(w, jnp.float32), a, 1), grads["backbone"])
-        heads = jax.tree.map(lambda a: a.sum(axis=0), grads["heads"])
-        params = jax.tree.map(lambda p, g: p - 0.1 * g, params, {"backbone": trunk, "heads": heads})
+        losses, grads = look(params, jnp.int32(k))
+        weights, state = weigh(state, np.asarray(losses), grads["backbone"], k)
+        params = move(params, grads, jnp.asarray(weights, jnp.float32))
     return params
 
 
