@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 if __name__ == "__main__" and not sys.flags.safe_path:
-    del sys.path[0]  # Of `python -m mtl.cli` the current directory: nothing is imported from there; see mtl.spawn.
+    del sys.path[0]  # Of `python -m mtl.cli` the current directory: nothing is imported from there; see mtl.host.spawn.
 
 import argparse
 import json
@@ -15,11 +15,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
-from mtl import streams
-from mtl.arguments import UsageError, overrides_of, parser
-from mtl.data_commands import DataCommandError, data_command
-from mtl.spawn import Hand, default_jobs, leave, started
-from mtl.start import begin, end_alone, in_this_process, takes_devices, together
+from mtl.commands.arguments import UsageError, overrides_of, parser
+from mtl.commands.data import DataCommandError, data_command
+from mtl.commands.start import begin, end_alone, in_this_process, takes_devices, together
+from mtl.host import streams
+from mtl.host.spawn import WorkerHandle, default_jobs, leave, started
 from mtl.tasks import suggest
 
 
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: Sequence[str] | None) -> int:
-    from mtl.display import error_line
+    from mtl.commands.display import error_line
 
     try:
         known, unknown = parser().parse_known_args(list(sys.argv[1:] if argv is None else argv))
@@ -59,7 +59,7 @@ def _is_ours(error: ValueError) -> bool:
     from mtl.checkpoint import CheckpointError
     from mtl.config import ConfigError
     from mtl.data import DataError
-    from mtl.files import FileError
+    from mtl.host.files import FileError
     from mtl.sweep.store import StoreError
     from mtl.train.executor import ExecutorError
     from mtl.train.processes import StartError
@@ -103,8 +103,8 @@ def _run(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     executor = begin(arguments)
     import jax
 
+    from mtl.commands.display import Terminal
     from mtl.config import augmentation
-    from mtl.display import Terminal
     from mtl.params import count, report
     from mtl.sweep.cache import make_cache
     from mtl.sweep.launch import Silent, absent_of, run_missing
@@ -114,7 +114,7 @@ def _run(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     from mtl.sweep.sources import sources_of
     from mtl.sweep.store import Workdir
     from mtl.sweep.study import check_base, default_workdir, record_run
-    from mtl.sweep.workers import Pool
+    from mtl.sweep.workers import WorkerPool
     from mtl.train.loop import Stopped
     from mtl.train.processes import is_lead
     from mtl.train.trial import shapes
@@ -153,7 +153,7 @@ def _run(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
             with workdir.held(display.say, interrupt.ask):
                 absent = absent_of([trial], workdir)
                 record_run(workdir, base, trial)
-                with Pool(workdir, 0, None, executor, interrupt) as pool:
+                with WorkerPool(workdir, 0, None, executor, interrupt) as pool:
                     run_missing([trial], workdir, pool, display, retries, trial.config["regime"], plan)
         except Stopped:
             return _stopped(interrupt.number)
@@ -163,7 +163,7 @@ def _run(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
         display.say("it is done already; its result is printed")
     reason = workdir.failure(trial.hash)
     if reason is not None:
-        from mtl.display import error_line
+        from mtl.commands.display import error_line
 
         error_line(f"the trial failed: {reason}")
         return 1
@@ -183,7 +183,7 @@ def _retries(arguments: argparse.Namespace) -> int:
 
 def _stopped(number: int) -> int:
     """Say that a run was interrupted and return its exit code."""
-    from mtl.display import error_line
+    from mtl.commands.display import error_line
 
     number = number or signal.SIGTERM  # Another process of the run was told.
     error_line("interrupted; what was done is kept, run the same command again for the rest")
@@ -200,11 +200,11 @@ def _sweep(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
         return _sweep_with(arguments, overrides, jobs, hands)
 
 
-def _sweep_with(arguments: argparse.Namespace, overrides: dict[str, str], jobs: int, hands: list[Hand]) -> int:
-    from mtl import dry_run
+def _sweep_with(arguments: argparse.Namespace, overrides: dict[str, str], jobs: int, hands: list[WorkerHandle]) -> int:
+    from mtl.commands import dry_run
+    from mtl.commands.display import Terminal, error_line
+    from mtl.commands.read import import_for_tables, print_study
     from mtl.config import ConfigError, is_ours, load
-    from mtl.display import Terminal, error_line
-    from mtl.readers import import_for_tables, print_study
     from mtl.sweep import sweeps_of
     from mtl.sweep.cache import make_cache
     from mtl.sweep.launch import Silent, launch
@@ -282,7 +282,7 @@ def _wanted(given: str | None, available: list[str]) -> list[str]:
 
 
 def _reader(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
-    from mtl import readers
+    from mtl.commands import read as readers
 
     return readers.COMMANDS[arguments.command](arguments)
 

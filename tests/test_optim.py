@@ -10,7 +10,7 @@ import pytest
 
 from mtl import optim
 from mtl.optim import OPTIMIZERS, evaluated, init, optimizer, options_of, register, update
-from mtl.rates import multiples, rate
+from mtl.optim.rates import multiples, rate
 from tests.train.build import gap
 
 rng = np.random.default_rng(0)

@@ -131,7 +131,7 @@ def default() -> Config:
     c.optimizer.options = _free({})  # Passed to it: b1, b2, momentum, …
     c.optimizer.weight_decay = 0.0  # Decoupled, unless the optimizer takes it itself.
     c.optimizer.decay = "all"  # What decays; or "kernels": no biases, no norms.
-    c.optimizer.schedule = "constant"  # A name in mtl.rates.SCHEDULES: "cosine", "linear".
+    c.optimizer.schedule = "constant"  # A name in mtl.optim.rates.SCHEDULES: "cosine", "linear".
     c.optimizer.warmup = 0.0  # Share of a phase's steps.
     c.optimizer.clip = 0.0  # Global norm of trainable gradients; 0 for none.
     c.optimizer.layer_decay = 1.0  # Each block's rate is this times that of the block above it.

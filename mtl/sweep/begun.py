@@ -8,7 +8,7 @@ from mtl.sweep.documents import IDENTIFIER
 from mtl.sweep.store import StoreError, Workdir
 from mtl.sweep.weights import weights_at
 
-#: What a trial is charged with, see ``conclude``.
+#: What a trial is charged with, see ``evaluate``.
 COSTS = ("examples", "flops", "seconds")
 
 

@@ -11,9 +11,9 @@ import jax
 
 from mtl.checkpoint import CheckpointError, dump_tree, load_tree
 from mtl.data.streamed import Streamed
-from mtl.files import DamagedError, FileError
+from mtl.host.files import DamagedError, FileError
 from mtl.models import Model
-from mtl.sweep.conclude import Done, Progress, clean, conclude
+from mtl.sweep.evaluate import PhaseResult, Progress, clean, evaluate
 from mtl.sweep.plan import Node, Plan, scaling_of, split_key, split_of, table_of, val_rows_of
 from mtl.sweep.schema import PREFIX, check
 from mtl.sweep.snapshots import Interrupt, Snapshots
@@ -78,7 +78,7 @@ def execute(
     kinds = _kinds(waiting)
     uses = {k: len(users) for k, users in plan.users.items()}
     # Trials that end with a shared phase.
-    conclude([d for d, chain in plan.chains.items() if chain[-1] in done], plan, done, workdir, executor, progress)
+    evaluate([d for d, chain in plan.chains.items() if chain[-1] in done], plan, done, workdir, executor, progress)
     while waiting:
         nodes = _next_pack(waiting, kinds, done, snapshots, reverse)
         if not nodes:  # What is left rests on phases that failed.
@@ -101,7 +101,7 @@ def execute(
         done |= outcomes
         workdir.write_prefixes((key, _prefix_bytes(outcome)) for key, outcome in outcomes.items() if plan.saved(key))
         ended = [d for d, chain in plan.chains.items() if chain[-1] in outcomes]
-        conclude(ended, plan, done, workdir, executor, progress)
+        evaluate(ended, plan, done, workdir, executor, progress)
         safe |= {k for k in outcomes if plan.saved(k)} | {k for d in ended for k in plan.chains[d]}
         snapshots.discard(safe)
         for digest in ended:  # Weights that no waiting trial needs are let go.
@@ -116,7 +116,7 @@ def execute(
             progress(0.0, 0, 1)
 
 
-def _there_already(plan: Plan, workdir: Workdir, say: Callable[[str], None]) -> dict[str, Done]:
+def _there_already(plan: Plan, workdir: Workdir, say: Callable[[str], None]) -> dict[str, PhaseResult]:
     """Return the shared phases that are on disk; with several processes, those that the first one found."""
     found = {key: _load_prefix(workdir, key, say) for key in plan.nodes if plan.saved(key)}
     keys = agree([key for key, done in found.items() if done is not None])
@@ -144,7 +144,7 @@ def _kinds(nodes: dict[str, Node]) -> dict[str, _Kind]:
 
 
 def _next_pack(
-    waiting: dict[str, Node], kinds: dict[str, _Kind], done: dict[str, Done], snapshots: Snapshots, reverse: bool
+    waiting: dict[str, Node], kinds: dict[str, _Kind], done: dict[str, PhaseResult], snapshots: Snapshots, reverse: bool
 ) -> list[Node]:
     """Return the lanes of the next pack: phases of one kind whose parents are done, and that have come as far.
 
@@ -184,13 +184,13 @@ def _of_few_replicates(nodes: list[Node]) -> list[Node]:
 def _train(
     nodes: list[Node],
     plan: Plan,
-    done: dict[str, Done],
+    done: dict[str, PhaseResult],
     workdir: Workdir,
     executor: Executor,
     snapshots: Snapshots,
     progress: Progress,
     say: Callable[[str], None],
-) -> dict[str, Done]:
+) -> dict[str, PhaseResult]:
     """Train a pack and return its outcomes by key."""
     first = nodes[0]
     table = table_of(first.trial)
@@ -262,7 +262,7 @@ def _train(
         }
         if outcome.penalties:
             about["penalties"] = outcome.penalties
-        found[node.key] = Done(outcome.weights, about)
+        found[node.key] = PhaseResult(outcome.weights, about)
     return found
 
 
@@ -271,12 +271,12 @@ def _initial(model: Model, shape: tuple[int, ...], seeds: tuple[int, ...], execu
     return dict(zip(seeds, loop.initial_weights(model, shape, seeds, executor), strict=True))
 
 
-def _prefix_bytes(outcome: Done) -> bytes:
+def _prefix_bytes(outcome: PhaseResult) -> bytes:
     tree = {"params": outcome.weights.params, "state": outcome.weights.state}
     return dump_tree(tree, {"format": FORMAT, "about": clean(outcome.about)})
 
 
-def _load_prefix(workdir: Workdir, key: str, say: Callable[[str], None]) -> Done | None:
+def _load_prefix(workdir: Workdir, key: str, say: Callable[[str], None]) -> PhaseResult | None:
     """Return a shared phase from disk; nothing if it is not there or cannot be believed (it is then trained anew)."""
     file = workdir.prefix(key)
     if not file.is_file():
@@ -292,7 +292,7 @@ def _load_prefix(workdir: Workdir, key: str, say: Callable[[str], None]) -> Done
         name = f"{file} " if isinstance(error, DamagedError) else ""
         say(f"{name}{error}; the shared phase in it is trained anew")
         return None
-    return Done(Weights(tree["params"], tree.get("state", {})), _restore(about["about"]))
+    return PhaseResult(Weights(tree["params"], tree.get("state", {})), _restore(about["about"]))
 
 
 def _restore(about: dict[str, Any]) -> dict[str, Any]:

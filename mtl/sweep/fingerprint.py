@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import mtl
-from mtl.files import FileError, read, write_atomically
+from mtl.host.files import FileError, read, write_atomically
 from mtl.sweep.cache import cache_folder
 from mtl.sweep.sources import Sources, digest_of, parsed
 
@@ -27,9 +27,7 @@ PARTS = {"data": "the data", "code": "mtl's code", "config": "the config file's 
 #: Of the package, what no trial's numbers depend on: what settles a config, which the address covers; where and when
 #: trials run; what is kept and shown. Everything else is ``code``, also what is new.
 NOT_COMPUTING = (
-    *("__init__.py", "cli.py", "data_commands.py", "display.py", "dry_run.py", "files.py", "memory.py", "readers.py"),
-    *("arguments.py", "canvas.py", "machine.py", "shown.py", "spawn.py", "start.py", "streams.py", "witness.py"),
-    "report",
+    *("__init__.py", "cli.py", "canvas.py", "commands", "host", "report"),
     *("config/beside.py", "config/contents.py", "config/default.py", "config/fields.py", "config/load.py"),
     *("data/catalogue.py", "data/contact_sheet.py", "data/describe.py", "data/sets/about.py", "data/summary.py"),
     *("data/tfds/download.py",),

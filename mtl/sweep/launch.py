@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from mtl.config import Flat, Trial
-from mtl.spawn import Hand
-from mtl.sweep.conclude import Progress
+from mtl.host.spawn import WorkerHandle
+from mtl.sweep.evaluate import Progress
 from mtl.sweep.expand import Changes
 from mtl.sweep.fingerprint import changed
 from mtl.sweep.plan import Plan, data_warnings, look_again, make_plan
@@ -29,7 +29,7 @@ from mtl.sweep.study import (
     source_trials,
     tuned_rate,
 )
-from mtl.sweep.workers import Pool, total_work
+from mtl.sweep.workers import WorkerPool, total_work
 from mtl.train.executor import Executor
 from mtl.train.processes import agree, any_of_us
 
@@ -113,7 +113,7 @@ def launch(
     executor: Executor | None = None,
     interrupt: Interrupt | None = None,
     retries: int = 0,
-    hands: list[Hand] | None = None,
+    hands: list[WorkerHandle] | None = None,
     meanwhile: Callable[[], object] = lambda: None,
 ) -> list[Summary]:
     """Run sweeps of a study to the end; what has a result is not run again.
@@ -148,7 +148,7 @@ def launch(
     ]
     workdir.open(base["name"])
     interrupt = interrupt or Interrupt()
-    pool_of = Pool(workdir, jobs, config_file, executor, interrupt, hands, meanwhile)
+    pool_of = WorkerPool(workdir, jobs, config_file, executor, interrupt, hands, meanwhile)
     with workdir.held(display.say, interrupt.ask), pool_of as pool:
         workdir.write_study(workdir.open(base["name"]))
         return [_one(sweep, workdir, pool, display, retries) for sweep in prepared]
@@ -164,7 +164,7 @@ def _prepare(name: str, base: Flat, entries: list[Changes], workdir: Workdir) ->
     return sweep
 
 
-def _one(sweep: Sweep, workdir: Workdir, pool: Pool, display: Display, retries: int) -> Summary:
+def _one(sweep: Sweep, workdir: Workdir, pool: WorkerPool, display: Display, retries: int) -> Summary:
     name = sweep.name
     if sweep.pairs:
         if sweep.tuning is None:
@@ -234,7 +234,7 @@ def absent_of(trials: Sequence[Trial], workdir: Workdir) -> list[Trial]:
 def run_missing(
     trials: Sequence[Trial],
     workdir: Workdir,
-    pool: Pool,
+    pool: WorkerPool,
     display: Display,
     retries: int,
     title: str,

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mtl.files import FileError, is_half, read, seal, unseal, write_atomically
+from mtl.host.files import FileError, is_half, read, seal, unseal, write_atomically
 from mtl.sweep.schema import LEASE, check
 
 #: A holder touches its lease so often, and is taken for dead after so long without (if it runs on another host; of

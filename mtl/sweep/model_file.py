@@ -13,7 +13,7 @@ from mtl.checkpoint import CheckpointError, dump_tree, load_about, load_tree
 from mtl.config import Trial
 from mtl.data import Table
 from mtl.data.scaling import Scaling, described, restore
-from mtl.files import DamagedError
+from mtl.host.files import DamagedError
 from mtl.sweep.documents import FORMAT
 from mtl.sweep.schema import MODEL, check
 from mtl.train.program import Weights

@@ -8,7 +8,7 @@ from typing import Any
 
 from mtl.config import augmentation
 from mtl.config.default import SAMPLINGS
-from mtl.files import DamagedError
+from mtl.host.files import DamagedError
 from mtl.tasks import METRICS, Task
 
 _REAL = (int, float)
@@ -148,7 +148,7 @@ def check(value: Any, schema: Any, where: str = "") -> None:
 
     >>> check({"error": 1}, FAILURE)
     Traceback (most recent call last):
-    mtl.files.DamagedError: holds int at error: must be str
+    mtl.host.files.DamagedError: holds int at error: must be str
     """
     if isinstance(schema, Either):
         try:

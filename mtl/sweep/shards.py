@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from mtl.checkpoint import CheckpointError, dump_tree, load_tree
-from mtl.files import DamagedError, FileError, about_bytes, parse
+from mtl.host.escape import escape
+from mtl.host.files import DamagedError, FileError, about_bytes, parse
 from mtl.params import flatten
-from mtl.shown import shown
 from mtl.sweep.documents import FORMAT, IDENTIFIER, check_format, harmless
 from mtl.sweep.schema import RESULT, check, check_result
 
@@ -122,7 +122,7 @@ def load(file: Path) -> Shard:
             if result["hash"] != digest:
                 raise DamagedError(f"holds trial {result['hash'][:40]!r} in the place of trial {digest[:40]!r}")
             own = predictions.get(digest, {})
-            own = {shown(task): arrays for task, arrays in own.items()} if isinstance(own, dict) else own
+            own = {escape(task): arrays for task, arrays in own.items()} if isinstance(own, dict) else own
             _check_predictions(own, result)
         except DamagedError as error:
             shard.damaged[name] = f"{file} {error}"

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from mtl.checkpoint import CheckpointError, load_about, load_tree, save_tree
-from mtl.files import DamagedError
+from mtl.host.files import DamagedError
 from mtl.params import flatten, unflatten
 from mtl.sweep.schema import SNAPSHOT, check
 from mtl.sweep.store import FORMAT
-from mtl.train.loop import Guard, Snapshot, Stopped
+from mtl.train.loop import Checkpointer, Snapshot, Stopped
 from mtl.train.processes import any_of_us, is_lead
 
 #: Seconds between snapshots of a pack that nobody interrupts.
@@ -109,9 +109,9 @@ class Snapshots:
         """Return how many steps of a phase are done."""
         return self._where[key][2] if key in self._where else 0
 
-    def guard(self, keys: Sequence[str]) -> Guard:
+    def guard(self, keys: Sequence[str]) -> Checkpointer:
         """Return the guard of a pack of these phases."""
-        return _Keeper(self, list(keys))
+        return _DiskCheckpointer(self, list(keys))
 
     def load(self, keys: Sequence[str]) -> Snapshot | None:
         """Return the state of a pack of phases that have all done as many steps; nothing if they have done none.
@@ -225,7 +225,7 @@ def _is_whole(tree: dict[str, Any], about: dict[str, Any]) -> bool:
     )
 
 
-class _Keeper(Guard):
+class _DiskCheckpointer(Checkpointer):
     """Keeps one pack: every minute, and when the process is asked to stop."""
 
     def __init__(self, snapshots: Snapshots, keys: list[str]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mtl.files import DamagedError, FileError, seal, sha256_of_file, write_all
+from mtl.host.files import DamagedError, FileError, seal, sha256_of_file, write_all
 from mtl.sweep import shards
 from mtl.sweep.documents import FORMAT, IDENTIFIER, StoreError, identifier, inside, load_document, may_be_there
 from mtl.sweep.fingerprint import Fingerprint, changed, stale_sentences

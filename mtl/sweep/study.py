@@ -12,8 +12,8 @@ from typing import Any
 from mtl.config import ConfigError, Flat, Trial, canonical, check, override
 from mtl.config.fields import coerce
 from mtl.regimes import judges
-from mtl.sweep.conclude import clean
 from mtl.sweep.documents import identifier
+from mtl.sweep.evaluate import clean
 from mtl.sweep.expand import Changes
 from mtl.sweep.fingerprint import Fingerprint, name_of
 from mtl.sweep.labelled import check_judged, check_labels, judged

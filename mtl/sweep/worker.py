@@ -7,16 +7,16 @@ import os
 import signal
 import sys
 
-from mtl.streams import prepare
+from mtl.host.streams import prepare
 
 
 def main() -> int:
-    """Run jobs until there are no more, in this process; ``mtl.spawn`` starts it."""
+    """Run jobs until there are no more, in this process; ``mtl.host.spawn`` starts it."""
     prepare()
     # All this before the first line comes: whoever started this process is still planning.
-    from mtl import memory
     from mtl.config import ConfigError, Trial, load
-    from mtl.files import FileError
+    from mtl.host import memory
+    from mtl.host.files import FileError
     from mtl.sweep.cache import enable_cache
     from mtl.sweep.execute import execute
     from mtl.sweep.fingerprint import changed

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from mtl.spawn import Hand, start
-from mtl.sweep.conclude import Progress
+from mtl.host.spawn import WorkerHandle, start
+from mtl.sweep.evaluate import Progress
 from mtl.sweep.execute import execute, work_of
 from mtl.sweep.plan import Plan
 from mtl.sweep.snapshots import Interrupt
@@ -22,7 +22,7 @@ from mtl.train.executor import Executor
 from mtl.train.loop import Stopped
 
 #: What workers say, a line each, and nothing when they are gone.
-_Events = queue.Queue[tuple[Hand, str | None]]
+_Events = queue.Queue[tuple[WorkerHandle, str | None]]
 
 #: How long workers that are told to end may take to keep what they have.
 SECONDS_TO_KEEP = 10.0
@@ -58,7 +58,7 @@ def shares(plan: Plan, jobs: int) -> list[list[str]]:
     return [part for part in bins if part]
 
 
-class Pool:
+class WorkerPool:
     """Worker processes that take jobs one after the other, and keep what they have compiled between them.
 
     Use as a context manager. Without jobs, everything runs in this process.
@@ -71,7 +71,7 @@ class Pool:
         config_file: str | None,
         executor: Executor | None = None,
         interrupt: Interrupt | None = None,
-        hands: list[Hand] | None = None,
+        hands: list[WorkerHandle] | None = None,
         meanwhile: Callable[[], object] = lambda: None,
     ) -> None:
         """Prepare a pool; processes start with the first job.
@@ -90,9 +90,9 @@ class Pool:
         self.executor, self.interrupt = executor, interrupt or Interrupt()
         self._meanwhile = meanwhile
         self._events: _Events = queue.Queue()
-        self._workers: dict[int, Hand] = {}
+        self._workers: dict[int, WorkerHandle] = {}
 
-    def __enter__(self) -> Pool:
+    def __enter__(self) -> WorkerPool:
         """Return the pool."""
         return self
 
@@ -256,7 +256,7 @@ def total_work(plan: Plan, workdir: Workdir) -> float:
     return sum(work_of(plan.nodes[key]) for key in plan.needed(on_disk(plan, workdir)))
 
 
-def _follow(worker: Hand, events: _Events) -> None:
+def _follow(worker: WorkerHandle, events: _Events) -> None:
     assert worker.process.stdout is not None
     with contextlib.suppress(ValueError):  # The pipe is closed when the pool ends.
         for line in worker.process.stdout:

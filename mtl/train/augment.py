@@ -23,7 +23,7 @@ from jaxtyping import Array, Float
 
 from mtl.config.augmentation import Colour, Crop, Cutmix, Cutout, Flip, Mixup, Randaugment, Spec
 from mtl.train import colour, geometry, threefry
-from mtl.train.program import Draw, Hypers, Program, key_for, pool_name
+from mtl.train.program import Hypers, Indices, Program, key_for, pool_name
 
 #: The purpose that augmentation's randomness is drawn for.
 AUGMENT = zlib.crc32(b"augment")
@@ -43,13 +43,13 @@ class Mixing:
       centre: of cutmix's rectangle, in sides, [rows, 2].
     """
 
-    other: Draw
+    other: Indices
     mixed: Any
     share: Any
     centre: Any
 
 
-def draw(spec: Spec, rng: Array, plain: Draw, alike: bool = True) -> Draw:
+def draw(spec: Spec, rng: Array, plain: Indices, alike: bool = True) -> Indices:
     """Return a batch with what happens to each of its rows, and which labels are left.
 
     Args:
@@ -64,14 +64,14 @@ def draw(spec: Spec, rng: Array, plain: Draw, alike: bool = True) -> Draw:
         if isinstance(operation, (Mixup, Cutmix)):
             how = _mixing(operation, key, drawn, alike)
             left = drawn.mask & (how.other.mask | ~how.mixed[:, None])
-            drawn = Draw(drawn.rows, left, (*drawn.changes, how))
+            drawn = Indices(drawn.rows, left, (*drawn.changes, how))
         else:
             keys = jax.vmap(lambda i, key=key: threefry.fold_in(key, i))(number)
             drawn = dataclasses.replace(drawn, changes=(*drawn.changes, keys))
     return drawn
 
 
-def changed(program: Program, hypers: Hypers, sample: Callable[[Array], Draw]) -> Callable[[Array], Draw]:
+def changed(program: Program, hypers: Hypers, sample: Callable[[Array], Indices]) -> Callable[[Array], Indices]:
     """Return a sampler (see ``sampling.make_sampler``) whose batches are changed as the program says.
 
     Where a batch has B rows of each task, what happens to those of a task depends on the seed, the task and how many
@@ -87,11 +87,11 @@ def changed(program: Program, hypers: Hypers, sample: Callable[[Array], Draw]) -
         return sample
     each = program.sampling == "per_task" or len(tasks) == 1
 
-    def mixed(step: Array) -> Draw:
+    def mixed(step: Array) -> Indices:
         key = threefry.fold_in(key_for(hypers.seed, AUGMENT, pool_name(tasks)), hypers.offset[0] + step)
         return draw(spec, key, sample(step), program.sampling == "proportional")
 
-    def per_task(step: Array) -> Draw:
+    def per_task(step: Array) -> Indices:
         keys = [
             threefry.fold_in(key_for(hypers.seed, AUGMENT, t), hypers.offset[i] + step) for i, t in enumerate(tasks)
         ]
@@ -102,7 +102,7 @@ def changed(program: Program, hypers: Hypers, sample: Callable[[Array], Draw]) -
     return per_task if each else mixed
 
 
-def _mixing(op: Mixup | Cutmix, key: Array, drawn: Draw, alike: bool) -> Mixing:
+def _mixing(op: Mixup | Cutmix, key: Array, drawn: Indices, alike: bool) -> Mixing:
     order, share, chance, where = jax.random.split(key, 4)
     size = drawn.rows.shape[0]
     other = jax.random.permutation(order, size)
@@ -143,7 +143,7 @@ def _beta(key: Array, alpha: float, size: int) -> Float[Array, " size"]:
 
 
 def change(
-    spec: Spec, drawn: Draw, fetch: Callable[[Array], tuple[Array, dict[str, Array]]]
+    spec: Spec, drawn: Indices, fetch: Callable[[Array], tuple[Array, dict[str, Array]]]
 ) -> tuple[Images, dict[str, Array]]:
     """Return the images and labels of rows, changed as was drawn.
 
@@ -163,7 +163,7 @@ def change(
 
     >>> from mtl.config.augmentation import parse
     >>> x, spec = jnp.linspace(0, 1, 48).reshape(1, 4, 4, 3), parse([("flip", {"probability": 1.0})])
-    >>> drawn = draw(spec, jax.random.key(0), Draw(jnp.arange(1), jnp.zeros((1, 0), bool)))
+    >>> drawn = draw(spec, jax.random.key(0), Indices(jnp.arange(1), jnp.zeros((1, 0), bool)))
     >>> bool((change(spec, drawn, lambda rows: (x[rows], {}))[0] == x[:, :, ::-1]).all())
     True
     """

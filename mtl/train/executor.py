@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 from jaxtyping import Array
 
-from mtl import machine, memory
+from mtl.host import machine, memory
 from mtl.train.pull import DATA_AXIS
 
 PyTree = Any

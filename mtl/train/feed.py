@@ -12,11 +12,11 @@ from mtl.train import pack
 from mtl.train.compiled import Compiled
 from mtl.train.executor import LANES, WHOLE, Executor
 from mtl.train.placing import PyTree, place
-from mtl.train.program import Data, Fixed, Hypers, Program, Weights
+from mtl.train.program import Data, Frozen, Hypers, Program, Weights
 
 
 @dataclasses.dataclass(frozen=True)
-class Reach:
+class Window:
     """What steps can be run with at once.
 
     Attributes:
@@ -61,18 +61,18 @@ class Feed:
         """Return the compiled function that its reaches are for."""
         return pack.advance_fn(self.program, self.executor)
 
-    def shapes(self) -> Reach:
+    def shapes(self) -> Window:
         """Return a reach of no step, to compile with."""
         return self.at(0)
 
     def begin(self, step: int) -> None:
         """Make ready to go on from a step."""
 
-    def at(self, step: int) -> Reach:
+    def at(self, step: int) -> Window:
         """Return what to run a step with, and those after it."""
-        return Reach(self.lanes, self.data, self.steps)
+        return Window(self.lanes, self.data, self.steps)
 
-    def fix(self, weights: Weights, frozen: PyTree) -> Fixed:
+    def fix(self, weights: Weights, frozen: PyTree) -> Frozen:
         """Return what does not change while the phase runs."""
         run = pack.fix_fn(self.program, self.executor)
         return run(self.count, self.lanes.split, weights, frozen, self.data)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from mtl.models import anatomy
 from mtl.train import phase, sampling, step
-from mtl.train.program import Fixed, Hypers, Program, PyTree, Weights
+from mtl.train.program import Frozen, Hypers, Program, PyTree, Weights
 
 
 @functools.lru_cache(maxsize=256)
@@ -34,11 +34,11 @@ def flops_per_step(program: Program, shape: tuple[int, ...]) -> float:
     batch = sampling.Batch(x, jax.eval_shape(functools.partial(sampling.by_columns, program), labels), mask)
 
     def update(hypers: Hypers, at: Any, moving: Any, frozen: Any, batch: sampling.Batch) -> Any:
-        draw = sampling.Draw(jnp.zeros((program.rows,), jnp.int32), batch.mask)
+        draw = sampling.Indices(jnp.zeros((program.rows,), jnp.int32), batch.mask)
         source = step.Source(program, draw, lambda d: jax.tree.map(lambda a: a[: len(d.rows)], batch))
         others = [source] * (program.balancer.batches if program.balancer else 0)
         return step.update(
-            program, hypers, at, moving, Fixed(frozen), source, others=others, validation=source, unroll=True
+            program, hypers, at, moving, Frozen(frozen), source, others=others, validation=source, unroll=True
         )
 
     return _count(update, hypers, jax.ShapeDtypeStruct((), "int32"), moving, frozen, batch)

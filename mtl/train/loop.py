@@ -19,10 +19,10 @@ from mtl.params import flatten, path_of
 from mtl.train import executor as executors
 from mtl.train import pack, phase
 from mtl.train.executor import LANES, WHOLE, Executor
-from mtl.train.feed import Feed, Reach
+from mtl.train.feed import Feed, Window
 from mtl.train.placing import fetch, pad, place, stacked, unstack
 from mtl.train.processes import agree
-from mtl.train.program import Data, Hypers, Moving, Program, Weights
+from mtl.train.program import Data, Hypers, Program, TrainState, Weights
 from mtl.train.stacks import order
 from mtl.train.stream import make_feed
 from mtl.train.trial import Stage, boundaries, check_statistics, make_hypers
@@ -84,7 +84,7 @@ class Stopped(Exception):
     """Raised between chunks when the caller asked to stop."""
 
 
-class Guard:
+class Checkpointer:
     """What keeps a pack safe while it runs; this one does nothing."""
 
     def restore(self) -> Snapshot | None:
@@ -145,7 +145,7 @@ def run_phase(
     width: int | None = None,
     on_steps: Callable[[int], None] = lambda steps: None,
     on_width: Callable[[int, int, int], None] = lambda width, needed, limit: None,
-    guard_of: Callable[[slice], Guard] = lambda part: Guard(),
+    guard_of: Callable[[slice], Checkpointer] = lambda part: Checkpointer(),
     chunk_seconds: float = CHUNK_SECONDS,
 ) -> list[Outcome]:
     """Run one phase of many lanes: all have the same program and the same number of steps.
@@ -229,7 +229,7 @@ def _run_group(
     weights: Sequence[Weights],
     evaluations: int,
     on_steps: Callable[[int], None],
-    guard: Guard,
+    guard: Checkpointer,
     chunk_seconds: float,
 ) -> list[Outcome]:
     program, executor, lanes = feed.program, feed.executor, feed.host
@@ -243,12 +243,12 @@ def _run_group(
     if kept is not None:
         moving = _filled(moving, kept, width, executor)
     # What moves is donated, so every leaf needs a buffer of its own (the best state begins as the first one).
-    lies = pack.lies(executor)
-    moving = place(executor, jax.tree.map(np.array, moving), lies)
+    specs = pack.specs(executor)
+    moving = place(executor, jax.tree.map(np.array, moving), specs)
     frozen, whole = place(executor, (frozen, whole), LANES)
     fixed, advance = feed.fix(whole, frozen), feed.advance()
 
-    def forward(moving: Moving, reach: Reach, begin: int, end: int) -> Moving:
+    def forward(moving: TrainState, reach: Window, begin: int, end: int) -> TrainState:
         bounds = (place(executor, np.int32(b), WHOLE) for b in (begin, end))
         moving = advance(feed.count, reach.lanes, moving, fixed, reach.data, *bounds)
         jax.block_until_ready(moving)
@@ -289,12 +289,12 @@ def _run_group(
         val.append(fetch(found)[:count])
         del now, merged, shown
         if program.select == "best":
-            moving = pack.note_fn(program, executor)(moving, found, labels)
+            moving = pack.track_best_fn(program, executor)(moving, found, labels)
         else:  # All there is to note: the sum of losses begins anew.
             since = {name: getattr(moving, name) for name in pack.SINCE}
             zeros = {name: np.zeros(was.shape, was.dtype) for name, was in since.items()}
             moving = dataclasses.replace(moving, **zeros)
-        moving = place(executor, moving, lies)
+        moving = place(executor, moving, specs)
         guard.boundary(take)
     merged = pack.merge_fn(executor)(moving)
     shown, state = (pack.shown_fn(program)(merged), merged.state) if program.select == "last" else merged.best[1:]
@@ -303,7 +303,7 @@ def _run_group(
         params = pack.adopt_fn(program)(lanes, jax.tree.map(fetch, params))
     finished = unstack(Weights(params, state), count)
     diverged = fetch(merged.diverged_at)
-    penalties = {t: fetch(p) for t, p in program.solver.chosen(merged.slots).items()}
+    penalties = {t: fetch(p) for t, p in program.solver.chosen(merged.opt_state).items()}
     return [
         Outcome(
             weights=w,
@@ -331,7 +331,7 @@ def _host_heads(trainable: PyTree) -> PyTree:
     return {**trainable, "heads": jax.tree.map(fetch, trainable["heads"])}
 
 
-def _filled(template: Moving, kept: Snapshot, width: int, executor: Executor) -> Moving:
+def _filled(template: TrainState, kept: Snapshot, width: int, executor: Executor) -> TrainState:
     """Return a pack's state as it was kept, for as many devices as there are now."""
     moving = jax.tree_util.tree_map_with_path(lambda p, _: pad(kept.moving[path_of(p)], width), template)
     if kept.data != executor.data:

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool
 
-from mtl import optim, rates
+from mtl import optim
+from mtl.optim import rates
 from mtl.params import join, path_of
 from mtl.train.program import Hypers, Program
 from mtl.train.stacks import Stack, stacks_of
@@ -46,7 +47,7 @@ def move(
     hypers: Hypers,
     step: Array,
     grads: PyTree,
-    slots: Mapping[str, PyTree],
+    opt_state: Mapping[str, PyTree],
     trainable: PyTree,
     active: Bool[Array, " tasks"] | None,
 ) -> tuple[PyTree, dict[str, PyTree]]:
@@ -60,7 +61,7 @@ def move(
       hypers: its numbers.
       step: the step's index in the phase.
       grads: gradients of the trainable part; of an optimizer with moments for each task, the trunk's one a task.
-      slots: as ``init`` returns it.
+      opt_state: as ``init`` returns it.
       trainable: the parameters that move, heads as stacks.
       active: whether each task's head moves, tasks as in ``stacks.ordered``; none if all of them do.
     """
@@ -84,12 +85,12 @@ def move(
     for name, part in _parts(trainable):
         stack = None if name == "backbone" else stacks_of(program)[int(name)]
         own = slice(seen, seen := seen + (len(stack.tasks) if stack else 0))
-        moved[name], states[name] = part, slots[name]
+        moved[name], states[name] = part, opt_state[name]
         if not jax.tree.leaves(part):
             continue
         gradient = grads["backbone"] if stack is None else grads["heads"][name]
         moves = None if active is None or stack is None else stack.each(active[own])
-        given = (gradient, (part, slots[name]), _rates(program, hypers, stack, part), moves)
+        given = (gradient, (part, opt_state[name]), _rates(program, hypers, stack, part), moves)
         run: Callable[..., tuple[PyTree, PyTree]] = functools.partial(one, shown if stack is None else None)
         if stack is not None:
             run = jax.vmap(run, in_axes=_axes(given), out_axes=_axes(given[1]))
@@ -97,14 +98,14 @@ def move(
     return _whole(trainable, moved), states
 
 
-def evaluated(program: Program, slots: Mapping[str, PyTree], trainable: PyTree) -> PyTree:
+def evaluated(program: Program, opt_state: Mapping[str, PyTree], trainable: PyTree) -> PyTree:
     """Return the trainable part as it is evaluated and kept: as it is, or an average that the optimizer keeps."""
     if not averages(program):
         return trainable
     one = functools.partial(optim.evaluated, program.optimizer)
     found = {}
     for name, part in _parts(trainable):
-        given = (slots[name], part)
+        given = (opt_state[name], part)
         run = one if name == "backbone" else jax.vmap(one, in_axes=_axes(given), out_axes=_axes(part))
         found[name] = run(*given) if jax.tree.leaves(part) else part
     return _whole(trainable, found)

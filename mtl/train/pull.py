@@ -12,8 +12,8 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from mtl.params import combine
-from mtl.train.program import Fixed, Program
-from mtl.train.sampling import Batch, Draw, part
+from mtl.train.program import Frozen, Program
+from mtl.train.sampling import Batch, Indices, part
 from mtl.train.stacks import columns, order, ordered, outputs, together
 from mtl.train.threefry import fold_in
 
@@ -37,12 +37,12 @@ def sums_of(program: Program, heads: PyTree, features: Array, batch: Batch) -> F
 class Pull:
     """One batch, ready to be gone through.
 
-    A batch is split evenly over ``shards`` devices and, on each, so many pieces, one after the other. The coefficients
+    A batch is split evenly over ``shards`` devices and, on each, so many pieces, one after the other. The task_weights
     come from the labels of the whole batch, which every device knows, so what comes of the parts adds up exactly.
 
     Attributes:
       program: the phase.
-      coefficients: c_k, what each task's sum is multiplied by, [tasks], as in ``stacks.ordered``.
+      task_weights: c_k, what each task's sum is multiplied by, [tasks], as in ``stacks.ordered``.
       fixed: the parameters that do not move, heads as stacks.
       draw: the rows of the whole batch.
       fetch: inputs and labels of a part of it.
@@ -53,10 +53,10 @@ class Pull:
     """
 
     program: Program
-    coefficients: Float[Array, " tasks"]
-    fixed: Fixed
-    draw: Draw
-    fetch: Callable[[Draw], Batch]
+    task_weights: Float[Array, " tasks"]
+    fixed: Frozen
+    draw: Indices
+    fetch: Callable[[Indices], Batch]
     rng: Array
     shards: int = 1
     pieces: int = 1
@@ -80,11 +80,11 @@ class Pull:
             features, state = self._trunk(params, state, batch, rng)
             if weights is None:
                 sums = sums_of(self.program, params, features, batch)
-                return jnp.sum(self.coefficients * sums), (sums, state)
+                return jnp.sum(self.task_weights * sums), (sums, state)
             # Each head has its own task's gradient, and the trunk the weighted ones.
             sums = sums_of(self.program, params, jax.lax.stop_gradient(features), batch)
             again = sums_of(self.program, jax.lax.stop_gradient(params), features, batch)
-            return jnp.sum(self.coefficients * (sums + weights * again)), (sums, state)
+            return jnp.sum(self.task_weights * (sums + weights * again)), (sums, state)
 
         def of(batch: Batch, rng: Array, state: PyTree) -> tuple[PyTree, PyTree]:
             grads, (sums, state) = jax.grad(loss, has_aux=True)(trainable, state, batch, rng)
@@ -100,7 +100,7 @@ class Pull:
             params = combine(trainable, self.fixed.frozen)
             features, state = self._trunk(params, state, batch, rng)
             sums, back = jax.vjp(lambda f: sums_of(self.program, params, f, batch), features)
-            rows = jax.vmap(lambda c: back(c)[0].ravel())(jnp.diag(self.coefficients))
+            rows = jax.vmap(lambda c: back(c)[0].ravel())(jnp.diag(self.task_weights))
             return (sums, rows @ rows.T), state
 
         return self.exchanged(self._over_pieces(of, state)[0])
@@ -123,14 +123,14 @@ class Pull:
                 own = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, device * share, share, axis=1), own)
                 rng = fold_in(rng, device)
 
-            def of_task(total: PyTree, args: tuple[Draw, Array]) -> tuple[PyTree, PyTree]:
+            def of_task(total: PyTree, args: tuple[Indices, Array]) -> tuple[PyTree, PyTree]:
                 draw, task = args
                 alone = dataclasses.replace(self.program, batch=len(draw.rows), sampling="proportional")
                 one = dataclasses.replace(self, program=alone, draw=draw, rng=fold_in(rng, task), shards=1)
                 grads, sums, _ = one.gradient(trainable, state)
                 return jax.tree.map(jnp.add, total, (grads["heads"], sums)), grads["backbone"]
 
-            nothing = jax.tree.map(jnp.zeros_like, (trainable["heads"], self.coefficients))
+            nothing = jax.tree.map(jnp.zeros_like, (trainable["heads"], self.task_weights))
             (heads, sums), rows = jax.lax.scan(of_task, nothing, (own, jnp.arange(size)), unroll=self.unroll)
             return *self.exchanged((rows, heads)), sums, state
 
@@ -146,9 +146,9 @@ class Pull:
                 return sums_of(self.program, params, features, batch)
 
             sums, down = jax.vjp(heads, trainable["heads"], features)
-            each = jnp.diag(self.coefficients)
+            each = jnp.diag(self.task_weights)
             _, rows = jax.lax.scan(lambda _, c: ((), back(down(c)[1])[0]), (), each, unroll=self.unroll)
-            return ((rows, down(self.coefficients)[0]), sums), new
+            return ((rows, down(self.task_weights)[0]), sums), new
 
         (grads, sums), state = self._over_pieces(of, state)
         return *self.exchanged(grads), sums, state

@@ -16,9 +16,9 @@ from mtl.train.augment import change
 from mtl.train.program import (
     BATCH,
     Data,
-    Draw,
-    Fixed,
+    Frozen,
     Hypers,
+    Indices,
     Numbers,
     Pool,
     Program,
@@ -32,7 +32,7 @@ from mtl.train.stacks import columns, order, ordered
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Picks:
+class BatchPlan:
     """What chance decides of a batch.
 
     Attributes:
@@ -87,7 +87,7 @@ def below(key: Array, size: int, count: Numbers) -> Int[Array, " size"]:
     return jax.lax.optimization_barrier(found)
 
 
-def make_sampler(program: Program, hypers: Hypers, data: Data) -> Callable[[Array], Draw]:
+def make_sampler(program: Program, hypers: Hypers, data: Data) -> Callable[[Array], Indices]:
     """Return a function from a step's index in the phase to the rows of its batch.
 
     How tasks mix (T_k: the rows with a present training label of task k, n_k of them):
@@ -119,19 +119,19 @@ def make_sampler(program: Program, hypers: Hypers, data: Data) -> Callable[[Arra
     pick = functools.partial(_picked, hypers) if drawn else make_picker(program, hypers, data)
     present = data.beside(data.train, names) if program.sampling == "proportional" and len(tasks) > 1 else None
 
-    def sample(step: Array) -> Draw:
+    def sample(step: Array) -> Indices:
         picks = pick(step)
         if present is not None:
-            return Draw(picks.rows, jnp.take(present, picks.rows, axis=0, mode="clip"))
+            return Indices(picks.rows, jnp.take(present, picks.rows, axis=0, mode="clip"))
         owner = picks.owner
         if isinstance(owner, tuple):  # Nothing that chance decides: B rows of each task.
             owner = jnp.repeat(jnp.arange(len(tasks)), program.batch, total_repeat_length=program.rows)
-        return Draw(picks.rows, owner[:, None] == column)
+        return Indices(picks.rows, owner[:, None] == column)
 
     return sample
 
 
-def make_picker(program: Program, hypers: Hypers, data: Data) -> Callable[[Array], Picks]:
+def make_picker(program: Program, hypers: Hypers, data: Data) -> Callable[[Array], BatchPlan]:
     """Return a function from a step's index in the phase to what chance decides of its batch, see ``make_sampler``.
 
     Args:
@@ -152,9 +152,9 @@ def make_picker(program: Program, hypers: Hypers, data: Data) -> Callable[[Array
             pools = [Pool(own.rows[i], own.count[i]) for i in data.columns(tasks)]
         keys = [key_for(hypers.seed, BATCH, t) for t in (tasks if sampling == "per_task" else (name,))]
 
-        def pooled(step: Array) -> Picks:
+        def pooled(step: Array) -> BatchPlan:
             drawn = enumerate(zip(pools, keys, strict=True))
-            return Picks(jnp.concatenate([rows_of(p, key, hypers.offset[i] + step) for i, (p, key) in drawn]))
+            return BatchPlan(jnp.concatenate([rows_of(p, key, hypers.offset[i] + step) for i, (p, key) in drawn]))
 
         return pooled
 
@@ -166,28 +166,28 @@ def make_picker(program: Program, hypers: Hypers, data: Data) -> Callable[[Array
         rounds, length = threefry.fold_in(key, hypers.offset[0]), program.round_steps or len(tasks)
         turns = shares(counts, length, program.temperature)
 
-        def one_task(step: Array) -> Picks:
+        def one_task(step: Array) -> BatchPlan:
             task, before = turn(rounds, turns, length, step)
             rows = rows_of(Pool(all_rows[task], counts[task]), keys_[task], hypers.offset[task] + before)
             owner = jnp.broadcast_to(task.astype(jnp.int32), (size,))
             # XLA sums in another order where it knows that all are one; batches drawn before must have the same bits.
-            return Picks(rows, jax.lax.optimization_barrier(owner))
+            return BatchPlan(rows, jax.lax.optimization_barrier(owner))
 
         return one_task
 
     logits = jnp.log(counts.astype(jnp.float32)) / (jnp.inf if sampling == "uniform" else program.temperature)
 
-    def temperature(step: Array) -> Picks:
+    def temperature(step: Array) -> BatchPlan:
         which, where = jax.random.split(threefry.fold_in(key, hypers.offset[0] + step))
         owner = jax.random.categorical(which, logits, shape=(size,))
-        return Picks(all_rows[owner, below(where, size, counts[owner])], owner)
+        return BatchPlan(all_rows[owner, below(where, size, counts[owner])], owner)
 
     return temperature
 
 
-def _picked(hypers: Hypers, step: Array) -> Picks:
+def _picked(hypers: Hypers, step: Array) -> BatchPlan:
     """Return what was drawn before for a step."""
-    found: Picks = jax.tree.map(
+    found: BatchPlan = jax.tree.map(
         lambda a: jax.lax.dynamic_index_in_dim(a, step - hypers.first, 0, keepdims=False), hypers.picks
     )
     return found
@@ -231,7 +231,7 @@ def turn(key: Array, turns: Int[Array, " tasks"], size: int, step: Array) -> tup
     return task, number * turns[task] + jnp.sum((tasks == task) & (jnp.arange(size) < place), dtype=jnp.int32)
 
 
-def part(program: Program, draw: Draw, index: Array, parts: int) -> Draw:
+def part(program: Program, draw: Indices, index: Array, parts: int) -> Indices:
     """Return one of the equal parts of a batch, each of which holds as many rows of every task as the others.
 
     Args:
@@ -260,7 +260,7 @@ def by_columns(program: Program, labels: Array) -> dict[str, Array]:
     return found
 
 
-def make_gather(program: Program, data: Data, fixed: Fixed) -> Callable[[Draw], Batch]:
+def make_gather(program: Program, data: Data, fixed: Frozen) -> Callable[[Indices], Batch]:
     """Return a function from a draw to its rows' inputs (or features, where the program caches them) and labels."""
     names = [t.name for t in ordered(program)]
     table = data.beside(data.labels, names)
@@ -272,7 +272,7 @@ def make_gather(program: Program, data: Data, fixed: Fixed) -> Callable[[Draw], 
             x = inputs(program.standardize and not program.augment, data, rows)
         return x, by_columns(program, jnp.take(table, rows, axis=0, mode="clip"))
 
-    def gather(draw: Draw) -> Batch:
+    def gather(draw: Indices) -> Batch:
         if not program.augment:
             x, found = fetch(draw.rows)
         else:  # Images are changed as they are, and standardised afterwards.

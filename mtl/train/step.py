@@ -14,9 +14,9 @@ from jaxtyping import Array, Bool, Float, Int
 from mtl import losses
 from mtl.balance import Seen
 from mtl.train.move import move
-from mtl.train.program import BALANCE, DROPOUT, Fixed, Hypers, Moving, Program, key_for, pool_name
+from mtl.train.program import BALANCE, DROPOUT, Frozen, Hypers, Program, TrainState, key_for, pool_name
 from mtl.train.pull import Pull
-from mtl.train.sampling import Batch, Draw
+from mtl.train.sampling import Batch, Indices
 from mtl.train.stacks import order
 from mtl.train.threefry import fold_in
 
@@ -34,8 +34,8 @@ class Source:
     """
 
     program: Program
-    draw: Draw
-    fetch: Callable[[Draw], Batch]
+    draw: Indices
+    fetch: Callable[[Indices], Batch]
 
 
 def weigh(
@@ -50,15 +50,15 @@ def update(
     program: Program,
     hypers: Hypers,
     step: Array,
-    moving: Moving,
-    fixed: Fixed,
+    moving: TrainState,
+    fixed: Frozen,
     source: Source,
     shards: int = 1,
     pieces: int | None = None,
     others: Sequence[Source] = (),
     validation: Source | None = None,
     unroll: bool = False,
-) -> Moving:
+) -> TrainState:
     """Return what moves after one update on a batch.
 
     With shards, the sums of losses and the batch statistics are those of the device's own part.
@@ -71,7 +71,7 @@ def update(
       fixed: the parameters that do not, heads as stacks.
       source: the batch.
       shards: devices on the mesh axis ``data``, under ``shard_map``; 1 for none.
-      pieces: pieces of a device's part; by default ``program.accumulate`` micro-batches (see ``train.blocks``).
+      pieces: pieces of a device's part; by default ``program.accumulate`` micro-batches (see ``train.microbatching``).
       others, validation: the further batches that the balancer needs.
       unroll: write out what goes over tasks, to be counted; it takes longer to compile.
 
@@ -83,8 +83,8 @@ def update(
     rng = fold_in(key_for(hypers.seed, DROPOUT, pool_name(program.tasks)), hypers.offset[0] + step)
 
     def forward(source: Source, key: Array) -> tuple[Pull, Int[Array, " tasks"]]:
-        counts, coefficients = weigh(program, hypers, source.draw.mask)
-        return Pull(source.program, coefficients, fixed, source.draw, source.fetch, key, shards, pieces, unroll), counts
+        counts, task_weights = weigh(program, hypers, source.draw.mask)
+        return Pull(source.program, task_weights, fixed, source.draw, source.fetch, key, shards, pieces, unroll), counts
 
     pull, counts = forward(source, rng)
     if program.balancer is None and not program.optimizer.per_task:
@@ -99,14 +99,14 @@ def update(
 
     always = program.sampling == "per_task" or len(program.tasks) == 1
     active = None if always else counts > 0
-    trainable, slots = move(program, hypers, step, grads, moving.slots, moving.trainable, active)
-    value = jnp.sum(pull.coefficients * sums)
+    trainable, opt_state = move(program, hypers, step, grads, moving.opt_state, moving.trainable, active)
+    value = jnp.sum(pull.task_weights * sums)
     bad = jnp.where((moving.diverged_at < 0) & ~jnp.isfinite(value), step, moving.diverged_at)
     return dataclasses.replace(
         moving,
         trainable=trainable,
         state=state,
-        slots=slots,
+        opt_state=opt_state,
         balance=balance,
         loss_sum=moving.loss_sum + sums,
         labels=moving.labels + counts,
@@ -118,7 +118,7 @@ def _balanced(
     program: Program,
     hypers: Hypers,
     step: Array,
-    moving: Moving,
+    moving: TrainState,
     pull: Pull,
     active: Bool[Array, " tasks"],
     others: Sequence[Pull],
@@ -162,7 +162,7 @@ def _balanced(
     return {**trainable, "backbone": tree, "heads": heads}, sums, state, balance
 
 
-def _weights(program: Program, hypers: Hypers, moving: Moving, seen: Mapping[str, Any]) -> tuple[Array, PyTree]:
+def _weights(program: Program, hypers: Hypers, moving: TrainState, seen: Mapping[str, Any]) -> tuple[Array, PyTree]:
     assert program.balancer is not None
     balancer = program.balancer.balancer(hypers.balancer)
     return balancer.update(moving.balance["state"], Seen(**seen))

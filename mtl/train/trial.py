@@ -12,10 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mtl import adapt, balance, config, optim, rates
+from mtl import adapt, balance, config, optim
 from mtl import params as paths
 from mtl.data import sizes
 from mtl.models import Model, anatomy
+from mtl.optim import rates
 from mtl.train.descent import Descent
 from mtl.train.move import averages
 from mtl.train.program import Hypers, Program, Weights, trainable_paths

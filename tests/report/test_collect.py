@@ -16,7 +16,7 @@ from mtl.report.collect import _refuse_other_examples, collect
 from mtl.report.publish import publish_page
 from mtl.report.show import FORMATS, tables_of
 from mtl.sweep import product, sweep
-from mtl.sweep.conclude import regression_scores
+from mtl.sweep.evaluate import regression_scores
 from mtl.sweep.launch import Silent, launch
 from mtl.sweep.store import StoreError, Workdir
 from mtl.tasks import Task

@@ -12,11 +12,12 @@ import zipfile
 import numpy as np
 import pytest
 
-from mtl import checkpoint, files
+from mtl import checkpoint
 from mtl.checkpoint import CheckpointError, dump_tree, load_tree
 from mtl.data import DataError
 from mtl.data.readers.npz import npz_table
-from mtl.files import DamagedError, FileError, digest_of, parse, seal, unseal
+from mtl.host import files
+from mtl.host.files import DamagedError, FileError, digest_of, parse, seal, unseal
 from mtl.sweep import schema, shards
 from mtl.sweep.snapshots import Interrupt, Snapshots
 from mtl.sweep.store import FORMAT, StoreError, Workdir

@@ -12,19 +12,18 @@ import numpy as np
 import pytest
 
 import mtl
-from mtl import files
 from mtl.checkpoint import CheckpointError, load_about, load_tree, load_weights, save_tree
 from mtl.cli import main
 from mtl.data import DataError
 from mtl.data.readers.csv_file import csv_table
-from mtl.files import FileError, seal
+from mtl.host import files
+from mtl.host.files import FileError, seal
 from mtl.report.publish import analyses_of, publish
 from mtl.sweep import documents, lease
 from mtl.sweep.lease import Lease, held
 from mtl.sweep.shards import NewResult
 from mtl.sweep.snapshots import Interrupt, Snapshots
 from mtl.sweep.store import FORMAT, StoreError, Workdir
-from mtl.sweep.workers import Pool
 from tests.sweep import by_hand
 from tests.sweep.hostile import bounded, within
 from tests.sweep.resealed import change

@@ -16,10 +16,10 @@ import mtl
 from mtl.checkpoint import CheckpointError, dump_tree, load_tree, load_weights
 from mtl.cli import main
 from mtl.config import flatten, load
-from mtl.files import seal
+from mtl.host.files import seal
 from mtl.params import flatten as flat
 from mtl.report.publish import analyses_of
-from mtl.sweep import conclude, store, sweeps_of
+from mtl.sweep import store, sweeps_of
 from mtl.sweep.execute import execute
 from mtl.sweep.launch import Silent, launch
 from mtl.sweep.plan import make_plan

@@ -15,8 +15,8 @@ from mtl import params as paths
 from mtl.checkpoint import load_tree
 from mtl.config import default, flatten, override, resolve
 from mtl.data import SOURCES, make_table, register
+from mtl.host.escape import escape
 from mtl.report.publish import analyses_of, publish
-from mtl.shown import shown
 from mtl.sweep import product, sweep
 from mtl.sweep.launch import Silent, launch
 from mtl.sweep.plan import load_table
@@ -147,7 +147,7 @@ def check(names, folder):
     workdir = trained(names, folder, **{f"loss.weights.{names[2]}": 0.5, f"task_options.{names[0]}.pos_weight": 2.0})
     table = load_table("named", {"names": tuple(names)})
     for entry in workdir.study()["sweeps"]["s"]["trials"]:
-        target = shown(names[2])  # As results name it.
+        target = escape(names[2])  # As results name it.
         result, arrays = workdir.result(entry["hash"]), workdir.predictions(entry["hash"], target)
         assert result["status"] == "done" and set(result["test"]) == {target}
         back = mtl.load(workdir.trial(entry["hash"]))

@@ -14,8 +14,8 @@ from sklearn.metrics import accuracy_score, log_loss
 import mtl
 from mtl import checkpoint
 from mtl.config import flatten, load, override
-from mtl.files import DamagedError, FileError
-from mtl.sweep import conclude, shards, store
+from mtl.host.files import DamagedError, FileError
+from mtl.sweep import evaluate, shards, store
 from mtl.sweep.launch import Silent, launch
 from mtl.sweep.shards import NewResult
 from mtl.sweep.store import StoreError, Workdir
@@ -76,7 +76,7 @@ def test_what_is_written_is_read_bit_by_bit(data, n, k, result, tmp_path_factory
 
 def test_every_task_that_was_trained_on_and_has_test_labels_is_tested(tmp_path, monkeypatch):
     """No data set has test rows of a source yet: they are given here, to a joint trial and to one of the target."""
-    split_of = conclude.split_of
+    split_of = evaluate.split_of
 
     def with_sources(trial):
         split = split_of(trial)

@@ -21,7 +21,7 @@ from mtl.tasks import Task
 from mtl.train import loop, phase, pull, step
 from mtl.train.descent import further
 from mtl.train.executor import Executor
-from mtl.train.program import Draw, Fixed
+from mtl.train.program import Frozen, Indices
 from mtl.train.sampling import Batch, make_gather, make_sampler
 from mtl.train.stacks import ordered
 from mtl.train.trial import stages_of
@@ -64,7 +64,7 @@ def one_step(t, data=None):
     (stage,), data, (initial,) = stages(t), data_of(t) if data is None else data, initial_of(t)
     program, hypers = stage.program, hypers_of(stage)
     moving, frozen = phase.start(program, hypers, initial)
-    new = jax.jit(lambda m, d: phase.advance(program, hypers, m, Fixed(frozen), d, jnp.int32(3), jnp.int32(4)))(
+    new = jax.jit(lambda m, d: phase.advance(program, hypers, m, Frozen(frozen), d, jnp.int32(3), jnp.int32(4)))(
         moving, data
     )
     jax.block_until_ready(new)
@@ -78,7 +78,7 @@ def rows_by_hand(stage, data, initial, draw=None):
     own = data.of(hypers.split)
     if draw is None:
         draw = make_sampler(program, hypers, own)(jnp.int32(3))
-    batch = make_gather(program, own, Fixed({}))(draw)
+    batch = make_gather(program, own, Frozen({}))(draw)
     _, c = step.weigh(program, hypers, batch.mask)
     batch = by_task(program, batch)
     losses, rows, at_features = [], [], []
@@ -168,7 +168,7 @@ def test_further_batches_are_independent_and_validation_is_on_validation_labels(
     assert all(gap(a, b) > 1e-4 for i, a in enumerate(all_of) for b in all_of[:i])
     hypers, program = hypers_of(stage), stage.program
     own = data.of(hypers.split)
-    others, validation = further(program, hypers, own, Fixed({}))
+    others, validation = further(program, hypers, own, Frozen({}))
     for draw, found in ((o(jnp.int32(3)).draw, j) for o, j in zip(others, shown["others"], strict=True)):
         np.testing.assert_allclose(rows_by_hand(stage, data, initial, draw)[1], found, atol=1e-6)
     source = validation(jnp.int32(3))
@@ -248,7 +248,7 @@ def run_by_hand(t, weigh, state, steps=None):
     (stage,), data, (initial,) = stages(t), data_of(t), initial_of(t)
     program, hypers = stage.program, hypers_of(stage)
     own = data.of(hypers.split)
-    sample, gather = make_sampler(program, hypers, own), make_gather(program, own, Fixed({}))
+    sample, gather = make_sampler(program, hypers, own), make_gather(program, own, Frozen({}))
     params = {"backbone": initial.params["backbone"], "heads": initial.params["heads"]}
     names = [task.name for task in ordered(program)]
 
@@ -386,7 +386,7 @@ def test_sdmgrad_by_three_batches():
     assert options_of("sdmgrad", {"steps": 5}) == {"steps": 5, "lr": 5.0, "momentum": 0.5, "lam": 0.3}
     (stage,), data = stages(t), data_of(t)
     hypers, program = hypers_of(stage), stage.program
-    others, _ = further(program, hypers, data.of(hypers.split), Fixed({}))
+    others, _ = further(program, hypers, data.of(hypers.split), Frozen({}))
     method = sdmgrad(5, 0.5)
     initial = initial_of(t)[0]
 
@@ -464,7 +464,7 @@ def test_chunks_and_packs_have_the_bits_of_a_trial_alone(name, monkeypatch):
     assert same(alone.weights, whole[1].weights)
 
 
-class Kept(loop.Guard):
+class Kept(loop.Checkpointer):
     """Stops after some chunks and goes on from there."""
 
     def __init__(self):
@@ -571,8 +571,8 @@ def test_where_statistics_join_the_rows_each_task_has_its_pass_back(norm):
         return Batch(take(x), {"a": take(jnp.stack([labels["a"], labels["b"]], axis=1))}, draw.mask)
 
     trainable, frozen = phase.divide(program, params)
-    draw = Draw(jnp.arange(6), jnp.stack([mask["a"], mask["b"]], axis=1))
-    whole = pull.Pull(program, jnp.asarray([0.5, 2.0]), Fixed(frozen), draw, fetch, jax.random.key(0))
+    draw = Indices(jnp.arange(6), jnp.stack([mask["a"], mask["b"]], axis=1))
+    whole = pull.Pull(program, jnp.asarray([0.5, 2.0]), Frozen(frozen), draw, fetch, jax.random.key(0))
     rows = whole.jacobian(trainable, state)[0]
     for i, task in enumerate(("a", "b")):
 

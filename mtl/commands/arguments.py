@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from mtl.data_commands import add_data_command
-from mtl.start import add_options
+from mtl.commands.data import add_data_command
+from mtl.commands.start import add_options
 from mtl.tasks import suggest
 
 _EPILOG = """\

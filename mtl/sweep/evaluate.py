@@ -40,7 +40,7 @@ Progress = Callable[[float, int, int], None]
 
 
 @dataclasses.dataclass(frozen=True)
-class Done:
+class PhaseResult:
     """A phase that has been trained: its weights, and what is said of it in results.
 
     Attributes:
@@ -52,10 +52,10 @@ class Done:
     about: dict[str, Any]
 
 
-def conclude(
+def evaluate(
     digests: Sequence[str],
     plan: Plan,
-    done: dict[str, Done],
+    done: dict[str, PhaseResult],
     workdir: Workdir,
     executor: Executor,
     progress: Progress,
@@ -232,7 +232,7 @@ def _result(
 
 
 def _kept_loss(trial: Trial, number: int, phase: dict[str, Any], own: Scaling) -> float | None:
-    """Return the validation loss of the state that a phase kept (see ``phase.note``); nothing without labels."""
+    """Return the validation loss of the state that a phase kept (see ``phase.track_best``); nothing without labels."""
     curves = {task: phase["val_loss"][task] for task in judged(trial, split_of(trial), number)}
     if not curves:
         return None

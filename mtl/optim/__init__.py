@@ -30,9 +30,9 @@ import optax
 import optax.contrib
 from jaxtyping import Array
 
+from mtl.optim.rates import SCHEDULES, Number
 from mtl.options import check_free, stated, tried
 from mtl.ranges import Range
-from mtl.rates import SCHEDULES, Number
 from mtl.tasks import suggest
 
 PyTree = Any
