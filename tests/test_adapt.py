@@ -201,9 +201,7 @@ def test_optimizer_state_is_of_the_adapter_and_the_head():
     assert stage.program.adapter is not None
     moving, _ = phase.start(stage.program, hypers_of(stage), initial_of(t)[0])
     moves = paths.count(moving.trainable)
-    assert (
-        paths.count(moving.opt_state) == 2 * moves + 1 + 1
-    )  # Two moments each; a count for the trunk, one for the head.
+    assert paths.count(moving.opt_state) == 2 * moves + 1 + 1
 
 
 def test_the_regime_lora_through_a_sweep(tmp_path):

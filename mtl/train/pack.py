@@ -190,8 +190,8 @@ def advance_fn(program: Program, executor: Executor, streamed: bool = False) -> 
         return _each(moving, lambda a: a[:, None], executor.data)
 
     own = specs(executor)
-    lies_ = (WHOLE, LANES, own, LANES, data_specs(executor, streamed), WHOLE, WHOLE)
-    return Compiled(run, executor, lies_, own, donate=(2,))
+    places = (WHOLE, LANES, own, LANES, data_specs(executor, streamed), WHOLE, WHOLE)
+    return Compiled(run, executor, places, own, donate=(2,))
 
 
 @functools.lru_cache(maxsize=256)
@@ -252,14 +252,14 @@ def mean_fn(executor: Executor) -> Compiled:
 
 @functools.lru_cache(maxsize=256)
 def track_best_fn(program: Program, executor: Executor) -> Callable[[TrainState, Array, Array], TrainState]:
-    """Return the compiled ``track_best(moving, losses, labels) -> moving`` of a pack; elementwise, so lanes run together."""
+    """Return the compiled ``track_best(moving, losses, labels) -> moving``; elementwise, so lanes run together."""
 
     def track_best(moving: TrainState, losses: Array, labels: Array) -> TrainState:
         noted = jax.vmap(functools.partial(phase.track_best, program))(merged(moving, executor.data), losses, labels)
         nothing = {name: jnp.zeros_like(getattr(moving, name)) for name in SINCE}
         return dataclasses.replace(moving, best=noted.best, **nothing)
 
-    return jax.jit(note, donate_argnums=0)
+    return jax.jit(track_best, donate_argnums=0)
 
 
 @functools.lru_cache(maxsize=64)

@@ -1,4 +1,4 @@
-"""A phase, as pure functions: start, fix, advance, evaluate, note."""
+"""A phase, as pure functions: start, fix, advance, evaluate, track the best."""
 
 from __future__ import annotations
 
