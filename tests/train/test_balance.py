@@ -446,7 +446,7 @@ def test_moments_of_each_task_and_one_direction_do_not_go_together():
 
 def test_an_average_has_no_batch_statistics():
     options = {"model__name": "cnn", "model__options": {"channels": (2,), "norm": "batch"}, "optimizer__ema": 0.9}
-    t = trial(regime="scratch", **options)
+    t = trial((6, 6, 1), regime="scratch", **options)
     with pytest.raises(ConfigError, match="evaluates an average of the parameters, and batch statistics are of those"):
         stages_of(t, (6, 6, 1))
 
