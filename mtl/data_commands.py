@@ -158,7 +158,7 @@ def _check(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
 
 
 def _prepare(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
-    from mtl.data.prepare import PREPARED, prepare
+    from mtl.data.tfds.prepare import PREPARED, prepare
     from mtl.display import LINE_SECONDS, Terminal
 
     recipe = PREPARED.get(arguments.data)
@@ -251,7 +251,7 @@ def _of_config(spec: str, overrides: dict[str, str]) -> tuple[Any, Any]:
     flat = flatten(config)
     flat = override(flat, {path: parse(path, text, flat) for path, text in overrides.items()})
     table = load_table(flat["data.name"], flat["data.options"])
-    return table, split_of(resolve(flat, table.tasks))
+    return table, split_of(resolve(flat, table))
 
 
 def _draw(table: Any, out: str) -> list[Path]:

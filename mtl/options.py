@@ -19,7 +19,7 @@ import typing
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from mtl.ranges import Range
+from mtl.ranges import Range, finite
 from mtl.tasks import suggest
 
 
@@ -101,8 +101,7 @@ def stated(
             continue
         if isinstance(p.default, float) or (right and value is not None):
             right = right if right and not (isinstance(p.default, float) and not right.holds(p.default)) else None
-            plain = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-            if not plain or (right and not right.holds(value)):
+            if not finite(value) or (right and not right.holds(value)):
                 what = f"number {right}" if right else "finite number"
                 raise ValueError(f"{where}{option} = {value!r}: must be a {what}")
             value = float(value)
@@ -164,11 +163,23 @@ def _option(what: str, parameter: tuple[Any, Any], value: Any) -> Any:
         raise ValueError(f"{what} = {value!r}: must be {_words(hint)}{like}") from None
 
 
+def signature_of(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """Return the parameters of a function; of a class those of its ``__init__``, whatever its metaclass takes.
+
+    >>> list(signature_of(Range))
+    ['low', 'high', 'open_low', 'open_high']
+    """
+    if not isinstance(function, type):
+        return inspect.signature(function).parameters
+    made = inspect.signature(function.__init__).parameters  # type: ignore[misc]
+    return {name: p for i, (name, p) in enumerate(made.items()) if i}
+
+
 @functools.lru_cache(maxsize=256)
 def _parameters(function: Callable[..., Any]) -> tuple[dict[str, tuple[Any, Any]], bool]:
     """Return ({name: (type, default)} of what can be given by name, whether any other name is taken too)."""
     found, open_ended = {}, False
-    for name, p in inspect.signature(function).parameters.items():
+    for name, p in signature_of(function).items():
         open_ended |= p.kind is p.VAR_KEYWORD
         if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY):
             hint = _hint(function, name, p.annotation)

@@ -300,6 +300,8 @@ def trainable_patterns(
                 f'trainable = "{trainable}": the backbone has {len(blocks)} blocks: '
                 f"last_1 to last_{len(blocks)} are valid"
             )
+        if int(text) == len(blocks):  # With what lies in no block, such as the positions of a transformer.
+            return (*heads, f"backbone/{below}")
         return (*heads, *(f"{exactly(block)}/{below}" for block in blocks[-int(text) :]))
     return (trainable,)
 

@@ -207,7 +207,7 @@ def test_optimizer_state_is_of_the_adapter_and_the_head():
 def test_the_regime_lora_through_a_sweep(tmp_path):
     """Executed, saved and read again: a model of the same shapes as any other, with the recorded predictions."""
     changes = {"regime": "lora", "source.total_steps": 2, "target.total_steps": 4, "evaluations": 2}
-    t = resolve(override(flatten(default()), changes), data.load("digits").tasks)
+    t = resolve(override(flatten(default()), changes), data.load("digits"))
     workdir = Workdir(tmp_path / "work")
     execute(make_plan([t]), workdir)
     result, kept = workdir.result(t.hash), workdir.predictions(t.hash, t.target)

@@ -52,7 +52,7 @@ def right(split_seeds, seeds):
     shape = tuple(table.x.shape[1:])
     found = []
     for size in SIZES:
-        first = resolve(override(AA, {"seed": split_seeds[0], "data.target_size": size}), table.tasks)
+        first = resolve(override(AA, {"seed": split_seeds[0], "data.target_size": size}), table)
         trials = [type(first)({**first.config, "seed": seed}) for seed in split_seeds]
         (stage,) = stages_of(first, shape)
         model, task = first.model(), first.model().task(first.target)

@@ -266,7 +266,7 @@ def trial(**changes):
         },
     )
     changes = {k.replace("__", "."): v for k, v in changes.items()}
-    return resolve(override(base, changes), load_table("digits", {}).tasks)
+    return resolve(override(base, changes), load_table("digits", {}))
 
 
 def trained(tmp_path, *trials):
@@ -340,9 +340,6 @@ def test_everything_that_does_not_fit_comes_in_one_error_before_anything_is_run(
 
 class Scaled(nn.Module):
     """A dense layer times a scalar parameter."""
-
-    def blocks(self):
-        return ("dense",)
 
     @nn.compact
     def __call__(self, x, train):

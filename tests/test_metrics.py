@@ -40,7 +40,7 @@ def compiled():
     """For each kind, all its metrics in one compiled function of (outputs, labels, mask, weights)."""
 
     def of(kind):
-        f = jax.jit(lambda *data: {name: metrics.METRICS[name](*data) for name in OF_KIND[kind]})
+        f = jax.jit(lambda *data: {name: metrics.METRICS[name].value(*data) for name in OF_KIND[kind]})
         return lambda *data: {name: float(value) for name, value in f(*map(jnp.asarray, data)).items()}
 
     return {kind: of(kind) for kind in TASKS}
@@ -365,7 +365,7 @@ def test_per_example_refuses_what_the_task_cannot_have_and_is_undefined_with_the
 
 
 def test_every_metric_a_task_can_have_exists_and_no_other():
-    assert {name for names in OF_KIND.values() for name in names} == metrics.METRICS.keys()
+    assert {name for names in OF_KIND.values() for name in names} <= metrics.METRICS.keys()
 
 
 def test_metric_is_the_tasks_own_unless_named():
@@ -397,3 +397,57 @@ def test_macro_skips_what_is_undefined_and_counts_it():
     mean, undefined = metrics.macro(jnp.full(3, jnp.nan))
     assert np.isnan(mean)
     assert int(undefined) == 3
+
+
+@pytest.fixture
+def mcc(monkeypatch):
+    """Matthews's correlation, as a user would write it."""
+    monkeypatch.setattr("mtl.metrics.registry.METRICS", dict(metrics.METRICS))
+    before = dict(OF_KIND)
+
+    @metrics.register("mcc", ("binary",), range=(-1, 1))
+    def mcc(outputs, labels, mask, weights=None):
+        w = jnp.where(mask, 1.0 if weights is None else weights, 0.0)
+        y, p = labels == 1, outputs[:, 0] > 0
+        tp, tn, fp, fn = (jnp.sum(w * (a & b)) for a, b in ((y, p), (~y, ~p), (~y, p), (y, ~p)))
+        below = jnp.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
+        return jnp.where(below > 0, (tp * tn - fp * fn) / below, jnp.nan)
+
+    yield
+    OF_KIND.update(before)
+
+
+def test_a_users_metric_is_scikit_learns_and_has_its_jackknife(mcc):
+    rng, task = np.random.default_rng(0), Task("t", "binary", metric="mcc")
+    outputs, labels = rng.normal(size=(40, 1)).astype(np.float32), rng.integers(0, 2, 40).astype(np.float32)
+    there = rng.random(40) < 0.8
+    gappy = np.where(there, labels, np.nan)
+    value = metrics.evaluate([task], {"t": outputs}, {"t": gappy}, {"t": there}, ["mcc"])["t"]["mcc"]
+    want = sklearn.metrics.matthews_corrcoef(labels[there], outputs[there, 0] > 0)
+    assert float(value) == pytest.approx(want, abs=1e-6)
+    each = np.asarray(metrics.per_example(task, "mcc", jnp.asarray(outputs), jnp.asarray(gappy)))
+    assert np.isnan(each[~there]).all()
+    assert np.nanmean(each) == pytest.approx(want, abs=1e-5)
+    # Leaving one out moves it by what the pseudo-value says, to first order.
+    n, at = there.sum(), np.flatnonzero(there)
+    rest = [np.delete(at, i) for i in range(n)]
+    alone = [sklearn.metrics.matthews_corrcoef(labels[r], outputs[r, 0] > 0) for r in rest]
+    np.testing.assert_allclose((want - np.asarray(alone)) * (n - 1) + want, each[there], atol=0.15)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "function", "sentence"),
+    [
+        (
+            ("binary", "ordinal"),
+            lambda o, y, m, weights=None: 0.0,
+            "kinds = .*: .*Valid: binary, mu",
+        ),
+        (("binary",), lambda outputs, labels, mask: 0.0, "takes no weights of the examples: must"),
+    ],
+)
+def test_a_metric_that_cannot_be_is_refused(kinds, function, sentence):
+    with pytest.raises(ValueError, match=f'^metric "mine": {sentence}'):
+        metrics.register("mine", kinds)(function)
+    with pytest.raises(ValueError, match='metric "auroc" is already registered; choose another name'):
+        metrics.register("auroc", ("binary",))(lambda outputs, labels, mask, weights=None: 0.0)

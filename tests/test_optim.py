@@ -9,7 +9,8 @@ import optax
 import pytest
 
 from mtl import optim
-from mtl.optim import OPTIMIZERS, evaluated, init, multiples, optimizer, options_of, rate, register, update
+from mtl.optim import OPTIMIZERS, evaluated, init, optimizer, options_of, register, update
+from mtl.rates import multiples, rate
 from tests.train.build import gap
 
 rng = np.random.default_rng(0)
@@ -207,7 +208,7 @@ def test_multiples_of_the_rate():
 
 def rates_of(lr=0.3, steps=40, **section):
     o, numbers = optimizer({"name": "sgd", **section})
-    return np.asarray(jax.vmap(lambda k: jnp.float32(rate(o, numbers, lr, steps, k)))(jnp.arange(steps)))
+    return np.asarray(jax.vmap(lambda k: jnp.float32(rate(o.schedule, numbers, lr, steps, k)))(jnp.arange(steps)))
 
 
 def test_a_constant_rate_is_constant():

@@ -150,7 +150,7 @@ def test_every_option_of_every_backbone_has_a_range(name):
 def trial_of(**changes):
     base = override(KNOWN, {"source.total_steps": 1, "target.total_steps": 1, "regime": "scratch"})
     flat = override(base, {k.replace("__", "."): v for k, v in changes.items()})
-    return resolve(flat, load_table(flat["data.name"], flat["data.options"]).tasks)
+    return resolve(flat, load_table(flat["data.name"], flat["data.options"]))
 
 
 def test_a_config_is_told_the_field():

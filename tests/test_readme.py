@@ -87,7 +87,7 @@ def test_images_are_changed_and_tasks_mixed_as_it_says(tmp_path):
     )
     config = runpy.run_path(str(tmp_path / "c.py"))["c"]
     changes = {"regime": "multitask", "source.total_steps": 1, "target.total_steps": 2}
-    (phase,) = resolve(override(flatten(config), changes), load("digits").tasks).phases
+    (phase,) = resolve(override(flatten(config), changes), load("digits")).phases
     assert [type(op).__name__ for op in phase.augment] == ["Flip", "Crop", "Mixup"]
     assert phase.sampling == "one_task"
 
@@ -98,7 +98,7 @@ def test_optimizers_and_balancers_are_what_it_says(tmp_path):
     )
     config = runpy.run_path(str(tmp_path / "c.py"))["c"]
     changes = {"regime": "multitask", "source.total_steps": 1, "target.total_steps": 2}
-    trial = resolve(override(flatten(config), changes), load("digits").tasks)
+    trial = resolve(override(flatten(config), changes), load("digits"))
     (stage,) = stages_of(trial, load("digits").x.shape[1:])
     assert stage.hypers.optimizer["options"] == {"b1": 0.9, "b2": 0.98, "eps": 1e-8, "eps_root": 0.0}
     assert stage.hypers.rates == pytest.approx(
@@ -130,7 +130,7 @@ def test_what_a_config_file_registers_is_there(tmp_path):
         added = [registry.keys() - before.keys() for registry, before in zip(registries, known, strict=True)]
         assert added == [{"mine"}, {"mine"}, {"probe_then_top"}]
         changes = {"regime": "probe_then_top", "source.total_steps": 1, "target.total_steps": 2}
-        trial = resolve(override(flatten(default()), changes), load("digits").tasks)
+        trial = resolve(override(flatten(default()), changes), load("digits"))
         assert [len(phase.tasks) for phase in trial.phases] == [1, 1, 1]
         assert trial.config["regime"] == "probe_then_top"
     finally:

@@ -9,14 +9,14 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from mtl.data import SOURCES
-from mtl.data.about import About
-from mtl.data.mnist import FASHION_MNIST, MNIST, find
-from mtl.data.molecules import TOX21, TOXCAST
 from mtl.data.paths import resolve
 from mtl.data.problems import DataError
-from mtl.data.tfds_source import root
-from mtl.data.yeast import YEAST, find_yeast
+from mtl.data.registry import SOURCES
+from mtl.data.sets.about import About
+from mtl.data.sets.mnist import FASHION_MNIST, MNIST, find
+from mtl.data.sets.tox21 import TOX21, TOXCAST
+from mtl.data.sets.yeast import YEAST, find_yeast
+from mtl.data.tfds.source import root
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,7 +26,7 @@ def contact_sheet(table: Table, path: str | pathlib.Path, images: int = 40, colu
       ValueError: for inputs that are no images.
 
     >>> import tempfile
-    >>> from mtl.data.road_scenes import road_scenes_table
+    >>> from mtl.data.sets.road_scenes import road_scenes_table
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     contact_sheet(road_scenes_table(examples=4, size=16), f"{folder}/sheet.png")
     """

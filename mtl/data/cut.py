@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import json
 
+from mtl.data.corrupt.split import FIELDS, corrupt
 from mtl.data.splits import Split, transfer_split
-from mtl.data.spoil import FIELDS, spoil
 from mtl.data.table import Table
 
 
@@ -24,6 +24,6 @@ def cut(table: Table, section: str, seed: int) -> Split:
     """
     fields = {k: v for k, v in json.loads(section).items() if k not in ("name", "options", "normalize")}
     fields["source"] = tuple(fields["source"])
-    spoiling = {k: fields.pop(k) for k in FIELDS if k in fields}
+    corrupting = {k: fields.pop(k) for k in FIELDS if k in fields}
     split = transfer_split(table, seed=seed, **fields)
-    return spoil(split, table, seed, **spoiling) if spoiling else split
+    return corrupt(split, table, seed, **corrupting) if corrupting else split

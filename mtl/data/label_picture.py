@@ -32,7 +32,7 @@ def label_picture(table: Table, path: str | pathlib.Path) -> None:
       path: of the PNG.
 
     >>> import tempfile
-    >>> from mtl.data.digits import digits_table
+    >>> from mtl.data.sets.digits import digits_table
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     label_picture(digits_table(), f"{folder}/labels.png")
     """

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 from mtl.shown import shown
 
 #: Sentences that an error lists; the rest is a count.
@@ -70,16 +73,25 @@ class Problems:
         """Whether further sentences would only be counted."""
         return len(self.sentences) >= LISTED
 
-    def stop(self) -> None:
-        """Raise a ``DataError`` if there are problems."""
+    def stop(self, where: str = "") -> None:
+        """Raise a ``DataError`` if there are problems, each sentence beginning with ``where``."""
         if self.count:
-            raise DataError(self.sentences, self.count)
+            raise DataError([f"{where}, {s}" if where else s for s in self.sentences], self.count)
 
 
-def prefixed(error: DataError, where: str) -> DataError:
-    """Return an error with ``where`` before each of its sentences.
+@contextlib.contextmanager
+def located(where: str) -> Iterator[None]:
+    """Have the sentences of a ``DataError`` begin with ``where``, unless they name a file already.
 
-    >>> str(prefixed(DataError("line 3: empty"), 'file "a.csv"'))
-    'file "a.csv", line 3: empty'
+    >>> with located('file "a.csv"'):
+    ...     raise DataError("line 3: empty")
+    Traceback (most recent call last):
+    ...
+    mtl.data.problems.DataError: file "a.csv", line 3: empty
     """
-    return DataError([f"{where}, {s}" for s in error.sentences], error.count)
+    try:
+        yield
+    except DataError as error:
+        if str(error).startswith("file "):
+            raise
+        raise DataError([f"{where}, {s}" for s in error.sentences], error.count) from None

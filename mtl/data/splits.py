@@ -144,7 +144,7 @@ def transfer_split(
     Source: the stratified prefixes are R. Tijdeman's (1980, "The chairman assignment problem", Discrete
     Mathematics 32, 323–330).
 
-    >>> from mtl.data.digits import digits_table
+    >>> from mtl.data.sets.digits import digits_table
     >>> split = transfer_split(digits_table(), source=("identity",), target="even", seed=0, target_size=20,
     ...     test_size=500, source_size=797, source_val_size=97, target_pool=500, val_fraction=0.2)
     >>> [int(part["even"].sum()) for part in (split.train, split.val, split.test)]

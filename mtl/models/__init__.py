@@ -1,7 +1,8 @@
-"""Models: Flax Linen lives here and nowhere else; the rest sees ``init(rng, x)`` and ``apply(params, state, x, …)``.
+"""Models: Flax lives here and nowhere else; the rest sees ``init(rng, x)`` and ``apply(params, state, x, …)``.
 
 A config file adds a model of its own with ``@mtl.models.register("mine")`` on a function that takes the options of
-``config.model`` and returns a backbone (see ``Backbone``); its annotations say what they may be (see ``mtl.options``).
+``config.model`` and returns any Linen module that makes features [batch, features]; or on a function or a class that
+takes ``rngs`` beside them and returns an NNX module. Annotations say what options may be (see ``mtl.options``).
 """
 
 from __future__ import annotations
@@ -9,23 +10,27 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import flax.linen as nn
+
+from mtl.losses import registered
 from mtl.models.anatomy import Anatomy, anatomy
 from mtl.models.cnn import CNN
 from mtl.models.efficientnet_lite import EfficientNetLite
 from mtl.models.mlp import MLP
-from mtl.models.model import Backbone, Model
+from mtl.models.model import Model
+from mtl.models.nnx import NNX
 from mtl.models.resnet import ResNet
 from mtl.models.vit import ViT
 from mtl.models.whole_numbers import whole_numbers
-from mtl.options import check_free, checked
+from mtl.options import check_free, checked, signature_of
 from mtl.tasks import Task, suggest
 
 __all__ = [
     "CNN",
     "MLP",
     "MODELS",
+    "NNX",
     "Anatomy",
-    "Backbone",
     "EfficientNetLite",
     "Model",
     "ResNet",
@@ -70,13 +75,24 @@ def build(
     Raises:
       ValueError: for an unknown name or option, naming the valid ones, and an option that cannot be.
 
-    >>> build("mlp", {"hidden": (8, 4)}, (Task("even", "binary"),)).blocks
+    >>> model = build("mlp", {"hidden": (8, 4)}, (Task("even", "binary"),))
+    >>> anatomy(model, (3,)).blocks
     ('backbone/dense_0', 'backbone/dense_1')
     """
     given = options_of(name, options)
     if head_init not in ("zeros", "lecun_normal"):
         raise ValueError(f'model.head_init = "{head_init}": {suggest(head_init, ("zeros", "lecun_normal"))}')
-    return Model(MODELS[name](**given), tasks, head_init, dtype)  # type: ignore[arg-type]
+    factory = MODELS[name]
+    if "rngs" in signature_of(factory):
+        backbone: Any = NNX(factory, tuple(given.items()))
+    else:
+        backbone = factory(**given)
+        if not isinstance(backbone, nn.Module):
+            raise ValueError(
+                f'model.name = "{name}": gives a {type(backbone).__name__}: must give a Linen module, or take rngs and '
+                "give an NNX module"
+            )
+    return Model(backbone, tasks, head_init, dtype, registered(tasks))  # type: ignore[arg-type]
 
 
 def options_of(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -92,4 +108,4 @@ def options_of(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """
     if name not in MODELS:
         raise ValueError(f'model.name = "{name}": {suggest(name, MODELS)}')
-    return checked(MODELS[name], options, "model.options.", f"model {name}", without=("self", "parent", "name"))
+    return checked(MODELS[name], options, "model.options.", f"model {name}", without=("self", "parent", "name", "rngs"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -14,8 +14,8 @@ import jax.numpy as jnp
 
 from mtl import params as paths
 from mtl.models import watch
-from mtl.models.layers import Dense
 from mtl.models.model import Model
+from mtl.models.nnx import NNX
 from mtl.models.watch import watched
 
 PyTree = Any
@@ -27,13 +27,17 @@ class Anatomy:
 
     Attributes:
       params, state: shapes of its parameters and of its batch statistics.
-      values: of each block with batch normalisation, how many values of one row share a channel's statistics, at the
-        least.
+      blocks: paths of the modules that the backbone holds and that have parameters, in order of depth: as they first
+        run, or as a method ``blocks()`` of its own names them. "The last k blocks", gradual unfreezing and rates by
+        depth go by them.
+      values: of each layer of batch normalisation, by its path in the backbone, how many values of one row share a
+        channel's statistics, at the least.
       dense: paths of the backbone's dense layers, in the order in which they run.
     """
 
     params: PyTree
     state: PyTree
+    blocks: tuple[str, ...]
     values: Mapping[str, int]
     dense: tuple[str, ...]
 
@@ -54,14 +58,17 @@ def anatomy(model: Model, shape: tuple[int, ...]) -> Anatomy:
     >>> from mtl.tasks import Task
     >>> cnn = build("cnn", {"channels": (4, 4), "norm": "batch"}, (Task("even", "binary"),))
     >>> dict(anatomy(cnn, (8, 8, 1)).values)
-    {'block_0': 64, 'block_1': 16}
+    {'block_0/norm': 64, 'block_1/norm': 16}
     """
     inputs = f"inputs of shape {shape}"
     dense: list[str] = []
+    ran: dict[str, None] = {}
 
     def see(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
-        if isinstance(context.module, Dense | nn.Dense) and context.module.path:
-            dense.append(paths.join("backbone", *context.module.path))
+        if context.module.path:
+            ran[context.module.path[0]] = None
+            if isinstance(context.module, nn.Dense):
+                dense.append(paths.join("backbone", *context.module.path))
         return call(*args, **kwargs)
 
     try:
@@ -78,7 +85,14 @@ def anatomy(model: Model, shape: tuple[int, ...]) -> Anatomy:
             raise ValueError(f"model: parameter {path} is of shape {leaf.shape} for {inputs}: must not be empty")
     flat = paths.flatten(params)
     found = [path for path in dict.fromkeys(dense) if getattr(flat.get(f"{path}/kernel"), "ndim", 0) == 2]
-    return Anatomy(params, state, values, tuple(found))
+    return Anatomy(params, state, _blocks(model, params["backbone"], ran), values, tuple(found))
+
+
+def _blocks(model: Model, params: PyTree, ran: Iterable[str]) -> tuple[str, ...]:
+    named = model.backbone.blocks if isinstance(model.backbone, NNX) else getattr(model.backbone, "blocks", None)
+    if named is None:
+        named = tuple(name for name in ran if name in params)
+    return tuple(paths.join("backbone", *n.split("/")) for n in (named() if callable(named) else named))
 
 
 def _explained(error: Exception, inputs: str) -> str:

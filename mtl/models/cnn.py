@@ -7,8 +7,7 @@ from typing import Literal
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from mtl.models.layers import Conv, Dense, check_images, rematerialized
-from mtl.models.ops import max_pool
+from mtl.models.layers import check_images, rematerialized
 from mtl.ranges import Count
 
 
@@ -26,12 +25,12 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b h2 w2 d"]:
         """Return the block's output at half the resolution."""
-        x = Conv(self.channels, use_bias=self.norm == "none", name="conv")(x)
+        x = nn.Conv(self.channels, (3, 3), use_bias=self.norm == "none", name="conv")(x)
         if self.norm == "group":
             x = nn.GroupNorm(_groups(self.channels), use_fast_variance=False, name="norm")(x)
         elif self.norm == "batch":
             x = nn.BatchNorm(not train, momentum=0.9, use_fast_variance=False, name="norm")(x)
-        return max_pool(nn.relu(x), 2)
+        return nn.max_pool(nn.relu(x), (2, 2), (2, 2))
 
 
 class CNN(nn.Module):
@@ -53,14 +52,10 @@ class CNN(nn.Module):
     norm: Literal["group", "batch", "none"] = "group"
     remat: bool = False
 
-    def blocks(self) -> tuple[str, ...]:
-        """Return the names of the blocks in order of depth."""
-        return (*(f"block_{i}" for i in range(len(self.channels))), "dense")
-
     @nn.compact
-    def __call__(self, x: Float[Array, batch * image], train: tuple[bool, ...]) -> Float[Array, "b features"]:
-        """Return features; ``train[i]`` says whether block i uses and updates batch statistics."""
+    def __call__(self, x: Float[Array, batch * image], train: bool) -> Float[Array, "b features"]:
+        """Return features; ``train`` says whether batch statistics are used and updated."""
         check_images("cnn", x)
         for i, channels in enumerate(self.channels):
-            x = rematerialized(Block, self.remat)(channels, self.norm, name=f"block_{i}")(x, train[i])
-        return nn.relu(Dense(self.features, name="dense")(x.reshape(x.shape[0], -1)))
+            x = rematerialized(Block, self.remat)(channels, self.norm, name=f"block_{i}")(x, train)
+        return nn.relu(nn.Dense(self.features, name="dense")(x.reshape(x.shape[0], -1)))

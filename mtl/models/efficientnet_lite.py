@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mtl.models.layers import Conv, DepthwiseConv, check_images, normalize, rematerialized
+from mtl.models.layers import check_images, normalize, rematerialized
 from mtl.ranges import Count
 
 #: Stages of Lite0: (kernel, stride, expansion, channels, blocks).
@@ -37,7 +37,8 @@ class ConvNorm(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b h2 w2 d"]:
         """Return the layer's output."""
-        x = Conv(self.channels, self.size, self.stride, self.size // 2, use_bias=False, kernel_init=_he, name="conv")(x)
+        k, pad = (self.size, self.size), self.size // 2
+        x = nn.Conv(self.channels, k, self.stride, pad, use_bias=False, kernel_init=_he, name="conv")(x)
         return nn.relu6(normalize(x, self.norm, train, "norm"))
 
 
@@ -55,13 +56,14 @@ class Bottleneck(nn.Module):
         """Return the block's output, at 1/stride of the resolution."""
         y = x
         if self.expansion > 1:
-            y = Conv(x.shape[-1] * self.expansion, 1, 1, 0, use_bias=False, kernel_init=_he, name="expand")(y)
+            y = nn.Conv(x.shape[-1] * self.expansion, (1, 1), use_bias=False, kernel_init=_he, name="expand")(y)
             y = nn.relu6(normalize(y, self.norm, train, "expand_norm"))
-        y = DepthwiseConv(
-            self.size, self.stride, self.size // 2, use_bias=False, kernel_init=_he_depthwise, name="depthwise"
+        c, k, pad = y.shape[-1], (self.size, self.size), self.size // 2
+        y = nn.Conv(
+            c, k, self.stride, pad, feature_group_count=c, use_bias=False, kernel_init=_he_depthwise, name="depthwise"
         )(y)
         y = nn.relu6(normalize(y, self.norm, train, "depthwise_norm"))
-        y = Conv(self.channels, 1, 1, 0, use_bias=False, kernel_init=_he, name="project")(y)
+        y = nn.Conv(self.channels, (1, 1), use_bias=False, kernel_init=_he, name="project")(y)
         y = normalize(y, self.norm, train, "project_norm")
         return x + y if x.shape == y.shape else y
 
@@ -79,9 +81,6 @@ class EfficientNetLite(nn.Module):
       features: channels of the last 1×1 convolution.
       norm: ``batch`` or ``group``.
       remat: whether the blocks' activations are computed again in the backward pass instead of kept.
-
-    >>> EfficientNetLite().blocks()[-2:]
-    ('block_15', 'top')
     """
 
     stages: tuple[tuple[Count, Count, Count, Count, Count], ...] = LITE0
@@ -91,20 +90,17 @@ class EfficientNetLite(nn.Module):
     norm: Literal["batch", "group"] = "batch"
     remat: bool = False
 
-    def blocks(self) -> tuple[str, ...]:
-        """Return the names of the blocks in order of depth."""
-        return ("stem", *(f"block_{i}" for i in range(sum(stage[-1] for stage in self.stages))), "top")
-
     @nn.compact
-    def __call__(self, x: Float[Array, batch * image], train: tuple[bool, ...]) -> Float[Array, "b features"]:
-        """Return features; ``train[i]`` says whether block i uses and updates batch statistics."""
+    def __call__(self, x: Float[Array, batch * image], train: bool) -> Float[Array, "b features"]:
+        """Return features; ``train`` says whether batch statistics are used and updated."""
         check_images("efficientnet_lite", x)
-        names, modes = iter(self.blocks()[1:]), iter(train)
-        x = ConvNorm(self.stem, 3, self.stem_stride, self.norm, name="stem")(x, next(modes))
-        for size, stride, expansion, channels, count in self.stages:
-            for i in range(count):
-                cls, step = rematerialized(Bottleneck, self.remat), 1 if i else stride
-                block = cls(channels, size, step, expansion, self.norm, name=next(names))
-                x = block(x, next(modes))
-        x = ConvNorm(self.features, 1, 1, self.norm, name=next(names))(x, next(modes))
+        x = ConvNorm(self.stem, 3, self.stem_stride, self.norm, name="stem")(x, train)
+        blocks = [
+            (channels, size, 1 if i else stride, expansion)
+            for size, stride, expansion, channels, count in self.stages
+            for i in range(count)
+        ]
+        for i, block in enumerate(blocks):
+            x = rematerialized(Bottleneck, self.remat)(*block, self.norm, name=f"block_{i}")(x, train)
+        x = ConvNorm(self.features, 1, 1, self.norm, name="top")(x, train)
         return jnp.mean(x, axis=(1, 2))

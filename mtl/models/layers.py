@@ -1,4 +1,4 @@
-"""Layers whose operations have twins (see ``mtl.models.ops``), with Flax's names, shapes and initial weights."""
+"""What several backbones share: normalisation, a check of their inputs, recomputed activations."""
 
 from __future__ import annotations
 
@@ -9,100 +9,23 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mtl.models import ops
-
-
-class Dense(nn.Module):
-    """A dense layer with the parameters of ``nn.Dense``: ``kernel`` [c, d], LeCun-normal, and ``bias`` [d], zero.
-
-    Attributes:
-      features: d, numbers out.
-      kernel_init: initial kernel.
-      bias_init: initial bias.
-      implementation: ``xla``, ``twin`` or the backend's, see ``mtl.models.ops``.
-    """
-
-    features: int
-    kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
-    bias_init: nn.initializers.Initializer = nn.initializers.zeros
-    implementation: ops.Implementation | None = None
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "*rows c"]) -> Float[Array, "*rows d"]:
-        """Return x · kernel + bias."""
-        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
-        bias = self.param("bias", self.bias_init, (self.features,))
-        product = ops.dense(x, jnp.asarray(kernel), self.implementation)
-        return product + jnp.expand_dims(bias, tuple(range(x.ndim - 1)))
+from mtl import cpu
+from mtl.cpu import replace
 
 
 class LayerNorm(nn.LayerNorm):
-    """``nn.LayerNorm`` with a variance of two passes, and a twin over the last axis."""
+    """``nn.LayerNorm`` with a variance of two passes, by a kernel on a CPU."""
 
     use_fast_variance: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "*rows c"], *, mask: Array | None = None) -> Float[Array, "*rows c"]:
         """Return rows of mean 0 and variance 1, scaled and shifted."""
-        if mask is not None or ops.choose() == "xla":
+        if mask is not None or not replace.used():
             return super().__call__(x, mask=mask)
         scale = self.param("scale", self.scale_init, (x.shape[-1],))
         bias = self.param("bias", self.bias_init, (x.shape[-1],))
-        return ops.layer_norm(x, jnp.asarray(scale), jnp.asarray(bias), self.epsilon)
-
-
-class Conv(nn.Module):
-    """Convolution with the parameters of ``nn.Conv``: ``kernel`` [k, k, c, d], LeCun-normal, and ``bias`` [d], zero.
-
-    Attributes:
-      features: d, channels out.
-      size: k, side of the kernel.
-      stride: both ways.
-      padding: ``SAME``, ``VALID`` or a number of zeros on each side, see ``ops.conv``.
-      use_bias: whether a bias is added.
-      kernel_init: initial kernel.
-      implementation: ``xla``, ``twin`` or the backend's, see ``mtl.models.ops``.
-    """
-
-    features: int
-    size: int = 3
-    stride: int = 1
-    padding: ops.Padding = "SAME"
-    use_bias: bool = True
-    kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
-    implementation: ops.Implementation | None = None
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 d"]:
-        """Return the convolution of images."""
-        kernel = self.param("kernel", self.kernel_init, (self.size, self.size, x.shape[-1], self.features))
-        y = ops.conv(x, kernel, self.stride, self.padding, self.implementation)
-        if self.use_bias:
-            y = y + self.param("bias", nn.initializers.zeros, (self.features,))[None, None, None]
-        return y
-
-
-class DepthwiseConv(nn.Module):
-    """Convolution of each channel by itself, as ``nn.Conv`` with as many groups as channels: ``kernel`` [k, k, 1, c].
-
-    Attributes: as ``Conv``'s.
-    """
-
-    size: int = 3
-    stride: int = 1
-    padding: ops.Padding = "SAME"
-    use_bias: bool = True
-    kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
-    implementation: ops.Implementation | None = None
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
-        """Return the convolution of images."""
-        kernel = self.param("kernel", self.kernel_init, (self.size, self.size, 1, x.shape[-1]))
-        y = ops.depthwise_conv(x, kernel, self.stride, self.padding, self.implementation)
-        if self.use_bias:
-            y = y + self.param("bias", nn.initializers.zeros, (x.shape[-1],))[None, None, None]
-        return y
+        return cpu.layer_norm(x, jnp.asarray(scale), jnp.asarray(bias), self.epsilon)
 
 
 def normalize(x: Float[Array, "b h w c"], kind: str, train: bool, name: str) -> Float[Array, "b h w c"]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from mtl.models.layers import Dense
 from mtl.ranges import Count, Dropout
 
 
@@ -22,16 +21,12 @@ class MLP(nn.Module):
     hidden: tuple[Count, ...] = (64, 64)
     dropout: Dropout = 0.0
 
-    def blocks(self) -> tuple[str, ...]:
-        """Return the names of the layers in order of depth."""
-        return tuple(f"dense_{i}" for i in range(len(self.hidden)))
-
     @nn.compact
-    def __call__(self, x: Float[Array, batch * shape], train: tuple[bool, ...]) -> Float[Array, "batch features"]:
-        """Return features; ``train[i]`` says whether layer i drops activations."""
+    def __call__(self, x: Float[Array, batch * shape], train: bool) -> Float[Array, "batch features"]:
+        """Return features; ``train`` says whether activations are dropped."""
         x = x.reshape(x.shape[0], -1)
-        for i, (name, width) in enumerate(zip(self.blocks(), self.hidden, strict=True)):
-            x = nn.relu(Dense(width, name=name)(x))
+        for i, width in enumerate(self.hidden):
+            x = nn.relu(nn.Dense(width, name=f"dense_{i}")(x))
             if self.dropout:
-                x = nn.Dropout(self.dropout, name=f"dropout_{i}")(x, deterministic=not train[i])
+                x = nn.Dropout(self.dropout, name=f"dropout_{i}")(x, deterministic=not train)
         return x

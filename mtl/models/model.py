@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import zlib
 from collections.abc import Mapping
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from mtl import cpu
 from mtl.adapt import ADAPTERS
-from mtl.models import ops
-from mtl.models.layers import Dense
+from mtl.losses import Loss
+from mtl.models import linen
+from mtl.models.nnx import NNX
 from mtl.models.watch import watched
 from mtl.params import flatten
 from mtl.tasks import Task
@@ -26,25 +29,12 @@ PyTree = Any
 def _with_adapters(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
     """Return what a layer gives with the adapters whose parameters lie below it (see ``mtl.adapt``)."""
     found = call(*args, **kwargs)
-    if context.method_name != "__call__" or not isinstance(context.module, Dense | nn.Dense):
+    if context.method_name != "__call__" or not isinstance(context.module, nn.Dense):
         return found
     for name, own in context.module.variables.get("params", {}).items():
         if name.startswith("+"):
             found = ADAPTERS[name[1:]]().applied(own, args[0], found)
     return found
-
-
-@runtime_checkable
-class Backbone(Protocol):
-    """What a user's own backbone must be: a Linen module that maps inputs to features [batch, features].
-
-    Its ``__call__(x, train)`` takes one boolean a block, and its ``blocks()`` names its top-level submodules in
-    order of depth: "the last k blocks", gradual unfreezing and layer-wise rates go by them.
-    """
-
-    def blocks(self) -> tuple[str, ...]:
-        """Return the names of the submodules in order of depth."""
-        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,22 +49,20 @@ class Model:
     arXiv:1912.11370).
 
     Attributes:
-      backbone: a Linen module, see ``Backbone``.
+      backbone: a Linen module, or an ``NNX`` one, that makes features [batch, features] of inputs. Its *blocks* are the
+        modules that it holds and that have parameters, in order of depth: see ``Anatomy``.
       tasks: the tasks that have a head.
       head_init: ``zeros`` or ``lecun_normal`` for the heads' kernels; biases begin at zero.
       dtype: what the backbone computes in, ``float32`` or ``bfloat16``. Parameters, their gradients, batch statistics
         and heads stay in float32 (mixed precision, Micikevicius et al. 2018, arXiv:1710.03740).
+      losses: of tasks whose loss a config registers: what is compiled for one of that name is not for another.
     """
 
     backbone: Any
     tasks: tuple[Task, ...]
     head_init: Literal["zeros", "lecun_normal"] = "zeros"
     dtype: Literal["float32", "bfloat16"] = "float32"
-
-    @property
-    def blocks(self) -> tuple[str, ...]:
-        """Path prefixes of the backbone's blocks in order of depth."""
-        return tuple(f"backbone/{name}" for name in self.backbone.blocks())
+    losses: tuple[Loss, ...] = ()
 
     def task(self, name: str) -> Task:
         """Return the task of that name."""
@@ -89,12 +77,10 @@ class Model:
         Raises:
           ValueError: for a backbone that leaves nothing of the inputs, or whose features are no [batch, features].
         """
-        off = (False,) * len(self.blocks)
         key = jax.random.fold_in(rng, zlib.crc32(b"backbone"))
         with watched(x.shape[1:]):
-            variables = dict(self.backbone.init(key, x, off))
-        params = variables.pop("params", {})  # A backbone may have none: linear models, features computed before.
-        features = self._features(params, variables, x, off, None)[0]
+            params, state = self._init(key, x)
+        features = self._features(params, state, x, False, None)[0]
         if features.ndim != 2 or len(features) != len(x):
             raise ValueError(
                 f"model: features of {len(x)} input(s) are of shape {features.shape}: must be [batch, features]"
@@ -103,7 +89,7 @@ class Model:
         for task in self.tasks:
             head_key = jax.random.fold_in(rng, zlib.crc32(f"heads/{task.name}".encode()))
             heads[task.name] = self._head(task).init(head_key, features)["params"]
-        return {"backbone": params, "heads": heads}, variables
+        return {"backbone": params, "heads": heads}, state
 
     def apply(
         self,
@@ -112,7 +98,7 @@ class Model:
         x: Float[Array, batch * shape],
         *,
         tasks: tuple[str, ...] | None = None,
-        train: tuple[bool, ...] | bool = False,
+        train: bool | frozenset[str] = False,
         rng: Array | None = None,
     ) -> tuple[Mapping[str, Float[Array, "batch outputs"]], PyTree]:
         """Return ({task: outputs [batch, task.outputs]}, new state).
@@ -122,7 +108,8 @@ class Model:
           state: batch statistics.
           x: inputs, [batch, …].
           tasks: names of the heads to compute, all by default.
-          train: whether each block (or every block) runs in train mode: batch statistics of the batch, dropout on.
+          train: whether it runs in train mode, with batch statistics of the batch and dropout; or the names of the
+            blocks that do.
           rng: key for dropout; needed only where dropout is on.
         """
         features, state = self.trunk(params["backbone"], state, x, train=train, rng=rng)
@@ -134,16 +121,15 @@ class Model:
         state: PyTree,
         x: Float[Array, batch * shape],
         *,
-        train: tuple[bool, ...] | bool = False,
+        train: bool | frozenset[str] = False,
         rng: Array | None = None,
     ) -> tuple[Float[Array, "batch features"], PyTree]:
         """Return (features, new state): ``apply`` without heads, from the backbone's parameters."""
-        modes = (train,) * len(self.blocks) if isinstance(train, bool) else train
-        return self._features(params, state, x, modes, rng)
+        return self._features(params, state, x, train, rng)
 
     def features(self, params: PyTree, state: PyTree, x: Float[Array, batch * shape]) -> Float[Array, "batch features"]:
         """Return the backbone's features in eval mode: what ``heads`` takes."""
-        return self._features(params["backbone"], state, x, (False,) * len(self.blocks), None)[0]
+        return self._features(params["backbone"], state, x, False, None)[0]
 
     def heads(
         self, params: PyTree, features: Float[Array, "batch features"], tasks: tuple[str, ...] | None = None
@@ -155,26 +141,56 @@ class Model:
     @staticmethod
     def head(params: PyTree, features: Float[Array, "batch features"]) -> Float[Array, "batch outputs"]:
         """Return a head's outputs: features · kernel + bias; of several whose columns lie side by side, all of them."""
-        return ops.dense(features, jnp.asarray(params["kernel"])) + params["bias"][None]
+        return cpu.dense(features, jnp.asarray(params["kernel"])) + params["bias"][None]
 
     def _head(self, task: Task) -> nn.Dense:
         init = nn.initializers.zeros if self.head_init == "zeros" else nn.initializers.lecun_normal()
         return nn.Dense(task.outputs, kernel_init=init)
 
+    def _init(self, rng: Array, x: Array) -> tuple[PyTree, PyTree]:
+        """Return the backbone's (parameters, statistics)."""
+        if isinstance(self.backbone, NNX):
+            return self.backbone.init(rng)
+        variables = linen.init(self.backbone, rng, x)
+        # A backbone may have no parameters: linear models, features computed before.
+        return variables.pop("params", {}), variables
+
     def _features(
-        self, params: PyTree, state: PyTree, x: Array, train: tuple[bool, ...], rng: Array | None
+        self, params: PyTree, state: PyTree, x: Array, train: bool | frozenset[str], rng: Array | None
     ) -> tuple[Array, PyTree]:
-        rngs = None if rng is None else {"dropout": rng}
         if self.dtype == "bfloat16":
             params, x = jax.tree.map(lambda a: a.astype(jnp.bfloat16), (params, x))
         has_adapters = any("/+" in path for path in flatten(params))
         with nn.intercept_methods(_with_adapters) if has_adapters else contextlib.nullcontext():
-            if not (state and any(train)):
-                features = self.backbone.apply({"params": params, **state}, x, train, rngs=rngs)
-            else:
-                features, new = self.backbone.apply(
-                    {"params": params, **state}, x, train, rngs=rngs, mutable=list(state)
-                )
-                state = dict(new)
+            features, new = cpu.with_kernels(functools.partial(self._run, train))(params, state, x, rng)
         # Heads and losses in full precision: they are a small part of the work and where rounding shows.
-        return features.astype(jnp.float32) if self.dtype == "bfloat16" else features, state
+        return features.astype(jnp.float32) if self.dtype == "bfloat16" else features, new if train else state
+
+    def _run(
+        self, train: bool | frozenset[str], params: PyTree, state: PyTree, x: Array, rng: Array | None
+    ) -> tuple[Array, PyTree]:
+        """Return the backbone's (features, statistics) as its library computes them."""
+        if isinstance(self.backbone, NNX):
+            features, new = self.backbone.apply(params, state, x, train, rng)
+        else:
+            features, new = linen.apply(self.backbone, params, state, x, train, rng)
+        if isinstance(train, frozenset):
+            _check_frozen(train, params, state, new)
+        return features, new
+
+
+def _check_frozen(train: frozenset[str], params: PyTree, old: PyTree, new: PyTree) -> None:
+    """Check that no statistic of a block that does not train was replaced.
+
+    Raises:
+      ValueError: if one was, by a layer that could not be told.
+    """
+    was = flatten(old)
+    for path, leaf in flatten(new).items():
+        inner = path.partition("/")[2]
+        trains = any(inner.startswith(f"{block}/") for block in train)
+        if not trains and inner.partition("/")[0] in params and leaf is not was.get(path):
+            raise ValueError(
+                f"model: {inner} changes while its block is frozen: the layer must be told whether it trains by an "
+                f"argument or a field of one of the names {', '.join(linen.EVAL)}"
+            )

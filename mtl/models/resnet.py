@@ -8,8 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mtl.models.layers import Conv, check_images, normalize, rematerialized
-from mtl.models.ops import max_pool
+from mtl.models.layers import check_images, normalize, rematerialized
 from mtl.ranges import Count
 
 #: Blocks in each of the four stages, by depth.
@@ -29,9 +28,9 @@ class Stem(nn.Module):
     def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b h2 w2 d"]:
         """Return the stem's output, at the same resolution or a quarter of it."""
         size, stride = (3, 1) if self.kind == "small" else (7, 2)
-        x = Conv(self.channels, size, stride, size // 2, use_bias=False, kernel_init=_he, name="conv")(x)
+        x = nn.Conv(self.channels, (size, size), stride, size // 2, use_bias=False, kernel_init=_he, name="conv")(x)
         x = nn.relu(normalize(x, self.norm, train, "norm"))
-        return x if self.kind == "small" else max_pool(x, 3, 2, 1)
+        return x if self.kind == "small" else nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
 
 
 class Block(nn.Module):
@@ -44,12 +43,12 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b h2 w2 d"]:
         """Return the block's output, at 1/stride of the resolution."""
-        y = Conv(self.channels, 3, self.stride, 1, use_bias=False, kernel_init=_he, name="conv_0")(x)
+        y = nn.Conv(self.channels, (3, 3), self.stride, 1, use_bias=False, kernel_init=_he, name="conv_0")(x)
         y = nn.relu(normalize(y, self.norm, train, "norm_0"))
-        y = Conv(self.channels, 3, 1, 1, use_bias=False, kernel_init=_he, name="conv_1")(y)
+        y = nn.Conv(self.channels, (3, 3), 1, 1, use_bias=False, kernel_init=_he, name="conv_1")(y)
         y = normalize(y, self.norm, train, "norm_1")
         if x.shape != y.shape:
-            x = Conv(self.channels, 1, self.stride, 0, use_bias=False, kernel_init=_he, name="shortcut_conv")(x)
+            x = nn.Conv(self.channels, (1, 1), self.stride, 0, use_bias=False, kernel_init=_he, name="shortcut_conv")(x)
             x = normalize(x, self.norm, train, "shortcut_norm")
         return nn.relu(x + y)
 
@@ -66,9 +65,6 @@ class ResNet(nn.Module):
       stem: ``small`` keeps the resolution (32×32 images); ``large`` quarters it (224×224).
       norm: ``batch`` or ``group``.
       remat: whether the blocks' activations are computed again in the backward pass instead of kept.
-
-    >>> ResNet().blocks()[:3]
-    ('stem', 'block_0', 'block_1')
     """
 
     depth: Literal[18, 34] = 18
@@ -77,20 +73,14 @@ class ResNet(nn.Module):
     norm: Literal["batch", "group"] = "batch"
     remat: bool = False
 
-    def blocks(self) -> tuple[str, ...]:
-        """Return the names of the blocks in order of depth."""
-        return ("stem", *(f"block_{i}" for i in range(sum(STAGES[self.depth]))))
-
     @nn.compact
-    def __call__(self, x: Float[Array, batch * image], train: tuple[bool, ...]) -> Float[Array, "b features"]:
-        """Return features; ``train[i]`` says whether block i uses and updates batch statistics."""
+    def __call__(self, x: Float[Array, batch * image], train: bool) -> Float[Array, "b features"]:
+        """Return features; ``train`` says whether batch statistics are used and updated."""
         check_images("resnet", x)
-        modes = iter(train)
-        x = Stem(self.width, self.stem, self.norm, name="stem")(x, next(modes))
-        names = iter(self.blocks()[1:])
-        for stage, count in enumerate(STAGES[self.depth]):
-            for i in range(count):
-                stride = 2 if stage and not i else 1
-                block = rematerialized(Block, self.remat)(self.width << stage, stride, self.norm, name=next(names))
-                x = block(x, next(modes))
+        x = Stem(self.width, self.stem, self.norm, name="stem")(x, train)
+        strides = [2 if stage and not i else 1 for stage, n in enumerate(STAGES[self.depth]) for i in range(n)]
+        channels = self.width
+        for i, stride in enumerate(strides):
+            channels *= stride  # Half the resolution, twice the channels.
+            x = rematerialized(Block, self.remat)(channels, stride, self.norm, name=f"block_{i}")(x, train)
         return jnp.mean(x, axis=(1, 2))

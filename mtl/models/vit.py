@@ -9,9 +9,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mtl.models.attention import attend
-from mtl.models.layers import Conv, Dense, LayerNorm, check_images, rematerialized
-from mtl.models.ops import gelu
+from mtl import cpu
+from mtl.models.layers import LayerNorm, check_images, rematerialized
 from mtl.ranges import Count, Dropout, Positive
 
 
@@ -26,7 +25,7 @@ class Embed(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b t width"]:
         """Return the tokens."""
-        x = Conv(self.width, self.patch, self.patch, "VALID", name="conv")(x)
+        x = nn.Conv(self.width, (self.patch, self.patch), self.patch, "VALID", name="conv")(x)
         x = x.reshape(x.shape[0], -1, self.width)
         if self.pool == "cls":
             token = self.param("cls", nn.initializers.zeros, (1, 1, self.width))
@@ -44,9 +43,9 @@ class Attention(nn.Module):
     def __call__(self, x: Float[Array, "b t width"]) -> Float[Array, "b t width"]:
         """Return what the tokens gather from one another."""
         width = x.shape[-1]
-        qkv = Dense(3 * width, kernel_init=nn.initializers.xavier_uniform(), name="qkv")(x)
-        y = attend(qkv, self.heads)
-        return Dense(width, kernel_init=nn.initializers.xavier_uniform(), name="out")(y)
+        qkv = nn.Dense(3 * width, kernel_init=nn.initializers.xavier_uniform(), name="qkv")(x)
+        y = cpu.attend(qkv, self.heads)
+        return nn.Dense(width, kernel_init=nn.initializers.xavier_uniform(), name="out")(y)
 
 
 class Block(nn.Module):
@@ -63,12 +62,12 @@ class Block(nn.Module):
         width = x.shape[-1]
         drop = nn.Dropout(self.dropout, deterministic=not train)
         dense = functools.partial(
-            Dense, kernel_init=nn.initializers.xavier_uniform(), bias_init=nn.initializers.normal(1e-6)
+            nn.Dense, kernel_init=nn.initializers.xavier_uniform(), bias_init=nn.initializers.normal(1e-6)
         )
         y = Attention(self.heads, name="attention")(LayerNorm(name="norm_0")(x))
         x = x + drop(y)
         y = dense(int(width * self.mlp_ratio), name="mlp_0")(LayerNorm(name="norm_1")(x))
-        y = drop(gelu(y, approximate=self.gelu == "tanh"))
+        y = drop(cpu.gelu(y) if self.gelu == "exact" else nn.gelu(y))
         return x + drop(dense(width, name="mlp_1")(y))
 
 
@@ -88,9 +87,6 @@ class ViT(nn.Module):
       dropout: after the embedding, the attention and both layers of the MLP.
       gelu: ``exact``, or its ``tanh`` approximation (Hendrycks & Gimpel 2016, arXiv:1606.08415; within 5e-4).
       remat: whether the blocks' activations are computed again in the backward pass instead of kept.
-
-    >>> ViT(depth=2).blocks()
-    ('embed', 'block_0', 'block_1', 'norm')
     """
 
     patch: Count = 4
@@ -103,13 +99,9 @@ class ViT(nn.Module):
     gelu: Literal["exact", "tanh"] = "exact"
     remat: bool = False
 
-    def blocks(self) -> tuple[str, ...]:
-        """Return the names of the blocks in order of depth."""
-        return ("embed", *(f"block_{i}" for i in range(self.depth)), "norm")
-
     @nn.compact
-    def __call__(self, x: Float[Array, batch * image], train: tuple[bool, ...]) -> Float[Array, "b features"]:
-        """Return features; ``train[i]`` says whether block i drops activations.
+    def __call__(self, x: Float[Array, batch * image], train: bool) -> Float[Array, "b features"]:
+        """Return features; ``train`` says whether activations are dropped.
 
         Raises:
           ValueError: for heads that do not divide the width, and patches that do not divide the images.
@@ -121,10 +113,10 @@ class ViT(nn.Module):
             raise ValueError(
                 f"model.options.patch = {self.patch}: must divide the sides of the images, {x.shape[1]}×{x.shape[2]}"
             )
-        x = Embed(self.patch, self.width, self.pool, self.dropout, name="embed")(x, train[0])
+        x = Embed(self.patch, self.width, self.pool, self.dropout, name="embed")(x, train)
         for i in range(self.depth):
             block = rematerialized(Block, self.remat)
-            x = block(self.heads, self.mlp_ratio, self.dropout, self.gelu, name=f"block_{i}")(x, train[i + 1])
+            x = block(self.heads, self.mlp_ratio, self.dropout, self.gelu, name=f"block_{i}")(x, train)
         # Normalisation is by token, so the class token alone may be normalised.
         x = x[:, 0] if self.pool == "cls" else x
         x = LayerNorm(name="norm")(x)

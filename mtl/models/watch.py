@@ -19,7 +19,7 @@ def watched(shape: tuple[int, ...]) -> Iterator[dict[str, int]]:
       shape: of one input.
 
     Yields:
-      Of each of the backbone's submodules that has batch normalisation, how many values of one row share a channel's
+      Of each layer of batch normalisation, by its path in the backbone, how many values of one row share a channel's
       statistics, at the least.
 
     Raises:
@@ -34,7 +34,8 @@ def watched(shape: tuple[int, ...]) -> Iterator[dict[str, int]]:
         if path and args:
             count = _together(context.module, args[0])
             if isinstance(context.module, nn.BatchNorm):
-                values[path[0]] = min(count, values.get(path[0], count))
+                name = "/".join(path)
+                values[name] = min(count, values.get(name, count))
             elif count == 1:
                 alone.append("/".join(path))
         found = call(*args, **kwargs)

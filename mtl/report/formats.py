@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import html
 import io
 import json
 import re
@@ -200,31 +199,9 @@ def to_html(table: Table) -> str:
     Returns:
       A ``<div class="table">`` with the table and its footnotes.
     """
+    from mtl.report.render import render  # so that jinja2 is imported only where HTML is written
 
-    def cell(c: TableCell, tag: str) -> str:
-        text = f"<strong>{html.escape(c.text)}</strong>" if c.bold else html.escape(c.text)
-        text += f"<sup>{html.escape(c.mark)}</sup>" if c.mark else ""
-        text += f' <span class="detail">{html.escape(c.detail)}</span>' if c.detail else ""
-        text += f' <span class="note">{html.escape(c.note)}</span>' if c.note else ""
-        kind = f" is-{html.escape(c.kind)}" if c.kind else ""
-        return (
-            f'<{tag} class="num{kind}">{text}</{tag}>'
-            if tag == "td"
-            else f'<th scope="row" class="{kind[1:]}">{text}</th>'
-        )
-
-    name = html.escape(table.name)
-    lines = [f'<div class="table table-{name}">', '<div class="scroll"><table>']
-    lines.append(f"<caption>{html.escape(table.title)}</caption>")
-    heads = [f'<th scope="col"{" class=num" if i else ""}>{html.escape(h)}</th>' for i, h in enumerate(table.header)]
-    lines += ["<thead><tr>" + "".join(heads) + "</tr></thead>", "<tbody>"]
-    lines += ["<tr>" + cell(row[0], "th") + "".join(cell(c, "td") for c in row[1:]) + "</tr>" for row in table.rows]
-    lines.append("</tbody></table></div>")
-    if table.footnotes:
-        lines.append('<ul class="footnotes">')
-        lines += [f"<li>{html.escape(note)}</li>" for note in table.footnotes]
-        lines.append("</ul>")
-    return "\n".join([*lines, "</div>"]) + "\n"
+    return render("table.html", table=table)
 
 
 # The layouts that `to_console` tries, the widest first: where the interval stands, the gap between columns.

@@ -102,7 +102,8 @@ def publish(workdir: Workdir, analyses: Sequence[Analysis], command: str) -> lis
 def _report_version() -> str:
     """Return a digest of the code that draws and writes."""
     digest = hashlib.sha256(metadata.version("matplotlib").encode())
-    for path in sorted(Path(__file__).parent.iterdir()):
+    folder = Path(__file__).parent
+    for path in sorted([*folder.iterdir(), *(folder / "templates").iterdir()]):
         if path.is_file() and not path.name.startswith("."):
             digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()

@@ -30,6 +30,7 @@ __all__ = [
     "Table",
     "TableCell",
     "cost_table",
+    "crossover_table",
     "gain_table",
     "result_table",
     "to_console",
@@ -262,4 +263,34 @@ def cost_table(analysis: Analysis) -> Table:
         rows=tuple(rows),
         footnotes=tuple(footnotes),
         records=tuple(records),
+    )
+
+
+def crossover_table(analysis: Analysis) -> Table:
+    """Make the table of where one regime overtakes another as labels become more.
+
+    Args:
+      analysis: of one sweep.
+
+    Returns:
+      A row for every crossover; no records, as the page alone shows it.
+    """
+    rows = []
+    for cross in analysis.crossovers:
+        known = math.isfinite(cross.low) and math.isfinite(cross.high)
+        texts = (
+            cross.leader,
+            cross.overtaker,
+            " and ".join(map(size_text, cross.between)),
+            f"{cross.low:.3g} to {cross.high:.3g}" if known else "—",
+            f"{100 * cross.share:.0f} %",
+        )
+        rows.append(tuple(map(TableCell, texts)))
+    return Table(
+        name="crossover",
+        title=f"{analysis.scores.study} / {analysis.scores.sweep}: where curves cross",
+        header=("better with few labels", "overtaken by", "between n", "95 % interval of n", "share"),
+        rows=tuple(rows),
+        footnotes=("Share: part of the bootstrapped pairs of curves that cross exactly so.",),
+        records=(),
     )

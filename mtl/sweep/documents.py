@@ -14,7 +14,7 @@ from mtl.shown import shown
 from mtl.sweep.schema import check
 
 #: The format that is written and read; what has another is refused. 4: results in shards, of every task.
-FORMAT = 4
+FORMAT = 5
 
 #: A trial, a phase, a program, a sweep.
 IDENTIFIER = re.compile(r"[A-Za-z0-9_-]{1,100}")
@@ -104,11 +104,8 @@ def load_document(
         found = parse(data)
         if found.get("format") != 1 or DIGEST in found:  # One of format 1 has no digest: it is refused for its format.
             found = unseal(data)
-    except DamagedError as error:
-        raise DamagedError(f"{file} {error}") from None
-    check_format(file, found)
-    found = harmless(found, data)
-    try:
+        check_format(file, found)
+        found = harmless(found, data)
         check(found, schema)
         also(found)
     except DamagedError as error:

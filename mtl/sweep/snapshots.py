@@ -135,21 +135,19 @@ class Snapshots:
 
     def _joined(self, keys: Sequence[str], trees: dict[Path, tuple[dict[str, Any], dict[str, Any]]]) -> Snapshot:
         """Return the lanes of some phases, from the files that hold them."""
-        moving: dict[str, list[np.ndarray]] = {}
-        train, val = [], []
-        for key in keys:
-            file, lane, _ = self._where[key]
-            tree, _ = trees[file]
-            for path, array in flatten(tree["moving"]).items():
-                moving.setdefault(path, []).append(array[lane])
-            train.append(tree["train"][:, lane])
-            val.append(tree["val"][:, lane])
-        first, (_, about) = self._where[keys[0]], trees[self._where[keys[0]][0]]
+        places = [self._where[key] for key in keys]
+        moving = {file: flatten(tree["moving"]) for file, (tree, _) in trees.items()}
+        first, _, at = places[0]
+        about = trees[first][1]
+
+        def curves(name: str) -> list[np.ndarray]:
+            return list(np.stack([trees[file][0][name][:, lane] for file, lane, _ in places], axis=1))
+
         return Snapshot(
-            {path: np.stack(lanes) for path, lanes in moving.items()},
-            first[2],
-            list(np.stack(train, axis=1)),
-            list(np.stack(val, axis=1)),
+            {path: np.stack([moving[file][path][lane] for file, lane, _ in places]) for path in moving[first]},
+            at,
+            curves("train"),
+            curves("val"),
             float(about["seconds"]) * len(keys),
             int(about["data"]),
         )
@@ -216,14 +214,15 @@ class Snapshots:
 
 def _is_whole(tree: dict[str, Any], about: dict[str, Any]) -> bool:
     """Return whether a file holds a snapshot: a lane in each array for each of the phases that it names."""
-    lanes = len(about["keys"])
-    if set(tree) != {"moving", "train", "val"} or not isinstance(tree["moving"], dict):
-        return False
-    train, val = tree["train"], tree["val"]
-    if not (isinstance(train, np.ndarray) and isinstance(val, np.ndarray) and train.ndim == 3 and val.ndim == 3):
-        return False
-    moving = flatten(tree["moving"]).values()
-    return train.shape[1] == lanes and val.shape == train.shape and all(a.shape[:1] == (lanes,) for a in moving)
+    lanes, curves = len(about["keys"]), np.shape(tree.get("train", ()))
+    return (
+        set(tree) == {"moving", "train", "val"}
+        and isinstance(tree["moving"], dict)
+        and len(curves) == 3
+        and curves[1] == lanes
+        and np.shape(tree["val"]) == curves
+        and all(array.shape[:1] == (lanes,) for array in flatten(tree["moving"]).values())
+    )
 
 
 class _Keeper(Guard):

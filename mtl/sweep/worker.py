@@ -49,16 +49,14 @@ def main() -> int:
         try:
             print(json.dumps(event), file=events, flush=True)
         except BrokenPipeError:  # The parent is gone: keep what there is and end.
-            interrupt.number = signal.SIGTERM
+            interrupt.ask()
 
-    sources = None
-    for line in sys.stdin.buffer:
-        job = json.loads(line)
-        try:
-            if sources is None:
-                if setup["config_file"]:
-                    load(setup["config_file"])
-                sources = sources_of(setup["config_file"])
+    try:
+        if setup["config_file"]:
+            load(setup["config_file"])
+        sources = sources_of(setup["config_file"])
+        for line in sys.stdin.buffer:
+            job = json.loads(line)
             plan = make_plan([Trial(c) for c in job["trials"]], sources)
             for planned, now in zip(job["fingerprints"], plan.fingerprints.values(), strict=True):
                 if why := changed(planned, now):
@@ -74,10 +72,10 @@ def main() -> int:
                 progress=lambda *event: tell(event),
                 say=tell,
             )
-        except Stopped:
-            return 128 + interrupt.number
-        except (ConfigError, FileError, StoreError) as error:  # A full disk, say: no other worker would fare better.
-            tell({"error": str(error)})
-            return 2
-        tell("end")
+            tell("end")
+    except Stopped:
+        return 128 + interrupt.number
+    except (ConfigError, FileError, StoreError) as error:  # A full disk, say: no other worker would fare better.
+        tell({"error": str(error)})
+        return 2
     return 0

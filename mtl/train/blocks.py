@@ -30,9 +30,7 @@ CACHE_BYTES = 1 << 20
 _PASSES = 4
 
 
-def blocks(
-    program: Program, modes: tuple[bool, ...], params: PyTree, state: PyTree, shape: tuple[int, ...], shards: int = 1
-) -> int:
+def blocks(program: Program, params: PyTree, state: PyTree, shape: tuple[int, ...], shards: int = 1) -> int:
     """Return the number of blocks, a power of two that divides the rows of a micro-batch; 1 for none.
 
     One where it would change what is computed (batch statistics are those of a batch), and where inputs are no images.
@@ -40,16 +38,15 @@ def blocks(
 
     Args:
       program: the phase.
-      modes: which blocks of the model run in train mode.
       params: the backbone's parameters (shapes are enough).
       state: batch statistics.
       shape: shape of one input.
       shards: devices that a batch is spread over.
     """
-    if jax.default_backend() != "cpu" or program.cached or len(shape) != 3 or program.statistics(modes, state):
+    if jax.default_backend() != "cpu" or program.cached or len(shape) != 3 or program.statistics(state):
         return 1
     weights = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
-    arrays = _arrays(program, modes, params, state, shape)
+    arrays = _arrays(program, params, state, shape)
     per_task = program.batch // (shards * program.accumulate)
     rows = per_task * (program.rows // program.batch)
     count = 1
@@ -62,15 +59,14 @@ def blocks(
     return count
 
 
-def _arrays(
-    program: Program, modes: tuple[bool, ...], params: PyTree, state: PyTree, shape: tuple[int, ...]
-) -> list[int]:
+def _arrays(program: Program, params: PyTree, state: PyTree, shape: tuple[int, ...]) -> list[int]:
     """Return the bytes for one input of each array that the trunk hands from operation to operation."""
     rows = 2
     x = jax.ShapeDtypeStruct((rows, *shape), jnp.float32)
     like = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), (params, state))
     key = jax.eval_shape(lambda: jax.random.key(0))
-    found = jax.make_jaxpr(lambda p, s, x, k: program.model.trunk(p, s, x, train=modes, rng=k)[0])(*like, x, key)
+    trunk, train = program.model.trunk, program.train
+    found = jax.make_jaxpr(lambda p, s, x, k: trunk(p, s, x, train=train, rng=k)[0])(*like, x, key)
     arrays = [v.aval for e in found.eqns for v in e.outvars if v.aval.shape[:1] == (rows,)]
     return [math.prod(a.shape) * a.dtype.itemsize // rows for a in arrays] or [0]
 

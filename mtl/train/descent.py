@@ -12,6 +12,7 @@ from mtl.optim import Optimizer
 from mtl.train import move, threefry
 from mtl.train.augment import changed
 from mtl.train.blocks import blocks, trunk_of
+from mtl.train.flops import flops_per_step
 from mtl.train.program import BALANCE, Data, Fixed, Hypers, Moving, Program, PyTree, key_for
 from mtl.train.sampling import make_gather, make_sampler
 from mtl.train.step import Source, update
@@ -40,9 +41,8 @@ class Descent:
         """Return the phase after the steps [begin, end), see ``phase.advance``; ``own`` is the lane's split."""
         sample = changed(program, hypers, make_sampler(program, hypers, own))
         fetch = make_gather(program, own, fixed)
-        modes = program.modes
         trunk = trunk_of(moving.trainable, fixed.frozen)
-        cuts = blocks(program, modes, trunk, moving.state, tuple(own.x.shape[1:]), shards)
+        cuts = blocks(program, trunk, moving.state, tuple(own.x.shape[1:]), shards)
         others, validation = further(program, hypers, own, fixed)
 
         def body(step: Array, m: Moving) -> Moving:
@@ -50,7 +50,7 @@ class Descent:
             more = [source_of(step) for source_of in others]
             checks = validation(step) if validation else None
             return update(
-                program, modes, hypers, step, m, fixed, source, shards, program.accumulate * cuts, more, checks
+                program, hypers, step, m, fixed, source, shards, program.accumulate * cuts, more, checks
             )  # fmt: skip
 
         return jax.lax.fori_loop(begin, end, body, moving)
@@ -70,6 +70,10 @@ class Descent:
     def examples(self, program: Program, steps: int, rows: int) -> int:
         """Return how many examples so many steps see."""
         return steps * program.rows
+
+    def flops(self, program: Program, shape: tuple[int, ...], steps: int, rows: int) -> float:
+        """Return the floating-point operations of so many steps; ``shape`` is one input's."""
+        return steps * flops_per_step(program, shape)
 
 
 def further(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 from jaxtyping import Array
@@ -29,27 +30,32 @@ class Reach:
     end: int
 
 
+@dataclasses.dataclass
 class Feed:
     """What gives a pack its data; here all of them are in memory.
 
     Attributes:
+      program: the phase.
+      steps: how many it has.
+      count: lanes that are real; the others are copies of the last.
+      host: the pack's numbers, as NumPy's.
+      data: the stacked data.
+      executor: how the pack runs.
       waited: seconds that steps had to wait for inputs.
     """
 
-    def __init__(self, program: Program, steps: int, count: int, lanes: Hypers, data: Data, executor: Executor) -> None:
-        """Hold what there is.
+    program: Program
+    steps: int
+    count: Any
+    host: Hypers
+    data: Data
+    executor: Executor
+    waited: float = dataclasses.field(default=0.0, init=False)
 
-        Args:
-          program: the phase.
-          steps: how many it has.
-          count: lanes that are real; the others are copies of the last.
-          lanes: the pack's numbers.
-          data: the stacked data.
-          executor: how the pack runs.
-        """
-        self.program, self.steps, self.executor, self.waited = program, steps, executor, 0.0
-        self.lanes, self.data = place(executor, lanes, LANES), place(executor, data, WHOLE)
-        self.count = place(executor, np.int32(count), WHOLE)
+    def __post_init__(self) -> None:
+        """Place what there is."""
+        self.count, self.data = place(self.executor, (np.int32(self.count), self.data), WHOLE)
+        self.lanes = place(self.executor, self.host, LANES)
 
     def advance(self) -> Compiled:
         """Return the compiled function that its reaches are for."""

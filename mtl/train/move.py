@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool
 
-from mtl import optim
+from mtl import optim, rates
 from mtl.params import join, path_of
 from mtl.train.program import Hypers, Program
 from mtl.train.stacks import Stack, stacks_of
@@ -68,17 +68,16 @@ def move(
     if o.clip:
         summed = jax.tree.map(lambda a: a.sum(axis=0), grads["backbone"]) if o.per_task else grads["backbone"]
         grads = optim.clipped(numbers["clip"], grads, {**grads, "backbone": summed})
-    eta = optim.rate(o, numbers, hypers.lr, hypers.steps, step)
+    eta = rates.rate(o.schedule, numbers, hypers.lr, hypers.steps, step)
 
     shown = None
     if o.per_task:
         shown = jnp.ones(len(program.tasks), bool) if active is None else active
 
-    def trunk(grads: PyTree, old: tuple[PyTree, PyTree], rates: PyTree, _: Array | None) -> tuple[PyTree, PyTree]:
-        return optim.update(o, numbers, eta, grads, old[1], old[0], rates, shown)
-
-    def head(grads: PyTree, old: tuple[PyTree, PyTree], rates: PyTree, moves: Array | None) -> tuple[PyTree, PyTree]:
-        new = optim.update(o, numbers, eta, grads, old[1], old[0], rates)
+    def one(
+        shown: Array | None, grads: PyTree, old: tuple[PyTree, PyTree], rates: PyTree, moves: Array | None
+    ) -> tuple[PyTree, PyTree]:
+        new = optim.update(o, numbers, eta, grads, old[1], old[0], rates, shown)
         return new if moves is None else jax.tree.map(lambda a, b: jnp.where(moves, a, b), new, old)
 
     moved, states, seen = {}, {}, 0
@@ -91,7 +90,9 @@ def move(
         gradient = grads["backbone"] if stack is None else grads["heads"][name]
         moves = None if active is None or stack is None else stack.each(active[own])
         given = (gradient, (part, slots[name]), _rates(program, hypers, stack, part), moves)
-        run = trunk if stack is None else jax.vmap(head, in_axes=_axes(given), out_axes=_axes((part, slots[name])))
+        run: Callable[..., tuple[PyTree, PyTree]] = functools.partial(one, shown if stack is None else None)
+        if stack is not None:
+            run = jax.vmap(run, in_axes=_axes(given), out_axes=_axes(given[1]))
         moved[name], states[name] = run(*given)
     return _whole(trainable, moved), states
 

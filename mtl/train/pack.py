@@ -12,10 +12,11 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 from jaxtyping import Array
 
+from mtl.losses import linked
 from mtl.models import Model
 from mtl.train import phase
 from mtl.train.compiled import Compiled
-from mtl.train.executor import LANES, MAP, OWN, WHOLE, Executor, over_lanes
+from mtl.train.executor import LANES, MAP, OWN, WHOLE, Executor, over_lanes, room
 from mtl.train.move import averages
 from mtl.train.program import INIT, Data, Fixed, Hypers, Moving, Program, Weights, key_for, standardized
 from mtl.train.pull import DATA_AXIS
@@ -33,7 +34,7 @@ def begin_fn(program: Program, executor: Executor) -> Callable[[Hypers, PyTree, 
 
     def begin(hypers: Hypers, trainable: PyTree, state: PyTree) -> Moving:
         moving = jax.vmap(functools.partial(phase.begin, program))(hypers, trainable, state)
-        return _each(moving, lambda a: jnp.repeat(a[:, None], executor.data, axis=1), executor)
+        return dealt(moving, executor.data)
 
     return jax.jit(begin)
 
@@ -67,9 +68,9 @@ EACH = ("state", "loss_sum", "diverged_at")
 SINCE = ("loss_sum", "labels")
 
 
-def _each(moving: Moving, change: Callable[[Array], Array], executor: Executor) -> Moving:
-    """Return the state with what each device has of its own changed."""
-    if executor.data == 1:
+def _each(moving: Moving, change: Callable[[Array], Array], devices: int) -> Moving:
+    """Return the state with what each of several devices has of its own changed."""
+    if devices == 1:
         return moving
     return dataclasses.replace(moving, **{name: jax.tree.map(change, getattr(moving, name)) for name in EACH})
 
@@ -81,13 +82,19 @@ def lies(executor: Executor) -> Moving:
     return Moving(**{**every, **dict.fromkeys(EACH, own)})
 
 
-def _merged(moving: Moving, executor: Executor) -> Moving:
+def dealt(moving: Moving, devices: int) -> Moving:
+    """Return the state with an axis of devices along ``data``: undo ``merged``. The first takes the sum of losses."""
+    found = _each(moving, lambda a: jnp.repeat(a[:, None], devices, axis=1), devices)
+    return found if devices == 1 else dataclasses.replace(found, loss_sum=found.loss_sum.at[:, 1:].set(0))
+
+
+def merged(moving: Moving, devices: int) -> Moving:
     """Return the state without the axis of devices.
 
     Losses add up, since each device has its part of them. Running statistics are averaged, as each device normalises
     its part of the batch by that part's own statistics (so does PyTorch's DistributedDataParallel by default).
     """
-    if executor.data == 1:
+    if devices == 1:
         return moving
     at = jnp.where(moving.diverged_at < 0, jnp.iinfo(jnp.int32).max, moving.diverged_at).min(axis=1)
     return dataclasses.replace(
@@ -100,8 +107,10 @@ def _merged(moving: Moving, executor: Executor) -> Moving:
 
 @functools.lru_cache(maxsize=256)
 def merge_fn(executor: Executor) -> Callable[[Moving], Moving]:
-    """Return the compiled ``merge(moving) -> moving`` without the axis of devices."""
-    return jax.jit(functools.partial(_merged, executor=executor))
+    """Return the compiled ``merge(moving) -> moving`` without the axis of devices; nothing is, if there is one."""
+    if executor.data == 1:
+        return lambda moving: moving
+    return jax.jit(functools.partial(merged, devices=executor.data))
 
 
 @functools.lru_cache(maxsize=256)
@@ -123,9 +132,7 @@ def fix(program: Program, executor: Executor) -> Callable[..., Fixed]:
 
     def run(count: Array, splits: Array, weights: Weights, frozen: PyTree, data: Data) -> Fixed:
         args = (splits, weights, frozen)
-        shapes = jax.eval_shape(one, jax.tree.map(lambda a: a[0], args), data)
-        out = jax.tree.map(lambda s: jnp.zeros((splits.shape[0], *s.shape), s.dtype), shapes)
-        return mapped(count, out, args, data)
+        return mapped(count, room(one, args, data), args, data)
 
     return run
 
@@ -139,12 +146,9 @@ def at_hand(executor: Executor, data: Data | tuple[Data, tuple[Array, Array]]) -
     """Return data as a device sees them: a window of a stream is given beside them, as (x, place)."""
     if isinstance(data, Data):
         return data
-    held, (x, at) = data
-    return (
-        dataclasses.replace(held, x=x[0], place=at[0])
-        if executor.data > 1
-        else dataclasses.replace(held, x=x, place=at)
-    )
+    held, window = data
+    x, at = (a[0] for a in window) if executor.data > 1 else window
+    return dataclasses.replace(held, x=x, place=at)
 
 
 @functools.lru_cache(maxsize=256)
@@ -179,9 +183,9 @@ def advance_fn(program: Program, executor: Executor, streamed: bool = False) -> 
     mapped = over_lanes(one, executor)
 
     def run(count: Array, lanes: Hypers, moving: Moving, fixed: Fixed, data: Any, begin: Array, end: Array) -> Moving:
-        moving, data = _each(moving, lambda a: a[:, 0], executor), at_hand(executor, data)
+        moving, data = _each(moving, lambda a: a[:, 0], executor.data), at_hand(executor, data)
         moving = mapped(count, moving, (lanes, moving, fixed), data, begin, end)
-        return _each(moving, lambda a: a[:, None], executor)
+        return _each(moving, lambda a: a[:, None], executor.data)
 
     own = lies(executor)
     lies_ = (WHOLE, LANES, own, LANES, data_lies(executor, streamed), WHOLE, WHOLE)
@@ -249,7 +253,7 @@ def note_fn(program: Program, executor: Executor) -> Callable[[Moving, Array, Ar
     """Return the compiled ``note(moving, losses, labels) -> moving`` of a pack; elementwise, so lanes run together."""
 
     def note(moving: Moving, losses: Array, labels: Array) -> Moving:
-        noted = jax.vmap(functools.partial(phase.note, program))(_merged(moving, executor), losses, labels)
+        noted = jax.vmap(functools.partial(phase.note, program))(merged(moving, executor.data), losses, labels)
         nothing = {name: jnp.zeros_like(getattr(moving, name)) for name in SINCE}
         return dataclasses.replace(moving, best=noted.best, **nothing)
 
@@ -266,8 +270,7 @@ def init_fn(model: Model, shape: tuple[int, ...], executor: Executor) -> Compile
     mapped = over_lanes(one, executor)
 
     def run(count: Array, seeds: Array) -> Weights:
-        out = jax.tree.map(lambda s: jnp.zeros((seeds.shape[0], *s.shape), s.dtype), jax.eval_shape(one, seeds[0]))
-        return mapped(count, out, seeds)
+        return mapped(count, room(one, seeds), seeds)
 
     return Compiled(run)
 
@@ -282,7 +285,7 @@ def predict_fn(model: Model, task: str, standardize: bool, gaps: bool) -> Compil
     def one(args: tuple[Weights, tuple[Array, Array, Array]], x: Array) -> Array:
         weights, (shift, scale, fill) = args
         x = standardized(x, shift, scale, fill if gaps else ()) if standardize else x
-        return model.apply(weights.params, weights.state, x, tasks=(task,))[0][task]
+        return linked(model.task(task), model.apply(weights.params, weights.state, x, tasks=(task,))[0][task])
 
     mapped = over_lanes(one, MAP)
 

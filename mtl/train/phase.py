@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from mtl import adapt, losses, regimes
+from mtl import adapt, regimes
 from mtl import params as paths
 from mtl.models import Model
 from mtl.train import move
@@ -107,12 +106,10 @@ def fix(program: Program, split: Array, weights: Weights, frozen: PyTree, data: 
     """
     if not program.cached:
         return Fixed(frozen)
-    own = data.of(split)
-    size = program.rows
+    own, size, blocks = data.of(split), program.rows, feature_blocks(program, data)
     shape = jax.eval_shape(lambda: _features(program, weights, own, jnp.zeros((size,), jnp.int32)))
-    empty = jnp.zeros((feature_blocks(program, data) * size, *shape.shape[1:]), shape.dtype)
-    blocks = jnp.int32(feature_blocks(program, data))
-    return cache(program, split, weights, Fixed(frozen, empty), data, jnp.int32(0), blocks)
+    empty = jnp.zeros((blocks * size, *shape.shape[1:]), shape.dtype)
+    return cache(program, split, weights, Fixed(frozen, empty), data, jnp.int32(0), jnp.int32(blocks))
 
 
 def feature_blocks(program: Program, data: Data) -> int:
@@ -325,6 +322,5 @@ def validation_sums(
         outputs = model.head(head, features).reshape(len(features), len(group.names), group.task.outputs)
         mask, own = group.of(masks), group.of(labels)
         own = own.astype(jnp.int32) if group.task.kind == "multiclass" else own
-        values = jax.vmap(functools.partial(losses.values, group.task), in_axes=1, out_axes=1)
-        sums.append(jnp.sum(values(outputs, own, mask), axis=0, where=mask))
+        sums.append(group.sums(outputs, own, mask))
     return together(parts, sums), jnp.sum(masks, axis=0, dtype=jnp.int32)

@@ -61,6 +61,7 @@ class Program:
     """
 
     model: Model
+    blocks: tuple[str, ...]
     tasks: tuple[str, ...]
     trainable: tuple[str, ...]
     solver: Any
@@ -95,36 +96,36 @@ class Program:
         moving = set(self.trainable)
         return jax.tree_util.tree_map_with_path(lambda p, _: paths.path_of(p) in moving, params)
 
-    @property
-    def modes(self) -> tuple[bool, ...]:
-        """One boolean a block: whether it runs in train mode."""
-        return tuple(
-            self.trunk_mode == "train" or any(p.startswith(f"{block}/") for p in self.trainable)
-            for block in self.model.blocks
-        )
+    @functools.cached_property
+    def train(self) -> bool | frozenset[str]:
+        """Whether the backbone runs in train mode; or the names of the blocks that do."""
+        training = [b for b in self.blocks if any(p.startswith(f"{b}/") for p in self.trainable)]
+        if self.trunk_mode == "train" or len(training) == len(self.blocks):
+            return bool(self.blocks)
+        return frozenset(block.removeprefix("backbone/") for block in training) or False
 
-    def statistics(self, modes: Sequence[bool], state: PyTree) -> bool:
+    def statistics(self, state: PyTree) -> bool:
         """Return whether batch statistics (shapes are enough) are those of a batch: a block that has some trains.
 
         What a step computes from a part of a batch then is not what it computes from the whole.
         """
-        if self.cached or not any(modes):
+        train = self.train
+        if self.cached or not train:
             return False
-        blocks = [block.removeprefix("backbone/") for block in self.model.blocks]
+        blocks = [block.removeprefix("backbone/") for block in self.blocks]
         for path in paths.flatten(state):
-            inner = path.partition("/")[2]
-            owners = [m for b, m in zip(blocks, modes, strict=True) if f"{inner}/".startswith(f"{b}/")]
-            if all(owners):  # What belongs to no block may be used in any.
+            owners = [b for b in blocks if f"{path.partition('/')[2]}/".startswith(f"{b}/")]
+            if train is True or set(owners) <= train:  # What belongs to no block may be used in any.
                 return True
         return False
 
-    def check_whole(self, modes: Sequence[bool], state: PyTree) -> None:
+    def check_whole(self, state: PyTree) -> None:
         """Refuse to cut a batch into micro-batches where the statistics are those of a batch.
 
         Raises:
           ValueError: if they are.
         """
-        if self.accumulate > 1 and self.statistics(modes, state):
+        if self.accumulate > 1 and self.statistics(state):
             raise ValueError(
                 f"accumulate = {self.accumulate}: would take batch statistics from micro-batches, in a phase on "
                 f"{', '.join(self.tasks)}, so that the update is not the whole batch's: must be 1, or the model "

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-from mtl import losses
 from mtl.params import combine
 from mtl.train.program import Fixed, Program
 from mtl.train.sampling import Batch, Draw, part
-from mtl.train.stacks import columns, ordered, outputs, together
+from mtl.train.stacks import columns, order, ordered, outputs, together
 from mtl.train.threefry import fold_in
 
 PyTree = Any
@@ -32,8 +29,7 @@ def sums_of(program: Program, heads: PyTree, features: Array, batch: Batch) -> F
     sums, parts = [], columns(ordered(program))
     for group in parts:
         mask = group.of(batch.mask)
-        values = jax.vmap(functools.partial(losses.values, group.task), in_axes=1, out_axes=1)
-        sums.append(jnp.sum(values(group.outputs(found), batch.labels[group.names[0]], mask), axis=0, where=mask))
+        sums.append(group.sums(group.outputs(found), batch.labels[group.names[0]], mask))
     return together(parts, sums)
 
 
@@ -46,7 +42,6 @@ class Pull:
 
     Attributes:
       program: the phase.
-      modes: which blocks run in train mode.
       coefficients: c_k, what each task's sum is multiplied by, [tasks], as in ``stacks.ordered``.
       fixed: the parameters that do not move, heads as stacks.
       draw: the rows of the whole batch.
@@ -58,7 +53,6 @@ class Pull:
     """
 
     program: Program
-    modes: tuple[bool, ...]
     coefficients: Float[Array, " tasks"]
     fixed: Fixed
     draw: Draw
@@ -96,7 +90,7 @@ class Pull:
             grads, (sums, state) = jax.grad(loss, has_aux=True)(trainable, state, batch, rng)
             return (grads, sums), state
 
-        (grads, sums), state = self._over_pieces(of, self.draw, state)
+        (grads, sums), state = self._over_pieces(of, state)
         return self.exchanged(grads), sums, state
 
     def look(self, trainable: PyTree, state: PyTree) -> tuple[Float[Array, " tasks"], Float[Array, "tasks tasks"]]:
@@ -109,7 +103,7 @@ class Pull:
             rows = jax.vmap(lambda c: back(c)[0].ravel())(jnp.diag(self.coefficients))
             return (sums, rows @ rows.T), state
 
-        return self.exchanged(self._over_pieces(of, self.draw, state)[0])
+        return self.exchanged(self._over_pieces(of, state)[0])
 
     def jacobian(self, trainable: PyTree, state: PyTree) -> tuple[PyTree, PyTree, Float[Array, " tasks"], PyTree]:
         """Return (each task's gradient for the trunk, those of the heads, S on this device, new batch statistics).
@@ -118,10 +112,10 @@ class Pull:
         to one task and nothing joins the rows of a batch, a task's gradient is that of its own rows: all of them take
         one pass. Else the pass back is made once a task.
         """
-        names, size = [t.name for t in ordered(self.program)], len(ordered(self.program))
-        if self.program.sampling == "per_task" and size > 1 and not self.program.statistics(self.modes, state):
+        size = len(self.program.tasks)
+        if self.program.sampling == "per_task" and size > 1 and not self.program.statistics(state):
             own = jax.tree.map(lambda a: a.reshape(size, -1, *a.shape[1:]), self.draw)
-            own = jax.tree.map(lambda a: a[np.asarray([self.program.tasks.index(n) for n in names])], own)
+            own = jax.tree.map(lambda a: a[order(self.program)], own)
 
             rng = self.rng
             if self.shards > 1:
@@ -156,7 +150,7 @@ class Pull:
             _, rows = jax.lax.scan(lambda _, c: ((), back(down(c)[1])[0]), (), each, unroll=self.unroll)
             return ((rows, down(self.coefficients)[0]), sums), new
 
-        (grads, sums), state = self._over_pieces(of, self.draw, state)
+        (grads, sums), state = self._over_pieces(of, state)
         return *self.exchanged(grads), sums, state
 
     def exchanged(self, tree: PyTree) -> PyTree:
@@ -169,17 +163,17 @@ class Pull:
     def _trunk(self, params: PyTree, state: PyTree, batch: Batch, rng: Array) -> tuple[Array, PyTree]:
         if self.program.cached:
             return batch.x, state
-        return self.program.model.trunk(params["backbone"], state, batch.x, train=self.modes, rng=rng)
+        return self.program.model.trunk(params["backbone"], state, batch.x, train=self.program.train, rng=rng)
 
     def _over_pieces(
-        self, of: Callable[[Batch, Array, PyTree], tuple[PyTree, PyTree]], draw: Draw, state: PyTree
+        self, of: Callable[[Batch, Array, PyTree], tuple[PyTree, PyTree]], state: PyTree
     ) -> tuple[PyTree, PyTree]:
         """Return the sum over pieces of ``of(batch, rng, state) -> (sums, state)``, and the last state."""
         parts = self.shards * self.pieces
         first = jax.lax.axis_index(DATA_AXIS) * self.pieces if self.shards > 1 else 0
 
         def one(index: Array | int, state: PyTree) -> tuple[PyTree, PyTree]:
-            batch = self.fetch(part(self.program, draw, jnp.int32(first + index), parts))
+            batch = self.fetch(part(self.program, self.draw, jnp.int32(first + index), parts))
             return of(batch, self.rng if parts == 1 else fold_in(self.rng, first + index), state)
 
         if self.pieces == 1:

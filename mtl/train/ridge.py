@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Real
 from mtl.optim import Optimizer
 from mtl.params import combine
 from mtl.tasks import Task
+from mtl.train.flops import features
 from mtl.train.program import Data, Fixed, Hypers, Moving, Pool, Program, PyTree, inputs, pool_name
 from mtl.train.stacks import ordered, stacked
 
@@ -154,6 +155,15 @@ class Ridge:
     def examples(self, program: Program, steps: int, rows: int) -> int:
         """Return how many examples it sees: each of its rows, once."""
         return rows
+
+    def flops(self, program: Program, shape: tuple[int, ...], steps: int, rows: int) -> float:
+        """Return the floating-point operations of finding the heads from n rows; ``shape`` is one input's.
+
+        Of a task: 2nF² for the Gram matrix, 9F³ for its eigendecomposition (Golub & Van Loan 2013, §8.3), and 2nF² to
+        turn the features.
+        """
+        width = features(program, shape).shape[-1]
+        return float(len(program.tasks) * (4 * rows * width**2 + 9 * width**3))
 
     def _solve(self, program: Program, moving: Moving, fixed: Fixed, own: Data, shards: int) -> Moving:
         """Return the phase with its heads in closed form; the loss is their squared error, held out.

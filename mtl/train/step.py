@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
@@ -18,7 +17,7 @@ from mtl.train.move import move
 from mtl.train.program import BALANCE, DROPOUT, Fixed, Hypers, Moving, Program, key_for, pool_name
 from mtl.train.pull import Pull
 from mtl.train.sampling import Batch, Draw
-from mtl.train.stacks import ordered
+from mtl.train.stacks import order
 from mtl.train.threefry import fold_in
 
 PyTree = Any
@@ -44,13 +43,11 @@ def weigh(
 ) -> tuple[Int[Array, " tasks"], Float[Array, " tasks"]]:
     """Return (labels of each task in a batch, what each task's sum of losses is multiplied by), as in ``ordered``."""
     counts = jnp.sum(mask, axis=0, dtype=jnp.int32)
-    weights = hypers.weights[np.asarray([program.tasks.index(t.name) for t in ordered(program)])]
-    return counts, losses.factors(counts, mask.shape[0], program.denominator, weights)
+    return counts, losses.factors(counts, mask.shape[0], program.denominator, hypers.weights[order(program)])
 
 
 def update(
     program: Program,
-    modes: tuple[bool, ...],
     hypers: Hypers,
     step: Array,
     moving: Moving,
@@ -68,7 +65,6 @@ def update(
 
     Args:
       program: the phase.
-      modes: which blocks run in train mode.
       hypers: the trial's numbers.
       step: the step's index in the phase.
       moving: what moves.
@@ -82,15 +78,13 @@ def update(
     Raises:
       ValueError: for micro-batches where batch statistics are those of a batch.
     """
-    program.check_whole(modes, moving.state)
+    program.check_whole(moving.state)
     pieces = program.accumulate if pieces is None else pieces
     rng = fold_in(key_for(hypers.seed, DROPOUT, pool_name(program.tasks)), hypers.offset[0] + step)
 
     def forward(source: Source, key: Array) -> tuple[Pull, Int[Array, " tasks"]]:
         counts, coefficients = weigh(program, hypers, source.draw.mask)
-        return Pull(
-            source.program, modes, coefficients, fixed, source.draw, source.fetch, key, shards, pieces, unroll
-        ), counts
+        return Pull(source.program, coefficients, fixed, source.draw, source.fetch, key, shards, pieces, unroll), counts
 
     pull, counts = forward(source, rng)
     if program.balancer is None and not program.optimizer.per_task:
@@ -144,13 +138,11 @@ def _balanced(
         counts = jnp.maximum(weigh(program, hypers, pull.draw.mask)[0], 1)
         seen["losses"] = jnp.where(active, sums / counts, 0.0)
 
-    def rows_of(pull: Pull) -> Array:
-        return jax.vmap(lambda tree: ravel_pytree(tree)[0])(pull.jacobian(trainable, moving.state)[0])
-
+    flat = jax.vmap(lambda tree: ravel_pytree(tree)[0])
     if others:
-        seen["others"] = jnp.stack([rows_of(other) for other in others])
+        seen["others"] = jnp.stack([flat(other.jacobian(trainable, moving.state)[0]) for other in others])
     if validation is not None and "validation" in needs:
-        seen["validation"] = rows_of(validation)
+        seen["validation"] = flat(validation.jacobian(trainable, moving.state)[0])
     rows = program.optimizer.per_task or (program.balancer is not None and program.balancer.rows)
     if not rows:
         weights, balance = _weights(program, hypers, moving, seen)
@@ -159,7 +151,7 @@ def _balanced(
     tree, heads, sums, state = pull.jacobian(trainable, moving.state)
     if program.balancer is None:
         return {**trainable, "backbone": tree, "heads": heads}, sums, state, ()
-    seen["jacobian"] = jax.vmap(lambda tree: ravel_pytree(tree)[0])(tree)
+    seen["jacobian"] = flat(tree)
     seen["gramian"] = seen["jacobian"] @ seen["jacobian"].T
     found, balance = _weights(program, hypers, moving, seen)
     if program.optimizer.per_task:

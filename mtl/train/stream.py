@@ -25,6 +25,7 @@ from mtl.train import pack, phase
 from mtl.train.compiled import Compiled
 from mtl.train.executor import LANES, OWN, WHOLE, Executor, ExecutorError
 from mtl.train.feed import Feed, Reach
+from mtl.train.flops import features
 from mtl.train.placing import PyTree, fetch, place
 from mtl.train.program import Data, Fixed, Hypers, Program, Weights, pool_name
 from mtl.train.pull import DATA_AXIS
@@ -77,21 +78,15 @@ def make_feed(
     return Feed(program, steps, count, lanes, data, executor)
 
 
+@dataclasses.dataclass
 class _Streaming(Feed):
     """Windows of a stream."""
 
-    def __init__(
-        self,
-        program: Program,
-        steps: int,
-        count: int,
-        lanes: Hypers,
-        data: Data,
-        executor: Executor,
-        stream: Streamed,
-    ) -> None:
-        super().__init__(program, steps, count, lanes, data, executor)
-        self._stream, self._host = stream, lanes
+    stream: Streamed
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        program, data, executor, lanes, stream = self.program, self.data, self.executor, self.host, self.stream
         self._pools = jax.tree.map(
             fetch, dataclasses.replace(data, x=(), labels=(), train=(), val=(), shift=(), scale=(), fill=())
         )
@@ -147,13 +142,10 @@ class _Streaming(Feed):
             return Fixed(frozen)
         pool = self._pools.train_rows[pool_name(self.program.tasks)]
         most, size, lanes = phase.feature_blocks(self.program, self._pools), self.program.rows, len(self._back)
-        one = jax.eval_shape(
-            lambda w: self.program.model.features(w.params, w.state, jnp.zeros((size, *self._stream.shape[1:]))),
-            jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), weights),
-        )
+        one = features(self.program, self.stream.shape[1:])
         held = (
             np.zeros((lanes, most * size, *one.shape[1:]), one.dtype),
-            np.zeros((lanes, len(self._stream)), np.int32),
+            np.zeros((lanes, len(self.stream)), np.int32),
         )
         held = place(self.executor, jax.tree.map(jnp.asarray, held), LANES)
         run, each = pack.cache_fn(self.program, self.executor), self._together(size)
@@ -205,7 +197,7 @@ class _Streaming(Feed):
 
     def _drawing(self) -> Hypers:
         """Return one lane for each sequence of batches."""
-        return jax.tree.map(lambda a: np.asarray(a)[self._of], self._host)
+        return jax.tree.map(lambda a: np.asarray(a)[self._of], self.host)
 
     def _training(self, first: int) -> Reach:
         """Return the window of the steps from ``first`` on."""
@@ -221,7 +213,7 @@ class _Streaming(Feed):
 
     def _lanes(self, first: int, picks: Picks) -> Hypers:
         firsts = np.full(len(self._back), first, np.int32)
-        return place(self.executor, dataclasses.replace(self._host, first=firsts, picks=picks), LANES)
+        return place(self.executor, dataclasses.replace(self.host, first=firsts, picks=picks), LANES)
 
     def _still(self) -> Reach:
         """Return the reach of a phase that reads features: of inputs, what a closed form validates on."""
@@ -234,18 +226,18 @@ class _Streaming(Feed):
 
     def _window(self, rows: Sequence[np.ndarray], capacity: int = 0) -> _Window:
         """Return the data with the inputs of some rows, given for each device along ``data``; read here and now."""
-        shape, executor = (capacity or self.capacity, *self._stream.shape[1:]), self.executor
+        shape, executor = (capacity or self.capacity, *self.stream.shape[1:]), self.executor
 
         @functools.cache
         def read(shard: int) -> np.ndarray:
             x = np.zeros(shape, np.float32)
-            each = max(1, _PIECE_BYTES // self._stream.row_bytes)
+            each = max(1, _PIECE_BYTES // self.stream.row_bytes)
             for i in range(0, len(rows[shard]), each):
-                x[i : min(i + each, len(rows[shard]))] = self._stream[rows[shard][i : i + each]]
+                x[i : min(i + each, len(rows[shard]))] = self.stream[rows[shard][i : i + each]]
             return x
 
         if executor.data == 1:
-            x, at = place(executor, (read(0), _places(rows[0], len(self._stream))), WHOLE)
+            x, at = place(executor, (read(0), _places(rows[0], len(self.stream))), WHOLE)
             # Here and not in the compiled call: it goes to the device while the window before trains.
             return self.data, (jnp.asarray(x), jnp.asarray(at))
         sharding = NamedSharding(executor.mesh, PartitionSpec(DATA_AXIS))
@@ -258,7 +250,7 @@ class _Streaming(Feed):
             return jax.make_array_from_callback((executor.data, *tail), sharding, part)
 
         x = spread(shape, read)
-        at = spread((len(self._stream),), lambda d: _places(rows[d], len(self._stream)))
+        at = spread((len(self.stream),), lambda d: _places(rows[d], len(self.stream)))
         return self.data, (x, at)
 
 

@@ -16,7 +16,7 @@ from benchmarks.side import Side
 from mtl import data as sources
 from mtl import memory
 from mtl.config import default, flatten, override, resolve
-from mtl.models import ops
+from mtl.cpu import convolution, replace
 from mtl.regimes import Phase
 from mtl.sweep.plan import make_plan, split_of, table_of, val_rows_of
 from mtl.tasks import Task
@@ -78,7 +78,7 @@ def make(
     regime: str = "",
     missing: float = 0.3,
     masks: bool = True,
-    depthwise: str = "",
+    xlas_depthwise: bool = False,
     accumulate: int = 1,
     devices: int = 1,
     optimizer: str = "adam",
@@ -92,7 +92,7 @@ def make(
       regime: whose last phase is timed; by default that which trains everything from random weights.
       missing: share of the labels of binary tasks that are missing.
       masks: false for labels that the compiler knows to be all present, so that no trace of a mask is left.
-      depthwise: an implementation of depthwise convolution other than the engine's own choice.
+      xlas_depthwise: whether depthwise convolutions are XLA's own.
       accumulate: micro-batches.
       optimizer, balancer: their names.
       lora: pattern of the layers that are adapted by LoRA (rank 8) while the rest of the trunk stays; empty for none.
@@ -102,12 +102,8 @@ def make(
     if devices > 1:
         jax.config.update("jax_num_cpu_devices", devices)
     how = Executor("map", data=devices)
-    if depthwise:
-        own = ops.depthwise_conv
-        ops.depthwise_conv = lambda x, kernel, stride=1, padding="SAME", implementation=None: own(
-            x, kernel, stride, padding, depthwise
-        )
-        _everywhere("depthwise_conv", own, ops.depthwise_conv)
+    if xlas_depthwise:
+        convolution.depthwise = _xlas_depthwise
     if not masks:
         _without_masks()
     c = CASES[case]
@@ -150,13 +146,19 @@ def make(
 
 
 def _flops(program: Any, shape: tuple[int, ...]) -> float:
-    """Return a step's operations by the definition of its layers, not by what the twins make of them."""
-    own = ops.choose
-    ops.choose = lambda implementation=None: "xla"
+    """Return a step's operations by the definition of its layers, not by what kernels make of them."""
+    own, replace.used = replace.used, lambda: False
     try:
         return flops_per_step(program, shape)
     finally:
-        ops.choose = own
+        replace.used = own
+
+
+def _xlas_depthwise(stride: int, pads: Any, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    layout = ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(
+        x, kernel, (stride, stride), pads, dimension_numbers=layout, feature_group_count=x.shape[-1]
+    )
 
 
 def _number(how: Executor, n: int) -> Any:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import itertools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 
 from benchmarks.cases import CASES, Case, inputs, labels
 from benchmarks.side import Side
-from mtl.models import ops
+from mtl.cpu import with_kernels
 
 
 def _mlp(case: Case, key: jax.Array) -> tuple[dict, object]:
@@ -47,11 +48,12 @@ def _cnn(case: Case, key: jax.Array) -> tuple[dict, object]:
 
     def apply(p: dict, x: jax.Array) -> jax.Array:
         for i in range(len(channels)):
-            x = ops.max_pool(jax.nn.relu(ops.conv(x, p[f"w{i}"]) + p[f"b{i}"]), 2)
+            x = jax.lax.conv_general_dilated(x, p[f"w{i}"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+            x = nn.max_pool(jax.nn.relu(x + p[f"b{i}"]), (2, 2), (2, 2))
         x = jax.nn.relu(x.reshape(x.shape[0], -1) @ p["dense"] + p["dense_bias"])
         return x @ p["head"] + p["bias"]
 
-    return params, apply
+    return params, with_kernels(apply)
 
 
 def make(case: str) -> Side:

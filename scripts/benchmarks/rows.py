@@ -182,10 +182,10 @@ def masks(run: Run) -> list[Row]:
 
 
 def depthwise(run: Run) -> list[Row]:
-    """Return the row of depthwise convolution by its twin against XLA's own."""
+    """Return the row of depthwise convolution by its kernel against XLA's own."""
     sides = {
         "twin": Order("engine", options={"case": "lite"}),
-        "xla": Order("engine", options={"case": "lite", "depthwise": "xla"}),
+        "xla": Order("engine", options={"case": "lite", "xlas_depthwise": True}),
     }
     times = timed(sides, 1, min(3, run.rounds))  # XLA's takes many seconds a step.
     title = "EfficientNet-Lite0 at 64 px, XLA's depthwise convolution over ours"

@@ -23,8 +23,8 @@ import numpy as np
 from mtl import data
 from mtl.config import flatten, override, resolve
 from mtl.config.default import default
-from mtl.data.prepare import config_name, prepare
-from mtl.data.road_scenes import TASKS
+from mtl.data.sets.road_scenes import TASKS
+from mtl.data.tfds.prepare import config_name, prepare
 from mtl.sweep.plan import make_plan, split_of, table_of, val_rows_of
 from mtl.tasks import Task
 from mtl.train import loop

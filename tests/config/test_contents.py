@@ -34,7 +34,7 @@ def test_an_item_that_cannot_be_is_named(field, value, right):
     assert line.startswith(f"config.{field} holds {value[-1]!r}: ")
     assert right in line
     with pytest.raises(ConfigError, match=f"^config.{field} holds "):
-        resolve(override(BASE, {field: value}), load_table("digits", {}).tasks)
+        resolve(override(BASE, {field: value}), load_table("digits", {}))
 
 
 def test_items_that_are_right_are_taken():

@@ -13,7 +13,7 @@ from mtl.config.fields import KNOWN
 from mtl.regimes import Phase
 from mtl.sweep.plan import make_plan, split_of
 from mtl.tasks import Task
-from mtl.train.trial import canonical_phases
+from mtl.train.trial import most_labels
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -43,7 +43,7 @@ BASE = {
 
 def trial_of(**changes):
     flat = override(override(KNOWN, BASE), {k.replace("__", "."): v for k, v in changes.items()})
-    return resolve(flat, data.load(flat["data.name"]).tasks)
+    return resolve(flat, data.load(flat["data.name"]))
 
 
 def rows(trial, tasks):
@@ -86,7 +86,7 @@ def test_budgets_and_plans_count_the_same_rows(n, fraction, epochs):
         source__total_epochs=epochs, target__total_epochs=2 * epochs, regime="finetune",
     )  # fmt: skip
     counts = rows(trial, ("a", "b")), rows(trial, ("t",))
-    assert dict(canonical_phases(trial)[1])["labels"] == counts
+    assert most_labels(trial) == counts
     examples = epochs * counts[0], 2 * epochs * counts[1]
     assert [p.total_steps for p in trial.phases] == [max(1, math.floor(e / 7 + 0.5)) for e in examples]
 
@@ -142,26 +142,26 @@ def test_steps_are_counted_in_32_bits():
         flatten(default()), {"name": "long", "source.total_steps": 1, "target.total_steps": 2**31, "regime": "scratch"}
     )
     with pytest.raises(ConfigError, match=r'regime "scratch": a phase of 2,147,483,648 steps: must be less than'):
-        resolve(flat, data.load("digits").tasks)
+        resolve(flat, data.load("digits"))
 
 
 def test_labels_between_two_evaluations_are_counted_in_32_bits():
     changes = {"name": "long", "source.total_steps": 1, "target.total_steps": 2**24, "batch_size": 256}
     flat = override(flatten(default()), changes | {"regime": "scratch", "evaluations": 1})
     with pytest.raises(ConfigError, match=r"config.evaluations = 1: .* 4,294,967,296 examples between two evaluations"):
-        resolve(flat, data.load("digits").tasks)
-    resolve(override(flat, {"evaluations": 3}), data.load("digits").tasks)
+        resolve(flat, data.load("digits"))
+    resolve(override(flat, {"evaluations": 3}), data.load("digits"))
 
 
 @pytest.mark.parametrize("epochs", [1e300, 1.7e308])
 def test_durations_beyond_all_count_are_refused_in_a_sentence(epochs):
     changes = {"source.total_steps": 1, "target.total_epochs": epochs, "regime": "scratch", "name": "long"}
     with pytest.raises(ConfigError, match=r"a phase of [\d,]{1,20} steps: must be less than"):
-        resolve(override(flatten(default()), changes), data.load("digits").tasks)
+        resolve(override(flatten(default()), changes), data.load("digits"))
 
 
 def test_a_phase_names_a_task_once():
     regimes = {"twice": ({"tasks": ("identity", "identity"), "total_steps": 5}, {})}
     changes = {"source.total_steps": 1, "target.total_steps": 1, "regime": "twice", "regimes": regimes, "name": "twice"}
     with pytest.raises(ConfigError, match="each once"):
-        resolve(override(flatten(default()), changes), data.load("digits").tasks)
+        resolve(override(flatten(default()), changes), data.load("digits"))

@@ -113,18 +113,18 @@ def test_the_first_values_that_are_wrong_are_refused(field, value):
 
 
 def test_ranges_hold_for_every_trial_of_a_sweep():
-    tasks = data.load("digits").tasks
+    table = data.load("digits")
     for field, (_, bad, _) in CASES.items():
         with pytest.raises(ConfigError, match=f"^config.{field} = "):
-            resolve(override(BASE, {field: bad[0]}), tasks)
+            resolve(override(BASE, {field: bad[0]}), table)
 
 
 def test_a_head_can_begin_in_two_ways():
-    tasks = data.load("digits").tasks
+    table = data.load("digits")
     for way in ("zeros", "lecun_normal"):
-        resolve(override(BASE, {"model.head_init": way}), tasks)
+        resolve(override(BASE, {"model.head_init": way}), table)
     with pytest.raises(ConfigError, match=r'^config.model.head_init = "zero": did you mean "zeros"\?'):
-        resolve(override(BASE, {"model.head_init": "zero"}), tasks)
+        resolve(override(BASE, {"model.head_init": "zero"}), table)
 
 
 # --- durations ---

@@ -48,11 +48,11 @@ def config_of(**regimes):
 
 
 def test_a_tuple_of_phases_is_the_registered_regime():
-    tasks = load("digits").tasks
-    own = resolve(override(config_of(mine=LP_FT), {"regime": "mine"}), tasks)
-    registered = resolve(override(config_of(), {"regime": "lp_ft"}), tasks)
+    table = load("digits")
+    own = resolve(override(config_of(mine=LP_FT), {"regime": "mine"}), table)
+    registered = resolve(override(config_of(), {"regime": "lp_ft"}), table)
     assert own.config["phases"] == registered.config["phases"]
-    as_phases = resolve(override(config_of(mine=tuple(Phase(**p) for p in LP_FT)), {"regime": "mine"}), tasks)
+    as_phases = resolve(override(config_of(mine=tuple(Phase(**p) for p in LP_FT)), {"regime": "mine"}), table)
     assert own.hash == as_phases.hash
 
 
@@ -89,7 +89,7 @@ def test_a_known_name_is_not_taken_twice_and_a_typo_finds_the_own_one():
     with pytest.raises(ConfigError, match=r"config\.regimes\.scratch: there is a regime of that name"):
         config_of(scratch=LP_FT)
     with pytest.raises(ConfigError, match='did you mean "my_regime"'):
-        resolve(override(config_of(my_regime=LP_FT), {"regime": "my_regimes"}), load("digits").tasks)
+        resolve(override(config_of(my_regime=LP_FT), {"regime": "my_regimes"}), load("digits"))
 
 
 @pytest.mark.slow

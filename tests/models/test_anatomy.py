@@ -20,16 +20,12 @@ class Foreign(nn.Module):
     what: str = "batch"
     width: int = 4
 
-    def blocks(self):
-        """Return the blocks."""
-        return ("first", "norm")
-
     @nn.compact
     def __call__(self, x, train):
         """Return features."""
         x = nn.Dense(self.width, name="first")(x)
         if self.what == "batch":
-            return nn.BatchNorm(use_running_average=not train[1], name="norm")(x)
+            return nn.BatchNorm(use_running_average=not train, name="norm")(x)
         if self.what == "images":
             return nn.Conv(3, (3, 3), name="norm")(x)
         if self.what == "sliced":
@@ -117,7 +113,7 @@ def test_a_foreign_backbone_is_explained_in_one_sentence():
 def test_values_that_share_a_channels_statistics():
     assert dict(anatomy(Model(Foreign(), T), (5,)).values) == {"norm": 1}
     assert dict(anatomy(build("cnn", {"channels": (4, 4), "norm": "batch"}, T), (6, 8, 1)).values) == {
-        "block_0": 48, "block_1": 12,
+        "block_0/norm": 48, "block_1/norm": 12,
     }  # fmt: skip
     assert anatomy(build("cnn", {}, T), (8, 8, 1)).values == {}
 

@@ -10,8 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mtl import cpu
 from mtl import params as paths
-from mtl.models import MODELS, Backbone, EfficientNetLite, ResNet, ViT, anatomy, build, ops
+from mtl.cpu import replace
+from mtl.models import MODELS, EfficientNetLite, ResNet, ViT, anatomy, build, linen
 from mtl.tasks import Task
 from tests.golden.draw import CASES, draw
 
@@ -20,7 +22,7 @@ EVEN = Task("even", "binary")
 
 
 def shapes(model, shape):
-    return jax.eval_shape(lambda k: model.init(k, jnp.zeros(shape), (False,) * len(model.blocks())), jax.random.key(0))
+    return jax.eval_shape(lambda k: model.init(k, jnp.zeros(shape), False), jax.random.key(0))
 
 
 def drawn(variables):
@@ -37,14 +39,18 @@ def count(variables):
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """XLA's own operations compile several times faster than their twins, which are tested by themselves."""
-    monkeypatch.setattr(ops, "choose", lambda implementation=None: implementation or "xla")
+    """XLA's own operations compile several times faster than kernels, which are tested by themselves."""
+    _use(False, monkeypatch)
 
 
-@pytest.mark.parametrize("implementation", ["xla", pytest.param("twin", marks=pytest.mark.slow)])
+def _use(kernels, monkeypatch):
+    monkeypatch.setattr(replace, "used", lambda: kernels)
+
+
+@pytest.mark.parametrize("kernels", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("case", CASES)
-def test_a_backbone_computes_what_pytorchs_layers_do(case, implementation, monkeypatch):
-    monkeypatch.setattr(ops, "choose", lambda _=None: implementation)
+def test_a_backbone_computes_what_pytorchs_layers_do(case, kernels, monkeypatch):
+    _use(kernels, monkeypatch)
     name, options, shape = CASES[case]
     model = MODELS[name](**options)
     variables = drawn(shapes(model, shape))
@@ -52,8 +58,8 @@ def test_a_backbone_computes_what_pytorchs_layers_do(case, implementation, monke
     x = jnp.asarray(draw(f"{case}/x", shape))
 
     def features(params, x, train):
-        modes = (train,) * len(model.blocks())
-        return model.apply({"params": params, **state}, x, modes, mutable=list(state))[0]
+        run = lambda p, x: model.apply({"params": p, **state}, x, train, mutable=list(state))[0]  # noqa: E731
+        return cpu.with_kernels(run)(params, x)
 
     def loss(params, x):
         y = features(params, x, True)
@@ -85,9 +91,7 @@ def test_a_backbone_computes_what_pytorchs_layers_do(case, implementation, monke
 def test_parameters_are_as_many_as_timms(model, shape, parameters):
     """timm's resnet18, resnet34, vit_tiny_patch16_224 and efficientnet_lite0, with their 1000 classes."""
     variables = shapes(model, shape)
-    features = jax.eval_shape(
-        lambda v: model.apply(v, jnp.zeros(shape), (False,) * len(model.blocks())), variables
-    ).shape[-1]
+    features = jax.eval_shape(lambda v: model.apply(v, jnp.zeros(shape), False), variables).shape[-1]
     assert count(variables) + 1000 * (features + 1) == parameters
 
 
@@ -98,16 +102,21 @@ def test_a_stem_for_small_images_has_a_smaller_kernel():
 @pytest.mark.parametrize("case", ["resnet small batch", "vit cls exact", "lite batch"])
 def test_blocks_are_all_of_a_backbone(case):
     name, options, shape = CASES[case]
-    model = MODELS[name](**options)
-    assert isinstance(model, Backbone)
-    assert set(shapes(model, shape)["params"]) == set(model.blocks())
+    found = anatomy(build(name, options, (EVEN,)), shape[1:])
+    blocks = [block.removeprefix("backbone/") for block in found.blocks]
+    assert sorted(found.params["backbone"]) == sorted(blocks)
+    inner = [block for block in blocks if block.startswith("block_")]
+    first, last = blocks[0], blocks[-1]
+    assert inner == [f"block_{i}" for i in range(len(inner))] and first in ("stem", "embed")
+    assert last == {"resnet": inner[-1], "vit": "norm", "efficientnet_lite": "top"}[name]
     assert hash(build(name, options, (EVEN,))) == hash(build(name, dict(options), (EVEN,)))
 
 
 def test_lists_of_lists_in_options_are_tuples():
     model = build("efficientnet_lite", {"stages": [[3, 1, 1, 8, 1], [3, 2, 6, 8, 2]]}, (EVEN,))
     assert model.backbone.stages == ((3, 1, 1, 8, 1), (3, 2, 6, 8, 2))
-    assert model.blocks == ("backbone/stem", *(f"backbone/block_{i}" for i in range(3)), "backbone/top")
+    names = ("stem", "block_0", "block_1", "block_2", "top")
+    assert anatomy(model, (8, 8, 3)).blocks == tuple(f"backbone/{name}" for name in names)
 
 
 @pytest.mark.slow
@@ -115,10 +124,9 @@ def test_a_block_in_eval_mode_keeps_its_statistics():
     model = build("resnet", {"width": 4}, (EVEN,))
     x = jnp.asarray(draw("x", (2, 8, 8, 3)))
     params, state = jax.jit(lambda k: model.init(k, x))(jax.random.key(0))
-    modes = tuple(name != "backbone/block_1" for name in model.blocks)
-    _, new = jax.jit(lambda p, s: model.apply(p, s, x, train=modes))(params, state)
-    for block in model.blocks:
-        name = block.removeprefix("backbone/")
+    names = {block.removeprefix("backbone/") for block in anatomy(model, (8, 8, 3)).blocks}
+    _, new = jax.jit(lambda p, s: model.apply(p, s, x, train=frozenset(names - {"block_1"})))(params, state)
+    for name in names:
         old, now = (jax.tree.leaves(s["batch_stats"][name]) for s in (state, new))
         assert all(np.array_equal(a, b) for a, b in zip(old, now, strict=True)) == (name == "block_1")
 
@@ -130,9 +138,9 @@ def test_dropout_of_a_vit_follows_the_blocks_modes():
 
     @functools.partial(jax.jit, static_argnums=1)
     def run(seed, train):
-        return model.apply(variables, x, train, rngs={"dropout": jax.random.key(seed)})
+        return linen.apply(model, variables["params"], {}, x, train, jax.random.key(seed))[0]
 
-    off, on = (False, False, False), (False, True, False)
+    off, on = False, frozenset({"block_0"})
     np.testing.assert_array_equal(run(0, off), run(1, off))
     assert not np.array_equal(run(0, on), run(1, on))
 

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from mtl import losses, models
-from mtl.models import CNN, MLP, Backbone, build
-from mtl.models.ops import max_pool
+from mtl.models import MLP, anatomy, build
 from mtl.tasks import Task
 
 KIND, EVEN = Task("kind", "multiclass", num_classes=4), Task("even", "binary")
@@ -88,14 +87,12 @@ def test_only_the_heads_asked_for_are_computed(params):
 
 
 def test_blocks_are_in_order_of_depth_and_not_of_names():
-    many = build("mlp", {"hidden": (2,) * 11}, (EVEN,))
-    assert many.blocks[2] == "backbone/dense_2"
-    assert many.blocks[-1] == "backbone/dense_10"
-    assert build("cnn", {"channels": (2, 2)}, (EVEN,)).blocks == (
+    many = anatomy(build("mlp", {"hidden": (2,) * 11}, (EVEN,)), (3,)).blocks
+    assert many[2] == "backbone/dense_2"
+    assert many[-1] == "backbone/dense_10"
+    assert anatomy(build("cnn", {"channels": (2, 2)}, (EVEN,)), (8, 8, 1)).blocks == (
         "backbone/block_0", "backbone/block_1", "backbone/dense",
     )  # fmt: skip
-    assert isinstance(MLP(), Backbone)
-    assert isinstance(CNN(), Backbone)
 
 
 def test_a_model_is_hashable_and_equal_to_its_like():
@@ -128,21 +125,6 @@ def test_cnn_halves_and_runs_in_every_mode(norm):
     np.testing.assert_array_equal(run(params, False), run(params, True))
 
 
-def test_max_pool_equals_flax():
-    x = np.random.default_rng(0).normal(size=(2, 7, 5, 3)).astype(np.float32)  # 7 and 5: the rest is dropped
-    weights = np.random.default_rng(1).normal(size=(2, 3, 2, 3)).astype(np.float32)
-
-    def both(pool):
-        return jax.jit(jax.value_and_grad(lambda v: (pool(v) * weights).sum()))(x)
-
-    value, grad = both(lambda v: max_pool(v, 2))
-    expected, expected_grad = both(lambda v: nn.max_pool(v, (2, 2), strides=(2, 2)))
-    np.testing.assert_array_equal(max_pool(jnp.asarray(x), 2), nn.max_pool(jnp.asarray(x), (2, 2), strides=(2, 2)))
-    assert float(value) == pytest.approx(float(expected), rel=1e-6)
-    np.testing.assert_array_equal(grad, expected_grad)
-    assert max_pool(jnp.asarray(x), 3).shape == (2, 2, 1, 3)
-
-
 # A user's own.
 
 
@@ -151,11 +133,8 @@ class Squares(nn.Module):
 
     width: int = 3
 
-    def blocks(self):
-        return ("zebra", "ant")
-
     @nn.compact
-    def __call__(self, x, train):
+    def __call__(self, x):
         return nn.Dense(2, name="ant")(jnp.square(nn.Dense(self.width, name="zebra")(x)))
 
 
@@ -170,7 +149,7 @@ def registered():
 def test_a_users_own_backbone(registered):
     assert registered is Squares
     model = build("squares", {"width": 4}, (EVEN,), "lecun_normal")
-    assert model.blocks == ("backbone/zebra", "backbone/ant")
+    assert anatomy(model, (5,)).blocks == ("backbone/zebra", "backbone/ant")
     params, _ = init(model)
     assert params["backbone"]["zebra"]["kernel"].shape == (5, 4)
     assert model.apply(params, {}, X)[0]["even"].shape == (6, 1)

@@ -91,18 +91,16 @@ def test_bfloat16_beside_float64_parameters_is_refused():
     from mtl import models
 
     class Wide(nn.Module):
-        def blocks(self):
-            return ("dense",)
-
         @nn.compact
         def __call__(self, x, train):
             return nn.Dense(3, param_dtype=jnp.float64, name="dense")(x)
 
     register("wide")(Wide)
     try:
-        t = trial(regime="scratch", model__name="wide", model__options={}, model__dtype="bfloat16")
         message = r'"bfloat16": parameter backbone/dense/.* is float64'
-        with jax.enable_x64(True), pytest.raises(ConfigError, match=message):
-            stages_of(t, (8,))
+        with jax.enable_x64(True):
+            t = trial(regime="scratch", model__name="wide", model__options={}, model__dtype="bfloat16")
+            with pytest.raises(ConfigError, match=message):
+                stages_of(t, (8,))
     finally:
         models.MODELS.pop("wide")

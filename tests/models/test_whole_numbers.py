@@ -17,9 +17,6 @@ class Backbone(nn.Module):
     def __call__(self, x, train):
         return nn.Dense(4, name="top")(getattr(self, self.kind)(x))
 
-    def blocks(self):
-        return ("top",)
-
     @nn.nowrap
     def one_hot(self, x):
         return jax.nn.one_hot(x, 5).reshape(len(x), -1)

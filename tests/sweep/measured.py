@@ -12,11 +12,11 @@ import warnings
 
 from mtl.checkpoint import CheckpointError, load_tree, load_weights, sha256_of
 from mtl.data import DataError
-from mtl.data.arff import arff_table
-from mtl.data.csv_file import csv_table
-from mtl.data.images import images_table
-from mtl.data.npz import npz_table
-from mtl.data.parquet import parquet_table
+from mtl.data.readers.arff import arff_table
+from mtl.data.readers.csv_file import csv_table
+from mtl.data.readers.images import images_table
+from mtl.data.readers.npz import npz_table
+from mtl.data.readers.parquet import parquet_table
 from mtl.files import FileError
 
 READ = {

@@ -44,7 +44,7 @@ def write(file, value, names=tuple(SHAPES)):
 
 
 def trial(path, **changes):
-    return resolve(override(BASE, {"init.path": str(path), **changes}), load_table("digits", {}).tasks)
+    return resolve(override(BASE, {"init.path": str(path), **changes}), load_table("digits", {}))
 
 
 def test_results_hold_the_sha256_of_the_weights(file, tmp_path):

@@ -30,11 +30,9 @@ LEFT = pathlib.Path(__file__).with_name("left")
 @models.register("mortal")
 class Mortal(nn.Module):
     mortal: bool = False
-    def blocks(self):
-        return ("dense",)
     @nn.compact
     def __call__(self, x, train):
-        if any(train) and self.mortal and int(LEFT.read_text()) > 0:
+        if train and self.mortal and int(LEFT.read_text()) > 0:
             LEFT.write_text(str(int(LEFT.read_text()) - 1))
             HOW
         return nn.relu(nn.Dense(4, name="dense")(x.reshape(x.shape[0], -1)))

@@ -36,14 +36,11 @@ class Fragile(nn.Module):
     always: bool = False
     tag: int = 0
 
-    def blocks(self):
-        return ("dense",)
-
     @nn.compact
     def __call__(self, x, train):
-        if any(train) and self.always:
+        if train and self.always:
             raise ValueError("always\nin two lines")
-        if any(train) and CAUSE["error"]:
+        if train and CAUSE["error"]:
             raise CAUSE["error"]
         return nn.relu(nn.Dense(4, name="dense")(x.reshape(x.shape[0], -1)))
 
@@ -299,9 +296,9 @@ def test_if_all_trials_of_a_sweep_fail_the_others_have_their_tables(tmp_path, ca
 
 
 def test_an_option_of_a_model_that_cannot_be_trained_fails_its_trials_only(tmp_path):
-    tasks = load_table("digits", {}).tasks
+    table = load_table("digits", {})
     good, bad = (
-        resolve(override(FRAGILE, {"regime": "scratch", "model.options": {"always": always, "tag": 1}}), tasks)
+        resolve(override(FRAGILE, {"regime": "scratch", "model.options": {"always": always, "tag": 1}}), table)
         for always in (False, True)
     )
     workdir = Workdir(tmp_path / "work")
@@ -332,7 +329,7 @@ MLP = override(BASE, {"model.options": {"hidden": (4,)}, "target.total_steps": 8
 
 
 def trials(*changes, base=MLP):
-    return [resolve(override(base, c), load_table("digits", {}).tasks) for c in changes]
+    return [resolve(override(base, c), load_table("digits", {})) for c in changes]
 
 
 @pytest.fixture(scope="module")
@@ -442,7 +439,7 @@ def test_what_is_best_on_validation_is_chosen_by_that_validation_loss(tmp_path):
 @pytest.mark.parametrize("error", [TypeError, AssertionError, KeyError, AttributeError])
 def test_whatever_a_users_model_raises_fails_its_own_trials_only(tmp_path, monkeypatch, error):
     good, bad = (
-        resolve(override(FRAGILE, {"regime": r, "model.options": {"tag": 5}}), load_table("digits", {}).tasks)
+        resolve(override(FRAGILE, {"regime": r, "model.options": {"tag": 5}}), load_table("digits", {}))
         for r in ("random_probe", "scratch")
     )
     monkeypatch.setitem(CAUSE, "error", error("no such program"))

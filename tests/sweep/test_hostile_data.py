@@ -19,13 +19,13 @@ from PIL import Image
 
 from mtl.checkpoint import CheckpointError, load_weights
 from mtl.data import DataError, Picture
-from mtl.data.arff import arff_table, xml_labels
-from mtl.data.csv_file import csv_table
-from mtl.data.images import images_table
-from mtl.data.npz import npz_table
-from mtl.data.parquet import parquet_table
-from mtl.data.prepare import prepare
-from mtl.data.tfds_source import tfds_table
+from mtl.data.readers.arff import arff_table, xml_labels
+from mtl.data.readers.csv_file import csv_table
+from mtl.data.readers.images import images_table
+from mtl.data.readers.npz import npz_table
+from mtl.data.readers.parquet import parquet_table
+from mtl.data.tfds.prepare import prepare
+from mtl.data.tfds.source import tfds_table
 from tests.sweep.hostile import MIB, NPY, Bomb, npy, npz, tensor, weights, within
 
 ROOT = pathlib.Path(__file__).parents[2]

@@ -16,7 +16,7 @@ from mtl import files
 from mtl.checkpoint import CheckpointError, load_about, load_tree, load_weights, save_tree
 from mtl.cli import main
 from mtl.data import DataError
-from mtl.data.csv_file import csv_table
+from mtl.data.readers.csv_file import csv_table
 from mtl.files import FileError, seal
 from mtl.report.publish import analyses_of, publish
 from mtl.sweep import documents, lease

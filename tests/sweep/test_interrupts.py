@@ -37,8 +37,8 @@ BASE = override(
 
 
 def plan_of(*changes):
-    tasks = load_table("digits", {}).tasks
-    return make_plan([resolve(override(BASE, c), tasks) for c in changes])
+    table = load_table("digits", {})
+    return make_plan([resolve(override(BASE, c), table) for c in changes])
 
 
 CHANGES = [{"regime": r, "seed": s} for r in ("lp_ft", "multitask") for s in range(3)]

@@ -70,7 +70,7 @@ def surroundings(monkeypatch):
 
 def trial(**changes):
     flat = override(BASE, {k.replace("__", "."): v for k, v in changes.items()})
-    return resolve(flat, load_table("sparse", flat["data.options"]).tasks)
+    return resolve(flat, load_table("sparse", flat["data.options"]))
 
 
 #: A share at which a task has training labels, and none in validation.

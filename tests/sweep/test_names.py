@@ -70,7 +70,7 @@ def config(names, **changes):
 
 
 def trial(names, **changes):
-    return resolve(config(names, **changes), load_table("named", {"names": tuple(names)}).tasks)
+    return resolve(config(names, **changes), load_table("named", {"names": tuple(names)}))
 
 
 def spelled(path, names):

@@ -60,12 +60,9 @@ class Block(nn.Module):
 class Normalised(nn.Module):
     """Two dense blocks with batch normalisation."""
 
-    def blocks(self):
-        return ("a", "b")
-
     @nn.compact
     def __call__(self, x, train):
-        return Block(name="b")(Block(name="a")(x.reshape(x.shape[0], -1), train[0]), train[1])
+        return Block(name="b")(Block(name="a")(x.reshape(x.shape[0], -1), train), train)
 
 
 BASE = override(
@@ -110,7 +107,7 @@ def file(tmp_path_factory):
 
 def trials(regime_names, **changes):
     table = load_table("digits", {})
-    return [resolve(override(BASE, {"regime": r, **changes}), table.tasks) for r in regime_names]
+    return [resolve(override(BASE, {"regime": r, **changes}), table) for r in regime_names]
 
 
 def flat(weights):
@@ -302,7 +299,7 @@ def test_loaded_weights_stand_for_a_source_that_is_not_there():
 def test_what_regimes_begin_from_is_charged_and_stands_under_the_table(tmp_path):
     base = override(BASE, {"model.name": "mlp", "model.options": {"hidden": (3,)}})
     table = load_table("digits", {})
-    elsewhere = resolve(override(base, {"regime": "source", "source.total_steps": 7}), table.tasks)
+    elsewhere = resolve(override(base, {"regime": "source", "source.total_steps": 7}), table)
     first = Workdir(tmp_path / "first")
     executing.execute(make_plan([elsewhere]), first)
     model = first.trial(elsewhere.hash) / "model.safetensors"

@@ -115,8 +115,8 @@ def test_every_regime_and_phase_repeats_its_losses(way, tmp_path):
     base = override(BASE, {"regimes": own, "data.normalize": way})
     if way == "none":  # A column that float32 cannot hold apart is refused.
         base = override(base, {"data.name": "kelvin_in_range"})
-    tasks = load_table(base["data.name"], {}).tasks
-    trials = [resolve(override(base, {"regime": name}), tasks) for name in (*NAMES, *own)]
+    table = load_table(base["data.name"], {})
+    trials = [resolve(override(base, {"regime": name}), table) for name in (*NAMES, *own)]
     for (model, result), trial in zip(trained(tmp_path, trials), trials, strict=True):
         assert result["status"] == "done", trial.config["regime"]
         check(model, result, trial)
@@ -141,7 +141,7 @@ def test_r2_does_not_change_with_the_unit_of_the_labels(regime, tmp_path):
     for shift, spread in units:
         changes = {"data.options": {"shift": shift, "spread": spread}, "data.source": ("kind", "ill")}
         base = override(BASE, changes | {"data.target": "price", "regime": regime})
-        trials.append(resolve(base, load_table("kelvin_and_euros", {"shift": shift, "spread": spread}).tasks))
+        trials.append(resolve(base, load_table("kelvin_and_euros", {"shift": shift, "spread": spread})))
     found = trained(tmp_path, trials)
     r2 = [result["test"]["price"]["r2"] for _, result in found]
     np.testing.assert_allclose(r2, r2[0], atol=2e-3)
@@ -157,7 +157,7 @@ def test_a_binary_task_does_not_suffer_beside_a_price(tmp_path):
     for shift, spread in ((0.0, 1.0), (2e5, 5e4)):
         options = {"shift": shift, "spread": spread}
         base = override(BASE, {"data.options": options, "data.source": ("price",), "regime": "multitask"})
-        trials.append(resolve(base, load_table("kelvin_and_euros", options).tasks))
+        trials.append(resolve(base, load_table("kelvin_and_euros", options)))
     one, two = (result["test"]["ill"] for _, result in trained(tmp_path, trials))
     assert one["log_loss"] == pytest.approx(two["log_loss"], abs=2e-3)
     assert one["accuracy"] == pytest.approx(two["accuracy"], abs=0.02)
@@ -165,8 +165,8 @@ def test_a_binary_task_does_not_suffer_beside_a_price(tmp_path):
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    tasks = load_table("kelvin_and_euros", {}).tasks
-    trial = resolve(override(BASE, {"regime": "scratch", "target.total_steps": 5}), tasks)
+    table = load_table("kelvin_and_euros", {})
+    trial = resolve(override(BASE, {"regime": "scratch", "target.total_steps": 5}), table)
     return trained(tmp_path_factory.mktemp("model"), [trial])[0][0]
 
 
@@ -197,7 +197,7 @@ def test_no_row_is_no_prediction(model):
 
 def test_pixels_are_refused_out_of_range(tmp_path):
     changes = {"data.name": "digits", "data.source": ("identity",), "data.target": "even", "regime": "scratch"}
-    trial = resolve(override(BASE, changes), load_table("digits", {}).tasks)
+    trial = resolve(override(BASE, changes), load_table("digits", {}))
     ((model, result),) = trained(tmp_path, [trial])
     check(model, result, trial)
     x = load_table("digits", {}).x[:3]
@@ -215,9 +215,6 @@ def test_ids_of_tokens_are_not_scaled_nor_rounded(tmp_path):
         @nn.compact
         def __call__(self, x, train):
             return nn.Embed(600, 8, name="embed")(x.astype(np.int32)).mean(axis=1)
-
-        def blocks(self):
-            return ("embed",)
 
     mtl.models.register("ids")(Embedding)
 
@@ -237,19 +234,19 @@ def test_ids_of_tokens_are_not_scaled_nor_rounded(tmp_path):
         ),
     ):
         with pytest.raises(ValueError, match=said):
-            make_plan([resolve(override(base, changes), load_table("ids", {}).tasks)])
-    trial = resolve(override(base, {"data.normalize": "none"}), load_table("ids", {}).tasks)
+            make_plan([resolve(override(base, changes), load_table("ids", {}))])
+    trial = resolve(override(base, {"data.normalize": "none"}), load_table("ids", {}))
     ((model, result),) = trained(tmp_path, [trial])
     check(model, result, trial)
 
 
 def source_and(path, then, **changes):
     """Train a source model, and a trial that begins from it; return (its model, result, the trial, the source)."""
-    tasks = load_table("kelvin_and_euros", {}).tasks
-    first = resolve(override(BASE, {"regime": "source", **changes}), tasks)
+    table = load_table("kelvin_and_euros", {})
+    first = resolve(override(BASE, {"regime": "source", **changes}), table)
     ((source, _),) = trained(path / "source", [first])
     weights = Workdir(path / "source").trial(first.hash) / "model.safetensors"
-    trial = resolve(override(BASE, {"init.path": str(weights), **then}), load_table(then["data.name"], {}).tasks)
+    trial = resolve(override(BASE, {"init.path": str(weights), **then}), load_table(then["data.name"], {}))
     ((model, result),) = trained(path / "then", [trial])
     return model, result, trial, source
 
@@ -291,10 +288,10 @@ def test_a_regression_head_that_is_loaded_speaks_the_same(tmp_path):
 def test_weights_from_unscaled_inputs_stay_on_unscaled_inputs(tmp_path):
     changes = {"data.name": "kelvin_in_range", "data.normalize": "none"}
     then = {"data.name": "kelvin_in_range", "regimes": OWN, "regime": "probe_it"}
-    first = resolve(override(BASE, {"regime": "source", **changes}), load_table("kelvin_in_range", {}).tasks)
+    first = resolve(override(BASE, {"regime": "source", **changes}), load_table("kelvin_in_range", {}))
     trained(tmp_path / "source", [first])
     weights = Workdir(tmp_path / "source").trial(first.hash) / "model.safetensors"
-    trial = resolve(override(BASE, {"init.path": str(weights), **then}), load_table("kelvin_in_range", {}).tasks)
+    trial = resolve(override(BASE, {"init.path": str(weights), **then}), load_table("kelvin_in_range", {}))
     ((model, result),) = trained(tmp_path / "then", [trial])
     np.testing.assert_array_equal(model.shift, np.zeros(5))
     np.testing.assert_array_equal(model.scale, np.ones(5))
@@ -331,16 +328,16 @@ def pets(names: tuple[str, ...] = ("cat", "dog")):
 def test_a_head_of_other_classes_is_refused(tmp_path):
     """The same file's rows, of which the classes come in another order."""
     pet = {"data.name": "pets", "data.source": ("a",), "data.target": "pet", "regime": "scratch"}
-    first = resolve(override(BASE, pet), pets().tasks)
+    first = resolve(override(BASE, pet), pets())
     trained(tmp_path / "first", [first])
     weights = str(Workdir(tmp_path / "first").trial(first.hash) / "model.safetensors")
     go_on = {"regimes": {"go_on": ({"begin": "init"},)}, "regime": "go_on", "init.path": weights}
     swapped = {"data.options": {"names": ("dog", "cat")}}
-    make_plan([resolve(override(BASE, pet | go_on), pets().tasks)])
+    make_plan([resolve(override(BASE, pet | go_on), pets())])
     with pytest.raises(ValueError, match=r'its head "pet" is of the classes cat, dog and pets has dog, cat: must be'):
-        make_plan([resolve(override(BASE, pet | go_on | swapped), pets().tasks)])
+        make_plan([resolve(override(BASE, pet | go_on | swapped), pets())])
     fresh = {"init.fresh": ("heads/pet/.*",)}
-    make_plan([resolve(override(BASE, pet | go_on | swapped | fresh), pets().tasks)])
+    make_plan([resolve(override(BASE, pet | go_on | swapped | fresh), pets())])
 
 
 @pytest.mark.slow
@@ -359,16 +356,16 @@ def test_weights_from_pictures_are_taken_up_where_they_are_read_alike(tmp_path, 
     sizes = {"target_size": 20, "target_pool": 30, "test_size": 20, "source_size": 40, "source_val_size": 10}
     cnn = {"model.name": "cnn", "model.options": {"channels": (2,), "features": 4}, "target.total_steps": 2}
     base = override(BASE, changes | {f"data.{k}": v for k, v in sizes.items()} | cnn)
-    first = resolve(override(base, {"regime": "scratch"}), load_table("images", options).tasks)
+    first = resolve(override(base, {"regime": "scratch"}), load_table("images", options))
     trained(tmp_path / "first", [first])
     begin = {
         "init.path": str(Workdir(tmp_path / "first").trial(first.hash) / "model.safetensors"),
         "regime": "finetune",
     }
-    make_plan([resolve(override(base, begin), load_table("images", options).tasks)])
+    make_plan([resolve(override(base, begin), load_table("images", options))])
     grey = options | {"ground": "black"}
     with pytest.raises(ValueError, match=r"weights were trained on other reading .*white.* than those of l .*black"):
-        make_plan([resolve(override(base, begin | {"data.options": grey}), load_table("images", grey).tasks)])
+        make_plan([resolve(override(base, begin | {"data.options": grey}), load_table("images", grey))])
 
 
 def test_columns_of_a_frame_are_taken_by_name(model):
@@ -402,11 +399,11 @@ EUROS = {
 def begun(tmp_path, **then):
     """Train a head of a price, and resolve a trial that begins from it."""
     options = {"data.options": {}, "data.target": "t", "regime": "scratch"}
-    first = resolve(override(BASE, EUROS | options), load_table("euros", {}).tasks)
+    first = resolve(override(BASE, EUROS | options), load_table("euros", {}))
     trained(tmp_path / "first", [first])
     path = str(Workdir(tmp_path / "first").trial(first.hash) / "model.safetensors")
     changes = EUROS | {"data.target": "t", "regime": "keep", "init.path": path} | then
-    return resolve(override(BASE, changes), load_table("euros", changes.get("data.options", {})).tasks), path
+    return resolve(override(BASE, changes), load_table("euros", changes.get("data.options", {}))), path
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def result(tmp_path_factory):
 def new(result, number, **changes):
     """Return a result of a trial of that number, with predictions of its target."""
     rows = np.arange(3, dtype=np.int32)
-    arrays = {"outputs": np.full((3, 1), number, np.float32), "rows": rows, "labels": rows % 2}
+    arrays = {"outputs": np.full((3, 1), number, np.float32), "rows": rows, "labels": rows % 2, "scores": 1.0 * rows}
     return NewResult({**result, "hash": f"{number:016x}", **changes}, {result["config"]["data"]["target"]: arrays})
 
 
@@ -58,7 +58,7 @@ kinds = st.sampled_from([np.float32, np.float64, np.int32, np.int64, np.uint8])
 def test_what_is_written_is_read_bit_by_bit(data, n, k, result, tmp_path_factory):
     arrays = {
         name: data.draw(hnp.arrays(data.draw(kinds), shape))
-        for name, shape in (("outputs", (n, k)), ("rows", (n,)), ("labels", (n,)))
+        for name, shape in (("outputs", (n, k)), ("rows", (n,)), ("labels", (n,)), ("scores", (n,)))
     }
     (task,) = result["test"]
     file = tmp_path_factory.mktemp("shard") / "00000001-a.safetensors"

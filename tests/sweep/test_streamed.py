@@ -14,7 +14,7 @@ pytest.importorskip("tensorflow_datasets", reason='needs the extra: pip install 
 pytest.importorskip("array_record", reason='needs the extra: pip install "mtl[tfds]"')
 
 from mtl.cli import main
-from mtl.data.prepare import prepare
+from mtl.data.tfds.prepare import prepare
 from mtl.sweep.store import Workdir
 from tests.sweep.test_interrupts import until_it_trains
 

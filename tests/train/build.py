@@ -105,9 +105,13 @@ def rows_of(x):
     return np.rint(np.asarray(x)[..., 0] * ROWS).astype(int)
 
 
-def trial(**changes):
-    """Return a resolved trial on the small table; in keywords, two underscores stand for a dot."""
-    return resolve(override(BASE, {k.replace("__", "."): v for k, v in changes.items()}), table().tasks)
+def trial(shape=None, **changes):
+    """Return a resolved trial on the small table; in keywords, two underscores stand for a dot.
+
+    ``shape``: of an input, if it is another than the table's.
+    """
+    of = table() if shape is None else dataclasses.replace(table(), x=np.zeros((ROWS, *shape), np.float32))
+    return resolve(override(BASE, {k.replace("__", "."): v for k, v in changes.items()}), of)
 
 
 def split_of(t):
@@ -170,19 +174,19 @@ def initial_of(*trials):
     return loop.initial_weights(trials[0].model(), table().x.shape[1:], [t.seed for t in trials], MAP)
 
 
-def loss_on(program, modes, hypers, trainable, frozen, state, batch, rng):
+def loss_on(program, train, hypers, trainable, frozen, state, batch, rng):
     """Return (the loss of a batch, new batch statistics)."""
     _, weighed = step.weigh(program, hypers, batch.mask)
     params = combine(trainable, frozen)
-    features, state = program.model.trunk(params["backbone"], state, batch.x, train=modes, rng=rng)
+    features, state = program.model.trunk(params["backbone"], state, batch.x, train=train, rng=rng)
     return jnp.sum(weighed * sums_of(program, params, features, batch)), state
 
 
-def update_on(program, modes, hypers, k, moving, frozen, batch):
+def update_on(program, hypers, k, moving, frozen, batch):
     """Return what one update on a batch comes to."""
     program = dataclasses.replace(program, cached=False)
     source = step.Source(program, Draw(jnp.zeros(len(batch.x), jnp.int32), batch.mask), lambda _: batch)
-    return step.update(program, modes, hypers, k, moving, Fixed(frozen), source)
+    return step.update(program, hypers, k, moving, Fixed(frozen), source)
 
 
 def hypers_of(stage, seed=0, split=0):

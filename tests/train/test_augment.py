@@ -12,8 +12,9 @@ from mtl.config.augmentation import OPERATIONS, parse
 from mtl.data import road_scenes_table
 from mtl.tasks import Task
 from mtl.train import colour, geometry
-from mtl.train.augment import augment
+from mtl.train.augment import change, draw
 from mtl.train.colour import REACH
+from mtl.train.program import Draw
 
 X = jnp.asarray(road_scenes_table(examples=16, size=16).x)
 KEY = jax.random.key(7)
@@ -26,6 +27,16 @@ LABELS = {
 MASK = {t: jnp.asarray(np.random.default_rng(i).random(16) < 0.7) for i, t in enumerate(LABELS)}
 COLOURS = {name: jax.jit(operation) for name, operation in colour.OPERATIONS.items()}
 warp = jax.jit(geometry.warp, static_argnums=(1, 3))
+
+
+def augment(spec, rng, x, labels, mask, alike=True):
+    """Return (images, labels, masks) of a batch changed, labels and masks by task; a label that is not there is 0."""
+    beside = jnp.stack([mask[t] for t in mask], axis=1) if mask else jnp.zeros((x.shape[0], 0), bool)
+    drawn = draw(spec, rng, Draw(jnp.arange(x.shape[0]), beside), alike)
+    images, mixed = change(spec, drawn, lambda rows: (x[rows], {t: y[rows] for t, y in labels.items()}))
+    left = {t: drawn.mask[:, i] for i, t in enumerate(mask)}
+    present = {t: left[t].reshape(-1, *[1] * (y.ndim - 1)) for t, y in mixed.items()}
+    return images, {t: jnp.where(present[t], y, 0) for t, y in mixed.items()}, left
 
 
 def run(*operations, key=KEY, x=X, labels=LABELS, mask=MASK, alike=True):

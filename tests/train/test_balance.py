@@ -13,7 +13,7 @@ from mtl import balance
 from mtl.balance import BALANCERS, Balancer, options_of, register
 from mtl.cli import main
 from mtl.config import ConfigError
-from mtl.models import build
+from mtl.models import anatomy, build
 from mtl.params import flatten
 from mtl.sweep.plan import check_batches
 from mtl.sweep.store import Workdir
@@ -72,7 +72,7 @@ def one_step(t, data=None):
     return moving, new, stage, data, initial
 
 
-def rows_by_hand(stage, data, initial, draw=None, modes=None):
+def rows_by_hand(stage, data, initial, draw=None):
     """Return (losses, each task's gradient at the trunk, at the features), by a loss written out for each alone."""
     program, hypers = stage.program, hypers_of(stage)
     own = data.of(hypers.split)
@@ -555,7 +555,12 @@ def test_where_statistics_join_the_rows_each_task_has_its_pass_back(norm):
     rng = np.random.default_rng(0)
     params = jax.tree.map(lambda a: jnp.asarray(rng.normal(size=a.shape), jnp.float32), params)
     program = dataclasses.replace(
-        stages(multitask())[0].program, model=model, tasks=("b", "a"), trainable=tuple(sorted(flatten(params))), batch=3
+        stages(multitask())[0].program,
+        model=model,
+        blocks=anatomy(model, (6, 6, 1)).blocks,
+        tasks=("b", "a"),
+        trainable=tuple(sorted(flatten(params))),
+        batch=3,
     )
     mask = {"b": jnp.arange(6) < 3, "a": jnp.arange(6) >= 3}
     labels = {t: jnp.asarray(rng.integers(0, 2, 6), jnp.float32) for t in mask}
@@ -565,15 +570,14 @@ def test_where_statistics_join_the_rows_each_task_has_its_pass_back(norm):
         take = lambda a: jnp.take(a, draw.rows, axis=0)  # noqa: E731
         return Batch(take(x), {"a": take(jnp.stack([labels["a"], labels["b"]], axis=1))}, draw.mask)
 
-    modes = (True,) * len(model.blocks)
     trainable, frozen = phase.divide(program, params)
     draw = Draw(jnp.arange(6), jnp.stack([mask["a"], mask["b"]], axis=1))
-    whole = pull.Pull(program, modes, jnp.asarray([0.5, 2.0]), Fixed(frozen), draw, fetch, jax.random.key(0))
+    whole = pull.Pull(program, jnp.asarray([0.5, 2.0]), Fixed(frozen), draw, fetch, jax.random.key(0))
     rows = whole.jacobian(trainable, state)[0]
     for i, task in enumerate(("a", "b")):
 
         def loss(backbone, task=task):
-            features, _ = model.trunk(backbone, state, x, train=modes)
+            features, _ = model.trunk(backbone, state, x, train=True)
             z = model.head(params["heads"][task], features)[:, 0]
             return jnp.sum(jnp.where(mask[task], jnp.logaddexp(z, 0) - z * labels[task], 0.0))
 

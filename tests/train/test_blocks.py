@@ -1,9 +1,13 @@
 """Blocks of images: how many, and never where they would change what is computed."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
+from mtl import data
 from mtl.config import default, flatten, override, resolve
 from mtl.tasks import Task
 from mtl.train.blocks import CACHE_BYTES, blocks
@@ -12,7 +16,7 @@ from mtl.train.trial import stages_of
 SHAPE = (8, 8, 3)
 
 
-def counted(name, options, batch=64, modes=True, shape=SHAPE, accumulate=1):
+def counted(name, options, batch=64, train=True, shape=SHAPE, accumulate=1):
     tasks = [Task("source", "binary"), Task("target", "binary")]
     changes = {
         "data.source": ("source",), "data.target": "target", "data.target_size": 100, "data.target_pool": 100,
@@ -20,11 +24,14 @@ def counted(name, options, batch=64, modes=True, shape=SHAPE, accumulate=1):
         "model.name": name, "model.options": options, "batch_size": batch, "accumulate": accumulate,
         "source.total_steps": 4, "target.total_steps": 4,
     }  # fmt: skip
-    trial = resolve(override(flatten(default()), changes), tasks)
+    labels = dict.fromkeys(("source", "target"), np.arange(2.0))
+    trial = resolve(override(flatten(default()), changes), data.make_table("t", np.zeros((2, *shape)), tasks, labels))
     program = stages_of(trial, shape)[-1].program
+    if not train:
+        program = dataclasses.replace(program, trainable=tuple(p for p in program.trainable if p.startswith("heads/")))
     weights, state = jax.eval_shape(lambda: program.model.init(jax.random.key(0), jnp.zeros((1, *shape))))
-    train = tuple(modes for _ in program.model.blocks)
-    return blocks(program, train, weights["backbone"], state, shape)
+    assert program.train is train
+    return blocks(program, weights["backbone"], state, shape)
 
 
 def test_blocks_hold_what_fits_the_cache():
@@ -42,9 +49,9 @@ def test_many_parameters_make_blocks_larger_but_do_not_forbid_them():
     assert small > large >= 1
 
 
-@pytest.mark.parametrize(("modes", "several"), [(True, False), (False, True)])
-def test_batch_statistics_are_those_of_the_batch(modes, several):
-    found = counted("resnet", {"width": 16}, modes=modes, shape=(32, 32, 3))
+@pytest.mark.parametrize(("train", "several"), [(True, False), (False, True)])
+def test_batch_statistics_are_those_of_the_batch(train, several):
+    found = counted("resnet", {"width": 16}, train=train, shape=(32, 32, 3))
     assert (found > 1) == several
 
 

@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from mtl import params as paths
-from mtl.models import build
+from mtl.models import anatomy, build
 from mtl.optim import optimizer
 from mtl.tasks import Task
 from mtl.train import phase
@@ -155,13 +155,12 @@ def test_dropout_is_on_where_a_block_trains():
     batch = _batch(table().x[:8])
 
     @functools.partial(jax.jit, static_argnums=0)
-    def loss(mode, rng):
-        modes = (False, mode)
-        return loss_on(stage.program, modes, hypers_of(stage), moving.trainable, frozen, {}, batch, rng)[0]
+    def loss(train, rng):
+        return loss_on(stage.program, train, hypers_of(stage), moving.trainable, frozen, {}, batch, rng)[0]
 
-    one, two = jax.random.key(1), jax.random.key(2)
+    one, two, last = jax.random.key(1), jax.random.key(2), frozenset({"dense_1"})
     assert float(loss(False, one)) == float(loss(False, two))
-    assert float(loss(True, one)) != float(loss(True, two))
+    assert float(loss(last, one)) != float(loss(last, two))
 
 
 def _batch(x):
@@ -169,13 +168,12 @@ def _batch(x):
 
 
 def _one_step(program, weights, batch):
-    """Return (weights, modes) after one compiled step of a phase, without the loop and the pack around it."""
+    """Return (weights, train) after one compiled step of a phase, without the loop and the pack around it."""
     hypers = dataclasses.replace(hypers_of(stages(trial(regime="random_probe"))[0]), lr=jnp.float32(0.1))
     moving, frozen = phase.start(program, hypers, weights)
-    modes = program.modes
-    update = jax.jit(functools.partial(update_on, program, modes))
+    update = jax.jit(functools.partial(update_on, program))
     new = update(hypers, jnp.int32(0), moving, frozen, batch)
-    return Weights(phase.whole(program, new.trainable, frozen), new.state), modes
+    return Weights(phase.whole(program, new.trainable, frozen), new.state), program.train
 
 
 @functools.cache
@@ -196,11 +194,12 @@ def _cnn(norm, trainable, **fields):
         "sampling": "per_task",
         "solver": Descent(),
     }
+    blocks = anatomy(model, (4, 4, 1)).blocks
     rest = {"temperature": 1.0, "denominator": "examples", "trunk_mode": "eval", "select": "last", "target": "goal"}
-    program = Program(model=model, trainable=chosen, **{**common, **rest, **fields})
+    program = Program(model=model, blocks=blocks, trainable=chosen, **{**common, **rest, **fields})
     x = np.random.default_rng(0).normal(1.0, 2.0, size=(8, 4, 4, 1)).astype(np.float32)
-    after, modes = _one_step(program, weights, _batch(x))
-    return weights, after, modes
+    after, train = _one_step(program, weights, _batch(x))
+    return weights, after, train
 
 
 def _statistics(weights):
@@ -208,20 +207,20 @@ def _statistics(weights):
 
 
 def test_batch_statistics_of_frozen_blocks_do_not_move():
-    before, after, modes = _cnn("batch", ("heads/",))
-    assert modes == (False, False, False)
+    before, after, train = _cnn("batch", ("heads/",))
+    assert train is False
     assert same(before.state, after.state)
     assert same(before.params["backbone"], after.params["backbone"])
-    before, after, modes = _cnn("batch", ("heads/", "backbone/dense/", "backbone/block_1/"))
-    assert modes == (False, True, True)
+    before, after, train = _cnn("batch", ("heads/", "backbone/dense/", "backbone/block_1/"))
+    assert train == {"block_1", "dense"}
     assert same(_statistics(before)["block_0"], _statistics(after)["block_0"])
     for name, leaf in _statistics(after)["block_1"]["norm"].items():
         assert (leaf != _statistics(before)["block_1"]["norm"][name]).all()
 
 
 def test_trunk_mode_train_moves_the_statistics_and_not_the_parameters():
-    before, after, modes = _cnn("batch", ("heads/",), trunk_mode="train")
-    assert modes == (True, True, True)
+    before, after, train = _cnn("batch", ("heads/",), trunk_mode="train")
+    assert train is True
     assert same(before.params["backbone"], after.params["backbone"])
     for block in ("block_0", "block_1"):
         assert not same(_statistics(before)[block], _statistics(after)[block])
@@ -247,12 +246,12 @@ def test_a_probe_costs_the_forward_pass_and_its_head_only():
     def step_flops(trainable):
         program = dataclasses.replace(
             stages(trial(regime="random_probe"))[0].program, model=model, trainable=trainable,
+            blocks=anatomy(model, (64,)).blocks,
             optimizer=optimizer({"name": "adam"})[0],
         )  # fmt: skip
         moving, frozen = phase.start(program, lane, weights)
-        modes = program.modes
         return flops(
-            functools.partial(update_on, program, modes),
+            functools.partial(update_on, program),
             lane, jnp.int32(0), moving, frozen, batch,
         )  # fmt: skip
 
@@ -312,7 +311,7 @@ def test_a_task_without_labels_has_no_loss_and_no_gradient():
     @jax.jit
     def both(trainable, rare):
         batch = batch_of(stage.program, x, {"kind": jnp.arange(4) % 3, "rare": rare}, masks)
-        run = lambda p: loss_on(stage.program, (True, True), hypers_of(stage), p, frozen, {}, batch, jax.random.key(0))  # noqa: E731
+        run = lambda p: loss_on(stage.program, True, hypers_of(stage), p, frozen, {}, batch, jax.random.key(0))  # noqa: E731
         return jax.value_and_grad(run, has_aux=True)(trainable)
 
     (value, _), grads = both(moving.trainable, jnp.full(4, jnp.nan))

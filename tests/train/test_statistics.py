@@ -25,13 +25,10 @@ def normed():
 
         own: bool = False
 
-        def blocks(self):
-            return ("below", "above")
-
         @nn.compact
         def __call__(self, x, train):
             x = nn.Dense(3, name="below")(x)
-            return (Centred if self.own else nn.BatchNorm)(not train[1], name="above")(x)
+            return (Centred if self.own else nn.BatchNorm)(not train, name="above")(x)
 
     yield
     del models.MODELS["normed"]
@@ -40,19 +37,19 @@ def normed():
 class Centred(nn.Module):
     """Less the batch's mean."""
 
-    running: bool
+    use_running_average: bool
 
     @nn.compact
     def __call__(self, x):
         """Return centred values."""
         mean = self.variable("batch_stats", "mean", lambda: jnp.zeros(x.shape[-1]))
-        if not self.running:
+        if not self.use_running_average:
             mean.value = x.mean(0)
         return x - mean.value[None] + self.param("bias", nn.initializers.zeros, (x.shape[-1],))[None]
 
 
 def staged(name, options, shape, **changes):
-    return stages_of(trial(model__name=name, model__options=options, **changes), shape)
+    return stages_of(trial(shape, model__name=name, model__options=options, **changes), shape)
 
 
 BATCH = [

@@ -37,7 +37,7 @@ def test_gradient_equals_finite_differences(denominator):
         flat, rebuild = jax.flatten_util.ravel_pytree(moving.trainable)
 
         def loss(v):
-            return loss_on(stage.program, (True,), lane, rebuild(v), frozen, {}, batch, jax.random.key(0))[0]
+            return loss_on(stage.program, True, lane, rebuild(v), frozen, {}, batch, jax.random.key(0))[0]
 
         exact = jax.jit(jax.grad(loss))(flat)
         h = 1e-5 * jnp.eye(len(flat))

@@ -71,7 +71,7 @@ def streamed(reads=None):
 
 
 def trial(**changes):
-    return resolve(override(BASE, {k.replace("__", "."): v for k, v in changes.items()}), table().tasks)
+    return resolve(override(BASE, {k.replace("__", "."): v for k, v in changes.items()}), table())
 
 
 def run(trials, of, executor=MAP, guards=None):

@@ -1,0 +1,243 @@
+"""From named columns to a table: which are inputs, which are labels, and everything wrong with them at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from mtl.data.problems import DataError, Problems
+from mtl.data.readers.cells import Missing, spelled
+from mtl.data.readers.groups import read_groups
+from mtl.data.readers.labels import class_names, read_input, read_label
+from mtl.data.readers.options import Labels, ReadOptions
+from mtl.data.streamed import Streamed
+from mtl.data.table import Table, make_table
+from mtl.tasks import METRICS, suggest
+
+
+@dataclasses.dataclass(frozen=True)
+class Roles:
+    """What each column is for.
+
+    Args:
+      inputs: names of input columns, in the file's order.
+      labels: ``{column: kind}``, the kind empty where it is inferred.
+      groups: the column whose equal cells make rows that no split may part, or empty.
+      texts: columns to keep as texts, such as the paths of images.
+    """
+
+    inputs: tuple[str, ...]
+    labels: dict[str, str]
+    groups: str = ""
+    texts: tuple[str, ...] = ()
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """Every column but the inputs, once."""
+        return tuple(dict.fromkeys((*self.labels, *([self.groups] if self.groups else []), *self.texts)))
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """Every column that has a role."""
+        return (*self.inputs, *self.cells)
+
+
+def choose(
+    names: Sequence[str],
+    labels: Labels,
+    inputs: Sequence[str] | str = "*",
+    ignore: Sequence[str] | str = (),
+    groups: str = "",
+) -> Roles:
+    """Say which columns are labels and which are inputs.
+
+    A name is taken as it is if there is such a column, and as a pattern (``*``, ``?``, ``[...]``) otherwise; readers
+    spell the names of columns as ``mtl.data.readers.cells`` does, and those asked for are too.
+    A pattern of inputs never takes a label, an ignored or the groups' column.
+
+    Args:
+      names: the columns there are.
+      labels: ``{column: kind}``, or a list of ``column`` or ``column:kind``; the kind is ``binary``,
+        ``multiclass``, ``regression`` or left out, to be inferred.
+      inputs: columns that are inputs; ``*`` for all that are nothing else.
+      ignore: columns that are neither.
+      groups: the column that says which rows belong together.
+
+    Raises:
+      DataError: one sentence for each column name that repeats, declaration that matches nothing, column
+        with two roles and kind that does not exist; and if no input or no label is left.
+
+    >>> choose(["id", "a", "b", "y"], ["y:binary"], ignore="id")
+    Roles(inputs=('a', 'b'), labels={'y': 'binary'}, groups='', texts=())
+    """
+    problems, columns = Problems(), list(names)
+    first: dict[str, int] = {}
+    for position, name in enumerate(columns, 1):
+        if first.setdefault(name, position) != position:
+            problems.add(f'column {position}: the name "{name}" is that of column {first[name]} too: names must differ')
+        elif not name.strip():
+            problems.add(f"column {position}: has no name: every column must have one")
+
+    def known(name: str) -> str:
+        return name if name in first else spelled(name) or name
+
+    def matching(what: str, pattern: str) -> list[str]:
+        rest = what == "inputs:" and pattern == "*"  # All that is nothing else, also beside a column of that name.
+        found = [pattern] if pattern in first and not rest else fnmatch.filter(first, pattern)
+        if not found:
+            problems.add(f'{what} "{pattern}" is no column: {_near(pattern, columns)}')
+        return found
+
+    kinds: dict[str, str] = {}
+    for pattern, kind in _declared(labels, columns):
+        if kind and kind not in METRICS:
+            problems.add(f'labels: "{pattern}" has kind "{kind}": {suggest(kind, METRICS)}')
+            kind = ""
+        for name in matching("labels:", known(pattern)):
+            if kinds.get(name, kind) != kind and kind and kinds[name]:
+                problems.add(f'labels: "{name}" is declared {kinds[name]} and {kind}: must be one')
+            kinds[name] = kind or kinds.get(name, "")
+    groups = known(groups)
+    if groups:
+        if groups not in first:
+            problems.add(f'groups: "{groups}" is no column: {_near(groups, columns)}')
+        if groups in kinds:
+            problems.add(f'groups: "{groups}" is a label too: must be one or the other')
+    ignored = {n for p in _list(ignore) for n in matching("ignore:", known(p))}
+    for name in sorted(ignored & kinds.keys()):
+        problems.add(f'ignore: "{name}" is a label too: must be one or the other')
+    taken: dict[str, None] = {}
+    for pattern in map(known, _list(inputs)):
+        for name in matching("inputs:", pattern) if columns else []:
+            if name in kinds and name == pattern:
+                problems.add(f'inputs: "{name}" is a label too: must be one or the other')
+            if name == pattern or (name not in kinds and name not in ignored and name != groups):
+                taken[name] = None
+    if not kinds and not problems.count:
+        problems.add("labels: none: at least one column must be a label")
+    if not taken and not problems.count:
+        problems.add("inputs: none: at least one column must be an input")
+    problems.stop()
+    return Roles(tuple(n for n in columns if n in taken), kinds, groups)
+
+
+def chosen_by(options: ReadOptions, names: Sequence[str]) -> Roles:
+    """Return what ``choose`` does with a reader's options."""
+    return choose(names, options.labels, options.inputs, options.ignore, options.groups)
+
+
+def build(
+    where: str,
+    roles: Roles,
+    inputs: np.ndarray | Streamed | Mapping[str, np.ndarray],
+    cells: Mapping[str, np.ndarray],
+    problems: Problems,
+    at: Callable[[int], str],
+    options: ReadOptions,
+    reading: Mapping[str, object] | None = None,
+    groups: np.ndarray | None = None,
+) -> Table:
+    """Check columns and make their table; every sentence of an error begins with ``where``.
+
+    Args:
+      where: what the data are called in errors, such as ``file "a.csv"``.
+      roles: which columns are what.
+      inputs: x as it is, [N, ...] or streamed, or ``{column: [N]}`` for each of ``roles.inputs``.
+      cells: ``{column: [N]}`` for each label and for the groups.
+      problems: those found so far; they are raised with those found here.
+      at: what to call row i.
+      options: what means missing, the classes, what to do with missing inputs, and the table's name and ``about``.
+      reading: as in ``make_table``.
+      groups: [N] integers, where they are no column.
+
+    Returns:
+      The table. What was read as one value, or as two, on purpose is in ``Table.told``; what may not be meant so is
+      warned of too.
+
+    Raises:
+      DataError: one sentence for everything that is wrong.
+    """
+    marks, declared = Missing(options.missing), class_names(options.classes)
+    missing_inputs = options.missing_inputs
+    declared = {c if c in roles.labels else spelled(c) or c: names for c, names in declared.items()}
+    for column, given in declared.items():
+        if len(set(given)) < len(given) or "" in given:
+            problems.add(f'classes: those of "{column}" are {given}: names must differ, and not be blank')
+        if column not in roles.labels:
+            problems.add(f'classes: "{column}" is no label: {_near(column, list(roles.labels))}')
+    if missing_inputs not in ("error", "flag"):
+        problems.add(f'missing_inputs = "{missing_inputs}": must be "error" or "flag"')
+    for column in roles.cells:
+        for row, cell in enumerate(cells[column] if cells[column].dtype == object else ()):
+            if hasattr(cell, "__len__") and not isinstance(cell, str | bytes):
+                kind = type(cell).__name__
+                problems.add(f'{at(row)}, column "{column}": holds a {kind}: must be a number or a text')
+                problems.stop(where)
+    tasks, values, names = [], {}, {}
+    told: list[str] = []
+    doubts: list[str] = []
+    for column, kind in roles.labels.items():
+        label = read_label(column, cells[column], problems, at, kind, declared.get(column, ()), marks)
+        if label is not None:
+            tasks.append(label.task)
+            values[column] = label.values
+            told += label.merged
+            doubts += label.doubts
+            if label.classes:
+                names[column] = label.classes
+    x = inputs if isinstance(inputs, np.ndarray | Streamed) else _inputs(inputs, missing_inputs, marks, problems, at)
+    if roles.groups:
+        together = read_groups(roles.groups.strip(), cells[roles.groups], marks)
+        groups, told, doubts = together.codes, [*told, *together.merged], [*doubts, *together.doubts]
+    problems.stop(where)
+    try:
+        columns = () if isinstance(inputs, np.ndarray | Streamed) else tuple(inputs)
+        table = make_table(
+            options.name, x, tasks, values, options.about, groups, names, columns, None, missing_inputs, reading
+        )
+    except ValueError as error:
+        raise DataError(f"{where}: {error}") from None
+    for doubt in doubts:
+        warnings.warn(f"{where}: {doubt}", stacklevel=4)
+    return dataclasses.replace(table, told=(*told, *doubts))
+
+
+def _inputs(
+    columns: Mapping[str, np.ndarray], policy: str, missing: Missing, problems: Problems, at: Callable[[int], str]
+) -> np.ndarray:
+    read = []
+    for name, cells in columns.items():
+        before = problems.count
+        values = read_input(name, cells, problems, at, missing)
+        absent = np.isnan(values)
+        if policy != "flag" and absent.any() and problems.count == before:
+            row = int(np.flatnonzero(absent)[0])
+            right = 'missing_inputs="flag" takes the mean, and adds a column that says so'
+            problems.add(f'{at(row)}, column "{name}": {int(absent.sum()):,} inputs missing, the first here: {right}')
+        read.append(values)
+    return np.stack(read, axis=1, dtype=np.float64, casting="same_kind") if read else np.zeros((0, 0))
+
+
+def _declared(labels: Labels, columns: list[str]) -> list[tuple[str, str]]:
+    if isinstance(labels, Mapping):
+        return [(str(k), str(v or "")) for k, v in labels.items()]
+    pairs, there = [], set(columns)
+    for entry in _list(labels):
+        column, colon, kind = entry.rpartition(":")
+        whole = not colon or entry in there or spelled(entry) in there  # a column's own name may hold a colon
+        pairs.append((entry, "") if whole else (column, kind.strip()))
+    return pairs
+
+
+def _list(names: Sequence[str] | str) -> list[str]:
+    return [names] if isinstance(names, str) else list(names)
+
+
+def _near(name: str, columns: list[str]) -> str:
+    shown = columns if len(columns) <= 20 else [*columns[:20], "…"]
+    hint = suggest(name, columns).split("Valid:")[0]
+    return f"{hint}Valid: {', '.join(shown)}"

@@ -1,0 +1,146 @@
+"""Tables from Python: a pandas DataFrame, or NumPy arrays by name."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mtl.data.problems import DataError, Problems, located
+from mtl.data.readers.cells import Markers, spelled
+from mtl.data.readers.columns import Roles, build, choose, chosen_by
+from mtl.data.readers.labels import ClassNames, class_names
+from mtl.data.readers.options import Labels, ReadOptions, reader
+from mtl.data.table import Table
+
+
+@reader(ReadOptions, without=("directory", "sha256", "max_bytes"))
+def frame_table(frame: Any, options: ReadOptions) -> Table:
+    """Return the table of a DataFrame.
+
+    NaN, None, NaT and NA are missing; other markers only if ``missing`` declares them. A label column of pandas'
+    ``category`` that is ordered keeps the order of its categories, which are its classes; of one that is not, the order
+    says nothing (it may be that of the rows).
+
+    Args:
+      frame: the DataFrame; columns are named by texts.
+      options: see ``ReadOptions``, given by name; the table's name is ``frame`` if they give none.
+
+    Raises:
+      DataError: for everything that is wrong, one sentence each with row and column.
+
+    >>> import pandas as pd
+    >>> frame = pd.DataFrame({"a": [1.0, 2.0, 3.0], "y": [0, 1, -1]})
+    >>> frame_table(frame, "y", missing=[-1]).mask["y"]
+    array([ True,  True, False])
+    """
+    import pandas as pd  # here: it takes 0.2 s to import, and not every study needs it
+
+    options = options.named("frame")
+    where = f'data "{options.name}"'
+    if not isinstance(frame, pd.DataFrame):
+        raise DataError(f"{where}: a {type(frame).__name__}: must be a DataFrame")
+    given = list(frame.columns)
+    if not all(isinstance(n, str) for n in given):
+        raise DataError(f"{where}: columns {given[:5]}: names must be texts")
+    names = [spelled(n) or "" for n in given]
+    with located(where):
+        roles = chosen_by(options, names)
+    if not len(frame):
+        raise DataError(f"{where}: has no rows")
+    declared = class_names(options.classes)
+    columns = {column: frame.iloc[:, names.index(column)] for column in roles.all}
+    for column, kind in roles.labels.items():
+        dtype = columns[column].dtype
+        ordered = isinstance(dtype, pd.CategoricalDtype) and dtype.ordered
+        if ordered and column not in declared and kind != "regression":
+            declared[column] = class_names({column: list(dtype.categories)})[column]
+    cells = {column: _cells(values) for column, values in columns.items()}
+    return build(
+        where,
+        roles,
+        {column: cells[column] for column in roles.inputs},
+        cells,
+        Problems(),
+        lambda row: f"row {row}",
+        dataclasses.replace(options, classes=declared),
+    )
+
+
+def arrays_table(
+    x: npt.ArrayLike,
+    labels: Mapping[str, npt.ArrayLike],
+    kinds: Labels = "*",
+    groups: npt.ArrayLike | None = None,
+    missing: Markers | str = (),
+    classes: ClassNames = (),
+    name: str = "arrays",
+    where: str = "",
+    about: str = "",
+) -> Table:
+    """Return the table of NumPy arrays.
+
+    Args:
+      x: inputs, [N, ...] numbers; pixels become [0, 1] as in ``make_table``.
+      labels: ``{name: [N]}``, or [N, K] for the K tasks ``name_0``, ``name_1``, ...
+      kinds: ``{task: kind}`` or a list of ``task:kind`` for tasks whose kind is not to be inferred.
+      groups: [N], equal for rows that no split may part.
+      missing, classes: as in ``ReadOptions``.
+      name: of the table.
+      where: what to call the data in errors; ``data "name"`` if empty.
+      about: what the data are.
+
+    Raises:
+      DataError: for everything that is wrong, one sentence each with row and task.
+
+    >>> table = arrays_table(np.eye(3), {"y": [[0, 1], [1, 0], [1, 1]]})
+    >>> [task.name for task in table.tasks], table.labels["y_1"]
+    (['y_0', 'y_1'], array([1., 0., 1.], dtype=float32))
+    """
+    where = where or f'data "{name}"'
+    problems = Problems()
+    given = np.asarray(x)
+    if given.ndim < 2 or given.size == 0 or given.dtype.kind not in "biuf":
+        problems.add(f"inputs: {given.dtype} {given.shape}: must be numbers [N, ...] with a row and a feature or more")
+    elif given.dtype.kind == "f" and not np.isfinite(given).all():
+        bad = np.argwhere(~np.isfinite(given))
+        problems.add(f"inputs, row {bad[0][0]}: {len(bad):,} values are not finite: must be finite")
+    cells: dict[str, np.ndarray] = {}
+    for given_name, values in labels.items():
+        key, array = spelled(given_name) or given_name, np.asarray(values)
+        if array.ndim not in (1, 2) or len(array) != len(np.atleast_1d(given)):
+            problems.add(f'labels of "{key}": shape {array.shape}: must be one label (or one row of labels) a row of x')
+        else:
+            found = {key: array} if array.ndim == 1 else {f"{key}_{j}": column for j, column in enumerate(array.T)}
+            problems.add(f'labels: two are called "{min(twice)}"') if (twice := found.keys() & cells) else None
+            cells |= found
+    problems.stop(where)
+    with located(where):
+        chosen = choose([*cells, "x "], [*cells], inputs="x ").labels | _kinds(kinds, list(cells))
+    if groups is not None and np.shape(groups) != np.shape(given)[:1]:
+        raise DataError(f"{where}, groups: shape {np.shape(groups)}: must be ({len(given)},), one a row")
+    if groups is not None:
+        cells["groups "] = np.asarray(groups)  # the blank keeps it apart from a task of that name
+    return build(
+        where,
+        Roles((), chosen, "groups " if groups is not None else ""),
+        given,
+        cells,
+        problems,
+        lambda row: f"row {row}",
+        ReadOptions(labels=chosen, missing=missing, classes=classes, name=name, about=about),
+    )
+
+
+def _kinds(kinds: Labels, tasks: list[str]) -> dict[str, str]:
+    return choose([*tasks, "x "], kinds if kinds != "*" else tasks, inputs="x ").labels
+
+
+def _cells(column: Any) -> np.ndarray:
+    """Return a column as numbers if that is what it holds, and as objects with None where missing."""
+    if isinstance(column.dtype, np.dtype) and column.dtype.kind in "biuf":
+        return column.to_numpy()
+    return column.astype(object).to_numpy()

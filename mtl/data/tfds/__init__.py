@@ -1,0 +1,1 @@
+"""Data sets of TensorFlow Datasets: read, and prepared, without TensorFlow."""
