@@ -104,17 +104,17 @@ def _run(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     import jax
 
     from mtl.commands.display import Terminal
+    from mtl.commands.run import run_trial
     from mtl.config import augmentation
     from mtl.params import count, report
     from mtl.sweep.cache import make_cache
-    from mtl.sweep.launch import Silent, absent_of, run_missing
+    from mtl.sweep.launch import Silent
     from mtl.sweep.lease import Lease
     from mtl.sweep.plan import data_warnings, make_plan, table_of, trial_of
     from mtl.sweep.snapshots import Interrupt
     from mtl.sweep.sources import sources_of
     from mtl.sweep.store import Workdir
-    from mtl.sweep.study import check_base, default_workdir, record_run
-    from mtl.sweep.workers import WorkerPool
+    from mtl.sweep.study import check_base, default_workdir
     from mtl.train.loop import Stopped
     from mtl.train.processes import is_lead
     from mtl.train.trial import shapes
@@ -150,16 +150,12 @@ def _run(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
         display.say(f"warning: {said}")
     with Interrupt().listening() as interrupt:
         try:
-            with workdir.held(display.say, interrupt.ask):
-                absent = absent_of([trial], workdir)
-                record_run(workdir, base, trial)
-                with WorkerPool(workdir, 0, None, executor, interrupt) as pool:
-                    run_missing([trial], workdir, pool, display, retries, trial.config["regime"], plan)
+            ran = run_trial(base, plan, workdir, display, interrupt, executor, retries)
         except Stopped:
             return _stopped(interrupt.number)
     if not is_lead():
         return 0
-    if not absent:
+    if not ran:
         display.say("it is done already; its result is printed")
     reason = workdir.failure(trial.hash)
     if reason is not None:
