@@ -1,4 +1,4 @@
-"""What trained models say of inputs, block by block."""
+"""Predictions of trained models, in batches."""
 
 from __future__ import annotations
 
