@@ -50,6 +50,9 @@ CASES = {
     "resnet": Case("resnet", {}, (32, 32, 3), 64, 512, seconds=2.0),
     "vit": Case("vit", {}, (32, 32, 3), 64, 512, spread=True, seconds=2.0),
     "lite": Case("efficientnet_lite", {}, (64, 64, 3), 32, 256),
+    # Not timed: they compile in seconds.
+    "small_resnet": Case("resnet", {"width": 8}, (16, 16, 3), 8, 256),
+    "small_vit": Case("vit", {"width": 32, "depth": 2, "heads": 2}, (16, 16, 3), 8, 256),
 }
 
 

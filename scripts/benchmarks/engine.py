@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.cases import CASES, Case, inputs, labels
+from benchmarks.cases import CASES, MISSING, inputs, labels
 from benchmarks.side import Side
 from mtl import data as sources
-from mtl.config import default, flatten, override, resolve
+from mtl.config import Trial, default, flatten, override, resolve
 from mtl.cpu import convolution, replace
 from mtl.host import memory
 from mtl.regimes import Phase
@@ -45,7 +45,16 @@ def _table(case: str, missing: float) -> Any:
     return sources.make_table(case, x, [*tasks, spare], {**named, "spare": (np.arange(len(x)) % 2).astype(np.float32)})
 
 
-def _trial(case: Case, name: str, regime: str, missing: float, changes: Mapping[str, Any]) -> Any:
+def trial_of(name: str, regime: str = "", missing: float = MISSING, changes: Mapping[str, Any] | None = None) -> Trial:
+    """Return a case's trial.
+
+    Args:
+      name: of the case.
+      regime: by default that whose last phase trains everything from random weights.
+      missing: share of the labels of binary tasks that are missing.
+      changes: fields of the config.
+    """
+    case = CASES[name]
     trained = case.rows + _OTHERS
     # The tasks of a phase of several are the source's, which share their rows; a task alone is the target.
     source = tuple(f"task_{i}" for i in range(case.binary)) or ("spare",)
@@ -56,7 +65,7 @@ def _trial(case: Case, name: str, regime: str, missing: float, changes: Mapping[
         target |= {"data.source_size": _OTHERS, "data.source_val_size": 8}
     fields = {
         "name": "bench",
-        "regime": regime,
+        "regime": regime or ("source" if case.binary else "scratch"),
         "data.name": f"bench_{name}",
         "data.options": {"case": name, "missing": missing},
         "data.source": source,
@@ -67,20 +76,21 @@ def _trial(case: Case, name: str, regime: str, missing: float, changes: Mapping[
         "source.total_steps": 1 << 20,
         "target.total_steps": 1 << 20,
         **target,
-        **changes,
+        **(changes or {}),
     }
     sources.register(f"bench_{name}")(_table)
-    return resolve(override(flatten(default()), fields), _table(name, missing).tasks)
+    return resolve(override(flatten(default()), fields), _table(name, missing))
 
 
 def make(
     case: str,
     regime: str = "",
-    missing: float = 0.3,
+    missing: float = MISSING,
     masks: bool = True,
     xlas_depthwise: bool = False,
     accumulate: int = 1,
     devices: int = 1,
+    kind: str = "map",
     optimizer: str = "adam",
     balancer: str = "equal",
     lora: str = "",
@@ -97,20 +107,20 @@ def make(
       optimizer, balancer: their names.
       lora: pattern of the layers that are adapted by LoRA (rank 8) while the rest of the trunk stays; empty for none.
       devices: that each batch is spread over, as ``--mesh=data:N`` does; on a CPU a device is a core.
+      kind: ``map`` for one lane's steps; ``vmap`` for those of two side by side, the fewest that accelerators run.
     """
     memory.keep()  # As our workers do.
     if devices > 1:
         jax.config.update("jax_num_cpu_devices", devices)
-    how = Executor("map", data=devices)
+    how = Executor(kind, data=devices)
     if xlas_depthwise:
         convolution.depthwise = _xlas_depthwise
     if not masks:
         _without_masks()
-    c = CASES[case]
     changes = {"accumulate": accumulate, "optimizer.name": optimizer, "balancer.name": balancer}
     if lora:
         regime, changes["regimes"] = "adapted", {"adapted": (Phase(adapt=("lora", {"layers": lora})),)}
-    trial = _trial(c, case, regime or ("source" if c.binary else "scratch"), missing, changes)
+    trial = trial_of(case, regime, missing, changes)
     plan = make_plan([trial])
     stage = plan.nodes[plan.chains[trial.hash][-1]].stage
     program, table, split = stage.program, table_of(trial), split_of(trial)
@@ -167,8 +177,7 @@ def _number(how: Executor, n: int) -> Any:
 
 def make_features(case: str) -> Side:
     """Return the computation of a frozen trunk's features, which a linear probe does once; one unit is all rows."""
-    c = CASES[case]
-    trial = _trial(c, case, "linear_probe", 0.0, {})
+    trial = trial_of(case, "linear_probe", 0.0)
     plan = make_plan([trial])
     stage = plan.nodes[plan.chains[trial.hash][-1]].stage
     program, table = stage.program, table_of(trial)

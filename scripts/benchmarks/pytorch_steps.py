@@ -12,7 +12,7 @@ from benchmarks.pytorch_models import build
 from benchmarks.side import Side
 
 
-def make(case: str, fused: bool = False, compiled: bool = False) -> Side:
+def make(case: str, fused: bool = False, compiled: bool = False, device: str = "cpu") -> Side:
     """Return the steps of a case; one unit is a step.
 
     Nothing is read back from a step, gradients are set to none, and indices are drawn by PyTorch.
@@ -21,12 +21,15 @@ def make(case: str, fused: bool = False, compiled: bool = False) -> Side:
       case: its name.
       fused: whether Adam is the one with a fused kernel, which has to be asked for.
       compiled: whether the network and its loss go through ``torch.compile``; it is timed too.
+      device: what it runs on.
     """
     c = CASES[case]
     torch.manual_seed(0)
-    net = build(c).train()
+    if device != "cpu":
+        torch.set_float32_matmul_precision("high")  # Products of fewer bits where the device has them, as XLA's are.
+    net = build(c).train().to(device)
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3, fused=fused)
-    x, y = torch.from_numpy(inputs(c, c.rows)), torch.from_numpy(labels(c, c.rows))
+    x, y = (torch.from_numpy(a).to(device) for a in (inputs(c, c.rows), labels(c, c.rows)))
     if x.ndim == 4:
         x = x.permute(0, 3, 1, 2).contiguous()
     mask = ~torch.isnan(y) if c.binary else None
@@ -44,10 +47,12 @@ def make(case: str, fused: bool = False, compiled: bool = False) -> Side:
 
     def run(units: int) -> None:
         for _ in range(units):
-            value = loss(torch.randint(0, c.rows, (c.batch,)))
+            value = loss(torch.randint(0, c.rows, (c.batch,), device=device))
             optimizer.zero_grad(set_to_none=True)
             value.backward()
             optimizer.step()
+        if device != "cpu":
+            torch.cuda.synchronize()
 
     begun = time.perf_counter()
     run(1)

@@ -92,7 +92,7 @@ class Worker:
 def environment() -> dict[str, str]:
     """Return the environment of every process that is timed; byte code is kept, as it is for who installs a package."""
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    return kept | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'scripts'}"}
+    return kept | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'scripts'}"}
 
 
 def cores_of(threads: int) -> list[int]:

@@ -57,7 +57,8 @@ class Run:
     peaks: Mapping[int, tuple[float, float]]
 
 
-def _seconds(seconds: float) -> str:
+def in_words(seconds: float) -> str:
+    """Return seconds as people read them."""
     if seconds < 1e-3:
         return f"{1e6 * seconds:.0f} µs"
     return f"{1e3 * seconds:.1f} ms" if seconds < 1 else f"{seconds:.1f} s"
@@ -68,7 +69,7 @@ def _compared(
 ) -> Row:
     """Return the row of two sides: theirs over ours, at least the target; or ours over theirs, at most."""
     ratio = found.ratio(ours, theirs) if inverse else found.ratio(theirs, ours)
-    texts = [_seconds(found.median(side)) + _share(found, side, ours, run, threads) for side in (ours, theirs)]
+    texts = [in_words(found.median(side)) + _share(found, side, ours, run, threads) for side in (ours, theirs)]
     figures = {"seconds": found.seconds, "about": found.about}
     return Row(title, threads, ratio, target, not inverse, texts[0], texts[1], figures)
 
