@@ -104,7 +104,7 @@ def _fsync(rounds: int) -> dict[str, Any]:
 def _runner(changes: list[dict[str, Any]]) -> Any:
     """Return a function that trains trials in a new directory and returns (seconds, steps)."""
     flats = [override(flatten(default()), change) for change in changes]
-    plan = make_plan([resolve(f, load_table(f["data.name"], f["data.options"]).tasks) for f in flats])
+    plan = make_plan([resolve(f, load_table(f["data.name"], f["data.options"])) for f in flats])
 
     def run() -> tuple[float, int]:
         with tempfile.TemporaryDirectory(prefix="mtl-cost-") as folder:

@@ -24,6 +24,7 @@ from mtl.sweep.lease import Lease, held
 from mtl.sweep.shards import NewResult
 from mtl.sweep.snapshots import Interrupt, Snapshots
 from mtl.sweep.store import FORMAT, StoreError, Workdir
+from mtl.sweep.workers import WorkerPool
 from tests.sweep import by_hand
 from tests.sweep.hostile import bounded, within
 from tests.sweep.resealed import change

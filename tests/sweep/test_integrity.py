@@ -19,7 +19,7 @@ from mtl.config import flatten, load
 from mtl.host.files import seal
 from mtl.params import flatten as flat
 from mtl.report.publish import analyses_of
-from mtl.sweep import store, sweeps_of
+from mtl.sweep import evaluate, store, sweeps_of
 from mtl.sweep.execute import execute
 from mtl.sweep.launch import Silent, launch
 from mtl.sweep.plan import make_plan

@@ -167,7 +167,7 @@ def check(names, folder):
     written = publish(workdir, analyses_of(workdir), "test")
     assert all(path.stat().st_size for path in written)
     curves = mtl.results(workdir.path, "curves")
-    assert set(curves["task"]) == set(map(shown, names))  # What a terminal would obey is spelled out.
+    assert set(curves["task"]) == set(map(escape, names))  # What a terminal would obey is spelled out.
 
 
 @pytest.mark.slow
