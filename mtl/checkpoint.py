@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from mtl import params as paths
-from mtl.files import is_of_a_system, open_plain, parse, sha256_of_file, write_atomically
+from mtl.host.files import is_of_a_system, open_plain, parse, sha256_of_file, write_atomically
 
 PyTree = Any
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 if __name__ == "__main__" and not sys.flags.safe_path:
-    del sys.path[0]  # Of `python -m mtl.cli` the current directory: nothing is imported from there; see mtl.spawn.
+    del sys.path[0]  # Of `python -m mtl.cli` the current directory: nothing is imported from there; see mtl.host.spawn.
 
 import argparse
 import json
@@ -15,33 +15,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
-from mtl import streams
-from mtl.data_commands import DataCommandError, add_data_command, data_command
-from mtl.spawn import Hand, default_jobs, leave, started
-from mtl.start import add_options, begin, end_alone, in_this_process, takes_devices, together
+from mtl.commands.arguments import UsageError, overrides_of, parser
+from mtl.commands.data import DataCommandError, data_command
+from mtl.commands.start import begin, end_alone, in_this_process, takes_devices, together
+from mtl.host import streams
+from mtl.host.spawn import WorkerHandle, default_jobs, leave, started
 from mtl.tasks import suggest
-
-_EPILOG = """\
-examples:
-  mtl sweep --config=configs/digits.py --dry-run            what would be run
-  mtl sweep --config=configs/digits.py                      run it; again: runs only what is missing
-  mtl status runs/digits                                    how far it is
-  mtl table runs/digits --format=latex                      the table for a paper
-  mtl run --config=configs/digits.py --config.regime=lp_ft --config.data.target_size=50
-
-Any field of the config can be changed: --config.optimizer.weight_decay=0.01. Exit codes: 0 done, 1 some trials
-failed, 2 the command or its input is wrong, 130 or 143 interrupted (run it again: it goes on where it was).
-"""
-
-
-class UsageError(ValueError):
-    """A wrong command line: one sentence."""
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """Raise instead of printing the usage: one sentence is what people read."""
-        raise UsageError(f"{message}; see `{self.prog} --help`")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,15 +30,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: Sequence[str] | None) -> int:
-    from mtl.display import error_line
+    from mtl.commands.display import error_line
 
-    arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        known, unknown = _parser().parse_known_args(arguments)
+        known, unknown = parser().parse_known_args(list(sys.argv[1:] if argv is None else argv))
         known.own = argv is None
-        overrides = _overrides(unknown, hasattr(known, "config"))
+        overrides = overrides_of(unknown, hasattr(known, "config"))
         if known.command is None:
-            _parser().print_help()
+            parser().print_help()
             return 2
         code = int(_COMMANDS[known.command](known, overrides))
         if unseen := streams.lost():
@@ -81,7 +59,7 @@ def _is_ours(error: ValueError) -> bool:
     from mtl.checkpoint import CheckpointError
     from mtl.config import ConfigError
     from mtl.data import DataError
-    from mtl.files import FileError
+    from mtl.host.files import FileError
     from mtl.sweep.store import StoreError
     from mtl.train.executor import ExecutorError
     from mtl.train.processes import StartError
@@ -98,83 +76,6 @@ def _is_ours(error: ValueError) -> bool:
         StartError,
     )
     return isinstance(error, ours)
-
-
-def _parser() -> _Parser:
-    parser = _Parser(
-        prog="mtl",
-        description="Should you transfer or train jointly, and how sure can you be?",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    commands = parser.add_subparsers(dest="command", metavar="command", parser_class=_Parser)
-
-    def command(name: str, help: str, config: bool) -> argparse.ArgumentParser:
-        about: dict[str, Any] = {"epilog": _EPILOG, "formatter_class": argparse.RawDescriptionHelpFormatter}
-        sub = commands.add_parser(name, help=help, description=help, **about)
-        if config:
-            sub.add_argument("--config", required=True, metavar="FILE.py[:ARG]", help="the config file")
-            sub.add_argument("--workdir", metavar="DIR", help="where results go (default: runs/NAME)")
-            add_options(sub)
-        else:
-            sub.add_argument("workdir", metavar="WORKDIR", help="the study's work directory")
-        return sub
-
-    run = command("run", "Run one trial and print its result.", True)
-    run.add_argument("--retries", type=int, metavar="N", default=0, help="if it fails, run it again up to N times")
-    run.add_argument("--quiet", action="store_true", help="print the result only")
-    sweep = command("sweep", "Run a study's sweeps, or what is missing of them, and print the tables.", True)
-    sweep.add_argument("--sweep", metavar="NAME[,NAME…]", help='which (default: the first; "all" for all)')
-    sweep.add_argument("--jobs", type=int, metavar="N", help="worker processes (default: one a core; 0: none)")
-    sweep.add_argument(
-        "--retries", type=int, metavar="N", default=0, help="run trials that failed again, up to N times (default: 0)"
-    )
-    sweep.add_argument("--dry-run", action="store_true", help="list trials, programs and steps; run nothing")
-    sweep.add_argument("--list", action="store_true", help="with --dry-run: every trial, one a line")
-    status = command("status", "Say how many trials are done, failed and missing.", False)
-    status.add_argument("--json", action="store_true", help="as JSON")
-    table = command("table", "Print a sweep's tables and verdict.", False)
-    table.add_argument("--sweep", metavar="NAME", help="which (default: all)")
-    table.add_argument(
-        "--format",
-        default="console",
-        choices=("console", "markdown", "latex", "csv", "json", "html"),
-        help="default: console. Of several tables, json is one list, and csv one table whose first column says which",
-    )
-    table.add_argument(
-        "--kind",
-        default="all",
-        choices=("result", "gain", "cost", "all"),
-        help="metric, gain over the baseline, cost (default: all)",
-    )
-    table.add_argument("--width", type=int, metavar="COLUMNS", help="of the console table")
-    plot = command("plot", "Draw a study's figures (PNG and SVG) and print their paths.", False)
-    plot.add_argument("--sweep", metavar="NAME", help="which (default: all)")
-    command("report", "Write the study's page, one self-contained HTML file, and print its path.", False)
-    add_data_command(commands)
-    return parser
-
-
-def _overrides(unknown: Sequence[str], takes_config: bool) -> dict[str, str]:
-    """Return ``{path: text}`` of the ``--config.path=text`` arguments, refusing anything else."""
-    found: dict[str, str] = {}
-    rest = list(unknown)
-    while rest:
-        argument = rest.pop(0)
-        name, equals, text = argument.partition("=")
-        if not takes_config or not name.startswith("--config."):
-            options = ("--config", "--workdir", "--sweep", "--jobs", "--dry-run", "--format", "--kind", "--json")
-            hint = suggest(name, options) if name.startswith("-") else "see `mtl --help`"
-            raise UsageError(f"unknown argument {argument}: {hint}")
-        if not equals:
-            if not rest or rest[0].startswith("--"):
-                raise UsageError(f"{argument} has no value: write {argument}=VALUE")
-            text = rest.pop(0)
-        path = name.removeprefix("--config.")
-        if path in found:
-            raise UsageError(f"{name} is given twice")
-        found[path] = text
-    return found
 
 
 def _base(arguments: argparse.Namespace, overrides: dict[str, str]) -> tuple[Any, ModuleType]:
@@ -202,18 +103,18 @@ def _run(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     executor = begin(arguments)
     import jax
 
-    from mtl.config import augmentation, resolve
-    from mtl.display import Terminal
+    from mtl.commands.display import Terminal
+    from mtl.commands.run import run_trial
+    from mtl.config import augmentation
     from mtl.params import count, report
     from mtl.sweep.cache import make_cache
-    from mtl.sweep.launch import Silent, absent_of, run_missing
+    from mtl.sweep.launch import Silent
     from mtl.sweep.lease import Lease
-    from mtl.sweep.plan import data_warnings, load_table, make_plan, table_of
+    from mtl.sweep.plan import data_warnings, make_plan, table_of, trial_of
     from mtl.sweep.snapshots import Interrupt
     from mtl.sweep.sources import sources_of
     from mtl.sweep.store import Workdir
-    from mtl.sweep.study import check_base, default_workdir, record_run
-    from mtl.sweep.workers import Pool
+    from mtl.sweep.study import check_base, default_workdir
     from mtl.train.loop import Stopped
     from mtl.train.processes import is_lead
     from mtl.train.trial import shapes
@@ -225,7 +126,7 @@ def _run(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     workdir.sources = sources_of(_config_file(arguments))
     if executor is None:
         Lease(workdir.path).look()
-    trial = resolve(base, load_table(base["data.name"], base["data.options"]))
+    trial = trial_of(base)
     plan = make_plan([trial], workdir.sources)
     display = Silent() if arguments.quiet or not is_lead() else Terminal()
     workdir.open(base["name"])
@@ -249,20 +150,16 @@ def _run(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
         display.say(f"warning: {said}")
     with Interrupt().listening() as interrupt:
         try:
-            with workdir.held(display.say, interrupt.ask):
-                absent = absent_of([trial], workdir)
-                record_run(workdir, base, trial)
-                with Pool(workdir, 0, None, executor, interrupt) as pool:
-                    run_missing([trial], workdir, pool, display, retries, trial.config["regime"], plan)
+            ran = run_trial(base, plan, workdir, display, interrupt, executor, retries)
         except Stopped:
             return _stopped(interrupt.number)
     if not is_lead():
         return 0
-    if not absent:
+    if not ran:
         display.say("it is done already; its result is printed")
     reason = workdir.failure(trial.hash)
     if reason is not None:
-        from mtl.display import error_line
+        from mtl.commands.display import error_line
 
         error_line(f"the trial failed: {reason}")
         return 1
@@ -282,7 +179,7 @@ def _retries(arguments: argparse.Namespace) -> int:
 
 def _stopped(number: int) -> int:
     """Say that a run was interrupted and return its exit code."""
-    from mtl.display import error_line
+    from mtl.commands.display import error_line
 
     number = number or signal.SIGTERM  # Another process of the run was told.
     error_line("interrupted; what was done is kept, run the same command again for the rest")
@@ -299,11 +196,11 @@ def _sweep(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
         return _sweep_with(arguments, overrides, jobs, hands)
 
 
-def _sweep_with(arguments: argparse.Namespace, overrides: dict[str, str], jobs: int, hands: list[Hand]) -> int:
-    from mtl import dry_run
+def _sweep_with(arguments: argparse.Namespace, overrides: dict[str, str], jobs: int, hands: list[WorkerHandle]) -> int:
+    from mtl.commands import dry_run
+    from mtl.commands.display import Terminal, error_line
+    from mtl.commands.read import import_for_tables, print_study
     from mtl.config import ConfigError, is_ours, load
-    from mtl.display import Terminal, error_line
-    from mtl.readers import import_for_tables, print_study
     from mtl.sweep import sweeps_of
     from mtl.sweep.cache import make_cache
     from mtl.sweep.launch import Silent, launch
@@ -381,7 +278,7 @@ def _wanted(given: str | None, available: list[str]) -> list[str]:
 
 
 def _reader(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
-    from mtl import readers
+    from mtl.commands import read as readers
 
     return readers.COMMANDS[arguments.command](arguments)
 

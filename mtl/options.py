@@ -19,7 +19,7 @@ import typing
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from mtl.ranges import Range
+from mtl.ranges import Range, finite
 from mtl.tasks import suggest
 
 
@@ -101,8 +101,7 @@ def stated(
             continue
         if isinstance(p.default, float) or (right and value is not None):
             right = right if right and not (isinstance(p.default, float) and not right.holds(p.default)) else None
-            plain = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-            if not plain or (right and not right.holds(value)):
+            if not finite(value) or (right and not right.holds(value)):
                 what = f"number {right}" if right else "finite number"
                 raise ValueError(f"{where}{option} = {value!r}: must be a {what}")
             value = float(value)

@@ -40,6 +40,15 @@ class Range:
         return f"from {self.low:g} to {self.high:g}"
 
 
+def finite(value: object) -> bool:
+    """Return whether a value is a finite number; True and False are none.
+
+    >>> finite(2), finite(True), finite(math.nan), finite("2")
+    (True, False, False, False)
+    """
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
 #: What is counted, and there must be one at least.
 Count = Annotated[int, Range(1)]
 #: What is counted, and there may be none.

@@ -10,15 +10,15 @@ from typing import Literal
 
 Kind = Literal["binary", "multiclass", "regression"]
 
-#: Metrics a task of each kind can have; the first is its default.
+#: Metrics a task of each kind can have; the first is its default. ``mtl.metrics.register`` adds to them.
 METRICS: dict[str, tuple[str, ...]] = {
     "binary": ("accuracy", "auroc", "average_precision", "f1", "log_loss", "brier", "ece"),
     "multiclass": ("accuracy", "f1", "log_loss", "brier", "ece"),
     "regression": ("r2", "squared_error"),
 }
 
-#: Metrics of which less is better.
-LOWER_IS_BETTER = frozenset({"log_loss", "brier", "ece", "squared_error"})
+#: Losses a task of each kind can have; the first is its default. ``mtl.losses.register`` adds to them.
+LOSSES: dict[str, tuple[str, ...]] = {"binary": ("logistic",), "multiclass": ("softmax",), "regression": ("squared",)}
 
 
 def suggest(name: str, valid: Iterable[str]) -> str:
@@ -54,10 +54,11 @@ class Task:
       pos_weight: what the loss of a positive label is multiplied by (``binary`` only).
       label_smoothing: ε in [0, 1): the target moves towards the uniform distribution by ε.
       focal_gamma: γ ≥ 0 of the focal loss, (1 − p_true)^γ times the loss (Lin et al. 2017, arXiv:1708.02002).
+      loss: its loss; empty for the kind's default (see ``LOSSES``), the only one that takes the three options above.
 
     Raises:
-      ValueError: for an empty name, a kind or metric that does not exist, a metric
-        the kind cannot have, or an option that the kind does not take.
+      ValueError: for an empty name, a kind, metric or loss that does not exist, one that the kind cannot have, or an
+        option that the kind or the loss does not take.
 
     >>> Task("pedestrian", "binary").outputs
     1
@@ -73,6 +74,7 @@ class Task:
     pos_weight: float = 1.0
     label_smoothing: float = 0.0
     focal_gamma: float = 0.0
+    loss: str = ""
 
     def __post_init__(self) -> None:
         """Fill in the default metric and refuse what cannot be."""
@@ -91,6 +93,11 @@ class Task:
                 f'task "{self.name}": a {self.kind} task cannot have metric "{self.metric}": '
                 + suggest(self.metric, METRICS[self.kind])
             )
+        if self.loss and self.loss not in LOSSES[self.kind]:
+            raise ValueError(
+                f'task "{self.name}": a {self.kind} task cannot have loss "{self.loss}": '
+                + suggest(self.loss, LOSSES[self.kind])
+            )
         for field, low, high in (
             ("weight", 0.0, math.inf),
             ("pos_weight", 0.0, math.inf),
@@ -104,6 +111,13 @@ class Task:
             raise ValueError(f'task "{self.name}": pos_weight is for binary tasks, not {self.kind}')
         if self.kind == "regression" and (self.label_smoothing or self.focal_gamma):
             raise ValueError(f'task "{self.name}": label_smoothing and focal_gamma are not for regression')
+
+        options = {"pos_weight": 1.0, "label_smoothing": 0.0, "focal_gamma": 0.0}
+        set_ones = [name for name, off in options.items() if getattr(self, name) != off]
+        if self.loss not in ("", LOSSES[self.kind][0]) and set_ones:
+            raise ValueError(
+                f'task "{self.name}": {set_ones[0]} is for the loss "{LOSSES[self.kind][0]}", not "{self.loss}"'
+            )
 
     @property
     def outputs(self) -> int:

@@ -10,6 +10,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import jax
 import pytest
 
+from mtl.sweep.cache import enable_cache
 from mtl.train.compiled import Compiled
 
 jax.config.update("jax_num_cpu_devices", 2)
@@ -43,7 +44,12 @@ def _forgets_modules_of_its_own(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _forgets_programs():
-    """Forget what was compiled once there is much of it: no process but that of all tests keeps so many programs."""
+def _programs():
+    """Keep all that is compiled, single operations too, for other tests, workers and runs, as users keep programs.
+
+    A process forgets what was compiled once there is much of it: none but that of all tests keeps so many programs.
+    """
+    enable_cache()
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     yield
     Compiled.make_room()

@@ -21,7 +21,7 @@ from mtl.sweep.plan import make_plan
 from mtl.sweep.store import Workdir
 from mtl.tasks import Task
 from mtl.train import phase
-from mtl.train.program import Fixed
+from mtl.train.program import Frozen
 from mtl.train.trial import shapes, stages_of
 from tests.train.build import (
     batches,
@@ -181,7 +181,7 @@ def test_the_pure_function_is_the_loop():
     hypers = hypers_of(stage)
     moving, frozen = phase.start(stage.program, hypers, initial)
     run = functools.partial(phase.advance, stage.program, hypers)
-    moving = jax.jit(run)(moving, Fixed(frozen), data, jnp.int32(0), jnp.int32(stage.steps))
+    moving = jax.jit(run)(moving, Frozen(frozen), data, jnp.int32(0), jnp.int32(stage.steps))
     found = finish(stage, hypers, moving, frozen)
     assert gap(found, run_phase([t], [stage], data, [initial])[0].weights) < 1e-6
 
@@ -201,7 +201,7 @@ def test_optimizer_state_is_of_the_adapter_and_the_head():
     assert stage.program.adapter is not None
     moving, _ = phase.start(stage.program, hypers_of(stage), initial_of(t)[0])
     moves = paths.count(moving.trainable)
-    assert paths.count(moving.slots) == 2 * moves + 1 + 1  # Two moments each; a count for the trunk, one for the head.
+    assert paths.count(moving.opt_state) == 2 * moves + 1 + 1
 
 
 def test_the_regime_lora_through_a_sweep(tmp_path):

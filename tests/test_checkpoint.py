@@ -17,7 +17,7 @@ from mtl import params as paths
 from mtl.checkpoint import CheckpointError, load_params, load_tree, save_tree, sha256_of
 from mtl.cli import main
 from mtl.config import ConfigError, default, flatten, override, resolve
-from mtl.files import write_atomically
+from mtl.host.files import write_atomically
 from mtl.regimes import Phase, Regime
 from mtl.sweep.execute import execute
 from mtl.sweep.plan import load_table, make_plan

@@ -15,8 +15,8 @@ import pytest
 
 import mtl
 from mtl.cli import main
+from mtl.commands.read import print_study
 from mtl.config import flatten, load
-from mtl.readers import print_study
 from mtl.sweep import sweeps_of
 from mtl.sweep.launch import Silent, launch
 from mtl.sweep.store import StoreError, Workdir

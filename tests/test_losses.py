@@ -11,7 +11,8 @@ import sklearn.metrics
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtl import losses
+from mtl import losses, tasks
+from mtl.models import build
 from mtl.tasks import Task
 
 N, C = 12, 5  # One shape for all draws, so that nothing compiles twice.
@@ -579,3 +580,57 @@ def test_reduce_refuses_what_does_not_fit():
     values["a"], masks["a"] = values["a"][:3], masks["a"][:3]
     with pytest.raises(ValueError, match="batches of different lengths"):
         losses.reduce(values, masks, "labels")
+
+
+@pytest.fixture
+def hinge():
+    """The hinge loss, as a user would write it; its outputs are margins, of which the link makes logits."""
+    before = dict(losses.LOSSES), dict(tasks.LOSSES)
+
+    @losses.register("hinge", "binary", link=lambda outputs: 2 * outputs)
+    def hinge(outputs, labels):
+        return jnp.maximum(0.0, 1.0 - (2 * labels - 1) * outputs[:, 0])
+
+    yield
+    losses.LOSSES.clear()
+    losses.LOSSES.update(before[0])
+    tasks.LOSSES.update(before[1])
+
+
+def test_a_users_loss_is_scikit_learns_over_the_labels_that_are_present(hinge):
+    rng, task = np.random.default_rng(0), Task("t", "binary", loss="hinge")
+    outputs, labels = rng.normal(size=(30, 1)).astype(np.float32), rng.integers(0, 2, 30).astype(np.float32)
+    mask = rng.random(30) < 0.7
+    poisoned = jnp.where(mask, labels, jnp.nan), jnp.asarray(mask)
+    found = losses.values(task, jnp.asarray(np.where(mask[:, None], outputs, np.inf)), *poisoned)
+    assert not np.any(found[~mask])
+    want = sklearn.metrics.hinge_loss(labels[mask], outputs[mask, 0])
+    assert float(found.sum() / mask.sum()) == pytest.approx(want, rel=1e-6)
+    slope = jax.grad(lambda z: losses.values(task, z, *poisoned).sum())(jnp.asarray(outputs))
+    assert not np.any(slope[~mask]) and np.isfinite(slope).all()
+    np.testing.assert_array_equal(losses.linked(task, outputs), 2 * outputs)
+    plain = Task("t", "binary")
+    assert losses.linked(plain, outputs) is outputs
+
+
+def test_options_of_the_default_loss_are_not_those_of_a_users(hinge):
+    with pytest.raises(ValueError, match='task "t": focal_gamma is for the loss "logistic", not "hinge"'):
+        Task("t", "binary", loss="hinge", focal_gamma=1.0)
+    with pytest.raises(ValueError, match='a regression task cannot have loss "hinge"'):
+        Task("t", "regression", loss="hinge")
+    with pytest.raises(ValueError, match='loss "hinge" is already registered; choose another name'):
+        losses.register("hinge", "binary")(lambda outputs, labels: outputs[:, 0])
+    with pytest.raises(ValueError, match='loss "mine": kind = "binry": did you mean "binary"'):
+        losses.register("mine", "binry")
+
+
+def test_what_is_compiled_for_a_loss_is_not_for_another_of_its_name(hinge):
+    """A config file that is executed again may say another loss under the same name."""
+    task = Task("t", "binary", loss="hinge")
+    one = build("mlp", {"hidden": (2,)}, (task,))
+    assert one == build("mlp", {"hidden": (2,)}, (task,))
+    changed = lambda outputs, labels: jnp.square(jnp.maximum(0.0, 1.0 - (2 * labels - 1) * outputs[:, 0]))  # noqa: E731
+    known = losses.LOSSES["hinge"].values
+    changed.__module__, changed.__qualname__ = known.__module__, known.__qualname__
+    losses.register("hinge", "binary")(changed)
+    assert one != build("mlp", {"hidden": (2,)}, (task,))

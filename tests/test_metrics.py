@@ -40,10 +40,16 @@ def compiled():
     """For each kind, all its metrics in one compiled function of (outputs, labels, mask, weights)."""
 
     def of(kind):
-        f = jax.jit(lambda *data: {name: metrics.METRICS[name](*data) for name in OF_KIND[kind]})
+        f = jax.jit(lambda *data: {name: metrics.METRICS[name].value(*data) for name in OF_KIND[kind]})
         return lambda *data: {name: float(value) for name, value in f(*map(jnp.asarray, data)).items()}
 
     return {kind: of(kind) for kind in TASKS}
+
+
+def per_example(kind, name, outputs, labels):
+    """Return ``metrics.per_example``, compiled whole, as a report calls it."""
+    each = jax.jit(lambda *data: metrics.per_example(TASKS[kind], name, *data))
+    return np.asarray(each(jnp.asarray(outputs), jnp.asarray(labels)))
 
 
 def ece_by_hand(p, y, w):
@@ -304,7 +310,7 @@ def test_extreme_logits_leave_the_metrics_finite(compiled):
 def test_the_mean_of_the_numbers_per_example_is_the_metric(compiled, kind, name):
     outputs, labels, mask, _ = draw(kind, 14)
     labels[~mask] = -1 if kind == "multiclass" else np.nan
-    each = np.asarray(metrics.per_example(TASKS[kind], name, jnp.asarray(outputs), jnp.asarray(labels)))
+    each = per_example(kind, name, outputs, labels)
     assert each.shape == (N,)
     np.testing.assert_array_equal(np.isnan(each), ~mask)
     want = compiled[kind](outputs, labels, mask, ONES)[name]
@@ -332,7 +338,7 @@ def test_pseudo_values_are_those_of_leaving_out_each_example(kind, name):
     whole = oracle(y, z)
     left_out = np.array([oracle(np.delete(y, i), np.delete(z, i)) for i in range(n)])
     pseudo = n * whole - (n - 1) * left_out
-    each = np.asarray(metrics.per_example(TASKS[kind], name, jnp.asarray(z)[:, None], jnp.asarray(y)))
+    each = per_example(kind, name, z[:, None], y)
     assert np.corrcoef(pseudo, each)[0, 1] > 0.999
     assert each.std() == pytest.approx(pseudo.std(), rel=0.02)
 
@@ -344,7 +350,7 @@ def test_the_variance_of_auroc_is_delongs():
     wins = (z[:30, None] > z[None, 30:]) + 0.5 * (z[:30, None] == z[None, 30:])
     up, down = wins.mean(axis=1) - wins.mean(), wins.mean(axis=0) - wins.mean()
     delong = (up**2).sum() / 30**2 + (down**2).sum() / 50**2
-    each = np.asarray(metrics.per_example(TASKS["binary"], "auroc", jnp.asarray(z)[:, None], jnp.asarray(y)))
+    each = per_example("binary", "auroc", z[:, None], y)
     assert each.var() / 80 == pytest.approx(delong, rel=1e-4)
 
 
@@ -352,14 +358,14 @@ def test_per_example_refuses_what_the_task_cannot_have_and_is_undefined_with_the
     outputs, labels, _, _ = map(jnp.asarray, draw("binary", 15))
     with pytest.raises(ValueError, match='task "b": a binary task cannot have metric "squared_error"'):
         metrics.per_example(TASKS["binary"], "squared_error", outputs, labels)
-    assert np.isnan(metrics.per_example(TASKS["binary"], "auroc", outputs, jnp.ones_like(labels))).all()
+    assert np.isnan(per_example("binary", "auroc", outputs, jnp.ones_like(labels))).all()
 
 
 # --- by name ---
 
 
 def test_every_metric_a_task_can_have_exists_and_no_other():
-    assert {name for names in OF_KIND.values() for name in names} == metrics.METRICS.keys()
+    assert {name for names in OF_KIND.values() for name in names} <= metrics.METRICS.keys()
 
 
 def test_metric_is_the_tasks_own_unless_named():
@@ -391,3 +397,57 @@ def test_macro_skips_what_is_undefined_and_counts_it():
     mean, undefined = metrics.macro(jnp.full(3, jnp.nan))
     assert np.isnan(mean)
     assert int(undefined) == 3
+
+
+@pytest.fixture
+def mcc(monkeypatch):
+    """Matthews's correlation, as a user would write it."""
+    monkeypatch.setattr("mtl.metrics.registry.METRICS", dict(metrics.METRICS))
+    before = dict(OF_KIND)
+
+    @metrics.register("mcc", ("binary",), range=(-1, 1))
+    def mcc(outputs, labels, mask, weights=None):
+        w = jnp.where(mask, 1.0 if weights is None else weights, 0.0)
+        y, p = labels == 1, outputs[:, 0] > 0
+        tp, tn, fp, fn = (jnp.sum(w * (a & b)) for a, b in ((y, p), (~y, ~p), (~y, p), (y, ~p)))
+        below = jnp.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
+        return jnp.where(below > 0, (tp * tn - fp * fn) / below, jnp.nan)
+
+    yield
+    OF_KIND.update(before)
+
+
+def test_a_users_metric_is_scikit_learns_and_has_its_jackknife(mcc):
+    rng, task = np.random.default_rng(0), Task("t", "binary", metric="mcc")
+    outputs, labels = rng.normal(size=(40, 1)).astype(np.float32), rng.integers(0, 2, 40).astype(np.float32)
+    there = rng.random(40) < 0.8
+    gappy = np.where(there, labels, np.nan)
+    value = metrics.evaluate([task], {"t": outputs}, {"t": gappy}, {"t": there}, ["mcc"])["t"]["mcc"]
+    want = sklearn.metrics.matthews_corrcoef(labels[there], outputs[there, 0] > 0)
+    assert float(value) == pytest.approx(want, abs=1e-6)
+    each = np.asarray(metrics.per_example(task, "mcc", jnp.asarray(outputs), jnp.asarray(gappy)))
+    assert np.isnan(each[~there]).all()
+    assert np.nanmean(each) == pytest.approx(want, abs=1e-5)
+    # Leaving one out moves it by what the pseudo-value says, to first order.
+    n, at = there.sum(), np.flatnonzero(there)
+    rest = [np.delete(at, i) for i in range(n)]
+    alone = [sklearn.metrics.matthews_corrcoef(labels[r], outputs[r, 0] > 0) for r in rest]
+    np.testing.assert_allclose((want - np.asarray(alone)) * (n - 1) + want, each[there], atol=0.15)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "function", "sentence"),
+    [
+        (
+            ("binary", "ordinal"),
+            lambda o, y, m, weights=None: 0.0,
+            "kinds = .*: .*Valid: binary, mu",
+        ),
+        (("binary",), lambda outputs, labels, mask: 0.0, "takes no weights of the examples: must"),
+    ],
+)
+def test_a_metric_that_cannot_be_is_refused(kinds, function, sentence):
+    with pytest.raises(ValueError, match=f'^metric "mine": {sentence}'):
+        metrics.register("mine", kinds)(function)
+    with pytest.raises(ValueError, match='metric "auroc" is already registered; choose another name'):
+        metrics.register("auroc", ("binary",))(lambda outputs, labels, mask, weights=None: 0.0)

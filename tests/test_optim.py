@@ -1,5 +1,7 @@
 """Optimizers by name: their numbers, what is refused, schedules and multiples of the rate."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,8 @@ import optax
 import pytest
 
 from mtl import optim
-from mtl.optim import OPTIMIZERS, evaluated, init, multiples, optimizer, options_of, rate, register, update
+from mtl.optim import OPTIMIZERS, evaluated, init, optimizer, options_of, register, update
+from mtl.optim.rates import multiples, rate
 from tests.train.build import gap
 
 rng = np.random.default_rng(0)
@@ -137,8 +140,9 @@ def test_what_cannot_be_is_one_sentence(section, sentence):
 def test_parameters_decay_once_whatever_the_number_of_tasks(name):
     o, numbers = optimizer({"name": name, "weight_decay": 0.1, "per_task": True})
     params, none = {"w": jnp.ones((2, 2))}, {"w": jnp.zeros((3, 2, 2))}
-    moved, _ = update(
-        o, numbers, 0.1, none, init(o, numbers, params, tasks=3), params, shown=jnp.asarray([True, True, False])
+    step = jax.jit(functools.partial(update, o))
+    moved, _ = step(
+        numbers, 0.1, none, init(o, numbers, params, tasks=3), params, shown=jnp.asarray([True, True, False])
     )
     np.testing.assert_allclose(moved["w"], 1 - 0.1 * 0.1, rtol=1e-6)
 
@@ -148,7 +152,7 @@ def test_muon_decays_what_it_is_told_to(decay, bias):
     o, numbers = optimizer({"name": "muon", "weight_decay": 0.5, "decay": decay})
     params = {"kernel": jnp.ones((3, 2)), "bias": jnp.ones(2)}
     none = jax.tree.map(jnp.zeros_like, params)
-    moved, _ = update(o, numbers, 0.1, none, init(o, numbers, params), params)
+    moved, _ = jax.jit(functools.partial(update, o))(numbers, 0.1, none, init(o, numbers, params), params)
     np.testing.assert_allclose(moved["kernel"], 0.95, rtol=1e-6)
     np.testing.assert_allclose(moved["bias"], bias, rtol=1e-6)
 
@@ -204,7 +208,7 @@ def test_multiples_of_the_rate():
 
 def rates_of(lr=0.3, steps=40, **section):
     o, numbers = optimizer({"name": "sgd", **section})
-    return np.asarray(jax.vmap(lambda k: jnp.float32(rate(o, numbers, lr, steps, k)))(jnp.arange(steps)))
+    return np.asarray(jax.vmap(lambda k: jnp.float32(rate(o.schedule, numbers, lr, steps, k)))(jnp.arange(steps)))
 
 
 def test_a_constant_rate_is_constant():

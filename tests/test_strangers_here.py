@@ -10,7 +10,7 @@ import pytest
 
 import mtl
 from mtl.config import load
-from mtl.spawn import python, started
+from mtl.host.spawn import python, started
 from mtl.sweep.sources import sources_of
 from tests.sweep.by_hand import results
 
@@ -65,9 +65,9 @@ def executed(folder):
     return file.read_text() if file.exists() else ""
 
 
-@pytest.mark.parametrize("words", [[], [str(os.dup(2))]], ids=["mtl.sweep.worker", "mtl.witness"])
+@pytest.mark.parametrize("words", [[], [str(os.dup(2))]], ids=["mtl.sweep.worker", "mtl.host.witness"])
 def test_a_process_of_ours_executes_none_and_is_of_the_same_package(strange, words):
-    module = "mtl.witness" if words else "mtl.sweep.worker"
+    module = "mtl.host.witness" if words else "mtl.sweep.worker"
     done = subprocess.run(
         python(module, *words), cwd=strange, env=ENVIRONMENT, stdin=subprocess.DEVNULL, capture_output=True,
         pass_fds=[int(word) for word in words], timeout=120, check=False,
@@ -94,7 +94,7 @@ def test_a_process_of_ours_runs_the_package_of_this_one_though_another_comes_fir
     (tmp_path / "mtl").mkdir()
     (tmp_path / "mtl" / "__init__.py").write_text("raise SystemExit('another one')")
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    done = subprocess.run(python("mtl.witness", "0"), cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True)
+    done = subprocess.run(python("mtl.host.witness", "0"), cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True)
     assert b"another one" not in done.stderr
 
 

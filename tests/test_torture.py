@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from mtl import files
+from mtl.host import files
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -33,8 +33,9 @@ import contextlib, dataclasses, json, os, pathlib, random, runpy, sys, time
 sys.path.insert(0, {root!r})
 sys.path.insert(0, {root!r} + "/scripts/torturing")
 torture = runpy.run_path({root!r} + "/scripts/torturing/__main__.py", run_name="torture")
-from mtl import checkpoint, files
-from mtl.sweep import conclude, documents, lease, snapshots, store
+from mtl import checkpoint
+from mtl.host import files
+from mtl.sweep import evaluate, documents, lease, snapshots, store
 from mtl.sweep.store import Workdir
 os.environ["MTL_CACHE_DIR"] = {cache!r}
 steps, environment = torture["_kind"]({row!r})
@@ -78,11 +79,11 @@ snapshots.Snapshots._generations = lambda self, file: sorted(
 """
 
 FORGETFUL = """
-restore = snapshots._Keeper.restore
+restore = snapshots._DiskCheckpointer.restore
 def forgetful(self):
     kept = restore(self)
     return kept and dataclasses.replace(kept, moving={k: v * 0 for k, v in kept.moving.items()})
-snapshots._Keeper.restore = forgetful
+snapshots._DiskCheckpointer.restore = forgetful
 """
 
 UNHELPFUL = """
@@ -116,12 +117,12 @@ workers.Pool._failure_stamp = lambda self, digest: object()
 """
 
 MUTE = """
-import mtl.start, peers
+import mtl.commands.start, peers
 peers.PATIENCE = 15
 class Mute:
     def dismiss(self, word="ended"):
         pass
-mtl.start.Witness = Mute
+mtl.commands.start.Witness = Mute
 """
 
 UNLOOKED = "Workdir.complete = lambda self, digest: self.result(digest) is not None"
@@ -129,8 +130,8 @@ UNLOOKED = "Workdir.complete = lambda self, digest: self.result(digest) is not N
 # Neither what training or validation says counts, nor what the test's outputs do.
 UNMARKED = """
 import types
-conclude.next = lambda found, default: default
-conclude.np = types.SimpleNamespace(**{**vars(conclude.np), "isfinite": lambda a: conclude.jnp.ones(1, bool)})
+evaluate.next = lambda found, default: default
+evaluate.np = types.SimpleNamespace(**{**vars(evaluate.np), "isfinite": lambda a: evaluate.jnp.ones(1, bool)})
 """
 
 #: protection: (row, how often it is tried, how it is turned off, what the row then says).

@@ -1,6 +1,6 @@
 """Configs: the default, its checks, its overrides, and the resolved trial with its hash."""
 
-from mtl.config.default import Config, ConfigError, default
+from mtl.config.default import Config, ConfigError, default, refused
 from mtl.config.fields import Flat, check, flatten, override, parse
 from mtl.config.load import file_of, is_ours, load, name_for
 from mtl.config.resolve import resolve
@@ -22,5 +22,6 @@ __all__ = [
     "name_for",
     "override",
     "parse",
+    "refused",
     "resolve",
 ]

@@ -6,6 +6,7 @@ How they are done stands in ``mtl.train.augment``; here is what can be asked for
 from __future__ import annotations
 
 import dataclasses
+import typing
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -135,13 +136,7 @@ Operation = Crop | Flip | Cutout | Colour | Randaugment | Mixup | Cutmix
 Spec = tuple[Operation, ...]
 
 #: What a config can name.
-OPERATIONS: dict[str, type[Any]] = {
-    "crop": Crop, "flip": Flip, "cutout": Cutout, "colour": Colour, "randaugment": Randaugment,
-    "mixup": Mixup, "cutmix": Cutmix,
-}  # fmt: skip
-
-#: Operations that mix rows, and with them their labels.
-MIXING = ("mixup", "cutmix")
+OPERATIONS: dict[str, type[Any]] = {kind.__name__.lower(): kind for kind in typing.get_args(Operation)}
 
 
 def parse(augment: Sequence[Any], tasks: Sequence[Task] = ()) -> Spec:
@@ -172,7 +167,7 @@ def parse(augment: Sequence[Any], tasks: Sequence[Task] = ()) -> Spec:
         if name not in OPERATIONS:
             raise ValueError(f'augment: "{name}" does not exist: {suggest(name, OPERATIONS)}')
         options = checked(OPERATIONS[name], options, f"augment: {name}.", name, without=("classes",))
-        if name in MIXING:
+        if OPERATIONS[name] in (Mixup, Cutmix):  # They mix rows, and with them their labels.
             for task in tasks:
                 if task.focal_gamma:
                     raise ValueError(
@@ -184,23 +179,13 @@ def parse(augment: Sequence[Any], tasks: Sequence[Task] = ()) -> Spec:
     return tuple(found)
 
 
-def mixes(spec: Spec) -> bool:
-    """Return whether a spec mixes rows.
-
-    >>> mixes(parse(("flip",))), mixes(parse(("flip", "mixup")))
-    (False, True)
-    """
-    return any(isinstance(op, Mixup | Cutmix) for op in spec)
-
-
 def stated(spec: Spec) -> list[list[Any]]:
     """Return a spec as JSON holds it, every option stated; ``parse`` reads it.
 
     >>> stated(parse(("flip",)))
     [['flip', {'probability': 0.5}]]
     """
-    names = {kind: name for name, kind in OPERATIONS.items()}
-    return [[names[type(op)], {k: v for k, v in vars(op).items() if k != "classes"}] for op in spec]
+    return [[type(op).__name__.lower(), {k: v for k, v in vars(op).items() if k != "classes"}] for op in spec]
 
 
 def described(spec: Spec) -> str:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from mtl.config.augmentation import parse
-from mtl.config.default import FREE, ConfigError
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+from mtl.config.default import FREE, ConfigError, refused
+from mtl.ranges import finite
 
 
 def _text(value: Any) -> bool:
@@ -32,7 +28,7 @@ _ITEMS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("data.source", _text, "names of tasks"),
     ("init.fresh", _text, "patterns (texts)"),
     ("init.rename", _pair, "pairs of texts (pattern, replacement)"),
-    ("tune.source_lr", lambda v: _number(v) and v > 0, "finite numbers above 0"),
+    ("tune.source_lr", lambda v: finite(v) and v > 0, "finite numbers above 0"),
     ("tune.seeds", _seed, "integers from 0 to 4294967295"),
     ("report.notes", _text, "texts"),
 )
@@ -60,17 +56,15 @@ def check_contents(flat: Mapping[str, Any]) -> None:
         raise ConfigError(
             f"config.tune.source_lr = {flat['tune.source_lr']}: must be empty, as data.source = () names no task"
         )
-    try:
+    with refused():
         parse(flat["augment"])
-    except ValueError as error:
-        raise ConfigError(f"config.{error}") from None
     for section in FREE:
         _check_keys(section, flat[section])
     for name, weight in flat["loss.weights"].items():
-        if not _number(weight) or weight < 0:
+        if not finite(weight) or weight < 0:
             raise ConfigError(f"config.loss.weights.{name} = {weight!r}: must be a finite number, at least 0")
     for pattern, multiple in flat["optimizer.rates"].items():
-        if not _number(multiple) or multiple < 0:
+        if not finite(multiple) or multiple < 0:
             raise ConfigError(
                 f"config.optimizer.rates[{pattern!r}] = {multiple!r}: must be a finite number, at least 0"
             )

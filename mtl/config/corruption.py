@@ -8,6 +8,7 @@ from typing import Any
 
 from mtl.config.default import ConfigError
 from mtl.config.fields import Flat
+from mtl.ranges import finite
 from mtl.tasks import Task, suggest
 
 
@@ -118,8 +119,7 @@ def _per_task(flat: Flat, field: str, tasks: Mapping[str, Task]) -> dict[str, An
 
 
 def _number(value: Any, field: str, low: float, high: float, open_ends: bool = False) -> float:
-    plain = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if plain and math.isfinite(value) and (low < value < high if open_ends else low <= value <= high):
+    if finite(value) and (low < value < high if open_ends else low <= value <= high):
         return float(value)
     to = "between 0 and 1, both excluded" if open_ends else f"a number from {low:g} to {high:.4g}"
     raise ConfigError(f"config.data.{field} = {value!r}: must be {to if high < math.inf else 'finite, at least 0'}")

@@ -10,10 +10,34 @@ from ml_collections import ConfigDict as Config
 
 from mtl.data.corrupt.split import WAYS
 from mtl.data.scaling import WAYS as WAYS_TO_SCALE
+from mtl.ranges import finite
 
 
 class ConfigError(ValueError):
     """A mistake in a config: one sentence that names the field, the value and what would be right."""
+
+
+class refused:
+    """A context in which a ``ValueError`` is a mistake in the config.
+
+    >>> with refused("config.lr: "):
+    ...     float("high")
+    Traceback (most recent call last):
+    ...
+    mtl.config.default.ConfigError: config.lr: could not convert string to float: 'high'
+    """
+
+    def __init__(self, where: str = "config.") -> None:
+        """Begin the sentence with ``where``."""
+        self.where = where
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        """Raise the mistake in place of the error."""
+        if isinstance(error, ValueError):
+            raise ConfigError(f"{self.where}{error}") from None
 
 
 class _Section(Config):
@@ -107,7 +131,7 @@ def default() -> Config:
     c.optimizer.options = _free({})  # Passed to it: b1, b2, momentum, …
     c.optimizer.weight_decay = 0.0  # Decoupled, unless the optimizer takes it itself.
     c.optimizer.decay = "all"  # What decays; or "kernels": no biases, no norms.
-    c.optimizer.schedule = "constant"  # A name in mtl.optim.SCHEDULES: "cosine", "linear".
+    c.optimizer.schedule = "constant"  # A name in mtl.optim.rates.SCHEDULES: "cosine", "linear".
     c.optimizer.warmup = 0.0  # Share of a phase's steps.
     c.optimizer.clip = 0.0  # Global norm of trainable gradients; 0 for none.
     c.optimizer.layer_decay = 1.0  # Each block's rate is this times that of the block above it.
@@ -170,8 +194,7 @@ FREE = (
 
 
 def _penalties(value: Any) -> bool:
-    plain = all(isinstance(v, int | float) and not isinstance(v, bool) for v in value)
-    return bool(value) and plain and all(math.isfinite(v) and v > 0 for v in value)
+    return bool(value) and all(finite(v) and v > 0 for v in value)
 
 
 #: How tasks mix, see ``train.sampling``.

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mtl.config.contents import check_contents
-from mtl.config.default import FREE, RANGES, Config, ConfigError, default
+from mtl.config.default import FREE, RANGES, Config, ConfigError, default, refused
 from mtl.regimes import REGIMES, plain
 from mtl.tasks import suggest
 
@@ -47,17 +47,17 @@ def flatten(config: Config) -> Flat:
 
 def _regimes(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the regimes that a config writes itself as what JSON can hold."""
-    return {name: _regime(name, value) for name, value in given.items()}
+    found = {}
+    for name, value in given.items():
+        with refused(f"config.regimes.{name}: "):
+            if name in REGIMES:
+                raise ValueError("there is a regime of that name already; choose another")
+            found[name] = plain(value)
+    return found
 
 
-def _regime(name: str, value: Any) -> dict[str, Any]:
-    if name in REGIMES:
-        raise ConfigError(f"config.regimes.{name}: there is a regime of that name already; choose another")
-    try:
-        return plain(value)
-    except ValueError as error:
-        raise ConfigError(f"config.regimes.{name}: {error}") from None
-
+#: What a duration is in.
+UNITS = ("total_steps", "total_epochs", "total_examples")
 
 #: The default's fields.
 KNOWN = flatten(default())
@@ -257,7 +257,7 @@ def duration(section: str, flat: Mapping[str, Any]) -> tuple[str, float]:
     Raises:
       ConfigError: unless exactly one of the three units is set; of the source, none need be if it has no tasks.
     """
-    names = [f"{section}.{unit}" for unit in ("total_steps", "total_epochs", "total_examples")]
+    names = [f"{section}.{unit}" for unit in UNITS]
     given = []
     for name in names:
         if not math.isfinite(flat[name]) or flat[name] < 0:

@@ -119,16 +119,14 @@ def _about_a_key(error: Exception) -> str | None:
 def _path_of(node: Config, seen: list[object]) -> str | None:
     """Return where a ConfigDict stands in a config of ours among the values ``seen``; nothing if in none."""
     for root in seen:
-        if isinstance(root, Config) and is_ours(root) and (path := _search(root, node)) is not None:
-            return path
+        if isinstance(root, Config) and is_ours(root):
+            for path, section in [("", root), *_sections(root)]:
+                if section is node:
+                    return path
     # Nobody holds the config it is a part of: a section is also known by its keys, if they are its alone.
     base = default()
     alike = [path for path, section in _sections(base) if set(section.keys()) == set(node.keys()) and len(node)]
     return alike[0] if len(alike) == 1 else None
-
-
-def _search(root: Config, node: Config) -> str | None:
-    return next((path for path, section in [("", root), *_sections(root)] if section is node), None)
 
 
 def _sections(config: Config, prefix: str = "") -> list[tuple[str, Config]]:

@@ -13,8 +13,8 @@ from typing import Any
 from mtl import adapt, balance, optim, regimes
 from mtl.config import augmentation
 from mtl.config.corruption import corruption
-from mtl.config.default import SAMPLINGS, ConfigError
-from mtl.config.fields import KNOWN, Flat, check, duration
+from mtl.config.default import SAMPLINGS, ConfigError, refused
+from mtl.config.fields import KNOWN, UNITS, Flat, check, duration
 from mtl.config.trial import Resolved, Trial, canonical
 from mtl.data import cut, load, nearest, sizes
 from mtl.data.corrupt.split import FIELDS as CORRUPTING
@@ -44,13 +44,11 @@ def resolve(flat: Flat, table: Table) -> Trial:
     tasks = _tasks(flat, table.tasks)
     if not flat["data.source"]:  # Then there is no pool of its rows.
         flat = {**flat, "data.source_size": 0, "data.source_val_size": 0}
-    try:
+    with refused():
         flat = {**flat, "model.options": options_of(flat["model.name"], flat["model.options"])}
         regime = regimes.get(flat["regime"], flat["regimes"])
         shape = tuple(table.x.shape[1:])
         blocks = _blocks(flat["model.name"], repr(flat["model.options"]), tasks, flat["model.head_init"], flat, shape)
-    except ValueError as error:
-        raise ConfigError(f"config.{error}") from None
     sections = {section: {last: flat[path] for path, last in fields} for section, fields in _SECTIONS.items()}
     sections["data"] |= corruption(flat, tasks)
     sections["optimizer"] = _optimizer(sections["optimizer"])
@@ -71,7 +69,7 @@ def resolve(flat: Flat, table: Table) -> Trial:
         "seed": flat["seed"],
         "regime": flat["regime"],
         "phases": [p.stated() for p in phases],
-        "tasks": [vars(t) for t in tasks],
+        "tasks": [{k: v for k, v in vars(t).items() if v or k != "loss"} for t in tasks],
         "evaluations": flat["evaluations"],
         "accumulate": flat["accumulate"],
         "save_model": flat["save_model"],
@@ -103,11 +101,9 @@ def _optimizer(section: dict[str, Any]) -> dict[str, Any]:
     """Return the optimizer's section with every number that it takes; looked at once for all trials that share it."""
     key = (optim.OPTIMIZERS.get(section["name"]), repr(section))
     if key not in _known_optimizers:
-        try:
+        with refused():
             options = optim.options_of(section["name"], section["options"])
             optim.optimizer(section)
-        except ValueError as error:
-            raise ConfigError(f"config.{error}") from None
         _known_optimizers[key] = {
             **section,
             "options": options,
@@ -118,10 +114,8 @@ def _optimizer(section: dict[str, Any]) -> dict[str, Any]:
 
 def _balancer(section: dict[str, Any]) -> dict[str, Any]:
     """Return the balancer's section with all of its options."""
-    try:
+    with refused():
         return {**section, "options": balance.options_of(section["name"], section["options"])}
-    except ValueError as error:
-        raise ConfigError(f"config.{error}") from None
 
 
 _known_blocks: dict[tuple[Any, ...], tuple[str, ...]] = {}
@@ -177,7 +171,7 @@ def _tasks(flat: Flat, available: Sequence[Task]) -> tuple[Task, ...]:
     return tuple(_with_options(flat, by_name[name]) for name in names)
 
 
-_TASK_OPTIONS = ("pos_weight", "label_smoothing", "focal_gamma")
+_TASK_OPTIONS = ("pos_weight", "label_smoothing", "focal_gamma", "loss")
 _NOT_OPTIONS = [f.name for f in dataclasses.fields(Task) if f.name not in _TASK_OPTIONS]
 
 
@@ -185,10 +179,8 @@ def _with_options(flat: Flat, task: Task) -> Task:
     options: Any = flat["task_options"].get(task.name, {})
     if not isinstance(options, Mapping):
         raise ConfigError(f"config.task_options.{task.name} = {options!r}: must be a dictionary of {_TASK_OPTIONS}")
-    try:
+    with refused():
         changes = checked(Task, options, f"task_options.{task.name}.", task.name, without=_NOT_OPTIONS)
-    except ValueError as error:
-        raise ConfigError(f"config.{error}") from None
     if task.name == flat["data.target"] and flat["metric"]:
         changes["metric"] = flat["metric"]
     if task.name in flat["loss.weights"]:
@@ -228,12 +220,10 @@ def _resolve_phase(
     rates = {"lr": flat["lr"], "source_lr": flat["source_lr"]}
     if isinstance(phase.lr, str) and phase.lr not in rates:
         raise ConfigError(f'regime "{name}": lr = "{phase.lr}": {suggest(phase.lr, rates)}, or a number')
-    try:
+    with refused(f'regime "{name}": '):
         adapts = _adapt(phase)
         below = adapt.pattern(json.loads(adapts)["name"]) if adapts else ""
         trainable = regimes.trainable_patterns(phase.trainable, tasks, blocks, below)
-    except ValueError as error:
-        raise ConfigError(f'regime "{name}": {error}') from None
     several = len(tasks) > 1
     rounds = (phase.round_steps or flat["round_steps"]) if sampling == "one_task" and several else 0
     if 0 < rounds < len(tasks):
@@ -313,10 +303,8 @@ def _augment(phase: regimes.Phase, flat: Flat, tasks: Sequence[Task]) -> augment
             raise ConfigError(f'regime "{name}": solver = "ridge": sees each image once, as it is: leave augment out')
         return ()
     given = flat["augment"] if own == "" else () if isinstance(own, str) else own
-    try:
+    with refused("config." if own == "" else f'regime "{name}": '):
         return augmentation.parse(given, tasks)
-    except ValueError as error:
-        raise ConfigError(f"config.{error}" if own == "" else f'regime "{name}": {error}') from None
 
 
 #: What the words of a phase can be; empty ones stand for the config's.
@@ -339,7 +327,7 @@ def _check_phase(phase: regimes.Phase, name: str) -> None:
         value = getattr(phase, field)
         if not isinstance(value, str) and not 0 < value < math.inf:
             raise ConfigError(f'regime "{name}": {field} = {value}: must be a finite number above 0')
-    for field in ("total_steps", "total_epochs", "total_examples"):
+    for field in UNITS:
         value = getattr(phase, field)
         if not 0 <= value < math.inf:
             raise ConfigError(f'regime "{name}": {field} = {value}: must be a finite number, at least 0 (0: not set)')
@@ -359,8 +347,7 @@ def _steps(
       batch: rows of its batch.
       rows: from tasks to the number of rows that have a training label of any.
     """
-    own = {unit: getattr(phase, unit) for unit in ("total_steps", "total_epochs", "total_examples")}
-    given = {unit: amount for unit, amount in own.items() if amount}
+    given = {unit: amount for unit in UNITS if (amount := getattr(phase, unit))}
     if len(given) > 1:
         raise ConfigError(f'regime "{flat["regime"]}": a phase sets {" and ".join(given)}: set at most one')
     if given:
@@ -394,9 +381,7 @@ def _rows(section: Mapping[str, Any], seed: int, tasks: Sequence[str]) -> int:
     if not tasks:
         return 0
     if sources not in (set(), set(section["source"])) or section.keys() & set(CORRUPTING):
-        try:  # Which rows have these labels the data say, and chance.
+        with refused("config.data: "):  # Which rows have these labels the data say, and chance.
             return len(cut(load(section["name"], **section["options"]), canonical(section), seed).rows(tasks))
-        except ValueError as error:
-            raise ConfigError(f"config.data: {error}") from None
     size = sizes(*(section[k] for k in ("target_size", "val_fraction", "source_size", "source_val_size")))
     return size.source_train * bool(sources) + size.target_train * (section["target"] in tasks)

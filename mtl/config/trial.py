@@ -6,10 +6,10 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Callable
 from typing import Any
 
 from mtl.config import augmentation
+from mtl.losses import registered
 from mtl.models import MODELS, Model, build
 from mtl.regimes import Phase
 from mtl.tasks import Task
@@ -101,15 +101,13 @@ class Trial:
     def model(self) -> Model:
         """Build the model; equal trials' models are equal, and the same object while they are remembered."""
         m = self.config["model"]
-        factory = MODELS.get(m["name"])
-        return _model(factory, m["name"], canonical(m["options"]), self.tasks, m["head_init"], m["dtype"])
+        of = MODELS.get(m["name"]), registered(self.tasks)
+        return _model(of, m["name"], canonical(m["options"]), self.tasks, m["head_init"], m["dtype"])
 
 
 @functools.lru_cache(maxsize=64)
-def _model(
-    factory: Callable[..., Any] | None, name: str, options: str, tasks: tuple[Task, ...], head_init: str, dtype: str
-) -> Model:
-    del factory  # Part of the key alone: a config file that is executed again may have changed it.
+def _model(of: tuple[Any, ...], name: str, options: str, tasks: tuple[Task, ...], head_init: str, dtype: str) -> Model:
+    del of  # Part of the key alone: a config file that is executed again may have changed what it registers.
     return build(name, json.loads(options), tasks, head_init, dtype)
 
 

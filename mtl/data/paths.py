@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Hashable, Mapping
 
 from mtl.data.problems import DataError
-from mtl.files import open_plain
+from mtl.host.files import open_plain
 
 #: The folder that relative paths start from, if this environment variable is set.
 DATA_DIR = "MTL_DATA_DIR"

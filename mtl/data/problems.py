@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from mtl.shown import shown
+from mtl.host.escape import escape
 
 #: Sentences that an error lists; the rest is a count.
 LISTED = 20
@@ -28,7 +28,7 @@ class DataError(ValueError):
 
     def __init__(self, sentences: list[str] | str, count: int = 0) -> None:
         """Join the sentences, one a line."""
-        self.sentences = [shown(s) for s in ([sentences] if isinstance(sentences, str) else sentences)]
+        self.sentences = [escape(s) for s in ([sentences] if isinstance(sentences, str) else sentences)]
         self.count = max(count, len(self.sentences))
         first = self.sentences[:LISTED]
         more = self.count - len(first)
@@ -61,7 +61,7 @@ class Problems:
         """Note a problem; past ``LISTED`` of them only their number is kept."""
         self.count += 1
         if len(self.sentences) < LISTED:
-            line = shown(sentence[: LONGEST + 1]).replace("\n", "\\n")
+            line = escape(sentence[: LONGEST + 1]).replace("\n", "\\n")
             self.sentences.append(line if len(line) <= LONGEST else f"{line[:LONGEST]}…")
 
     def more(self, count: int) -> None:

@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from mtl import machine
 from mtl.data.extras import needs
+from mtl.host import machine
 
 Made = TypeVar("Made")
 

@@ -8,11 +8,12 @@ cannot be (NaN, no such class), or a NaN among the outputs there, gives NaN.
 from mtl.metrics.averages import accuracy, brier, log_loss, squared_error
 from mtl.metrics.pooled import ECE_BINS, ece, f1, r2
 from mtl.metrics.ranking import auroc, average_precision
-from mtl.metrics.registry import METRICS, evaluate, macro, metric, per_example
+from mtl.metrics.registry import METRICS, Metric, evaluate, macro, metric, per_example, register
 
 __all__ = [
     "ECE_BINS",
     "METRICS",
+    "Metric",
     "accuracy",
     "auroc",
     "average_precision",
@@ -25,5 +26,6 @@ __all__ = [
     "metric",
     "per_example",
     "r2",
+    "register",
     "squared_error",
 ]

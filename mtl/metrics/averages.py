@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
 
 from mtl import losses
 from mtl.metrics import present
@@ -121,12 +118,3 @@ def _mean(values: Vector, mask: Mask, weights: Weights | None) -> Value:
     w = present.weights_of(values, mask, weights)
     total = w.sum()
     return present.defined_or_nan(jnp.sum(jnp.where(w > 0, w * values, 0)) / total, total > 0)
-
-
-#: What the metrics that are averages average.
-PER_EXAMPLE: dict[str, Callable[[Array, Array], Array]] = {
-    "accuracy": accuracy_each,
-    "log_loss": log_loss_each,
-    "brier": brier_each,
-    "squared_error": squared_error_each,
-}

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,26 +13,92 @@ from jaxtyping import Array, Float, Int
 
 from mtl.metrics import averages, pooled, present, ranking
 from mtl.metrics.present import Labels, Mask, Outputs, Value, Vector
+from mtl.options import check_free, signature_of
 from mtl.tasks import METRICS as OF_KIND
 from mtl.tasks import Task, suggest
 
-Metric = Callable[..., Array]
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    """What the name of a metric stands for.
+
+    Attributes:
+      value: ``(outputs, labels, mask, weights=None) -> value``, see the module ``mtl.metrics``.
+      each: ``(outputs, labels) -> [n]``, what an average averages; none of what is no average.
+      range: where its values can be.
+      higher_is_better: whether more is better.
+      points: whether tables show it in hundredths.
+    """
+
+    value: Callable[..., Array]
+    each: Callable[[Array, Array], Array] | None = None
+    range: tuple[float, float] = (0.0, 1.0)
+    higher_is_better: bool = True
+    points: bool = True
+
+
+def _less(value: Callable[..., Array], each: Any = None, most: float = math.inf) -> Metric:
+    return Metric(value, each, (0.0, most), higher_is_better=False, points=False)
+
 
 #: Every metric by its name; ``tasks.METRICS`` says which kind of task can have which.
 METRICS: dict[str, Metric] = {
-    "accuracy": averages.accuracy,
-    "auroc": ranking.auroc,
-    "average_precision": ranking.average_precision,
-    "brier": averages.brier,
-    "ece": pooled.ece,
-    "f1": pooled.f1,
-    "log_loss": averages.log_loss,
-    "r2": pooled.r2,
-    "squared_error": averages.squared_error,
+    "accuracy": Metric(averages.accuracy, averages.accuracy_each),
+    "auroc": Metric(ranking.auroc),
+    "average_precision": Metric(ranking.average_precision),
+    "brier": _less(averages.brier, averages.brier_each),
+    "ece": _less(pooled.ece, most=1.0),
+    "f1": Metric(pooled.f1),
+    "log_loss": _less(averages.log_loss, averages.log_loss_each),
+    "r2": Metric(pooled.r2, range=(-math.inf, 1.0), points=False),
+    "squared_error": _less(averages.squared_error, averages.squared_error_each),
 }
 
 
-def metric(task: Task, name: str = "") -> Metric:
+def register(
+    name: str,
+    kinds: Sequence[str],
+    range: tuple[float, float] = (-math.inf, math.inf),
+    higher_is_better: bool = True,
+    points: bool = False,
+) -> Callable[[Callable[..., Array]], Callable[..., Array]]:
+    """Make a function ``(outputs, labels, mask, weights=None) -> value`` the metric of that name, as a decorator.
+
+    It must be a smooth function of the examples' weights, by which its intervals come (see ``per_example``). A config
+    has it with ``c.metric = NAME``; tables of what was tested need no config.
+
+    Args:
+      name: what a config calls it.
+      kinds: of the tasks that can have it.
+      range, higher_is_better, points: see ``Metric``.
+
+    Raises:
+      ValueError: if another metric has that name, there is no such kind, or the function takes no weights.
+
+    >>> @register("positive", ["binary"], range=(0, 1))
+    ... def positive(outputs, labels, mask, weights=None):
+    ...     return jnp.average(outputs[:, 0] > 0, weights=mask * (1.0 if weights is None else weights))
+    >>> per_example(Task("t", "binary"), "positive", jnp.array([[1.0], [-1.0]]), jnp.array([0.0, 1.0])).tolist()
+    [1.0, 0.0]
+    >>> OF_KIND["binary"] = OF_KIND["binary"][:-1]  # Forgotten again.
+    """
+    for kind in kinds:
+        if kind not in OF_KIND:
+            raise ValueError(f'metric "{name}": kinds = {tuple(kinds)}: {suggest(kind, OF_KIND)}')
+
+    def decorate(function: Callable[..., Array]) -> Callable[..., Array]:
+        check_free(METRICS[name].value if name in METRICS else None, function, f'metric "{name}"')
+        if "weights" not in signature_of(function):
+            raise ValueError(f'metric "{name}": takes no weights of the examples: must, for its intervals come by them')
+        METRICS[name] = Metric(function, None, range, higher_is_better, points)
+        for kind in kinds:
+            OF_KIND[kind] = tuple(dict.fromkeys((*OF_KIND[kind], name)))
+        return function
+
+    return decorate
+
+
+def metric(task: Task, name: str = "") -> Callable[..., Array]:
     """Return the function of one of the metrics that a task can have.
 
     Args:
@@ -47,7 +116,7 @@ def metric(task: Task, name: str = "") -> Metric:
         raise ValueError(
             f'task "{task.name}": a {task.kind} task cannot have metric "{name}": ' + suggest(name, OF_KIND[task.kind])
         )
-    return METRICS[name]
+    return METRICS[name].value
 
 
 def evaluate(
@@ -85,7 +154,7 @@ def evaluate(
             raise ValueError(f'{what}: no task "{absent[0]}": {suggest(absent[0], given)}')
     return {
         task.name: {
-            name: METRICS[name](outputs[task.name], labels[task.name], masks[task.name])
+            name: METRICS[name].value(outputs[task.name], labels[task.name], masks[task.name])
             for name in (OF_KIND[task.kind] if names is None else names)
             if name in OF_KIND[task.kind]
         }
@@ -141,8 +210,8 @@ def per_example(task: Task, name: str, outputs: Outputs, labels: Labels) -> Vect
     Source: Jaeckel 1972; Efron 1982; DeLong, DeLong & Clarke-Pearson 1988.
     """
     of = metric(task, name)
-    if name in averages.PER_EXAMPLE:
-        return averages.PER_EXAMPLE[name](outputs, labels)
+    if (each := METRICS[name].each) is not None:
+        return each(outputs, labels)
     there = ~jnp.isnan(labels) if jnp.issubdtype(labels.dtype, jnp.floating) else labels >= 0
     w = there.astype(jnp.float32)
     value, slope = jax.value_and_grad(lambda w: of(outputs, labels, there, w))(w)

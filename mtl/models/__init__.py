@@ -12,6 +12,7 @@ from typing import Any
 
 import flax.linen as nn
 
+from mtl.losses import registered
 from mtl.models.anatomy import Anatomy, anatomy
 from mtl.models.cnn import CNN
 from mtl.models.efficientnet_lite import EfficientNetLite
@@ -91,7 +92,7 @@ def build(
                 f'model.name = "{name}": gives a {type(backbone).__name__}: must give a Linen module, or take rngs and '
                 "give an NNX module"
             )
-    return Model(backbone, tasks, head_init, dtype)  # type: ignore[arg-type]
+    return Model(backbone, tasks, head_init, dtype, registered(tasks))  # type: ignore[arg-type]
 
 
 def options_of(name: str, options: Mapping[str, Any]) -> dict[str, Any]:

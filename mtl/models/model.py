@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 
 from mtl import cpu
 from mtl.adapt import ADAPTERS
+from mtl.losses import Loss
 from mtl.models import linen
 from mtl.models.nnx import NNX
 from mtl.models.watch import watched
@@ -54,12 +55,14 @@ class Model:
       head_init: ``zeros`` or ``lecun_normal`` for the heads' kernels; biases begin at zero.
       dtype: what the backbone computes in, ``float32`` or ``bfloat16``. Parameters, their gradients, batch statistics
         and heads stay in float32 (mixed precision, Micikevicius et al. 2018, arXiv:1710.03740).
+      losses: of tasks whose loss a config registers: what is compiled for one of that name is not for another.
     """
 
     backbone: Any
     tasks: tuple[Task, ...]
     head_init: Literal["zeros", "lecun_normal"] = "zeros"
     dtype: Literal["float32", "bfloat16"] = "float32"
+    losses: tuple[Loss, ...] = ()
 
     def task(self, name: str) -> Task:
         """Return the task of that name."""

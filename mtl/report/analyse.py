@@ -14,13 +14,6 @@ from mtl.report.best import best_set
 
 LEVEL = 0.95
 
-#: Where metrics can be.
-RANGES = {
-    **dict.fromkeys(("accuracy", "auroc", "average_precision", "f1", "ece"), (0.0, 1.0)),
-    **dict.fromkeys(("log_loss", "brier", "squared_error"), (0.0, np.inf)),
-    "r2": (-np.inf, 1.0),
-}
-
 
 def _check(scores: Scores) -> None:
     """Raises ValueError where the parts of ``scores`` do not fit together."""
@@ -119,7 +112,6 @@ def analyse(scores: Scores, resamples: int = 4000, seed: int = 0, exclude: tuple
     groups, columns = mean.shape
     base = scores.regimes.index(scores.baseline) if scores.baseline in scores.regimes else None
     # With two or three replicates the stretched interval would leave where the metric can be.
-    bounds = RANGES.get(scores.metric, (-np.inf, np.inf))
 
     p, p_margin = (np.full((groups, columns), np.nan) for _ in range(2))
     for g, s in np.ndindex(groups, columns):
@@ -149,7 +141,7 @@ def analyse(scores: Scores, resamples: int = 4000, seed: int = 0, exclude: tuple
         top = np.max(mean[measured & competes, s], initial=-np.inf)
         for g, name in enumerate(scores.regimes):
             ends = bootstrap.two_way_interval(draws[:, g, s], mean[g, s].item(), se[g, s].item(), df[g, s].item())
-            low, high = (float(v) for v in np.clip(sorted(sign * e for e in ends), *bounds))
+            low, high = (float(v) for v in np.clip(sorted(sign * e for e in ends), *scores.bounds))
             gain, gain_low, gain_high, claim = float("nan"), float("nan"), float("nan"), ""
             if base is not None and g != base and pairs.replicates[g, base, s] > 0:
                 gain = float(pairs.gain[g, base, s])

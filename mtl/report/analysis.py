@@ -62,6 +62,7 @@ class Scores:
       groups: int [I], the group of each test example (a person, a scaffold) where rows of one are alike; groups are
         resampled as wholes.
       rarer: test examples of the rarer class of a binary task.
+      bounds: where the metric can be; ends of intervals of it lie within.
     """
 
     study: str
@@ -86,6 +87,7 @@ class Scores:
     data_notes: tuple[str, ...] = ()
     groups: np.ndarray | None = None
     rarer: int | None = None
+    bounds: tuple[float, float] = (-math.inf, math.inf)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
-from mtl import metrics, regimes
+from mtl import regimes
 from mtl.config import augmentation, canonical
-from mtl.metrics.averages import PER_EXAMPLE
 from mtl.report.analysis import Cost, Scores
 from mtl.report.begun import begun_notes
 from mtl.report.corruption import corruption_notes
@@ -21,7 +18,7 @@ from mtl.report.phrases import join
 from mtl.sweep.chosen import COLUMN, REPLICATE, ROW, candidates, choose, order, tuned
 from mtl.sweep.fingerprint import stale_sentences
 from mtl.sweep.store import NoResultError, StoreError, Workdir
-from mtl.tasks import LOWER_IS_BETTER, Task, suggest
+from mtl.tasks import suggest
 
 #: A table has room for each regime at each size in each replicate. A sweep may leave cells out, but one that leaves out
 #: nearly all asks for memory that none of its trials has earned.
@@ -65,7 +62,8 @@ def collect(workdir: Workdir, sweep: str) -> Scores:
     tested = [r for r in done if r["config"]["data"]["target"] in r.get("test", {})]
     if not tested:
         raise NoResultError(_nothing(workdir, sweep, results))
-    task = next(Task(**t) for t in tested[0]["config"]["tasks"] if t["name"] == tested[0]["config"]["data"]["target"])
+    task = next(t for t in tested[0]["config"]["tasks"] if t["name"] == tested[0]["config"]["data"]["target"])
+    metric = tested[0]["metrics"][task["metric"]]
     missing, failed = np.zeros(shape[:2], int), np.zeros(shape[:2], int)
     chosen = np.full(shape, np.nan)
     values: np.ndarray | None = None
@@ -83,13 +81,12 @@ def collect(workdir: Workdir, sweep: str) -> Scores:
                     failed[g, s] += int(crashed or (bool(found) and not absent))
                     continue
                 best, result = pick
-                arrays = workdir.predictions(best["hash"], task.name)
+                arrays = workdir.predictions(best["hash"], task["name"])
                 first = first or arrays
                 _refuse_other_examples(workdir, sweep, first, arrays)
-                scores = _scores(arrays, task)
                 if values is None:
-                    values = np.full((*shape, len(scores)), np.nan)
-                values[g, s, r] = scores
+                    values = np.full((*shape, len(arrays["scores"])), np.nan)
+                values[g, s, r] = arrays["scores"]
                 costs[row].setdefault(replicate, []).append(result["cost"])
                 if len(fields) == 1 and isinstance(value := best["changes"].get(fields[0]), (int, float)):
                     chosen[g, s, r] = value
@@ -102,9 +99,10 @@ def collect(workdir: Workdir, sweep: str) -> Scores:
         sweep=sweep,
         question=base["report.question"] or _question(base, sweep),
         notes=_notes(entry, tested[0], fields, _changed_notes(tested), first.get("groups")),
-        metric=task.metric,
-        higher_is_better=task.metric not in LOWER_IS_BETTER,
-        unit=100.0 if task.metric in ("accuracy", "auroc", "average_precision", "f1") else 1.0,
+        metric=task["metric"],
+        higher_is_better=metric["higher_is_better"],
+        unit=100.0 if metric["points"] else 1.0,
+        bounds=_bounds(*metric["range"]),
         regimes=tuple(str(row) for row in axes[ROW]),
         sizes=tuple(float(c) for c in axes[COLUMN]),
         replicates=tuple(int(r) for r in axes[REPLICATE]),
@@ -123,7 +121,7 @@ def collect(workdir: Workdir, sweep: str) -> Scores:
             *(f"Warning: {said}" for said in (*entry.get("warnings", ()), *differing(done))),
         ),
         groups=first.get("groups"),
-        rarer=int(min((first["labels"] == c).sum() for c in (0, 1))) if task.kind == "binary" else None,
+        rarer=int(min((first["labels"] == c).sum() for c in (0, 1))) if task["kind"] == "binary" else None,
     )
 
 
@@ -199,20 +197,8 @@ def _refuse_other_examples(
         )
 
 
-def _scores(arrays: Mapping[str, np.ndarray], task: Task) -> np.ndarray:
-    """Return one score a test example; their mean is the metric."""
-    outputs, labels = arrays["outputs"], arrays["labels"]
-    if task.metric == "squared_error":
-        return np.square(outputs[:, 0].astype(np.float64) - labels)
-    if task.kind == "regression":  # In units of the labels' spread, as float32 computes: R² has no unit.
-        mean, spread = labels.mean(), labels.std() if np.ptp(labels) > 0 else 1.0
-        outputs, labels = (((a - mean) / spread).astype(np.float32) for a in (outputs, labels))
-    return np.asarray(_per_example(task)(outputs, labels), np.float64)
-
-
-@functools.lru_cache(maxsize=64)
-def _per_example(task: Task) -> Callable[..., jax.Array]:
-    return jax.jit(lambda outputs, labels: metrics.per_example(task, task.metric, outputs, labels))
+def _bounds(low: float | None, high: float | None) -> tuple[float, float]:
+    return (-math.inf if low is None else low), (math.inf if high is None else high)
 
 
 def _mean_cost(replicates: Sequence[Sequence[Mapping[str, Any]]]) -> Cost:
@@ -299,7 +285,7 @@ def _notes(
         f"replicates and {examples}."
     )
     metric = next(t["metric"] for t in result["config"]["tasks"] if t["name"] == data["target"])
-    if metric not in PER_EXAMPLE:
+    if not result["metrics"][metric]["average"]:
         notes.append(
             f"{metric} is no mean over examples: what an example contributes to it is taken to first order "
             "(infinitesimal jackknife; of auroc this is DeLong's variance)."

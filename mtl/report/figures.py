@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from mtl.canvas import own_settings
-from mtl.files import write_atomically
+from mtl.host.files import write_atomically
 from mtl.report.analysis import Analysis, Cell
 from mtl.report.drawing import (
     FONT,

@@ -20,7 +20,7 @@ import numpy as np
 
 import mtl
 from mtl.config import canonical
-from mtl.files import MAX_JSON_BYTES, FileError, parse, read, write_atomically
+from mtl.host.files import MAX_JSON_BYTES, FileError, parse, read, write_atomically
 from mtl.report.analyse import analyse
 from mtl.report.analysis import Analysis, Scores
 from mtl.report.collect import collect

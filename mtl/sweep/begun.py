@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import functools
-from pathlib import Path
 
 from mtl.sweep.documents import IDENTIFIER
 from mtl.sweep.store import StoreError, Workdir
 from mtl.sweep.weights import weights_at
 
-#: What a trial is charged with, see ``conclude``.
+#: What a trial is charged with, see ``evaluate``.
 COSTS = ("examples", "flops", "seconds")
 
 
+@functools.lru_cache(maxsize=16)
 def cost_of_weights(path: str, sha256: str) -> dict[str, float] | None:
     """Return what training the weights at an ``init.path`` took; nothing if they are no trial's of ours.
 
@@ -22,11 +22,7 @@ def cost_of_weights(path: str, sha256: str) -> dict[str, float] | None:
       path: where the weights are.
       sha256: theirs.
     """
-    return _cost(weights_at(path).absolute(), sha256)
-
-
-@functools.lru_cache(maxsize=16)
-def _cost(file: Path, sha256: str) -> dict[str, float] | None:
+    file = weights_at(path).absolute()
     trial = file.parent
     if trial.parent.name != "trials" or not IDENTIFIER.fullmatch(trial.name):
         return None

@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mtl.files import DIGEST, MAX_JSON_BYTES, DamagedError, is_of_a_system, parse, read, unseal
-from mtl.shown import shown
+from mtl.host.escape import escape
+from mtl.host.files import DIGEST, MAX_JSON_BYTES, DamagedError, is_of_a_system, parse, read, unseal
 from mtl.sweep.schema import check
 
 #: The format that is written and read; what has another is refused. 4: results in shards, of every task.
-FORMAT = 4
+FORMAT = 5
 
 #: A trial, a phase, a program, a sweep.
 IDENTIFIER = re.compile(r"[A-Za-z0-9_-]{1,100}")
@@ -104,11 +104,8 @@ def load_document(
         found = parse(data)
         if found.get("format") != 1 or DIGEST in found:  # One of format 1 has no digest: it is refused for its format.
             found = unseal(data)
-    except DamagedError as error:
-        raise DamagedError(f"{file} {error}") from None
-    check_format(file, found)
-    found = harmless(found, data)
-    try:
+        check_format(file, found)
+        found = harmless(found, data)
         check(found, schema)
         also(found)
     except DamagedError as error:
@@ -141,7 +138,7 @@ def harmless(found: dict[str, Any], data: bytes) -> dict[str, Any]:
 def _shown(value: Any) -> Any:
     """Return a JSON value whose texts are fit to be shown: tables, pages and sentences are made of them."""
     if isinstance(value, dict):
-        return {shown(key): _shown(inner) for key, inner in value.items()}
+        return {escape(key): _shown(inner) for key, inner in value.items()}
     if isinstance(value, list):
         return [_shown(inner) for inner in value]
-    return shown(value) if isinstance(value, str) else value
+    return escape(value) if isinstance(value, str) else value

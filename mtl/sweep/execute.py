@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import functools
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
 
 from mtl.checkpoint import CheckpointError, dump_tree, load_tree
 from mtl.data.streamed import Streamed
-from mtl.files import DamagedError, FileError
+from mtl.host.files import DamagedError, FileError
 from mtl.models import Model
-from mtl.sweep.conclude import Done, Progress, clean, conclude
+from mtl.sweep.evaluate import PhaseResult, Progress, clean, evaluate
 from mtl.sweep.plan import Node, Plan, scaling_of, split_key, split_of, table_of, val_rows_of
 from mtl.sweep.schema import PREFIX, check
 from mtl.sweep.snapshots import Interrupt, Snapshots
@@ -24,7 +24,7 @@ from mtl.train.begin import freshen
 from mtl.train.compiled import Compiled
 from mtl.train.dataset import make_data
 from mtl.train.executor import Executor, executor_for, memory_limit
-from mtl.train.flops import flops_per_step, flops_to_cache, flops_to_solve
+from mtl.train.flops import flops_to_cache
 from mtl.train.phase import EVALUATION_ROWS
 from mtl.train.processes import agree, any_of_us
 from mtl.train.program import Program, Weights
@@ -68,23 +68,20 @@ def execute(
     executor = executor or executor_for(jax.default_backend(), jax.local_device_count())
     for node in plan.nodes.values():
         loop.check_spread(node.stage.program, tuple(table_of(node.trial).x.shape[1:]), executor)
-    failed: dict[str, tuple[str, str]] = {}
+    failed: dict[str, dict[str, str]] = {}
     snapshots = Snapshots(workdir.inside("snapshots"), interrupt or Interrupt(), say)
     done = _there_already(plan, workdir, say)
 
     safe: set[str] = set()
-    needed = {k for digest, chain in plan.chains.items() for k in chain[_resume_at(chain, done) :]}
-    waiting = {k: n for k, n in plan.nodes.items() if k in needed and k not in done}
-    uses = {k: sum(1 for chain in plan.chains.values() if k in chain) for k in plan.nodes}
-    for digest, chain in plan.chains.items():
-        if chain[-1] in done:  # A trial that ends with a shared phase.
-            conclude([digest], plan, done, workdir, executor, progress)
+    needed = plan.needed(done)
+    waiting = {k: n for k, n in plan.nodes.items() if k in needed}
+    kinds = _kinds(waiting)
+    uses = {k: len(users) for k, users in plan.users.items()}
+    # Trials that end with a shared phase.
+    evaluate([d for d, chain in plan.chains.items() if chain[-1] in done], plan, done, workdir, executor, progress)
     while waiting:
-        nodes = _next_pack(waiting, done, snapshots, reverse)
-        if not nodes:
-            for key in list(waiting):
-                failed[key] = failed.get(waiting[key].parent or "", ("the phase before it failed", ""))
-                waiting.pop(key)
+        nodes = _next_pack(waiting, kinds, done, snapshots, reverse)
+        if not nodes:  # What is left rests on phases that failed.
             break
         nodes = _of_few_replicates(nodes[: _most_lanes(nodes[0])])
         try:
@@ -96,32 +93,30 @@ def execute(
                 raise  # The others wait for this process: they must all end.
             text = str(error).strip()
             message = f"{type(error).__name__}: {text.splitlines()[0] if text else ''}"
-            failed |= {n.key: (message, traceback.format_exc()) for n in nodes}
+            why = {"error": message, "traceback": traceback.format_exc()}
+            failed |= {n.key: why for n in nodes}
             outcomes = {}
         for node in nodes:
             waiting.pop(node.key)
         done |= outcomes
         workdir.write_prefixes((key, _prefix_bytes(outcome)) for key, outcome in outcomes.items() if plan.saved(key))
         ended = [d for d, chain in plan.chains.items() if chain[-1] in outcomes]
-        conclude(ended, plan, done, workdir, executor, progress)
+        evaluate(ended, plan, done, workdir, executor, progress)
         safe |= {k for k in outcomes if plan.saved(k)} | {k for d in ended for k in plan.chains[d]}
         snapshots.discard(safe)
         for digest in ended:  # Weights that no waiting trial needs are let go.
             for key in plan.chains[digest]:
                 uses[key] -= 1
-                if not uses[key] and key in done:
-                    done.pop(key)
+                if not uses[key]:
+                    done.pop(key, None)
         Compiled.make_room()
     for digest, chain in plan.chains.items():
-        reasons = [failed[k] for k in chain if k in failed]
-        if reasons:
-            what, trace = reasons[0]
-            about = {"config": plan.trials[digest].config, "error": what, "traceback": trace}
-            workdir.write_failure(digest, about)
+        if first := next((failed[k] for k in chain if k in failed), None):
+            workdir.write_failure(digest, {"config": plan.trials[digest].config, **first})
             progress(0.0, 0, 1)
 
 
-def _there_already(plan: Plan, workdir: Workdir, say: Callable[[str], None]) -> dict[str, Done]:
+def _there_already(plan: Plan, workdir: Workdir, say: Callable[[str], None]) -> dict[str, PhaseResult]:
     """Return the shared phases that are on disk; with several processes, those that the first one found."""
     found = {key: _load_prefix(workdir, key, say) for key in plan.nodes if plan.saved(key)}
     keys = agree([key for key, done in found.items() if done is not None])
@@ -129,37 +124,40 @@ def _there_already(plan: Plan, workdir: Workdir, say: Callable[[str], None]) -> 
     return {key: done for key in keys if (done := found[key]) is not None}
 
 
-def _resume_at(chain: Sequence[str], done: dict[str, Done]) -> int:
-    """Return the index of the first phase of a chain that must be trained."""
-    return max((i + 1 for i, key in enumerate(chain) if key in done), default=0)
-
-
 #: A pack is not held back for lanes that are not ready yet once it has so many.
 _LANES_ENOUGH = 64
 
 
-def _next_pack(waiting: dict[str, Node], done: dict[str, Done], snapshots: Snapshots, reverse: bool) -> list[Node]:
-    """Return the lanes of the next pack: phases whose parents are done, of one program, length, place and table.
+#: What phases that may go in one pack have in common, the place of their program in the plan first.
+_Kind = tuple[int, int, int, str]
+
+
+def _kinds(nodes: dict[str, Node]) -> dict[str, _Kind]:
+    """Return the kind of each phase."""
+    programs: dict[Program, int] = {}
+    found = {}
+    for key, node in nodes.items():
+        c, stage = node.trial.config, node.stage
+        about = str([c["data"]["name"], c["data"]["options"], c["init"], val_rows_of(node.trial)])
+        found[key] = (programs.setdefault(stage.program, len(programs)), stage.steps, c["evaluations"], about)
+    return found
+
+
+def _next_pack(
+    waiting: dict[str, Node], kinds: dict[str, _Kind], done: dict[str, PhaseResult], snapshots: Snapshots, reverse: bool
+) -> list[Node]:
+    """Return the lanes of the next pack: phases of one kind whose parents are done, and that have come as far.
 
     Small packs whose lanes are not all ready yet come last, so that as many lanes as possible go in one.
     """
-    groups: dict[Any, list[Node]] = {}
-    programs: dict[Program, int] = {}
-    for node in waiting.values():
-        d = node.trial.config["data"]
-        order = programs.setdefault(node.stage.program, len(programs))
-        about = str([d["name"], d["options"], node.trial.config["init"], val_rows_of(node.trial)])
-        key = (order, node.stage.steps, node.trial.config["evaluations"], snapshots.at(node.key), about)
-        groups.setdefault(key, []).append(node)
-    best: tuple[Any, list[Node]] | None = None
-    for (order, *_), nodes in groups.items():
-        able = [n for n in nodes if n.parent is None or n.parent in done]
-        if able:
-            held_back = len(able) < len(nodes) and len(able) < _LANES_ENOUGH
-            rank = (held_back, -order if reverse else order)
-            if best is None or rank < best[0]:
-                best = (rank, able)
-    return best[1] if best is not None else []
+    groups: dict[tuple[_Kind, int], list[Node]] = {}
+    for key, node in waiting.items():
+        groups.setdefault((kinds[key], snapshots.at(key)), []).append(node)
+    packs = []
+    for ((program, *_), _), nodes in groups.items():
+        if able := [n for n in nodes if n.parent is None or n.parent in done]:
+            packs.append((len(able) < min(len(nodes), _LANES_ENOUGH), -program if reverse else program, able))
+    return min(packs, key=lambda pack: pack[:2], default=(False, 0, []))[2]
 
 
 def _most_lanes(node: Node) -> int:
@@ -186,40 +184,35 @@ def _of_few_replicates(nodes: list[Node]) -> list[Node]:
 def _train(
     nodes: list[Node],
     plan: Plan,
-    done: dict[str, Done],
+    done: dict[str, PhaseResult],
     workdir: Workdir,
     executor: Executor,
     snapshots: Snapshots,
     progress: Progress,
     say: Callable[[str], None],
-) -> dict[str, Done]:
+) -> dict[str, PhaseResult]:
     """Train a pack and return its outcomes by key."""
     first = nodes[0]
     table = table_of(first.trial)
     shape = tuple(table.x.shape[1:])
     program = first.stage.program
-    order: dict[str, int] = {}
-    for node in nodes:
-        order.setdefault(split_key(node.trial), len(order))
-    representatives = {split_key(n.trial): n.trial for n in nodes}
-    splits = [split_of(representatives[k]) for k in order]
+    keys = [split_key(n.trial) for n in nodes]
+    trials = dict(zip(keys, (n.trial for n in nodes), strict=True))
+    order = {key: lane for lane, key in enumerate(trials)}
+    lanes, drawn = [order[key] for key in keys], list(trials.values())
     # A power of two of splits, so that packs of about the same width share an executable.
-    splits += [splits[-1]] * ((1 << (len(splits) - 1).bit_length()) - len(splits))
-    scalings = [scaling_of(representatives[k]) for k in order]
-    scalings += [scalings[-1]] * (len(splits) - len(scalings))
+    drawn += [drawn[-1]] * ((1 << (len(drawn) - 1).bit_length()) - len(drawn))
+    splits, scalings = [split_of(t) for t in drawn], [scaling_of(t) for t in drawn]
     arrays = make_data(table, splits, [program], val_rows_of(first.trial), scalings)
     seeds = sorted({n.trial.seed for n in nodes})
     program_key = plan.program_key(first.key)
     width = workdir.width(program_key, str(executor)) if executor.kind == "vmap" else None
     initial = _initial(program.model, shape, tuple(seeds), executor)
     begin = []
-    for node in nodes:
+    for node, lane in zip(nodes, lanes, strict=True):
         own = initial[node.trial.seed]
-        if node.parent is None:
-            scaling = scalings[order[split_key(node.trial)]]
-            begin.append(freshen(begin_of(node.trial, own, scaling), own, node.stage.fresh))
-        else:
-            begin.append(freshen(done[node.parent].weights, own, node.stage.fresh))
+        before = done[node.parent].weights if node.parent else begin_of(node.trial, own, scalings[lane])
+        begin.append(freshen(before, own, node.stage.fresh))
 
     def halved(width: int, needed: int, limit: int) -> None:
         gib = 2**30
@@ -229,7 +222,7 @@ def _train(
         outcomes = loop.run_phase(
             [n.trial.seed for n in nodes],
             [n.stage for n in nodes],
-            [order[split_key(n.trial)] for n in nodes],
+            lanes,
             begin,
             arrays,
             evaluations=first.trial.config["evaluations"],
@@ -244,24 +237,23 @@ def _train(
         snapshots.settle()
     if executor.kind == "vmap" and width is None:
         workdir.keep_width(program_key, str(executor), outcomes[0].width)
-    found, per_step = {}, flops_per_step(program, shape)
-    for node, outcome in zip(nodes, outcomes, strict=True):
-        lane = order[split_key(node.trial)]
+    found, solver = {}, program.solver
+    for node, lane, outcome in zip(nodes, lanes, outcomes, strict=True):
         split, scaling = splits[lane], scalings[lane]
         rows = len(split.rows(program.tasks))
-        once = flops_to_cache(program, shape, rows) + flops_to_solve(program, shape, rows)
+        spent = solver.flops(program, shape, node.stage.steps, rows) + flops_to_cache(program, shape, rows)
         about = {
             "tasks": list(program.tasks),
             "lr": node.stage.hypers.lr,
             "steps": node.stage.steps,
             "evaluated_at": outcome.steps,
             **{
-                name: {t: [v * scaling.squared(t) for v in curve] for t, curve in getattr(outcome, name).items()}
-                for name in ("train_loss", "val_loss")
+                name: {t: [v * scaling.squared(t) for v in curve] for t, curve in curves.items()}
+                for name, curves in (("train_loss", outcome.train_loss), ("val_loss", outcome.val_loss))
             },
             "diverged_at": outcome.diverged_at,
-            "examples": program.solver.examples(program, node.stage.steps, rows),
-            "flops": node.stage.steps * per_step + once,
+            "examples": solver.examples(program, node.stage.steps, rows),
+            "flops": spent,
             "seconds": outcome.seconds,
             "source_only": node.source_only,
             "key": node.key,
@@ -270,7 +262,7 @@ def _train(
         }
         if outcome.penalties:
             about["penalties"] = outcome.penalties
-        found[node.key] = Done(outcome.weights, about)
+        found[node.key] = PhaseResult(outcome.weights, about)
     return found
 
 
@@ -279,12 +271,12 @@ def _initial(model: Model, shape: tuple[int, ...], seeds: tuple[int, ...], execu
     return dict(zip(seeds, loop.initial_weights(model, shape, seeds, executor), strict=True))
 
 
-def _prefix_bytes(outcome: Done) -> bytes:
+def _prefix_bytes(outcome: PhaseResult) -> bytes:
     tree = {"params": outcome.weights.params, "state": outcome.weights.state}
     return dump_tree(tree, {"format": FORMAT, "about": clean(outcome.about)})
 
 
-def _load_prefix(workdir: Workdir, key: str, say: Callable[[str], None]) -> Done | None:
+def _load_prefix(workdir: Workdir, key: str, say: Callable[[str], None]) -> PhaseResult | None:
     """Return a shared phase from disk; nothing if it is not there or cannot be believed (it is then trained anew)."""
     file = workdir.prefix(key)
     if not file.is_file():
@@ -296,13 +288,11 @@ def _load_prefix(workdir: Workdir, key: str, say: Callable[[str], None]) -> Done
         check(about.get("about"), PREFIX)
         if about["about"]["key"] != key or not isinstance(tree.get("params"), dict):
             raise CheckpointError(f"{file} holds something else than its name says")
-    except DamagedError as error:
-        say(f"{file} {error}; the shared phase in it is trained anew")
+    except (CheckpointError, DamagedError) as error:
+        name = f"{file} " if isinstance(error, DamagedError) else ""
+        say(f"{name}{error}; the shared phase in it is trained anew")
         return None
-    except CheckpointError as error:
-        say(f"{error}; the shared phase in it is trained anew")
-        return None
-    return Done(Weights(tree["params"], tree.get("state", {})), _restore(about["about"]))
+    return PhaseResult(Weights(tree["params"], tree.get("state", {})), _restore(about["about"]))
 
 
 def _restore(about: dict[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ A trial's address is its resolved config alone. Its result holds this fingerprin
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import functools
 import hashlib
@@ -13,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import mtl
-from mtl.files import FileError, read, write_atomically
+from mtl.host.files import FileError, read, write_atomically
 from mtl.sweep.cache import cache_folder
 from mtl.sweep.sources import Sources, digest_of, parsed
 
@@ -26,8 +27,7 @@ PARTS = {"data": "the data", "code": "mtl's code", "config": "the config file's 
 #: Of the package, what no trial's numbers depend on: what settles a config, which the address covers; where and when
 #: trials run; what is kept and shown. Everything else is ``code``, also what is new.
 NOT_COMPUTING = (
-    *("__init__.py", "cli.py", "data_commands.py", "display.py", "dry_run.py", "files.py", "memory.py", "readers.py"),
-    *("canvas.py", "machine.py", "shown.py", "spawn.py", "start.py", "streams.py", "witness.py", "report"),
+    *("__init__.py", "cli.py", "canvas.py", "commands", "host", "report"),
     *("config/beside.py", "config/contents.py", "config/default.py", "config/fields.py", "config/load.py"),
     *("data/catalogue.py", "data/contact_sheet.py", "data/describe.py", "data/sets/about.py", "data/summary.py"),
     *("data/tfds/download.py",),
@@ -39,6 +39,7 @@ NOT_COMPUTING = (
 )
 
 
+@functools.lru_cache(maxsize=64)
 def fingerprint(data: tuple[str, str], sources: Sources, init: tuple[str, str] = ("", "")) -> Fingerprint:
     """Return a trial's fingerprint.
 
@@ -96,39 +97,24 @@ def code_of(package: Path, cache: Path | None) -> str:
     """
     names = [path.relative_to(package).as_posix() for path in sorted(package.rglob("*.py"))]
     shown = [name for name in names if not f"/{name}".count("/.")]  # Systems and editors keep hidden copies.
-    contents = {name: (package / name).read_bytes() for name in shown if _computes(name)}
+    idle = tuple(f"{other}/" for other in NOT_COMPUTING)
+    contents = {name: (package / name).read_bytes() for name in shown if not f"{name}/".startswith(idle)}
     how = {name: (package / name).read_bytes() for name in ("sweep/fingerprint.py", "sweep/sources.py")}
     raw = hashlib.sha256()
     for name, content in (contents | how).items():
         raw.update(f"{name}\0{len(content)}\0".encode() + content)
     kept = cache / "sources" / raw.hexdigest() if cache is not None else None
-    if kept is not None and (known := _known(kept)):
-        return known
-    whole = hashlib.sha256()
-    for name, content in contents.items():
-        whole.update(f"{name}\0{digest_of(parsed(content) or content)}".encode())
     if kept is not None:
-        _keep(kept, whole.hexdigest())
-    return whole.hexdigest()
-
-
-def _computes(name: str) -> bool:
-    return not any(name == other or name.startswith(f"{other}/") for other in NOT_COMPUTING)
-
-
-def _known(file: Path) -> str:
-    try:
-        text = read(file, 64).decode("ascii", "replace")
-    except FileError:
-        return ""
-    return text if re.fullmatch("[0-9a-f]{64}", text) else ""
-
-
-def _keep(file: Path, text: str) -> None:
-    """Keep a digest for the next process; a cache that cannot be written costs time, no result."""
-    with contextlib.suppress(FileError, OSError):
-        file.parent.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_atomically(file, text.encode(), durable=False)
+        with contextlib.suppress(FileError):
+            if re.fullmatch("[0-9a-f]{64}", known := read(kept, 64).decode("ascii", "replace")):
+                return known
+    trees = "".join(f"{name}\0{digest_of(parsed(content) or content)}" for name, content in contents.items())
+    whole = hashlib.sha256(trees.encode()).hexdigest()
+    if kept is not None:
+        with contextlib.suppress(FileError, OSError):  # A cache that cannot be written costs time, no result.
+            kept.parent.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            write_atomically(kept, whole.encode(), durable=False)
+    return whole
 
 
 def stale_sentences(stale: Iterable[str], then: str) -> list[str]:
@@ -141,9 +127,5 @@ def stale_sentences(stale: Iterable[str], then: str) -> list[str]:
     >>> stale_sentences(["the data changed (t.csv)"] * 3, "run again")
     ['3 trials are stale: the data changed (t.csv); run again']
     """
-    reasons = list(stale)
-    found = []
-    for reason in dict.fromkeys(reasons):
-        n = reasons.count(reason)
-        found.append(f"{n:,} trial{'s are' if n > 1 else ' is'} stale: {reason}; {then}")
-    return found
+    reasons = collections.Counter(stale).items()
+    return [f"{n:,} trial{'s are' if n > 1 else ' is'} stale: {reason}; {then}" for reason, n in reasons]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -60,9 +61,8 @@ def _rows(workdir: Workdir, head: dict[str, Any], what: str, picked: bool) -> It
     result = workdir.result(head["hash"])
     if result is None:
         if what == "trials":
-            error = workdir.failure(head["hash"])
-            absent = "stale" if head["hash"] in workdir.stale else "missing"
-            yield head | {"status": absent if error is None else "failed", "error": error}
+            status, error = _status(workdir, head["hash"])
+            yield head | {"status": status, "error": error}
         return
     if what == "trials":
         target = result["config"]["data"]["target"]
@@ -95,6 +95,14 @@ def _rows(workdir: Workdir, head: dict[str, Any], what: str, picked: bool) -> It
             yield head | {"task": task, "row": int(row)} | group | {"label": float(label)} | scored
 
 
+def _status(workdir: Workdir, digest: str) -> tuple[str, str | None]:
+    """Return (what became of a trial, why it failed)."""
+    if (result := workdir.result(digest)) is not None:
+        return result["status"], None
+    error = workdir.failure(digest)
+    return ("failed" if error is not None else "stale" if digest in workdir.stale else "missing"), error
+
+
 def _number(value: Any) -> float:
     return np.nan if value is None else float(value)
 
@@ -111,14 +119,9 @@ def counts(workdir: Workdir) -> dict[str, Any]:
     found: dict[str, Any] = {"study": study["study"], "sweeps": {}, "runs": len(study.get("runs", {}))}
     for name, entry in study["sweeps"].items():
         workdir.expect(entry)
-        tally = {"done": 0, "diverged": 0, "failed": 0, "stale": 0, "missing": 0}
-        reasons: dict[str, int] = {}
-        for trial in entry["trials"]:
-            result = workdir.result(trial["hash"])
-            absent = "stale" if trial["hash"] in workdir.stale else "missing"
-            status = result["status"] if result is not None else absent
-            if result is None and (error := workdir.failure(trial["hash"])) is not None:
-                status, reasons[error] = "failed", reasons.get(error, 0) + 1
-            tally[status] += 1
+        became = [_status(workdir, trial["hash"]) for trial in entry["trials"]]
+        tally = dict.fromkeys(("done", "diverged", "failed", "stale", "missing"), 0)
+        tally |= collections.Counter(status for status, _ in became)
+        reasons = collections.Counter(error for _, error in became if error is not None)
         found["sweeps"][name] = {"trials": len(entry["trials"]), **tally, **entry["plan"], "reasons": reasons}
     return found | {"damaged": sorted(workdir.damaged.values())}

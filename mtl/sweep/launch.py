@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
-from mtl.config import Flat, Trial, override
-from mtl.spawn import Hand
-from mtl.sweep.conclude import clean
+from mtl.config import Flat, Trial
+from mtl.host.spawn import WorkerHandle
+from mtl.sweep.evaluate import Progress
 from mtl.sweep.expand import Changes
 from mtl.sweep.fingerprint import changed
 from mtl.sweep.plan import Plan, data_warnings, look_again, make_plan
@@ -29,20 +29,11 @@ from mtl.sweep.study import (
     source_trials,
     tuned_rate,
 )
-from mtl.sweep.workers import Pool, total_work
+from mtl.sweep.workers import WorkerPool, total_work
 from mtl.train.executor import Executor
 from mtl.train.processes import agree, any_of_us
 
 _AGAIN = "run again, each replaced when that is done"
-
-
-@runtime_checkable
-class Meter(Protocol):
-    """What shows progress: told of work done, it knows the rest."""
-
-    def __call__(self, work: float, done: int, failed: int) -> None:
-        """Add work done."""
-        ...
 
 
 @runtime_checkable
@@ -53,7 +44,7 @@ class Display(Protocol):
         """Print a line."""
         ...
 
-    def meter(self, title: str, work: float, trials: int) -> contextlib.AbstractContextManager[Meter]:
+    def meter(self, title: str, work: float, trials: int) -> contextlib.AbstractContextManager[Progress]:
         """Return a progress display for so much work."""
         ...
 
@@ -80,8 +71,6 @@ class Preview:
     """What a sweep would do.
 
     Attributes:
-      name: the sweep's name.
-      entries: the changes of each trial.
       hashes: each trial's hash; empty while the source's rate is still to be tuned.
       tuning: the trials that tune it.
       plan: of all the sweep's trials (with the config's own source rate while it is still to be tuned).
@@ -89,8 +78,6 @@ class Preview:
       news: what was found stale or damaged.
     """
 
-    name: str
-    entries: list[Changes]
     hashes: list[str]
     tuning: int
     plan: Plan
@@ -105,14 +92,13 @@ def preview(base: Flat, name: str, entries: list[Changes], workdir: Workdir) -> 
       ConfigError: for anything that cannot be.
     """
     look_again()
-    prepared = _prepare(name, *settle(base, entries), workdir)
-    waiting = bool(prepared.pairs) and prepared.tuning is None
-    trials = [m.trial for m in prepared.sweep.members]
-    absent = trials if waiting else missing(trials, workdir)
-    hashes = [] if waiting else [t.hash for t in trials]
-    todo = sum(workdir.result(t.hash) is None for _, t in prepared.pairs)
-    plan = make_plan(trials, workdir.sources)
-    return Preview(name, prepared.entries, hashes, todo, plan, len(absent), workdir.news("to be run again"))
+    sweep = _prepare(name, *settle(base, entries), workdir)
+    waiting = bool(sweep.pairs) and sweep.tuning is None
+    absent = sweep.trials if waiting else missing(sweep.trials, workdir)
+    hashes = [] if waiting else [t.hash for t in sweep.trials]
+    todo = sum(workdir.result(t.hash) is None for _, t in sweep.pairs)
+    plan = make_plan(sweep.trials, workdir.sources)
+    return Preview(hashes, todo, plan, len(absent), workdir.news("to be run again"))
 
 
 def launch(
@@ -127,7 +113,7 @@ def launch(
     executor: Executor | None = None,
     interrupt: Interrupt | None = None,
     retries: int = 0,
-    hands: list[Hand] | None = None,
+    hands: list[WorkerHandle] | None = None,
     meanwhile: Callable[[], object] = lambda: None,
 ) -> list[Summary]:
     """Run sweeps of a study to the end; what has a result is not run again.
@@ -162,72 +148,45 @@ def launch(
     ]
     workdir.open(base["name"])
     interrupt = interrupt or Interrupt()
-    pool_of = Pool(workdir, jobs, config_file, executor, interrupt, hands, meanwhile)
+    pool_of = WorkerPool(workdir, jobs, config_file, executor, interrupt, hands, meanwhile)
     with workdir.held(display.say, interrupt.ask), pool_of as pool:
         workdir.write_study(workdir.open(base["name"]))
         return [_one(sweep, workdir, pool, display, retries) for sweep in prepared]
 
 
-@dataclasses.dataclass(frozen=True)
-class _Prepared:
-    """A sweep that has been checked.
-
-    Attributes:
-      sweep: the expanded sweep; with the config's own source rate while it is still to be tuned.
-      entries: the changes of each trial.
-      pairs: the trials that tune the source's rate.
-      tuning: what they came to; nothing while they are still to be run, or if there are none.
-    """
-
-    sweep: Sweep
-    entries: list[Changes]
-    pairs: list[tuple[float, Trial]]
-    tuning: dict[str, Any] | None
-
-
-def _prepare(name: str, base: Flat, entries: list[Changes], workdir: Workdir) -> _Prepared:
+def _prepare(name: str, base: Flat, entries: list[Changes], workdir: Workdir) -> Sweep:
+    """Return a sweep that has been checked, with the source's rate if it has been tuned."""
     pairs = source_trials(base, entries)
-    tuning = None
-    if pairs and agree(not missing([t for _, t in pairs], workdir)):
-        base, tuning = _tuned(base, pairs, workdir)
-    sweep = make_sweep(name, base, entries)
-    trials = [t for _, t in pairs] + [m.trial for m in sweep.members]
-    there = set(agree(workdir.hashes()))
-    check_choices(sweep, pairs, [t for t in trials if t.hash not in there])
-    make_plan([m.trial for m in sweep.members if m.trial.seed == sweep.members[0].trial.seed], workdir.sources)
-    return _Prepared(sweep, entries, pairs, tuning)
+    tuned = bool(pairs) and agree(not missing([t for _, t in pairs], workdir))
+    sweep = make_sweep(name, base, entries, pairs, tuned_rate(pairs, workdir) if tuned else None)
+    check_choices(sweep, set(agree(workdir.hashes())))
+    make_plan([t for t in sweep.trials if t.seed == sweep.trials[0].seed], workdir.sources)
+    return sweep
 
 
-def _tuned(base: Flat, pairs: list[tuple[float, Trial]], workdir: Workdir) -> tuple[Flat, dict[str, Any]]:
-    """Return (the base with the source's rate that was best, what the rates came to)."""
-    rate, means = tuned_rate(pairs, workdir)
-    tuning = {"source_lr": rate, "val_loss": clean({f"{r:g}": v for r, v in means.items()})}
-    return override(base, {"source_lr": rate}), tuning
-
-
-def _one(prepared: _Prepared, workdir: Workdir, pool: Pool, display: Display, retries: int) -> Summary:
-    sweep, tuning, name = prepared.sweep, prepared.tuning, prepared.sweep.name
-    if prepared.pairs:
-        if tuning is None:
-            trials = [t for _, t in prepared.pairs]
+def _one(sweep: Sweep, workdir: Workdir, pool: WorkerPool, display: Display, retries: int) -> Summary:
+    name = sweep.name
+    if sweep.pairs:
+        if sweep.tuning is None:
+            trials = [t for _, t in sweep.pairs]
             run_missing(trials, workdir, pool, display, retries, f"{name}: tuning the source's learning rate")
-            base, tuning = _tuned(sweep.base, prepared.pairs, workdir)
-            sweep = make_sweep(name, base, prepared.entries)
-        rate, rates = tuning["source_lr"], [r for r, _ in prepared.pairs]
+            changes = [m.changes for m in sweep.members]
+            sweep = make_sweep(name, sweep.base, changes, sweep.pairs, tuned_rate(sweep.pairs, workdir))
+        rate, rates = sweep.base["source_lr"], [r for r, _ in sweep.pairs]
         seeds = len(sweep.base["tune.seeds"])
         display.say(f"{name}: source_lr = {rate:g}, by mean source validation loss over {seeds} seeds")
         if rate in (min(rates), max(rates)) and len(set(rates)) > 1:
             display.say(f"{name}: warning: source_lr = {rate:g} lies at the edge of its grid; widen tune.source_lr")
-    trials = [m.trial for m in sweep.members]
+    trials = sweep.trials
     ran = 0
     for sentence in workdir.news(_AGAIN):
         display.say(sentence)
     if agree(bool(missing(trials, workdir)) or not recorded(workdir, sweep)):
         plan = make_plan(trials, workdir.sources)
-        warnings = [*data_warnings(trials), *left_out(prepared.pairs, trials)]
+        warnings = [*data_warnings(trials), *left_out(sweep)]
         for said in warnings:
             display.say(f"{name}: warning: {said}")
-        record(workdir, sweep, tuning, plan, warnings)
+        record(workdir, sweep, plan, warnings)
         ran = run_missing(trials, workdir, pool, display, retries, name, plan)
         for said in penalties_at_edge(trials, workdir):
             display.say(f"{name}: warning: {said}")
@@ -237,21 +196,22 @@ def _one(prepared: _Prepared, workdir: Workdir, pool: Pool, display: Display, re
 
 def penalties_at_edge(trials: Sequence[Trial], workdir: Workdir) -> list[str]:
     """Return a sentence for each end of ``ridge.penalties`` that half of the closed forms or more chose."""
-    least = largest = total = 0
-    for trial in trials:
-        if not any(step.solver == "ridge" for step in trial.phases):
-            continue
-        grid, result = trial.config["ridge"]["penalties"], workdir.result(trial.hash)
-        for about in result["phases"] if result and len(grid) > 1 else ():
-            for value in about.get("penalties", {}).values():
-                least += math.isclose(value, min(grid), rel_tol=1e-6)  # It was chosen in single precision.
-                largest += math.isclose(value, max(grid), rel_tol=1e-6)
-                total += 1
-    return [
-        f"ridge.penalties: the {end} was chosen {count:,} of {total:,} times; a wider grid may do better"
-        for end, count in (("least", least), ("largest", largest))
-        if total and count >= total / 2
+    chosen = [
+        (value, grid)
+        for trial in trials
+        if len(grid := trial.config["ridge"]["penalties"]) > 1 and (result := workdir.result(trial.hash))
+        for about in result["phases"]
+        for value in about.get("penalties", {}).values()
     ]
+    found = []
+    for end, edge in (("least", min), ("largest", max)):
+        # They were chosen in single precision.
+        count = sum(math.isclose(value, edge(grid), rel_tol=1e-6) for value, grid in chosen)
+        if chosen and count >= len(chosen) / 2:
+            found.append(
+                f"ridge.penalties: the {end} was chosen {count:,} of {len(chosen):,} times; a wider grid may do better"
+            )
+    return found
 
 
 def absent_of(trials: Sequence[Trial], workdir: Workdir) -> list[Trial]:
@@ -274,7 +234,7 @@ def absent_of(trials: Sequence[Trial], workdir: Workdir) -> list[Trial]:
 def run_missing(
     trials: Sequence[Trial],
     workdir: Workdir,
-    pool: Pool,
+    pool: WorkerPool,
     display: Display,
     retries: int,
     title: str,
@@ -297,28 +257,16 @@ def run_missing(
     if not absent:
         return 0
     plan = whole if whole is not None and len(absent) == len(trials) else make_plan(absent, workdir.sources)
-    _run(plan, workdir, pool, display, title)
-    for again in range(retries):
-        failed = agree([t.hash for t in absent if workdir.failure(t.hash) is not None])
-        if not failed:
+    for again in range(retries + 1):
+        with display.meter(title, total_work(plan, workdir), len(plan.trials)) as meter:
+            pool.run(plan, meter, display.say)
+        any_of_us(False)  # The process that writes has written.
+        workdir.look()
+        if again == retries or not (failed := agree([t.hash for t in absent if workdir.failure(t.hash) is not None])):
             break
         plan = make_plan([t for t in absent if t.hash in set(failed)], workdir.sources)
         display.say(f"{title}: {len(failed):,} failed; tried again ({again + 1} of {retries})")
-        _run(plan, workdir, pool, display, title)
     return len(absent)
-
-
-def _run(plan: Plan, workdir: Workdir, pool: Pool, display: Display, title: str) -> None:
-    with display.meter(title, total_work(plan, workdir), len(plan.trials)) as meter:
-        pool.run(plan, meter, display.say)
-    any_of_us(False)  # The process that writes has written.
-    workdir.look()
-
-
-@contextlib.contextmanager
-def silent_meter() -> Iterator[Meter]:
-    """Return a meter that shows nothing."""
-    yield lambda work, done, failed: None
 
 
 class Silent:
@@ -327,6 +275,6 @@ class Silent:
     def say(self, text: str) -> None:
         """Print nothing."""
 
-    def meter(self, title: str, work: float, trials: int) -> contextlib.AbstractContextManager[Meter]:
+    def meter(self, title: str, work: float, trials: int) -> contextlib.AbstractContextManager[Progress]:
         """Return a meter that shows nothing."""
-        return silent_meter()
+        return contextlib.nullcontext(lambda work, done, failed: None)

@@ -19,7 +19,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mtl.files import FileError, is_half, read, seal, unseal, write_atomically
+from mtl.host.files import FileError, is_half, read, seal, unseal, write_atomically
+from mtl.sweep.schema import LEASE, check
 
 #: A holder touches its lease so often, and is taken for dead after so long without (if it runs on another host; of
 #: one on this host its process tells).
@@ -123,15 +124,12 @@ class Lease:
             file.unlink()
             return False
         self.number = number + 1
-        for older in self._numbers():
-            if older < self.number:
+        # Older ones, and what a holder that was killed had half written; a probe of somebody who waits is neither.
+        for name in os.listdir(self.folder):
+            older = re.fullmatch(r"\.?([0-9]{6,12})\.json(\..*\.tmp)?", name)
+            if older and int(older[1]) < self.number:
                 with contextlib.suppress(IsADirectoryError, PermissionError):  # Nobody's lease: it is in nobody's way.
-                    self._file(older).unlink(missing_ok=True)
-        # What a holder that was killed had half written; a probe of somebody who waits is not of that kind.
-        for half in self.folder.glob(".[0-9]*.json.*.tmp"):
-            older_one = half.name[1:].partition(".")[0]
-            if older_one.isdecimal() and int(older_one) < self.number:
-                half.unlink(missing_ok=True)
+                    (self.folder / name).unlink(missing_ok=True)
         return True
 
     def _is_held(self, number: int, holder: dict[str, Any] | None) -> bool:
@@ -214,7 +212,11 @@ class Lease:
             time.sleep(wait)
             try:
                 holder = unseal(read(self._file(numbers[-1]), _MOST_BYTES))
-                _check(holder)
+                check(holder, LEASE)
+                if not all(
+                    len(p) == 2 and isinstance(p[0], int) and p[0] > 0 for p in [holder["process"], *holder["workers"]]
+                ):
+                    raise FileError("is no lease")
                 return numbers[-1], holder
             except FileError:
                 if wait and self._numbers()[-1:] != numbers[-1:]:
@@ -238,14 +240,6 @@ class Lease:
     def _refusal(self, holder: dict[str, Any] | None) -> str:
         who = "an unknown process (its lease cannot be read)" if holder is None else _name(holder)
         return f"work directory {self.workdir} is being written by {who}: wait for it, or end it first"
-
-
-def _check(holder: dict[str, Any]) -> None:
-    kinds = {"host": str, "where": str, "released": bool, "workers": list}
-    processes = [holder.get("process"), *(holder["workers"] if isinstance(holder.get("workers"), list) else [])]
-    good = all(isinstance(p, list) and len(p) == 2 and isinstance(p[0], int) and p[0] > 0 for p in processes)
-    if not (good and all(isinstance(holder.get(key), kind) for key, kind in kinds.items())):
-        raise FileError("is no lease")
 
 
 def _name(holder: dict[str, Any]) -> str:

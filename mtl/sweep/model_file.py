@@ -13,7 +13,7 @@ from mtl.checkpoint import CheckpointError, dump_tree, load_about, load_tree
 from mtl.config import Trial
 from mtl.data import Table
 from mtl.data.scaling import Scaling, described, restore
-from mtl.files import DamagedError
+from mtl.host.files import DamagedError
 from mtl.sweep.documents import FORMAT
 from mtl.sweep.schema import MODEL, check
 from mtl.train.program import Weights
@@ -75,10 +75,9 @@ def _is_scaling(kept: Any, shape: tuple[int, ...]) -> bool:
     if not isinstance(kept, dict) or not kept.keys() <= {"shift", "scale", "fill", "units"}:
         return False
     units = kept.get("units", {})
-    inputs = [kept[name] for name in ("shift", "scale", "fill") if name in kept]
-    arrays = [*inputs, *(units.values() if isinstance(units, dict) else [None])]
-    if not all(isinstance(a, np.ndarray) and a.dtype == np.float64 for a in arrays):
+    arrays = [(a, shape) for name, a in kept.items() if name != "units"]
+    arrays += [(a, (2,)) for a in (units.values() if isinstance(units, dict) else [None])]
+    if not all(isinstance(a, np.ndarray) and a.dtype == np.float64 and a.shape == of for a, of in arrays):
         return False
-    fits = all(a.shape == shape for a in inputs) and all(a.shape == (2,) for a in arrays[len(inputs) :])
-    finite = all(np.isfinite(a).all() for name, a in kept.items() if name in ("shift", "scale"))
-    return fits and finite and ("shift" in kept) == ("scale" in kept) and ("fill" not in kept or "shift" in kept)
+    finite = all(np.isfinite(kept[name]).all() for name in ("shift", "scale") if name in kept)
+    return finite and ("shift" in kept) == ("scale" in kept) and ("fill" not in kept or "shift" in kept)

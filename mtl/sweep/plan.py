@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 from mtl import data
-from mtl.config import ConfigError, Trial, augmentation, canonical
+from mtl.config import ConfigError, Flat, Trial, augmentation, canonical, resolve
 from mtl.data import duplicates, scaling
 from mtl.data.corrupt.split import without
 from mtl.data.scaling import Scaling
@@ -23,7 +24,7 @@ from mtl.sweep.fingerprint import Fingerprint, digests, fingerprint
 from mtl.sweep.labelled import check_labels
 from mtl.sweep.sources import Sources
 from mtl.sweep.weights import brought, check_init, weights_sha256
-from mtl.train.trial import Stage, canonical_phases, stages_of
+from mtl.train.trial import Stage, stage_key, stages_of
 
 #: Fields of ``data`` that a phase without the target's labels does not depend on.
 _TARGET_ONLY = ("target_size", "val_fraction")
@@ -91,9 +92,25 @@ class Plan:
         static["augment"] = augmentation.stated(p.augment)
         return hashlib.sha256(canonical(static).encode()).hexdigest()[:16]
 
+    def needed(self, there: Container[str]) -> set[str]:
+        """Return the phases that are still to be trained: those after the last of each chain that is there."""
+        found: set[str] = set()
+        for chain in self.chains.values():
+            found.update(itertools.takewhile(lambda key: key not in there, reversed(chain)))
+        return found
+
     def saved(self, key: str) -> bool:
         """Return whether a phase is kept on disk: a source phase, or one that several trials rest on."""
         return self.nodes[key].source_only or len(self.users[key]) > 1
+
+
+def trial_of(flat: Flat) -> Trial:
+    """Return the trial that the fields of a config come to.
+
+    Raises:
+      ConfigError: for anything that cannot be; naming the field, the value and what would be right.
+    """
+    return resolve(flat, load_table(flat["data.name"], flat["data.options"]))
 
 
 def table_of(trial: Trial) -> data.Table:
@@ -177,25 +194,23 @@ def data_warnings(trials: Sequence[Trial]) -> list[str]:
     Raises:
       ConfigError: for sizes that a data set cannot give.
     """
-    tables: dict[str, tuple[data.Table, list[data.Split]]] = {}
-    seen: set[str] = set()
-    for trial in trials:
-        key = split_key(trial)
-        if key not in seen:
-            seen.add(key)
-            spec = trial.config["data"]
-            _, splits = tables.setdefault(canonical([spec["name"], spec["options"]]), (table_of(trial), []))
-            splits.append(split_of(trial))
-    said = [
-        *(f"{table.name}: {sentence}" for table, _ in tables.values() for sentence in table.told),
-        *(duplicates.warning(table, splits) for table, splits in tables.values()),
-    ]
+    splits: dict[data.Table, list[data.Split]] = {}
+    for trial in {split_key(trial): trial for trial in trials}.values():
+        splits.setdefault(table_of(trial), []).append(split_of(trial))
+    said = [f"{table.name}: {sentence}" for table in splits for sentence in table.told]
+    said += [duplicates.warning(table, drawn) for table, drawn in splits.items()]
     return [sentence for sentence in said if sentence]
 
 
 def split_key(trial: Trial) -> str:
     """Return what identifies a trial's split and what its data are scaled with."""
     return canonical([trial.config["data"], trial.seed, _own(trial), trial.loads])
+
+
+def labels_key(trial: Trial) -> Any:
+    """Return what decides whether a trial has the labels that it goes by."""
+    phases = tuple((p.tasks, p.select, p.solver) for p in trial.phases)
+    return split_key(trial), phases, trial.config["ridge"]["choose"]
 
 
 def val_rows_of(trial: Trial) -> int:
@@ -219,34 +234,33 @@ def make_plan(trials: Sequence[Trial], sources: Sources = Sources()) -> Plan:  #
     plan = Plan({}, {}, {}, {}, {})
     stages: dict[Any, tuple[Stage, ...]] = {}
     checked: set[Any] = set()
-    known: dict[tuple[str, str], Fingerprint] = {}
+
+    def differs(*key: Any) -> bool:
+        """Return whether no trial before was of this key: those that are differ in nothing that is checked."""
+        known = key in checked
+        checked.add(key)
+        return not known
+
     for trial in trials:
         digest = trial.hash
         if digest in plan.trials:
             continue
         plan.trials[digest] = trial
-        table = table_of(trial)
+        table, model, moved = table_of(trial), trial.model(), scaled(trial)
         shape = tuple(table.x.shape[1:])
-        # Trials of one phase list and one split config differ in nothing that is checked here.
-        rules = tuple((p.tasks, p.select, p.solver) for p in trial.phases)
-        if (labels := (split_key(trial), rules, trial.config["ridge"]["choose"])) not in checked:
-            checked.add(labels)
+        if differs(labels_key(trial)):
             check_labels(trial, split_of(trial))
-        signature = (trial.model(), canonical_phases(trial), shape, scaled(trial))
+        signature = (stage_key(trial), shape, moved)
         if signature not in stages:
-            stages[signature] = stages_of(trial, shape, scaled(trial))
-        if (inputs := (table.sha256, trial.config["data"]["normalize"], trial.model(), trial.loads)) not in checked:
-            checked.add(inputs)
+            stages[signature] = stages_of(trial, shape, moved)
+        if differs(table.sha256, trial.config["data"]["normalize"], model, trial.loads):
             check_inputs(trial, table, shape)
         if isinstance(table.x, Streamed):
             check_batches(trial, stages[signature])
-        if (images := (table.sha256, tuple(p.augment for p in trial.phases))) not in checked:
-            checked.add(images)
+        if differs(table.sha256, tuple(p.augment for p in trial.phases)):
             check_images(trial, table)
-        if (begin := (trial.loads, canonical(trial.config["init"]), trial.model(), shape)) not in checked:
-            checked.add(begin)
-            check_init(trial, shape)
-        plan.fingerprints[digest] = fingerprint_of(trial, sources, known)
+        check_init(trial, shape)
+        plan.fingerprints[digest] = fingerprint_of(trial, sources)
         keys: list[str] = []
         for depth, stage in enumerate(stages[signature]):
             key = _address(trial, depth, plan.fingerprints[digest])
@@ -310,22 +324,19 @@ def check_images(trial: Trial, table: data.Table) -> None:
         raise ConfigError(f"config.{error}") from None
 
 
-def fingerprint_of(trial: Trial, sources: Sources, known: dict[tuple[str, str], Fingerprint]) -> Fingerprint:
+def fingerprint_of(trial: Trial, sources: Sources) -> Fingerprint:
     """Return what decides a trial's numbers beside its config, as it is now.
 
     Args:
       trial: resolved.
       sources: what the config file adds to the code.
-      known: those of other trials, to which this one is added: files are looked at once for all.
 
     Raises:
       ConfigError: for a data set, an option or weights that do not exist.
     """
     spec, path = trial.config["data"], trial.loads
-    data_sha256, read_from = table_of(trial).sha256, str(spec["options"].get("path", spec["name"]))
-    if (key := (data_sha256, path)) not in known:
-        known[key] = fingerprint((data_sha256, read_from), sources, (weights_sha256(path), path))
-    return known[key]
+    read_from = str(spec["options"].get("path", spec["name"]))
+    return fingerprint((table_of(trial).sha256, read_from), sources, (weights_sha256(path), path))
 
 
 #: Parts of the config that decide every phase.

@@ -8,7 +8,7 @@ from typing import Any
 
 from mtl.config import augmentation
 from mtl.config.default import SAMPLINGS
-from mtl.files import DamagedError
+from mtl.host.files import DamagedError
 from mtl.tasks import METRICS, Task
 
 _REAL = (int, float)
@@ -80,6 +80,14 @@ _DATA: Any = {
     "imbalance?": _RATES,
 }
 _FILES: Any = {str: {"bytes": int, "sha256": str}}
+_PHASE: Any = {
+    "steps": int,
+    "evaluated_at": [int],
+    "train_loss": {str: _CURVE},
+    "val_loss": {str: _CURVE},
+    "width": int,
+    "penalties?": {str: _NUMBER},
+}
 RESULT: Any = {
     "hash": str,
     "config": {
@@ -90,21 +98,12 @@ RESULT: Any = {
     },
     "status": frozenset(("done", "diverged")),
     "val_loss": _NUMBER,
-    "phases": [
-        {
-            "steps": int,
-            "evaluated_at": [int],
-            "train_loss": {str: _CURVE},
-            "val_loss": {str: _CURVE},
-            "width": int,
-            "program?": str,
-            "penalties?": {str: _NUMBER},
-        }
-    ],
+    "phases": [{**_PHASE, "program?": str}],
     "inputs": {**dict.fromkeys(("all", "measured", "scaled"), int), "brought": bool},
     "cost": dict.fromkeys(("examples", "flops", "seconds", "source_examples"), _NUMBER),
     "init_cost?": Either(type(None), {"examples": _REAL}),
     "test?": {str: {str: _NUMBER}},
+    "metrics?": {str: {**dict.fromkeys(("higher_is_better", "points", "average"), bool), "range": [_NUMBER]}},
     "files": _FILES,
     "fingerprint": _FINGERPRINT,
     "versions": {str: str},
@@ -115,14 +114,9 @@ PREFIX: Any = {
     "key": str,
     "tasks": [str],
     "lr": _NUMBER,
-    "steps": int,
-    "evaluated_at": [int],
-    "train_loss": {str: _CURVE},
-    "val_loss": {str: _CURVE},
+    **_PHASE,
     "diverged_at": int,
     "source_only": bool,
-    "width": int,
-    "penalties?": {str: _NUMBER},
     **{k: _NUMBER for k in ("examples", "flops", "seconds")},
 }
 #: The facts of a snapshot.
@@ -141,6 +135,8 @@ MODEL: Any = {
     },
 }
 FAILURE: Any = {"error": str}
+_PROCESS: Any = [(int, str)]  # Its number, and when it began.
+LEASE: Any = {"host": str, "where": str, "released": bool, "process": _PROCESS, "workers": [_PROCESS]}
 WIDTHS: Any = {"widths": {str: int}}
 
 
@@ -152,7 +148,7 @@ def check(value: Any, schema: Any, where: str = "") -> None:
 
     >>> check({"error": 1}, FAILURE)
     Traceback (most recent call last):
-    mtl.files.DamagedError: holds int at error: must be str
+    mtl.host.files.DamagedError: holds int at error: must be str
     """
     if isinstance(schema, Either):
         try:
@@ -213,14 +209,17 @@ def check_result(result: dict[str, Any]) -> None:
     if config["data"]["target"] not in names:
         raise DamagedError(f"has the target {config['data']['target'][:40]!r} and no such task")
     try:
-        for task in config["tasks"]:
-            Task(**task)
+        for task in config["tasks"]:  # Its metric and its loss may be what a config registers, which is not at hand.
+            Task(**{k: v for k, v in task.items() if k not in ("metric", "loss")})
         for phase in config["phases"]:
             augmentation.parse(phase.get("augment", ()))
     except (TypeError, ValueError) as error:
         raise DamagedError(f"holds a task or a change of images that cannot be: {str(error).splitlines()[0]}") from None
     if unknown := result.get("test", {}).keys() - set(names):
         raise DamagedError(f"was tested on {min(unknown)[:40]!r} and has no such task")
+    own = {task["metric"] for task in config["tasks"] if task["name"] in result.get("test", {})}
+    if absent := own - result.get("metrics", {}).keys():
+        raise DamagedError(f"does not say what metric {min(absent)[:40]!r} is")
     for i, phase in enumerate(result["phases"]):
         curves = [*phase["train_loss"].values(), *phase["val_loss"].values()]
         if any(len(curve) != len(phase["evaluated_at"]) for curve in curves):

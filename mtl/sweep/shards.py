@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 
 from mtl.checkpoint import CheckpointError, dump_tree, load_tree
-from mtl.files import DamagedError, FileError, about_bytes, parse
+from mtl.host.escape import escape
+from mtl.host.files import DamagedError, FileError, about_bytes, parse
 from mtl.params import flatten
-from mtl.shown import shown
 from mtl.sweep.documents import FORMAT, IDENTIFIER, check_format, harmless
 from mtl.sweep.schema import RESULT, check, check_result
 
-#: Of a task: what a trial has of its test examples, and what it has if its table has groups.
-NAMES, GROUPS = ("outputs", "rows", "labels"), "groups"
+#: Of a task: what a trial has of its test examples (scores: one each, whose mean is the task's metric), and what it has
+#: if its table has groups.
+NAMES, GROUPS = ("outputs", "rows", "labels", "scores"), "groups"
 
 #: A shard's name: a number, larger than that of every shard before it, and the hash of its first trial.
 NAME = re.compile(r"[0-9]{8,18}-[A-Za-z0-9_-]{1,100}\.safetensors")
@@ -51,7 +52,7 @@ class NewResult:
 
     Attributes:
       result: JSON-able facts, its hash among them.
-      predictions: of each task that it was tested on, its outputs on the test set, their rows and labels.
+      predictions: of each task that it was tested on, its outputs on the test set, their rows, labels and scores.
       model: the bytes of its model; nothing if it is not kept.
     """
 
@@ -121,7 +122,7 @@ def load(file: Path) -> Shard:
             if result["hash"] != digest:
                 raise DamagedError(f"holds trial {result['hash'][:40]!r} in the place of trial {digest[:40]!r}")
             own = predictions.get(digest, {})
-            own = {shown(task): arrays for task, arrays in own.items()} if isinstance(own, dict) else own
+            own = {escape(task): arrays for task, arrays in own.items()} if isinstance(own, dict) else own
             _check_predictions(own, result)
         except DamagedError as error:
             shard.damaged[name] = f"{file} {error}"
@@ -138,7 +139,7 @@ def _check_finite(result: Any) -> None:
 
 
 def _check_predictions(found: Any, result: Mapping[str, Any]) -> None:
-    """Check that there is a row of numbers, a label and a place in the table an example, of each task that was tested.
+    """Check that an example of each task that was tested has a row of numbers, a label, a score, a place in the table.
 
     And the number of its group, where there are groups.
 
@@ -153,4 +154,6 @@ def _check_predictions(found: Any, result: Mapping[str, Any]) -> None:
         good = good and own["outputs"].ndim == 2 and own["outputs"].shape[1] > 0
         good = good and (GROUPS not in own or own[GROUPS].dtype.kind in "iu")
         if not good or any(a.shape != own["outputs"].shape[:1] for name, a in own.items() if name != "outputs"):
-            raise DamagedError(f"holds no outputs [n, k], rows [n] and labels [n] (and groups [n]) of {task[:40]!r}")
+            raise DamagedError(
+                f"holds no outputs [n, k], rows, labels and scores [n] (and groups [n]) of {task[:40]!r}"
+            )

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from mtl.checkpoint import CheckpointError, load_about, load_tree, save_tree
-from mtl.files import DamagedError
+from mtl.host.files import DamagedError
 from mtl.params import flatten, unflatten
 from mtl.sweep.schema import SNAPSHOT, check
 from mtl.sweep.store import FORMAT
-from mtl.train.loop import Guard, Snapshot, Stopped
+from mtl.train.loop import Checkpointer, Snapshot, Stopped
 from mtl.train.processes import any_of_us, is_lead
 
 #: Seconds between snapshots of a pack that nobody interrupts.
@@ -109,9 +109,9 @@ class Snapshots:
         """Return how many steps of a phase are done."""
         return self._where[key][2] if key in self._where else 0
 
-    def guard(self, keys: Sequence[str]) -> Guard:
+    def guard(self, keys: Sequence[str]) -> Checkpointer:
         """Return the guard of a pack of these phases."""
-        return _Keeper(self, list(keys))
+        return _DiskCheckpointer(self, list(keys))
 
     def load(self, keys: Sequence[str]) -> Snapshot | None:
         """Return the state of a pack of phases that have all done as many steps; nothing if they have done none.
@@ -135,21 +135,19 @@ class Snapshots:
 
     def _joined(self, keys: Sequence[str], trees: dict[Path, tuple[dict[str, Any], dict[str, Any]]]) -> Snapshot:
         """Return the lanes of some phases, from the files that hold them."""
-        moving: dict[str, list[np.ndarray]] = {}
-        train, val = [], []
-        for key in keys:
-            file, lane, _ = self._where[key]
-            tree, _ = trees[file]
-            for path, array in flatten(tree["moving"]).items():
-                moving.setdefault(path, []).append(array[lane])
-            train.append(tree["train"][:, lane])
-            val.append(tree["val"][:, lane])
-        first, (_, about) = self._where[keys[0]], trees[self._where[keys[0]][0]]
+        places = [self._where[key] for key in keys]
+        moving = {file: flatten(tree["moving"]) for file, (tree, _) in trees.items()}
+        first, _, at = places[0]
+        about = trees[first][1]
+
+        def curves(name: str) -> list[np.ndarray]:
+            return list(np.stack([trees[file][0][name][:, lane] for file, lane, _ in places], axis=1))
+
         return Snapshot(
-            {path: np.stack(lanes) for path, lanes in moving.items()},
-            first[2],
-            list(np.stack(train, axis=1)),
-            list(np.stack(val, axis=1)),
+            {path: np.stack([moving[file][path][lane] for file, lane, _ in places]) for path in moving[first]},
+            at,
+            curves("train"),
+            curves("val"),
             float(about["seconds"]) * len(keys),
             int(about["data"]),
         )
@@ -216,17 +214,18 @@ class Snapshots:
 
 def _is_whole(tree: dict[str, Any], about: dict[str, Any]) -> bool:
     """Return whether a file holds a snapshot: a lane in each array for each of the phases that it names."""
-    lanes = len(about["keys"])
-    if set(tree) != {"moving", "train", "val"} or not isinstance(tree["moving"], dict):
-        return False
-    train, val = tree["train"], tree["val"]
-    if not (isinstance(train, np.ndarray) and isinstance(val, np.ndarray) and train.ndim == 3 and val.ndim == 3):
-        return False
-    moving = flatten(tree["moving"]).values()
-    return train.shape[1] == lanes and val.shape == train.shape and all(a.shape[:1] == (lanes,) for a in moving)
+    lanes, curves = len(about["keys"]), np.shape(tree.get("train", ()))
+    return (
+        set(tree) == {"moving", "train", "val"}
+        and isinstance(tree["moving"], dict)
+        and len(curves) == 3
+        and curves[1] == lanes
+        and np.shape(tree["val"]) == curves
+        and all(array.shape[:1] == (lanes,) for array in flatten(tree["moving"]).values())
+    )
 
 
-class _Keeper(Guard):
+class _DiskCheckpointer(Checkpointer):
     """Keeps one pack: every minute, and when the process is asked to stop."""
 
     def __init__(self, snapshots: Snapshots, keys: list[str]) -> None:

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import ast
 import builtins
+import contextlib
 import dataclasses
 import functools
 import hashlib
+import inspect
+import itertools
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FunctionType, ModuleType
+from types import ModuleType
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -24,10 +27,16 @@ import mtl
 from mtl.config import ConfigError, beside, file_of, name_for
 
 _Function = (ast.FunctionDef, ast.AsyncFunctionDef)
+_Import = (ast.Import, ast.ImportFrom)
 #: What looks names up by their text, so that no name can be said to be unused.
 _BY_TEXT = {"globals", "locals", "vars", "eval", "exec", "modules"}
 #: What changes something when it is called, wherever it comes from.
 _CHANGES = {"register", "setattr", "delattr", "exec", "eval", "__import__", "import_module"}
+#: Of mtl, what is called for its value alone.
+_VALUES = {"ConfigError", "Phase", "Regime", "Task", "default"}
+#: Packages that nobody imports for what the import does.
+_DO_NOTHING = {"mtl", *sys.stdlib_module_names}
+_BUILTINS = set(dir(builtins))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,35 +132,30 @@ def digest_of(what: ast.AST | list[ast.stmt] | bytes) -> str:
     """
     if isinstance(what, bytes):
         return hashlib.sha256(what).hexdigest()
+    # Each node with its fields' names, each list with its length, then what is in them: no two trees say the same.
     out: list[str] = []
     stack: list[Any] = [what]
     while stack:  # Not recursive: a sum of a thousand terms is a thousand levels deep.
         value = stack.pop()
         if isinstance(value, ast.AST):
-            out.append(type(value).__name__)
+            fields = {f: _statements(value) if f == "body" else getattr(value, f, None) for f in value._fields}
             # A field that a later Python added is empty in the code of an earlier one.
-            fields = [(f, v) for f in value._fields if (v := getattr(value, f, None)) is not None and v != []]
-            for field, inner in reversed(fields):
-                stack += [_without_docstring(value, inner) if field == "body" else inner, _Word(field)]
+            fields = {f: inner for f, inner in fields.items() if inner is not None and inner != []}
+            out.append(" ".join((type(value).__name__, *fields)))
+            stack += reversed(fields.values())
         elif isinstance(value, list):
-            out.append("[")
-            stack += [_Word("]"), *reversed(value)]
-        elif isinstance(value, _Word):
-            out.append(value)
+            out.append(f"{len(value)} of")
+            stack += reversed(value)
         else:
             out.append(f"{type(value).__name__} {value:x}" if isinstance(value, int) else ascii(value))
     return hashlib.sha256("\0".join(out).encode()).hexdigest()
 
 
-class _Word(str):
-    """A word of the normal form itself, which no text of a program can be taken for."""
-
-
-def _without_docstring(node: ast.AST, body: Any) -> Any:
-    if not isinstance(node, (*_Function, ast.ClassDef, ast.Module)) or not isinstance(body[0], ast.Expr):
-        return body
-    value = body[0].value
-    return body[1:] if isinstance(value, ast.Constant) and isinstance(value.value, str) else body
+def _statements(node: Any) -> Any:
+    """Return the body of a node, without its docstring."""
+    if isinstance(node, (*_Function, ast.ClassDef, ast.Module)) and ast.get_docstring(node, clean=False) is not None:
+        return node.body[1:]
+    return node.body
 
 
 # --- What only settles a config ---
@@ -161,7 +165,7 @@ def _is_entry(statement: ast.stmt) -> bool:
     """Return whether a statement defines what ``mtl`` calls to settle trials' configs."""
     if not isinstance(statement, _Function):
         return False
-    alone = not (statement.args.posonlyargs or statement.args.args or statement.args.kwonlyargs)
+    alone = not any(isinstance(n, ast.arg) for n in ast.walk(statement.args))
     return statement.name in ("get_config", "get_hyper") or (statement.name.startswith("sweep_") and alone)
 
 
@@ -176,44 +180,43 @@ def _without_settings(tree: ast.Module, name_of_module: str, whole: bool) -> lis
       name_of_module: its full name.
       whole: whether nobody outside of the module uses its names, as of a config file.
     """
-    body: list[ast.stmt] = _without_docstring(tree, tree.body) if tree.body else []
-    makers = {s.name for s in body if isinstance(s, _Function)}.union(
-        *(_bound(s) for s in body if _is_foreign(s, name_of_module))
-    )
-    doers = {name for s in ast.walk(tree) for name in _doers(s, name_of_module)}
-    changing = {id(s) for s in body if _changes_something(s, makers, doers)}
-    names, uses = {id(s): _bound(s) for s in body}, {id(s): _names(s) for s in body}
-    # Who calls a function that changes something may say what it changes.
-    grown = True
-    while grown:
-        by = {name for s in body if id(s) in changing and isinstance(s, _Function) for name in names[id(s)]}
-        more = {id(s) for s in body if isinstance(s, (*_Function, ast.Assign)) and uses[id(s)] & by}
-        grown = not more <= changing
-        changing |= more
-    used = {name for s in body for name in uses[id(s)] - names[id(s)]}
+    body = _statements(tree)
+    bound, uses = {s: _bound(s) for s in body}, {s: _names(s) for s in body}
+    used = set().union(*uses.values())
+    doers = {name for s in ast.walk(tree) if isinstance(s, _Import) for name in _doers(s, name_of_module)}
+    makers = {name for s in body if isinstance(s, (*_Function, *_Import)) for name in bound[s]} - doers
 
-    def may_go(s: ast.stmt) -> bool:
-        if isinstance(s, (ast.Import, ast.ImportFrom)):  # What nobody uses is imported for what that does.
-            return whole and (bool(names[id(s)] & used) or _top_modules(s) <= _DO_NOTHING)
-        return whole or _is_entry(s)
+    def told_by(s: ast.stmt) -> list[ast.stmt]:
+        """Return what may say what a function changes: who calls it."""
+        callers = body if isinstance(s, _Function) else []
+        return [t for t in callers if isinstance(t, (*_Function, ast.Assign)) and uses[t] & bound[s]]
 
-    kept = {id(s) for s in body if id(s) in changing or not may_go(s)}
-    grown = True
-    while grown:
-        wanted = {name for s in body if id(s) in kept for name in uses[id(s)]}
-        if wanted & _BY_TEXT:
-            return body
-        more = {id(s) for s in body if names[id(s)] & wanted}
-        grown = not more <= kept
-        kept |= more
-    return [s for s in body if id(s) in kept]
+    def stays(s: ast.stmt) -> bool:
+        if isinstance(s, _Import):  # What nobody uses is imported for what that does.
+            return not whole or not (bound[s] & used or _top_modules(s) <= _DO_NOTHING)
+        return not whole and not _is_entry(s)
+
+    acting = _reached([s for s in body if _acts(s, makers, doers)], told_by)
+    kept = _reached([s for s in body if s in acting or stays(s)], lambda s: [t for t in body if bound[t] & uses[s]])
+    by_text = any(uses[s] & _BY_TEXT for s in kept)
+    return [s for s in body if by_text or s in kept]
+
+
+def _reached(start: list[ast.stmt], beside: Callable[[ast.stmt], list[ast.stmt]]) -> set[ast.stmt]:
+    """Return statements, those beside them, those beside these, and so on."""
+    found: set[ast.stmt] = set()
+    while start:
+        if (at := start.pop()) not in found:
+            found.add(at)
+            start += beside(at)
+    return found
 
 
 def _bound(statement: ast.stmt) -> set[str]:
     """Return the names that a statement of a module gives to what it makes."""
     if isinstance(statement, _Function):
         return {statement.name}
-    if isinstance(statement, (ast.Import, ast.ImportFrom)):
+    if isinstance(statement, _Import):
         return {(alias.asname or alias.name).partition(".")[0] for alias in statement.names}
     return {n.id for n in ast.walk(statement) if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
 
@@ -225,42 +228,22 @@ def _names(node: ast.AST) -> set[str]:
     return found | {n.attr for n in nodes if isinstance(n, ast.Attribute) and n.attr in _BY_TEXT | _CHANGES}
 
 
-#: Packages that nobody imports for what the import does.
-_DO_NOTHING = {"mtl", *sys.stdlib_module_names}
-
-
-def _top_modules(statement: ast.stmt) -> set[str]:
-    """Return the packages that a statement imports from; what is no package if it imports nothing."""
+def _top_modules(statement: ast.Import | ast.ImportFrom) -> set[str]:
+    """Return the packages that a statement imports from; of a relative import the empty name."""
     if isinstance(statement, ast.Import):
         return {alias.name.partition(".")[0] for alias in statement.names}
-    if isinstance(statement, ast.ImportFrom) and not statement.level:
-        return {(statement.module or "").partition(".")[0]}
-    return {""}
+    return {"" if statement.level else str(statement.module).partition(".")[0]}
 
 
-def _is_foreign(statement: ast.stmt, importer: str) -> bool:
-    """Return whether a module's statement imports what only makes values: of other packages, and sweeps."""
-    if isinstance(statement, ast.ImportFrom) and statement.module == "mtl.sweep":
-        return True
+def _doers(statement: ast.Import | ast.ImportFrom, importer: str) -> set[str]:
+    """Return the names of an import of mtl's, JAX's or local code, which may do anything when it is called."""
     tops = _top_modules(statement)
-    files = [_file_of(top, importer) for top in tops]
-    return not tops & {"", "mtl", "jax", "flax"} and not any(file and _is_local(file) for file in files)
+    anything = tops & {"", "mtl", "jax", "flax"} or any(_local_file(top, importer) for top in tops)
+    values = isinstance(statement, ast.ImportFrom) and statement.module == "mtl.sweep"
+    return _bound(statement) - _VALUES if anything and not values else set()
 
 
-#: Of mtl, what is called for its value alone.
-_VALUES = {"Phase", "Regime", "Task", "default"}
-
-
-def _doers(node: ast.AST, importer: str) -> set[str]:
-    """Return the names of an import of mtl's or of local code, which may do anything when it is called."""
-    if not isinstance(node, (ast.Import, ast.ImportFrom)) or _is_foreign(node, importer):
-        return set()
-    if isinstance(node, ast.ImportFrom) and node.module in ("mtl.config", "mtl.sweep"):
-        return set()
-    return _bound(node) - _VALUES
-
-
-def _changes_something(statement: ast.stmt, makers: set[str], doers: set[str]) -> bool:
+def _acts(statement: ast.stmt, makers: set[str], doers: set[str]) -> bool:
     """Return whether a statement of a module may do more than give a name to a value or a function.
 
     Args:
@@ -268,38 +251,27 @@ def _changes_something(statement: ast.stmt, makers: set[str], doers: set[str]) -
       makers: names of functions whose values a constant may be, without doubt.
       doers: names of functions and modules that may do anything.
     """
-    if isinstance(statement, (ast.Import, ast.ImportFrom)):
-        star = any(alias.name == "*" for alias in statement.names)
-        return star or (isinstance(statement, ast.ImportFrom) and statement.module == "__future__")
+    if isinstance(statement, _Import):
+        return any(alias.name == "*" for alias in statement.names) or "__future__" in _top_modules(statement)
     nodes = list(ast.walk(statement))
-    own = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-    if _names(statement) & _CHANGES:
-        return True
-    if isinstance(statement, (ast.Assign, ast.AnnAssign)):
-        calls = [n for n in nodes if isinstance(n, ast.Call)]
-        return any(_is_put(n) for n in nodes) or not all(_root(n) in own | makers | _BUILTINS for n in calls)
-    if not isinstance(statement, _Function) or statement.decorator_list:
-        return True
-    own |= {n.arg for n in nodes if isinstance(n, ast.arg)}
-    for node in nodes:
-        if isinstance(node, (ast.Global, ast.Nonlocal)):
-            return True
-        if isinstance(node, (*_Function, ast.ClassDef)) and node.decorator_list:
-            return True
-        if isinstance(node, ast.Call) and _root(node) in doers:  # Whatever becomes of what it returns.
-            return True
-        does = _is_put(node) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call))
-        if does and _root(node) not in own | _BUILTINS:
-            return True
-    return False
-
-
-_BUILTINS = set(dir(builtins))
-
-
-def _is_put(node: ast.AST) -> bool:
-    """Return whether a node puts something into an object, or takes it away."""
-    return isinstance(node, (ast.Attribute, ast.Subscript)) and not isinstance(node.ctx, ast.Load)
+    constant = isinstance(statement, (ast.Assign, ast.AnnAssign))
+    own = _BUILTINS | {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    own |= set() if constant else {n.arg for n in nodes if isinstance(n, ast.arg)}
+    called = {_root(n) for n in nodes if isinstance(n, ast.Call)}
+    # What something is put into or taken from, and calls whose value nobody takes.
+    done_to = {
+        _root(n)
+        for n in nodes
+        if (isinstance(n, (ast.Attribute, ast.Subscript)) and not isinstance(n.ctx, ast.Load))
+        or (isinstance(n, ast.Expr) and isinstance(n.value, ast.Call))
+    }
+    return (
+        not (constant or isinstance(statement, _Function))
+        or bool(_names(statement) & _CHANGES)
+        or any(isinstance(n, (ast.Global, ast.Nonlocal)) or getattr(n, "decorator_list", []) for n in nodes)
+        or not done_to <= own
+        or bool(called - own - makers if constant else called & doers)
+    )
 
 
 def _root(node: ast.AST) -> str:
@@ -320,13 +292,15 @@ def _used_by(tree: ast.Module, name: str, file: Path) -> Iterator[tuple[Path, st
     module = _module_of(name, file)
     package = name if file.name == "__init__.py" else name.rpartition(".")[0]
     for imported in _imported(tree, package):
-        found = _file_of(imported, name)
-        if found is not None and _is_local(found):
+        if (found := _local_file(imported, name)) is not None:
             yield found, imported
     for value in list(vars(module).values()) if module is not None else ():
-        at, of = _made_in(value)
-        if at.suffix == ".py" and at.is_file() and _is_local(at.resolve()):
-            yield at.resolve(), of
+        while isinstance(value, functools.partial):
+            value = value.func
+        with contextlib.suppress(OSError, TypeError):  # Built in, or made in no file.
+            at = Path(inspect.getfile(value)).resolve()
+            if at.suffix == ".py" and at.is_file() and _is_local(at):
+                yield at, value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", "")
 
 
 def _imported(tree: ast.Module, package: str) -> Iterator[str]:
@@ -344,52 +318,33 @@ def _imported(tree: ast.Module, package: str) -> Iterator[str]:
         else:
             continue
         for name in names:
-            parts = name.split(".")
-            yield from (".".join(parts[: i + 1]) for i in range(len(parts)))
+            yield from _prefixes(name)
+
+
+def _prefixes(name: str) -> Iterator[str]:
+    """Return the full names of a module's packages, from the outermost, and its own."""
+    return itertools.accumulate(name.split("."), "{}.{}".format)
 
 
 @functools.cache
-def _installed() -> tuple[Path, ...]:
-    """Return where the standard library, installed packages and mtl itself are."""
-    paths = sysconfig.get_paths()
-    places = [paths[k] for k in ("stdlib", "platstdlib", "purelib", "platlib")] + [str(Path(mtl.__file__).parent)]
-    return tuple(Path(place).resolve() for place in places)
-
-
 def _is_local(file: Path) -> bool:
-    if {"site-packages", "dist-packages"} & set(file.parts):
-        return False
-    return not any(file.is_relative_to(place) for place in _installed())
+    """Return whether a file is neither of the standard library nor of an installed package nor of mtl itself."""
+    paths = sysconfig.get_paths()
+    places = [paths[k] for k in ("stdlib", "platstdlib", "purelib", "platlib")] + [Path(mtl.__file__).parent]
+    installed = {"site-packages", "dist-packages"} & set(file.parts)
+    return not installed and not any(file.is_relative_to(Path(place).resolve()) for place in places)
 
 
-def _file_of(name: str, importer: str) -> Path | None:
-    """Return a module's file, if it is there for the one that imports it; nothing is imported to find it."""
-    top, _, rest = name.partition(".")
-    if top in sys.stdlib_module_names or top == "mtl":
+def _local_file(name: str, importer: str) -> Path | None:
+    """Return a local module's file, if it is there for the one that imports it; nothing is imported to find it."""
+    if name.partition(".")[0] in _DO_NOTHING:
         return None
     module = sys.modules.get(name)
-    file = getattr(module, "__file__", None)
-    if module is None:
-        spec, places, so_far = None, None, ""
-        for part in [top, *rest.split(".")] if rest else [top]:
-            so_far = f"{so_far}.{part}".lstrip(".")
-            spec = beside.find(so_far, importer, places)
-            if spec is None:
-                return None
-            places = list(spec.submodule_search_locations or [])
-        file = spec.origin if spec is not None and spec.has_location else None
-    return Path(file).resolve() if file and Path(file).is_file() else None
-
-
-def _made_in(value: Any) -> tuple[Path, str]:
-    """Return (the file, the name of the module) in which a module, a function or a class was made."""
-    while isinstance(value, functools.partial):
-        value = value.func
-    if isinstance(value, ModuleType):
-        return Path(getattr(value, "__file__", None) or ""), value.__name__
-    if isinstance(value, FunctionType):
-        return Path(value.__code__.co_filename), value.__module__ or ""
-    if isinstance(value, type):
-        module = sys.modules.get(value.__module__)
-        return Path(getattr(module, "__file__", None) or ""), value.__module__
-    return Path(), ""
+    file, places = getattr(module, "__file__", None), None
+    for so_far in _prefixes(name) if module is None else ():
+        spec = beside.find(so_far, importer, places)
+        if spec is None:
+            return None
+        file, places = spec.origin if spec.has_location else None, list(spec.submodule_search_locations or [])
+    found = Path(file or "").resolve()
+    return found if found.is_file() and _is_local(found) else None

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mtl.files import DamagedError, FileError, seal, sha256_of_file, write_all
+from mtl.host.files import DamagedError, FileError, seal, sha256_of_file, write_all
 from mtl.sweep import shards
 from mtl.sweep.documents import FORMAT, IDENTIFIER, StoreError, identifier, inside, load_document, may_be_there
 from mtl.sweep.fingerprint import Fingerprint, changed, stale_sentences
@@ -188,9 +188,9 @@ class Workdir:
         """Write ``study.json``."""
         self._write([(self.study_file, seal({**study, "format": FORMAT}, indent=1))])
 
-    def trial(self, digest: str) -> Path:
-        """Return a trial's directory."""
-        return self.inside("trials", identifier(digest))
+    def trial(self, digest: str, *file: str) -> Path:
+        """Return a trial's directory, or a file in it."""
+        return self.inside("trials", identifier(digest), *file)
 
     def prefix(self, key: str) -> Path:
         """Return the file of a phase that several trials share."""
@@ -281,7 +281,7 @@ class Workdir:
         about = result.get("files", {}).get("model.safetensors")
         if digest in self._complete or about is None:
             return True
-        model = self.inside("trials", digest, "model.safetensors")
+        model = self.trial(digest, "model.safetensors")
         if not model.is_file():
             if model.parent.is_dir() and not model.with_name("failed.json").is_file():
                 return True
@@ -303,13 +303,13 @@ class Workdir:
         if not results:
             return
         hashes = [identifier(new.result["hash"]) for new in results]
-        models = [(d, new.model) for d, new in zip(hashes, results, strict=True) if new.model is not None]
+        models = zip(hashes, (new.model for new in results), strict=True)
+        contents = [(self.trial(d, "model.safetensors"), model) for d, model in models if model is not None]
         number = 1 + max((shards.order(name)[0] for name in self._names()), default=0)
         shard = self.inside("results", f"{number:08d}-{hashes[0]}.safetensors")
-        contents = [(self.inside("trials", digest, "model.safetensors"), model) for digest, model in models]
         self._write([*contents, (shard, shards.dump(results))])
         for digest in hashes if self.writes else ():  # Why it failed before is no longer of interest.
-            self.inside("trials", digest, "failed.json").unlink(missing_ok=True)
+            self.trial(digest, "failed.json").unlink(missing_ok=True)
         if self._looked:
             self.look()
 
@@ -320,12 +320,11 @@ class Workdir:
 
     def write_failure(self, digest: str, failure: Mapping[str, Any]) -> None:
         """Write why a trial failed; it is not done, and runs again next time."""
-        file = self.inside("trials", identifier(digest), "failed.json")
-        self._write([(file, seal({**failure, "format": FORMAT}))])
+        self._write([(self.trial(digest, "failed.json"), seal({**failure, "format": FORMAT}))])
 
     def failure(self, digest: str) -> str | None:
         """Return why a trial failed, if it did and has no result since."""
-        file = self.inside("trials", identifier(digest), "failed.json")
+        file = self.trial(digest, "failed.json")
         if not file.is_file() or self.result(digest) is not None:
             return None
         try:
@@ -361,14 +360,8 @@ class Workdir:
         Side by side, a lane's bits depend on how many there are: what is missing of a pack must run at its width. If
         the file that says so is lost or damaged, the results do.
         """
-        file = self.inside("packs", f"{identifier(program)}.json")
-        try:
-            widths = load_document(file, WIDTHS)["widths"] if file.is_file() else {}
-        except DamagedError as error:
-            self.damaged[file.name] = f"{error}: the width of its packs is taken from their results"
-            widths = {}
-        if executor in widths:
-            return int(widths[executor])
+        if (known := self._widths(program).get(executor)) is not None:
+            return known
         for digest in self.hashes():
             result = self.result(digest)
             for phase in result["phases"] if result is not None and result["executor"] == executor else ():
@@ -378,12 +371,20 @@ class Workdir:
 
     def keep_width(self, program: str, executor: str, width: int) -> None:
         """Write the width of a program's packs."""
-        file = self.inside("packs", f"{identifier(program)}.json")
+        widths = self._widths(program) | {executor: width}
+        self._write([(self._packs(program), seal({"format": FORMAT, "widths": widths}))])
+
+    def _packs(self, program: str) -> Path:
+        return self.inside("packs", f"{identifier(program)}.json")
+
+    def _widths(self, program: str) -> dict[str, int]:
+        """Return the width of a program's packs, by executor."""
+        file = self._packs(program)
         try:
-            known = load_document(file, WIDTHS)["widths"] if file.is_file() else {}
-        except DamagedError:  # ``width`` has said so.
-            known = {}
-        self._write([(file, seal({"format": FORMAT, "widths": known | {executor: width}}))])
+            return dict(load_document(file, WIDTHS)["widths"]) if file.is_file() else {}
+        except DamagedError as error:
+            self.damaged[file.name] = f"{error}: the width of its packs is taken from their results"
+            return {}
 
     def _write(self, contents: Sequence[tuple[Path, bytes]]) -> None:
         if self.writes:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mtl.config import ConfigError, Flat, Trial, canonical, check, override, resolve
+from mtl.config import ConfigError, Flat, Trial, canonical, check, override
 from mtl.config.fields import coerce
 from mtl.regimes import judges
 from mtl.sweep.documents import identifier
+from mtl.sweep.evaluate import clean
 from mtl.sweep.expand import Changes
 from mtl.sweep.fingerprint import Fingerprint, name_of
 from mtl.sweep.labelled import check_judged, check_labels, judged
-from mtl.sweep.plan import Plan, fingerprint_of, load_table, split_key, split_of
+from mtl.sweep.plan import Plan, fingerprint_of, labels_key, split_of, trial_of
 from mtl.sweep.store import StoreError, Workdir
 
 #: Base fields that may differ between runs of one sweep: they do not decide any trial's numbers.
@@ -47,37 +49,54 @@ class Sweep:
     """A sweep of a study, expanded.
 
     Attributes:
-      study: the study's name.
       name: the sweep's name.
       base: the fields of the config that the sweep's changes are applied to.
       members: the trials.
+      pairs: the (rate, trial) pairs that tune the source's rate; empty if it is not tuned.
+      tuning: what they came to; nothing while they are still to be run, or if there are none.
     """
 
-    study: str
     name: str
     base: Flat
     members: tuple[Member, ...]
+    pairs: Sequence[tuple[float, Trial]] = ()
+    tuning: dict[str, Any] | None = None
+
+    @functools.cached_property
+    def trials(self) -> list[Trial]:
+        """The trials, resolved."""
+        return [m.trial for m in self.members]
 
 
-def make_sweep(name: str, base: Flat, entries: Sequence[Changes]) -> Sweep:
+def make_sweep(
+    name: str,
+    base: Flat,
+    entries: Sequence[Changes],
+    pairs: Sequence[tuple[float, Trial]] = (),
+    tuning: dict[str, Any] | None = None,
+) -> Sweep:
     """Return an expanded sweep, every trial resolved and checked.
+
+    Args:
+      name: its name.
+      base: the fields of the config.
+      entries: the changes of each trial.
+      pairs: the trials that tune the source's rate.
+      tuning: what they came to; the rate that was best takes the place of the base's.
 
     Raises:
       ConfigError: for a change that cannot be; naming the field, the value and what would be right.
       StoreError: for a name that files cannot have.
     """
     identifier(name)  # Tables and figures are named after it.
-    members: list[Member] = []
-    seen: dict[str, Changes] = {}
+    base = override(base, {"source_lr": tuning["source_lr"]}) if tuning else base
+    members: dict[str, Member] = {}
     for changes in entries:
-        flat = override(base, changes)
-        trial = resolve(flat, load_table(flat["data.name"], flat["data.options"]))
-        digest = trial.hash
-        if digest in seen:
-            raise ConfigError(f"sweep {name}: {seen[digest]} and {changes} are the same trial: drop one of them")
-        seen[digest] = changes
-        members.append(Member(changes, trial))
-    return Sweep(base["name"], name, base, tuple(members))
+        trial = trial_of(override(base, changes))
+        if (same := members.get(trial.hash)) is not None:
+            raise ConfigError(f"sweep {name}: {same.changes} and {changes} are the same trial: drop one of them")
+        members[trial.hash] = Member(changes, trial)
+    return Sweep(name, base, tuple(members.values()), pairs, tuning)
 
 
 def settle(base: Flat, entries: Sequence[Changes], question: str = "") -> tuple[Flat, list[Changes]]:
@@ -96,19 +115,14 @@ def settle(base: Flat, entries: Sequence[Changes], question: str = "") -> tuple[
         neither regime, size nor replicate, and must not choose the question.
     """
     about = {}
-    for key in entries[0]:
-        if key.startswith("data.") and key != "data.target_size":
-            values = {canonical(e[key]) if key in e else None for e in entries}
-            if len(values) == 1:
-                about[key] = entries[0][key]
-    if question and not base["report.question"]:
-        about["report.question"] = question
-    left = {k for e in entries for k in e} - about.keys()
-    for key in sorted(left):
-        if key.startswith("data.") and key != "data.target_size":
+    for key in sorted({k for e in entries for k in e if k.startswith("data.") and k != "data.target_size"}):
+        if len({canonical(e[key]) if key in e else None for e in entries}) > 1:
             raise ConfigError(
                 f"the sweep changes {key} between trials: it is about one data set; write a sweep for each"
             )
+        about[key] = entries[0][key]
+    if question and not base["report.question"]:
+        about["report.question"] = question
     return override(base, about), [{k: v for k, v in e.items() if k not in about} for e in entries]
 
 
@@ -133,60 +147,48 @@ def source_trials(base: Flat, entries: Sequence[Changes]) -> list[tuple[float, T
                 f"config.tune.source_lr is set, and the sweep changes {key}: one rate cannot suit all; "
                 "make it two sweeps or set source_lr"
             )
-    found = []
-    for rate in rates:
-        for seed in base["tune.seeds"]:
-            flat = override(base, {"regime": "source", "source_lr": float(rate), "seed": seed, "save_model": False})
-            found.append((float(rate), resolve(flat, load_table(flat["data.name"], flat["data.options"]))))
-    return found
+    fixed = {"regime": "source", "save_model": False}
+    return [
+        (float(rate), trial_of(override(base, {**fixed, "source_lr": float(rate), "seed": seed})))
+        for rate in rates
+        for seed in base["tune.seeds"]
+    ]
 
 
-def check_choices(sweep: Sweep, pairs: Sequence[tuple[float, Trial]], trials: Sequence[Trial]) -> None:
+def check_choices(sweep: Sweep, there: Collection[str]) -> None:
     """Check that every split has the labels that training, selecting and tuning go by, of every replicate.
 
     Args:
       sweep: the expanded sweep.
-      pairs: the trials that tune its source's rate.
-      trials: those of both that are still to be run.
+      there: the hashes of the trials that have run.
 
     Raises:
       ConfigError: if not; before anything runs.
     """
-    todo = {t.hash for t in trials}
     cells: dict[str, list[Member]] = {}
     for m in sweep.members:
         c = m.trial.config
         cells.setdefault(canonical([c["regime"], c["data"]["target_size"], c["seed"]]), []).append(m)
-    deciding = [(t, "config.tune.source_lr", "one source_lr") for _, t in pairs]
+    deciding = [(t, "config.tune.source_lr", "one source_lr") for _, t in sweep.pairs]
     for members in cells.values():
         fields = {k for m in members for k in m.changes} - {"regime", "data.target_size", "seed"}
         field = " and ".join(f"config.{name}" for name in sorted(fields)) if len(members) > 1 else ""
         deciding += [(m.trial, field, f"one value of {field}") for m in members]
     seen: set[Any] = set()
     for trial, field, instead in deciding:
-        rules = tuple((p.tasks, p.select, p.solver) for p in trial.phases)
-        key = (split_key(trial), rules, trial.config["ridge"]["choose"], field)
-        if trial.hash in todo and key not in seen:
+        key = (labels_key(trial), field)
+        if trial.hash not in there and key not in seen:
             seen.add(key)
             check_labels(trial, split_of(trial))
             if field:
                 check_judged(trial, split_of(trial), len(trial.phases) - 1, field, instead)
 
 
-def left_out(pairs: Sequence[tuple[float, Trial]], trials: Sequence[Trial]) -> list[str]:
-    """Return a sentence for each task without a validation label, where others judge a phase that it is in.
-
-    Args:
-      pairs: the trials that tune the source's rate.
-      trials: those of the sweep.
-    """
+def left_out(sweep: Sweep) -> list[str]:
+    """Return a sentence for each task without a validation label, where others judge a phase that it is in."""
     found: dict[str, set[int]] = {}
-    seen: set[Any] = set()
-    for trial, tuned in [*((t, True) for _, t in pairs), *((t, False) for t in trials)]:
-        rules = tuple((p.tasks, p.select) for p in trial.phases)
-        if (key := (split_key(trial), rules, tuned)) in seen:
-            continue
-        seen.add(key)
+    judging = [*((t, True) for _, t in sweep.pairs), *((t, False) for t in sweep.trials)]
+    for (_, tuned), trial in {(labels_key(t), tuned): t for t, tuned in judging}.items():
         for number, phase in enumerate(trial.phases):
             if tuned or phase.select == "best":
                 there = judged(trial, split_of(trial), number)
@@ -199,8 +201,8 @@ def left_out(pairs: Sequence[tuple[float, Trial]], trials: Sequence[Trial]) -> l
     ]
 
 
-def tuned_rate(pairs: Iterable[tuple[float, Trial]], workdir: Workdir) -> tuple[float, dict[float, float]]:
-    """Return (the rate with the least mean source validation loss, that loss of each rate).
+def tuned_rate(pairs: Iterable[tuple[float, Trial]], workdir: Workdir) -> dict[str, Any]:
+    """Return what ``study.json`` says: the rate with the least mean source validation loss, and that loss of each rate.
 
     A rate with which any replicate diverged is not eligible.
 
@@ -223,7 +225,7 @@ def tuned_rate(pairs: Iterable[tuple[float, Trial]], workdir: Workdir) -> tuple[
             f"the source's rate cannot be tuned: training diverged at every rate of {sorted(means)}: lower "
             "config.tune.source_lr"
         )
-    return best, means
+    return {"source_lr": best, "val_loss": clean({f"{rate:g}": mean for rate, mean in means.items()})}
 
 
 def missing(trials: Sequence[Trial], workdir: Workdir) -> list[Trial]:
@@ -232,14 +234,11 @@ def missing(trials: Sequence[Trial], workdir: Workdir) -> list[Trial]:
     Raises:
       ConfigError: for data or weights that are not there.
     """
-    known: dict[tuple[str, str], Fingerprint] = {}
-    workdir.expected |= {trial.hash: fingerprint_of(trial, workdir.sources, known) for trial in trials}
+    workdir.expected |= {trial.hash: fingerprint_of(trial, workdir.sources) for trial in trials}
     return [trial for trial in trials if not workdir.complete(trial.hash)]
 
 
-def record(
-    workdir: Workdir, sweep: Sweep, tuning: dict[str, Any] | None, plan: Plan, warnings: Sequence[str] = ()
-) -> None:
+def record(workdir: Workdir, sweep: Sweep, plan: Plan, warnings: Sequence[str]) -> None:
     """Write a sweep into ``study.json``: its base config, each trial's hash and changes, and what its plan comes to.
 
     Warnings about its data are written too, for the notes of its table.
@@ -247,21 +246,20 @@ def record(
     Raises:
       StoreError: if the sweep was made before from another base config.
     """
-    study = workdir.open(sweep.study)
-    base = {k: v for k, v in sweep.base.items()}
-    known = study["sweeps"].get(sweep.name)
-    if known:
-        for field, value in known["base"].items():
-            if field in _FREE_TO_CHANGE or field not in base:
-                continue
-            if canonical(coerce(field, value, base[field])) != canonical(base[field]):
-                raise StoreError(
-                    f"{workdir.path} holds sweep {sweep.name} with config.{field} = {value!r}, now {base[field]!r}: "
-                    "choose another --workdir, or change it back"
-                )
+    base = sweep.base
+    study = workdir.open(base["name"])
+    known = study["sweeps"].get(sweep.name, {"base": {}})
+    for field, value in known["base"].items():
+        if field in _FREE_TO_CHANGE or field not in base:
+            continue
+        if canonical(coerce(field, value, base[field])) != canonical(base[field]):
+            raise StoreError(
+                f"{workdir.path} holds sweep {sweep.name} with config.{field} = {value!r}, now {base[field]!r}: "
+                "choose another --workdir, or change it back"
+            )
     study["sweeps"][sweep.name] = {
         "base": base,
-        "tuning": tuning,
+        "tuning": sweep.tuning,
         "warnings": list(warnings),
         "plan": {
             "programs": plan.programs(),
@@ -276,14 +274,17 @@ def record(
 
 def _listed(sweep: Sweep, fingerprints: Mapping[str, Fingerprint]) -> dict[str, Any]:
     """Return what ``study.json`` says of a sweep's trials; most of them share a fingerprint."""
-    names = {m.trial.hash: name_of(fingerprints[m.trial.hash]) for m in sweep.members}
-    trials = [{"hash": h, "changes": m.changes, "fingerprint": names[h]} for m in sweep.members for h in [m.trial.hash]]
-    return {"fingerprints": {name: fingerprints[h] for h, name in names.items()}, "trials": trials}
+    trials: list[dict[str, Any]] = [
+        {"hash": h, "changes": m.changes, "fingerprint": name_of(fingerprints[h])}
+        for m in sweep.members
+        for h in [m.trial.hash]
+    ]
+    return {"fingerprints": {t["fingerprint"]: fingerprints[t["hash"]] for t in trials}, "trials": trials}
 
 
 def recorded(workdir: Workdir, sweep: Sweep) -> bool:
     """Return whether ``study.json`` holds a sweep as it is now expected, so that there is nothing to write."""
-    known = workdir.open(sweep.study)["sweeps"].get(sweep.name)
+    known = workdir.open(sweep.base["name"])["sweeps"].get(sweep.name)
     if not known:
         return False
     listed = _listed(sweep, workdir.expected)

@@ -16,7 +16,7 @@ from mtl.data.scaling import Scaling
 from mtl.models import Model
 from mtl.sweep.documents import StoreError, inside
 from mtl.sweep.model_file import read_model
-from mtl.tasks import suggest
+from mtl.tasks import LOSSES, METRICS, suggest
 from mtl.train.predict import predict
 from mtl.train.program import Weights
 
@@ -75,30 +75,29 @@ class Trained:
         if name not in names:
             raise ValueError(f'task = "{name}": {suggest(name, names)}')
         seen = self.scaling.inputs(self._checked(x))
-        outputs = predict(self.model, name, [self.weights], seen)[0] if len(seen) else self._none(name)
         spec = self.model.task(name)
+        none = np.zeros((0, spec.outputs), np.float32)
+        outputs = predict(self.model, name, [self.weights], seen)[0] if len(seen) else none
         if spec.kind == "multiclass":
             return np.asarray(jax.nn.softmax(outputs, axis=-1))
         if spec.kind == "binary":
             return np.asarray(jax.nn.sigmoid(outputs[:, 0]))
         return self.scaling.outputs(name, outputs[:, 0])
 
-    def _none(self, task: str) -> np.ndarray:
-        return np.zeros((0, self.model.task(task).outputs), np.float32)
-
     def _checked(self, x: Any) -> np.ndarray:
         """Return inputs, if they are like those of the training."""
         shape = tuple(self.inputs["shape"])
+        sizes = ", ".join(map(str, shape))
         if (names := getattr(x, "columns", None)) is not None and (wanted := self.inputs["columns"]):
             if absent := [name for name in wanted if name not in names]:
                 raise ValueError(f'x: has no column "{absent[0]}": must have {", ".join(wanted)}, as in training')
             x = x[wanted]  # By name, whatever their order.
         given = np.asarray(x)
         if given.dtype.kind not in "biuf":
-            raise ValueError(f"x: dtype {given.dtype}: must be numbers [n, {', '.join(map(str, shape))}]")
+            raise ValueError(f"x: dtype {given.dtype}: must be numbers [n, {sizes}]")
         if given.shape[1:] != shape or given.ndim != len(shape) + 1:
             one = ": one input is x[None]" if given.shape == shape else ""
-            raise ValueError(f"x: shape {given.shape}: must be (n, {', '.join(map(str, shape))}), as in training{one}")
+            raise ValueError(f"x: shape {given.shape}: must be (n, {sizes}), as in training{one}")
         gaps = np.zeros(shape, bool)
         gaps.reshape(-1)[self.inputs["gaps"]] = True
         bad = ~np.isfinite(given) & ~(np.isnan(given.astype(np.float64)) & gaps)
@@ -134,5 +133,12 @@ def load(trial: str | Path) -> Trained:
         raise CheckpointError(f"{error}; remove {trial} and run the sweep again to train it anew") from None
     if found is None:
         raise CheckpointError(f"{file} holds no model of a trial")
+    for task in found.config["tasks"]:
+        for what, known in (("loss", LOSSES), ("metric", METRICS)):
+            if task.get(what) and task[what] not in known[task["kind"]]:
+                raise CheckpointError(
+                    f'{file}: task "{task["name"]}" has the {what} "{task[what]}", which this process does not know: '
+                    f"first execute what registers it (with mtl.{'losses' if what == 'loss' else 'metrics'}.register)"
+                )
     resolved = Trial(found.config)
     return Trained(resolved, resolved.model(), found.weights, found.scaling, found.inputs)

@@ -151,11 +151,8 @@ def _loaded_heads(trial: Trial, was: Mapping[str, Any]) -> dict[str, str]:
     rename = tuple(map(tuple, trial.config["init"]["rename"]))
     own = {join("heads", t.name, "kernel"): t.name for t in trial.tasks}
     found = {own.get(renamed_path(join("heads", old, "kernel"), rename), ""): old for old in was["kinds"]}
-    return {name: old for name, old in found.items() if name and not _is_fresh(trial, join("heads", name, "kernel"))}
-
-
-def _is_fresh(trial: Trial, path: str) -> bool:
-    return any(re.fullmatch(pattern, path) for pattern in trial.config["init"]["fresh"])
+    fresh = [name for path, name in own.items() if any(re.fullmatch(p, path) for p in trial.config["init"]["fresh"])]
+    return {name: old for name, old in found.items() if name and name not in fresh}
 
 
 def _told(value: Any) -> str:

@@ -7,16 +7,16 @@ import os
 import signal
 import sys
 
-from mtl.streams import prepare
+from mtl.host.streams import prepare
 
 
 def main() -> int:
-    """Run jobs until there are no more, in this process; ``mtl.spawn`` starts it."""
+    """Run jobs until there are no more, in this process; ``mtl.host.spawn`` starts it."""
     prepare()
     # All this before the first line comes: whoever started this process is still planning.
-    from mtl import memory
     from mtl.config import ConfigError, Trial, load
-    from mtl.files import FileError
+    from mtl.host import memory
+    from mtl.host.files import FileError
     from mtl.sweep.cache import enable_cache
     from mtl.sweep.execute import execute
     from mtl.sweep.fingerprint import changed
@@ -49,16 +49,14 @@ def main() -> int:
         try:
             print(json.dumps(event), file=events, flush=True)
         except BrokenPipeError:  # The parent is gone: keep what there is and end.
-            interrupt.number = signal.SIGTERM
+            interrupt.ask()
 
-    sources = None
-    for line in sys.stdin.buffer:
-        job = json.loads(line)
-        try:
-            if sources is None:
-                if setup["config_file"]:
-                    load(setup["config_file"])
-                sources = sources_of(setup["config_file"])
+    try:
+        if setup["config_file"]:
+            load(setup["config_file"])
+        sources = sources_of(setup["config_file"])
+        for line in sys.stdin.buffer:
+            job = json.loads(line)
             plan = make_plan([Trial(c) for c in job["trials"]], sources)
             for planned, now in zip(job["fingerprints"], plan.fingerprints.values(), strict=True):
                 if why := changed(planned, now):
@@ -74,10 +72,10 @@ def main() -> int:
                 progress=lambda *event: tell(event),
                 say=tell,
             )
-        except Stopped:
-            return 128 + interrupt.number
-        except (ConfigError, FileError, StoreError) as error:  # A full disk, say: no other worker would fare better.
-            tell({"error": str(error)})
-            return 2
-        tell("end")
+            tell("end")
+    except Stopped:
+        return 128 + interrupt.number
+    except (ConfigError, FileError, StoreError) as error:  # A full disk, say: no other worker would fare better.
+        tell({"error": str(error)})
+        return 2
     return 0

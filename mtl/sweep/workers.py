@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from mtl.spawn import Hand, start
-from mtl.sweep.conclude import Progress
+from mtl.host.spawn import WorkerHandle, start
+from mtl.sweep.evaluate import Progress
 from mtl.sweep.execute import execute, work_of
 from mtl.sweep.plan import Plan
 from mtl.sweep.snapshots import Interrupt
@@ -22,7 +22,7 @@ from mtl.train.executor import Executor
 from mtl.train.loop import Stopped
 
 #: What workers say, a line each, and nothing when they are gone.
-_Events = queue.Queue[tuple[int, subprocess.Popen[bytes], str | None]]
+_Events = queue.Queue[tuple[WorkerHandle, str | None]]
 
 #: How long workers that are told to end may take to keep what they have.
 SECONDS_TO_KEEP = 10.0
@@ -43,20 +43,22 @@ def shares(plan: Plan, jobs: int) -> list[list[str]]:
     by_seed: dict[int, list[str]] = {}
     for members in families.values():
         by_seed.setdefault(plan.trials[members[0]].seed, []).extend(members)
-    parts = list(by_seed.values()) if len(by_seed) >= jobs else list(families.values())
-    if len(parts) < jobs:
-        every = list(plan.chains)
-        parts = [every[i::jobs] for i in range(jobs)]
-    work = {digest: sum(plan.nodes[k].stage.steps for k in chain) for digest, chain in plan.chains.items()}
-    bins: list[tuple[int, list[str]]] = [(0, []) for _ in range(jobs)]
-    for part in sorted(parts, key=lambda p: -sum(work[d] for d in p)):
-        lightest = min(range(jobs), key=lambda i: bins[i][0])
-        load, held = bins[lightest]
-        bins[lightest] = (load + sum(work[d] for d in part), held + part)
-    return [held for _, held in bins if held]
+    every = list(plan.chains)
+    dealt = [every[i::jobs] for i in range(jobs)]
+    parts = next((p for p in (by_seed, families) if len(p) >= jobs), dict(enumerate(dealt))).values()
+
+    def work(part: list[str]) -> int:
+        return sum(plan.nodes[key].stage.steps for digest in part for key in plan.chains[digest])
+
+    loads, bins = [0] * jobs, [list[str]() for _ in range(jobs)]
+    for part in sorted(parts, key=work, reverse=True):
+        lightest = loads.index(min(loads))
+        loads[lightest] += work(part)
+        bins[lightest] += part
+    return [part for part in bins if part]
 
 
-class Pool:
+class WorkerPool:
     """Worker processes that take jobs one after the other, and keep what they have compiled between them.
 
     Use as a context manager. Without jobs, everything runs in this process.
@@ -69,7 +71,7 @@ class Pool:
         config_file: str | None,
         executor: Executor | None = None,
         interrupt: Interrupt | None = None,
-        hands: list[Hand] | None = None,
+        hands: list[WorkerHandle] | None = None,
         meanwhile: Callable[[], object] = lambda: None,
     ) -> None:
         """Prepare a pool; processes start with the first job.
@@ -83,37 +85,30 @@ class Pool:
           hands: worker processes that wait already; they are taken from the list.
           meanwhile: called once, when workers have work and this process waits for them.
         """
-        self.hands = [] if hands is None else hands
+        self.hands = hands or []
         self.workdir, self.jobs, self.config_file = workdir, jobs, config_file
         self.executor, self.interrupt = executor, interrupt or Interrupt()
-        self._meanwhile: Callable[[], object] | None = meanwhile
+        self._meanwhile = meanwhile
         self._events: _Events = queue.Queue()
-        self._workers: list[subprocess.Popen[bytes]] = []
-        self._early: list[IO[bytes]] = []
+        self._workers: dict[int, WorkerHandle] = {}
 
-    def __enter__(self) -> Pool:
+    def __enter__(self) -> WorkerPool:
         """Return the pool."""
         return self
 
     def __exit__(self, *_: object) -> None:
         """End the workers; those at work keep what they have first."""
-        for process in self._workers:
-            if process.poll() is None:
-                process.terminate()
-            if process.stdin is not None:
-                with contextlib.suppress(BrokenPipeError):  # A worker that died has left its job unread.
-                    process.stdin.close()
+        for worker in self._workers.values():
+            worker.process.terminate()
+            _close(worker.process.stdin)
         deadline = time.monotonic() + SECONDS_TO_KEEP
-        for process in self._workers:
+        for worker in self._workers.values():
             try:
-                process.wait(max(0.1, deadline - time.monotonic()))
+                worker.process.wait(max(0.1, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            if process.stdout is not None:
-                process.stdout.close()
-        for early in self._early:
-            early.close()
+                worker.process.kill()
+                worker.process.wait()
+            _close(worker.process.stdout, worker.early)
 
     def run(
         self, plan: Plan, progress: Progress = lambda *_: None, say: Callable[[str], None] = lambda text: None
@@ -139,20 +134,19 @@ class Pool:
         running: dict[int, list[str]] = {}
         given_again: set[str] = set()
         for number, part in enumerate(shares(plan, self.jobs)):
-            self._start(number)
             self._give(number, plan, part)
             running[number] = part
-        if self._meanwhile is not None:
-            self._meanwhile()
-            self._meanwhile = None
+        self._meanwhile()
+        self._meanwhile = lambda: None
         while running:
             if self.interrupt.number:
                 raise Stopped
             try:
-                number, process, line = self._events.get(timeout=0.2)
+                worker, line = self._events.get(timeout=0.2)
             except queue.Empty:
                 continue
-            if process is not self._workers[number] or number not in running:
+            number = worker.number
+            if worker is not self._workers[number] or number not in running:
                 continue  # It died at rest: a new one starts with the next job.
             if line is None:
                 why = self._why(number)
@@ -167,7 +161,6 @@ class Pool:
                 if again:
                     say(f"{why}; a new worker runs the {len(again):,} trials that it had left")
                     given_again.update(again)
-                    self._start(number)
                     self._give(number, plan, again)
                     running[number] = again
                 continue
@@ -183,29 +176,26 @@ class Pool:
 
     def _start(self, number: int) -> None:
         """Start a worker, unless it lives."""
-        if number < len(self._workers) and self._workers[number].poll() is None:
+        before = self._workers.get(number)
+        if before is not None and before.process.poll() is None:
             return
         log = self._log(number)
         log.parent.mkdir(parents=True, exist_ok=True)
-        hand = next((h for h in self.hands if h.number == number), None)
-        if hand is None:
-            hand = start(number, self.jobs)
-        else:
-            self.hands.remove(hand)
-        if number == len(self._workers):
+        if before is None:
             log.write_bytes(b"")
-            self._workers.append(hand.process)
-            self._early.append(hand.early)
         else:
-            self._close(self._workers[number])
-            self._early[number].close()
-            self._workers[number], self._early[number] = hand.process, hand.early
+            _close(before.process.stdin, before.process.stdout, before.early)
+        worker = next((hand for hand in self.hands if hand.number == number), None) or start(number, self.jobs)
+        self._workers[number] = worker
+        self.hands[:] = [hand for hand in self.hands if hand is not worker]
         if self.workdir.lease is not None:
-            self.workdir.lease.add_workers([hand.process.pid])
-        threading.Thread(target=_follow, args=(number, hand.process, self._events), daemon=True).start()
+            self.workdir.lease.add_workers([worker.process.pid])
+        threading.Thread(target=_follow, args=(worker, self._events), daemon=True).start()
         self._send(number, {"config_file": self.config_file, "log": str(log.absolute())})
 
     def _give(self, number: int, plan: Plan, digests: Sequence[str]) -> None:
+        """Give a worker some trials; it is started if it does not live."""
+        self._start(number)
         job = {
             "workdir": str(self.workdir.path),
             "reverse": bool(number % 2),
@@ -215,33 +205,26 @@ class Pool:
         self._send(number, job)
 
     def _send(self, number: int, message: dict[str, Any]) -> None:
-        pipe = self._workers[number].stdin
+        pipe = self._workers[number].process.stdin
         assert pipe is not None
         with contextlib.suppress(BrokenPipeError):  # It has died: that it says no more is the event that counts.
             pipe.write(json.dumps(message).encode() + b"\n")
             pipe.flush()
 
-    @staticmethod
-    def _close(process: subprocess.Popen[bytes]) -> None:
-        """Close the pipes of a worker that is gone."""
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(BrokenPipeError):  # What it was sent and has not read.
-                    pipe.close()
-
     def _failure_stamp(self, digest: str) -> tuple[int, int] | None:
         """Return what changes when a trial's failure is written."""
-        file = self.workdir.trial(digest) / "failed.json"
+        file = self.workdir.trial(digest, "failed.json")
         if not file.is_file():
             return None
         stat = file.stat()
         return stat.st_ino, stat.st_mtime_ns
 
     def _why(self, number: int) -> str:
-        code = self._workers[number].wait()
-        self._early[number].seek(0)
+        worker = self._workers[number]
+        code = worker.process.wait()
+        worker.early.seek(0)
         with self._log(number).open("ab") as log:
-            log.write(self._early[number].read())  # What it said before it knew of the log.
+            log.write(worker.early.read())  # What it said before it knew of the log.
         how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
         return f"worker {number} {how}; its log, {self._log(number)}, ends: {_tail(self._log(number))}"
 
@@ -270,20 +253,22 @@ def total_work(plan: Plan, workdir: Workdir) -> float:
     A phase that is on disk is no work, nor are those before it: counted as done at once, they would make the time
     left look shorter than it is.
     """
-    there = on_disk(plan, workdir)
-    needed: set[str] = set()
-    for chain in plan.chains.values():
-        begin = max((i + 1 for i, key in enumerate(chain) if key in there), default=0)
-        needed.update(chain[begin:])
-    return sum(work_of(plan.nodes[key]) for key in needed)
+    return sum(work_of(plan.nodes[key]) for key in plan.needed(on_disk(plan, workdir)))
 
 
-def _follow(number: int, process: subprocess.Popen[bytes], events: _Events) -> None:
-    assert process.stdout is not None
+def _follow(worker: WorkerHandle, events: _Events) -> None:
+    assert worker.process.stdout is not None
     with contextlib.suppress(ValueError):  # The pipe is closed when the pool ends.
-        for line in process.stdout:
-            events.put((number, process, line.decode()))
-    events.put((number, process, None))
+        for line in worker.process.stdout:
+            events.put((worker, line.decode()))
+    events.put((worker, None))
+
+
+def _close(*files: IO[bytes] | None) -> None:
+    for file in files:
+        if file is not None:
+            with contextlib.suppress(BrokenPipeError):  # A worker that died has left what it was sent unread.
+                file.close()
 
 
 def _tail(path: Path) -> str:

@@ -19,18 +19,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Num
+from jaxtyping import Array, Float
 
 from mtl.config.augmentation import Colour, Crop, Cutmix, Cutout, Flip, Mixup, Randaugment, Spec
 from mtl.train import colour, geometry, threefry
-from mtl.train.program import Draw, Hypers, Program, key_for, pool_name
+from mtl.train.program import Hypers, Indices, Program, key_for, pool_name
 
 #: The purpose that augmentation's randomness is drawn for.
 AUGMENT = zlib.crc32(b"augment")
 
 Images = Float[Array, "batch height width channels"]
-Labels = Mapping[str, Num[Array, "batch ..."]]
-Masks = Mapping[str, Bool[Array, " batch"]]
 
 
 @jax.tree_util.register_dataclass
@@ -45,13 +43,13 @@ class Mixing:
       centre: of cutmix's rectangle, in sides, [rows, 2].
     """
 
-    other: Draw
+    other: Indices
     mixed: Any
     share: Any
     centre: Any
 
 
-def draw(spec: Spec, rng: Array, plain: Draw, alike: bool = True) -> Draw:
+def draw(spec: Spec, rng: Array, plain: Indices, alike: bool = True) -> Indices:
     """Return a batch with what happens to each of its rows, and which labels are left.
 
     Args:
@@ -66,14 +64,14 @@ def draw(spec: Spec, rng: Array, plain: Draw, alike: bool = True) -> Draw:
         if isinstance(operation, (Mixup, Cutmix)):
             how = _mixing(operation, key, drawn, alike)
             left = drawn.mask & (how.other.mask | ~how.mixed[:, None])
-            drawn = Draw(drawn.rows, left, (*drawn.changes, how))
+            drawn = Indices(drawn.rows, left, (*drawn.changes, how))
         else:
             keys = jax.vmap(lambda i, key=key: threefry.fold_in(key, i))(number)
             drawn = dataclasses.replace(drawn, changes=(*drawn.changes, keys))
     return drawn
 
 
-def changed(program: Program, hypers: Hypers, sample: Callable[[Array], Draw]) -> Callable[[Array], Draw]:
+def changed(program: Program, hypers: Hypers, sample: Callable[[Array], Indices]) -> Callable[[Array], Indices]:
     """Return a sampler (see ``sampling.make_sampler``) whose batches are changed as the program says.
 
     Where a batch has B rows of each task, what happens to those of a task depends on the seed, the task and how many
@@ -89,11 +87,11 @@ def changed(program: Program, hypers: Hypers, sample: Callable[[Array], Draw]) -
         return sample
     each = program.sampling == "per_task" or len(tasks) == 1
 
-    def mixed(step: Array) -> Draw:
+    def mixed(step: Array) -> Indices:
         key = threefry.fold_in(key_for(hypers.seed, AUGMENT, pool_name(tasks)), hypers.offset[0] + step)
         return draw(spec, key, sample(step), program.sampling == "proportional")
 
-    def per_task(step: Array) -> Draw:
+    def per_task(step: Array) -> Indices:
         keys = [
             threefry.fold_in(key_for(hypers.seed, AUGMENT, t), hypers.offset[i] + step) for i, t in enumerate(tasks)
         ]
@@ -104,17 +102,15 @@ def changed(program: Program, hypers: Hypers, sample: Callable[[Array], Draw]) -
     return per_task if each else mixed
 
 
-def _mixing(op: Mixup | Cutmix, key: Array, drawn: Draw, alike: bool) -> Mixing:
+def _mixing(op: Mixup | Cutmix, key: Array, drawn: Indices, alike: bool) -> Mixing:
     order, share, chance, where = jax.random.split(key, 4)
     size = drawn.rows.shape[0]
-    shuffled = jax.random.permutation(order, size)
+    other = jax.random.permutation(order, size)
     if not alike:
         # The rows of each task, in their order and in a random one: a permutation within each task.
         task = jnp.argmax(drawn.mask, axis=1)
-        inside = jnp.argsort(task[shuffled], stable=True)
-        other = jnp.zeros(size, shuffled.dtype).at[jnp.argsort(task, stable=True)].set(shuffled[inside])
-    else:
-        other = shuffled
+        inside = jnp.argsort(task[other], stable=True)
+        other = jnp.zeros(size, other.dtype).at[jnp.argsort(task, stable=True)].set(other[inside])
     return Mixing(
         other=jax.tree.map(lambda a: a[other], drawn),
         mixed=jax.random.bernoulli(chance, op.probability, (size,)),
@@ -147,28 +143,9 @@ def _beta(key: Array, alpha: float, size: int) -> Float[Array, " size"]:
 
 
 def change(
-    spec: Spec, drawn: Draw, fetch: Callable[[Array], tuple[Array, dict[str, Array]]]
+    spec: Spec, drawn: Indices, fetch: Callable[[Array], tuple[Array, dict[str, Array]]]
 ) -> tuple[Images, dict[str, Array]]:
     """Return the images and labels of rows, changed as was drawn.
-
-    Args:
-      spec: the operations that it was drawn for.
-      drawn: all rows of a batch, or a part.
-      fetch: from rows to their images in [0, 1] and labels, [rows, …] by a task that has their classes.
-    """
-    x, labels = fetch(drawn.rows)
-    for operation, how in zip(spec, drawn.changes, strict=False):  # Another row ends before the one that mixes it.
-        if isinstance(operation, (Mixup, Cutmix)):
-            x, labels = _mix(operation, how, x, labels, *change(spec, how.other, fetch))
-        else:
-            x = jax.vmap(lambda k, image, op=operation: _CHANGES[type(op)](op, k, image))(how, x)
-    return x, labels
-
-
-def augment(
-    spec: Spec, rng: Array, x: Images, labels: Labels, mask: Masks, alike: bool = True
-) -> tuple[Images, dict[str, Array], dict[str, Array]]:
-    """Return a batch with its images changed, and its labels and masks where rows are mixed.
 
     Of two rows mixed, with weights λ and 1 − λ:
 
@@ -180,27 +157,23 @@ def augment(
     - what a masked slot holds changes nothing.
 
     Args:
-      spec: the operations, in order.
-      rng: a key of the step's own.
-      x: images in [0, 1].
-      labels: per task, [rows].
-      mask: per task, [rows], true where the label is present and counts.
-      alike: see ``draw``.
-
-    Returns:
-      (images, labels, masks).
+      spec: the operations that it was drawn for.
+      drawn: all rows of a batch, or a part.
+      fetch: from rows to their images in [0, 1] and labels, [rows, …] by a task that has their classes.
 
     >>> from mtl.config.augmentation import parse
-    >>> x = jnp.linspace(0, 1, 48).reshape(1, 4, 4, 3)
-    >>> changed, _, _ = augment(parse([("flip", {"probability": 1.0})]), jax.random.key(0), x, {}, {})
-    >>> bool((changed == x[:, :, ::-1]).all())
+    >>> x, spec = jnp.linspace(0, 1, 48).reshape(1, 4, 4, 3), parse([("flip", {"probability": 1.0})])
+    >>> drawn = draw(spec, jax.random.key(0), Indices(jnp.arange(1), jnp.zeros((1, 0), bool)))
+    >>> bool((change(spec, drawn, lambda rows: (x[rows], {}))[0] == x[:, :, ::-1]).all())
     True
     """
-    beside = jnp.stack([mask[t] for t in mask], axis=1) if mask else jnp.zeros((x.shape[0], 0), bool)
-    drawn = draw(spec, rng, Draw(jnp.arange(x.shape[0]), beside), alike)
-    images, mixed = change(spec, drawn, lambda rows: (x[rows], {t: y[rows] for t, y in labels.items()}))
-    left = {t: drawn.mask[:, i] for i, t in enumerate(mask)}
-    return images, {t: jnp.where(_along(left[t], y), y, 0) for t, y in mixed.items()}, left
+    x, labels = fetch(drawn.rows)
+    for operation, how in zip(spec, drawn.changes, strict=False):  # Another row ends before the one that mixes it.
+        if isinstance(operation, (Mixup, Cutmix)):
+            x, labels = _mix(operation, how, x, labels, *change(spec, how.other, fetch))
+        else:
+            x = jax.vmap(lambda k, image, op=operation: _CHANGES[type(op)](op, k, image))(how, x)
+    return x, labels
 
 
 def _crop(op: Crop, key: Array, image: Array) -> Array:

@@ -61,14 +61,7 @@ def solarize(image: Image, m: Array) -> Image:
 
 #: By name.
 OPERATIONS: dict[str, Callable[[Array, Array], Array]] = {
-    "identity": identity,
-    "brightness": brightness,
-    "contrast": contrast,
-    "saturation": saturation,
-    "autocontrast": autocontrast,
-    "invert": invert,
-    "posterize": posterize,
-    "solarize": solarize,
+    op.__name__: op for op in (identity, brightness, contrast, saturation, autocontrast, invert, posterize, solarize)
 }
 
 

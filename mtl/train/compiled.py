@@ -49,7 +49,7 @@ class Compiled:
         self,
         fn: Callable[..., PyTree],
         executor: Executor = MAP,
-        lies: tuple[PyTree, ...] = (),
+        specs: tuple[PyTree, ...] = (),
         result: PyTree = WHOLE,
         donate: tuple[int, ...] = (),
     ) -> None:
@@ -58,21 +58,21 @@ class Compiled:
         Args:
           fn: the function.
           executor: how it runs.
-          lies: how each argument lies on the mesh: ``LANES``, ``OWN`` or ``WHOLE``, or a tree of these.
+          specs: how each argument lies on the mesh: ``LANES``, ``OWN`` or ``WHOLE``, or a tree of these.
           result: how the result does.
           donate: arguments whose memory the result may take.
         """
         options: dict[str, Any] = {}
         if executor.devices > 1:
             mesh = executor.mesh
-            fn = jax.shard_map(fn, mesh=mesh, in_specs=lies, out_specs=result, check_vma=False)
+            fn = jax.shard_map(fn, mesh=mesh, in_specs=specs, out_specs=result, check_vma=False)
 
             def named(specs: PyTree) -> PyTree:
                 return jax.tree.map(
                     lambda s: jax.sharding.NamedSharding(mesh, s), specs, is_leaf=lambda s: isinstance(s, PartitionSpec)
                 )
 
-            options = {"in_shardings": named(lies), "out_shardings": named(result)}
+            options = {"in_shardings": named(specs), "out_shardings": named(result)}
         self._jit = jax.jit(fn, donate_argnums=donate, **options)
         self._made: dict[Any, Any] = {}
         Compiled._alive.add(self)

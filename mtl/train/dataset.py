@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
 from mtl.data import Split, Table
 from mtl.data.scaling import Scaling, centred, coded
@@ -41,21 +40,22 @@ def make_data(
     scaled = any(p.standardize for p in programs)
     shift, scale, fill = zip(*(coded(table, s) if scaled else nothing(table) for s in scalings), strict=True)
     pairs = list(zip(splits, scalings, strict=True))
-    return Data(
+    data = Data(
         tasks=tuple(names),
-        x=() if isinstance(table.x, Streamed) else jnp.asarray(device_inputs(table, scaled)),
+        x=() if isinstance(table.x, Streamed) else device_inputs(table, scaled),
         labels=_matrix([[c.labels(t, s.labels[t]) for t in names] for s, c in pairs], np.float32),
         train=_matrix([[s.train[t] for t in names] for s in splits], bool),
         val=_matrix([[s.val[t] for t in names] for s in splits], bool),
         own_rows=jax.tree.map(
-            lambda *a: jnp.asarray(np.stack(a, axis=1)), *(_pool([s.train[t] for s in splits], longest) for t in names)
+            lambda *a: np.stack(a, axis=1), *(_pool([s.train[t] for s in splits], longest) for t in names)
         ),
-        train_rows={pool_name(p): _placed(_pool([_any(s.train, p) for s in splits], longest)) for p in pools},
-        val_rows={pool_name(p): _placed(_pool([_any(s.val, p) for s in splits], val_rows)) for p in pools},
-        shift=jnp.asarray(np.stack(shift)),
-        scale=jnp.asarray(np.stack(scale)),
-        fill=() if table.gaps is None else jnp.asarray(np.stack(fill)),
+        train_rows={pool_name(p): _pool([_any(s.train, p) for s in splits], longest) for p in pools},
+        val_rows={pool_name(p): _pool([_any(s.val, p) for s in splits], val_rows) for p in pools},
+        shift=np.stack(shift),
+        scale=np.stack(scale),
+        fill=() if table.gaps is None else np.stack(fill),
     )
+    return jax.tree.map(jnp.asarray, data)
 
 
 def device_inputs(table: Table, scaled: bool) -> np.ndarray:
@@ -70,13 +70,9 @@ def nothing(table: Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return zeros, np.ones_like(zeros), zeros
 
 
-def _matrix(columns: Sequence[Sequence[np.ndarray]], kind: type) -> Array:
+def _matrix(columns: Sequence[Sequence[np.ndarray]], kind: type) -> np.ndarray:
     """Return columns, given for each split and task, as [D, N, tasks]."""
-    return jnp.asarray(np.stack([np.stack([c.astype(kind) for c in of], axis=1) for of in columns]))
-
-
-def _placed(pool: Pool) -> Pool:
-    return Pool(jnp.asarray(pool.rows), jnp.asarray(pool.count))
+    return np.stack([np.stack([c.astype(kind) for c in of], axis=1) for of in columns])
 
 
 def _any(masks: dict[str, np.ndarray], tasks: Sequence[str]) -> np.ndarray:

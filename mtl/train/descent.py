@@ -11,8 +11,9 @@ from jaxtyping import Array
 from mtl.optim import Optimizer
 from mtl.train import move, threefry
 from mtl.train.augment import changed
-from mtl.train.blocks import blocks, trunk_of
-from mtl.train.program import BALANCE, Data, Fixed, Hypers, Moving, Program, PyTree, key_for
+from mtl.train.flops import flops_per_step
+from mtl.train.microbatching import microbatches, trunk_of
+from mtl.train.program import BALANCE, Data, Frozen, Hypers, Program, PyTree, TrainState, key_for
 from mtl.train.sampling import make_gather, make_sampler
 from mtl.train.step import Source, update
 from mtl.train.threefry import fold_in
@@ -30,21 +31,21 @@ class Descent:
         self,
         program: Program,
         hypers: Hypers,
-        moving: Moving,
-        fixed: Fixed,
+        moving: TrainState,
+        fixed: Frozen,
         own: Data,
         begin: Array,
         end: Array,
         shards: int,
-    ) -> Moving:
+    ) -> TrainState:
         """Return the phase after the steps [begin, end), see ``phase.advance``; ``own`` is the lane's split."""
         sample = changed(program, hypers, make_sampler(program, hypers, own))
         fetch = make_gather(program, own, fixed)
         trunk = trunk_of(moving.trainable, fixed.frozen)
-        cuts = blocks(program, trunk, moving.state, tuple(own.x.shape[1:]), shards)
+        cuts = microbatches(program, trunk, moving.state, tuple(own.x.shape[1:]), shards)
         others, validation = further(program, hypers, own, fixed)
 
-        def body(step: Array, m: Moving) -> Moving:
+        def body(step: Array, m: TrainState) -> TrainState:
             source = Source(program, sample(step), fetch)
             more = [source_of(step) for source_of in others]
             checks = validation(step) if validation else None
@@ -70,9 +71,13 @@ class Descent:
         """Return how many examples so many steps see."""
         return steps * program.rows
 
+    def flops(self, program: Program, shape: tuple[int, ...], steps: int, rows: int) -> float:
+        """Return the floating-point operations of so many steps; ``shape`` is one input's."""
+        return steps * flops_per_step(program, shape)
+
 
 def further(
-    program: Program, hypers: Hypers, own: Data, fixed: Fixed
+    program: Program, hypers: Hypers, own: Data, fixed: Frozen
 ) -> tuple[list[Callable[[Array], Source]], Callable[[Array], Source] | None]:
     """Return what draws the batches that a balancer needs beside the step's own: (further ones, one of validation).
 

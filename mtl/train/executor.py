@@ -9,10 +9,11 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 from jaxtyping import Array
 
-from mtl import machine, memory
+from mtl.host import machine, memory
 from mtl.train.pull import DATA_AXIS
 
 PyTree = Any
@@ -152,6 +153,13 @@ def over_lanes(fn: Callable[..., PyTree], executor: Executor) -> Callable[..., P
         return jax.lax.fori_loop(0, count, body, out)
 
     return one_by_one
+
+
+def room(fn: Callable[..., PyTree], args: PyTree, *shared: PyTree) -> PyTree:
+    """Return zeros to write the results of all lanes into, see ``over_lanes``."""
+    lanes = jax.tree.leaves(args)[0].shape[0]
+    found = jax.eval_shape(fn, jax.tree.map(lambda a: a[0], args), *shared)
+    return jax.tree.map(lambda s: jnp.zeros((lanes, *s.shape), s.dtype), found)
 
 
 def memory_limit() -> int:

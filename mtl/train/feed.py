@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 from jaxtyping import Array
@@ -11,11 +12,11 @@ from mtl.train import pack
 from mtl.train.compiled import Compiled
 from mtl.train.executor import LANES, WHOLE, Executor
 from mtl.train.placing import PyTree, place
-from mtl.train.program import Data, Fixed, Hypers, Program, Weights
+from mtl.train.program import Data, Frozen, Hypers, Program, Weights
 
 
 @dataclasses.dataclass(frozen=True)
-class Reach:
+class Window:
     """What steps can be run with at once.
 
     Attributes:
@@ -29,44 +30,49 @@ class Reach:
     end: int
 
 
+@dataclasses.dataclass
 class Feed:
     """What gives a pack its data; here all of them are in memory.
 
     Attributes:
+      program: the phase.
+      steps: how many it has.
+      count: lanes that are real; the others are copies of the last.
+      host: the pack's numbers, as NumPy's.
+      data: the stacked data.
+      executor: how the pack runs.
       waited: seconds that steps had to wait for inputs.
     """
 
-    def __init__(self, program: Program, steps: int, count: int, lanes: Hypers, data: Data, executor: Executor) -> None:
-        """Hold what there is.
+    program: Program
+    steps: int
+    count: Any
+    host: Hypers
+    data: Data
+    executor: Executor
+    waited: float = dataclasses.field(default=0.0, init=False)
 
-        Args:
-          program: the phase.
-          steps: how many it has.
-          count: lanes that are real; the others are copies of the last.
-          lanes: the pack's numbers.
-          data: the stacked data.
-          executor: how the pack runs.
-        """
-        self.program, self.steps, self.executor, self.waited = program, steps, executor, 0.0
-        self.lanes, self.data = place(executor, lanes, LANES), place(executor, data, WHOLE)
-        self.count = place(executor, np.int32(count), WHOLE)
+    def __post_init__(self) -> None:
+        """Place what there is."""
+        self.count, self.data = place(self.executor, (np.int32(self.count), self.data), WHOLE)
+        self.lanes = place(self.executor, self.host, LANES)
 
     def advance(self) -> Compiled:
         """Return the compiled function that its reaches are for."""
         return pack.advance_fn(self.program, self.executor)
 
-    def shapes(self) -> Reach:
+    def shapes(self) -> Window:
         """Return a reach of no step, to compile with."""
         return self.at(0)
 
     def begin(self, step: int) -> None:
         """Make ready to go on from a step."""
 
-    def at(self, step: int) -> Reach:
+    def at(self, step: int) -> Window:
         """Return what to run a step with, and those after it."""
-        return Reach(self.lanes, self.data, self.steps)
+        return Window(self.lanes, self.data, self.steps)
 
-    def fix(self, weights: Weights, frozen: PyTree) -> Fixed:
+    def fix(self, weights: Weights, frozen: PyTree) -> Frozen:
         """Return what does not change while the phase runs."""
         run = pack.fix_fn(self.program, self.executor)
         return run(self.count, self.lanes.split, weights, frozen, self.data)

@@ -51,11 +51,7 @@ def translate_y(m: Array) -> Placed:
 
 #: By name: from a magnitude m ∈ [−1, 1] to where pixels come from. At m = 0 nothing moves.
 OPERATIONS: dict[str, Callable[[Array], Placed]] = {
-    "rotate": rotate,
-    "shear_x": shear_x,
-    "shear_y": shear_y,
-    "translate_x": translate_x,
-    "translate_y": translate_y,
+    op.__name__: op for op in (rotate, shear_x, shear_y, translate_x, translate_y)
 }
 
 

@@ -15,15 +15,15 @@ import numpy as np
 
 from mtl.data.streamed import Streamed
 from mtl.models import Model
-from mtl.params import path_of
+from mtl.params import flatten, path_of
 from mtl.train import executor as executors
 from mtl.train import pack, phase
 from mtl.train.executor import LANES, WHOLE, Executor
-from mtl.train.feed import Feed, Reach
+from mtl.train.feed import Feed, Window
 from mtl.train.placing import fetch, pad, place, stacked, unstack
 from mtl.train.processes import agree
-from mtl.train.program import Data, Hypers, Moving, Program, Weights
-from mtl.train.stacks import ordered
+from mtl.train.program import Data, Hypers, Program, TrainState, Weights
+from mtl.train.stacks import order
 from mtl.train.stream import make_feed
 from mtl.train.trial import Stage, boundaries, check_statistics, make_hypers
 
@@ -84,7 +84,7 @@ class Stopped(Exception):
     """Raised between chunks when the caller asked to stop."""
 
 
-class Guard:
+class Checkpointer:
     """What keeps a pack safe while it runs; this one does nothing."""
 
     def restore(self) -> Snapshot | None:
@@ -145,7 +145,7 @@ def run_phase(
     width: int | None = None,
     on_steps: Callable[[int], None] = lambda steps: None,
     on_width: Callable[[int, int, int], None] = lambda width, needed, limit: None,
-    guard_of: Callable[[slice], Guard] = lambda part: Guard(),
+    guard_of: Callable[[slice], Checkpointer] = lambda part: Checkpointer(),
     chunk_seconds: float = CHUNK_SECONDS,
 ) -> list[Outcome]:
     """Run one phase of many lanes: all have the same program and the same number of steps.
@@ -176,32 +176,28 @@ def run_phase(
     feed_of = functools.partial(make_feed, program, steps, data=data, executor=executor, stream=stream)
     if width is None:
         first_lane = make_hypers(seeds[:1], stages[:1], splits[:1])
-        chosen = _fitting(program, chosen, first_lane, weights[0], feed_of, executor, on_width)
+        chosen = _fitting(chosen, first_lane, weights[0], feed_of, on_width)
     outcomes: list[Outcome] = []
     for first in range(0, len(seeds), chosen):
         part = slice(first, min(first + chosen, len(seeds)))
         lanes = stacked(make_hypers(seeds[part], stages[part], splits[part]), chosen)
         with contextlib.closing(feed_of(len(seeds[part]), lanes)) as feed:
-            outcomes += _run_group(
-                program, steps, lanes, feed, weights[part], evaluations, executor, on_steps, guard_of(part),
-                chunk_seconds,
-            )  # fmt: skip
+            outcomes += _run_group(feed, weights[part], evaluations, on_steps, guard_of(part), chunk_seconds)
     return outcomes
 
 
 def _fitting(
-    program: Program,
     width: int,
     lanes: Hypers,
     weights: Weights,
     feed_of: Callable[[int, Hypers], Feed],
-    executor: Executor,
     on_width: Callable[[int, int, int], None],
 ) -> int:
     """Return the largest width, halved from the one given, whose call fits into memory by XLA's own analysis."""
-    limit, least = agree(executors.memory_limit()), executors.width_for(executor, 1)
+    limit = agree(executors.memory_limit())
     while True:
-        needed = _memory(program, width, weights, feed_of(1, stacked(lanes, width)), executor)
+        feed = feed_of(1, stacked(lanes, width))
+        needed, program, least = _memory(feed, weights), feed.program, executors.width_for(feed.executor, 1)
         if needed <= limit:
             return width
         if width <= least:
@@ -215,10 +211,10 @@ def _fitting(
         width = max(least, width // 2)
 
 
-def _memory(program: Program, width: int, weights: Weights, feed: Feed, executor: Executor) -> int:
+def _memory(feed: Feed, weights: Weights) -> int:
     """Return the bytes on a device that training so many lanes takes; of the weights, one lane's, shapes are enough."""
-    whole = jax.tree.map(lambda a: jax.ShapeDtypeStruct((width, *a.shape), a.dtype), weights)
-    reach = feed.shapes()
+    program, executor, reach = feed.program, feed.executor, feed.shapes()
+    whole = jax.tree.map(lambda a: jax.ShapeDtypeStruct((len(feed.host.seed), *a.shape), a.dtype), weights)
     whole = Weights(jax.eval_shape(pack.adapt_fn(program), reach.lanes, whole.params), whole.state)
     trainable, frozen = jax.eval_shape(functools.partial(phase.divide, program), whole.params)
     moving = jax.eval_shape(pack.begin_fn(program, executor), reach.lanes, trainable, whole.state)
@@ -229,17 +225,14 @@ def _memory(program: Program, width: int, weights: Weights, feed: Feed, executor
 
 
 def _run_group(
-    program: Program,
-    steps: int,
-    lanes: Hypers,
     feed: Feed,
     weights: Sequence[Weights],
     evaluations: int,
-    executor: Executor,
     on_steps: Callable[[int], None],
-    guard: Guard,
+    guard: Checkpointer,
     chunk_seconds: float,
 ) -> list[Outcome]:
+    program, executor, lanes = feed.program, feed.executor, feed.host
     count, width = len(weights), len(lanes.seed)
     whole = jax.tree.map(lambda *leaves: pad(np.stack(leaves), width), *weights)
     if program.adapter is not None:
@@ -248,23 +241,22 @@ def _run_group(
     moving = jax.tree.map(np.asarray, pack.begin_fn(program, executor)(lanes, trainable, whole.state))
     kept = guard.restore()
     if kept is not None:
-        moving = _filled(moving, kept, width, executor.data)
+        moving = _filled(moving, kept, width, executor)
     # What moves is donated, so every leaf needs a buffer of its own (the best state begins as the first one).
-    lies = pack.lies(executor)
-    moving = place(executor, jax.tree.map(np.array, moving), lies)
+    specs = pack.specs(executor)
+    moving = place(executor, jax.tree.map(np.array, moving), specs)
     frozen, whole = place(executor, (frozen, whole), LANES)
-    lane_count = place(executor, np.int32(count), WHOLE)
     fixed, advance = feed.fix(whole, frozen), feed.advance()
 
-    def forward(moving: Moving, reach: Reach, begin: int, end: int) -> Moving:
+    def forward(moving: TrainState, reach: Window, begin: int, end: int) -> TrainState:
         bounds = (place(executor, np.int32(b), WHOLE) for b in (begin, end))
-        moving = advance(lane_count, reach.lanes, moving, fixed, reach.data, *bounds)
+        moving = advance(feed.count, reach.lanes, moving, fixed, reach.data, *bounds)
         jax.block_until_ready(moving)
         return moving
 
     # Compiling with empty bounds keeps it out of the seconds that a trial is charged.
     moving = forward(moving, feed.shapes(), 0, 0)
-    ends, chunk, at, spent = boundaries(steps, evaluations), 8, 0, 0.0
+    ends, chunk, at, spent = boundaries(feed.steps, evaluations), 8, 0, 0.0
     train: list[np.ndarray] = []
     val: list[np.ndarray] = []
     if kept is not None:
@@ -273,7 +265,7 @@ def _run_group(
     feed.begin(at)
 
     def take() -> Snapshot:
-        return Snapshot({path_of(p): a for p, a in _leaves(moving)}, at, train, val, spent, executor.data)
+        return Snapshot(flatten(jax.tree.map(fetch, moving)), at, train, val, spent, executor.data)
 
     for end in ends[len(train) :]:
         while at < end:
@@ -289,7 +281,7 @@ def _run_group(
             at = stop
             if at < end:
                 guard.boundary(take)
-        merged = moving if executor.data == 1 else pack.merge_fn(executor)(moving)
+        merged = pack.merge_fn(executor)(moving)
         train.append(_mean(program, fetch(merged.loss_sum)[:count], fetch(merged.labels)[:count]))
         shown = _host_heads(pack.shown_fn(program)(merged))
         now = Weights(phase.whole(program, shown, frozen), merged.state)
@@ -297,22 +289,21 @@ def _run_group(
         val.append(fetch(found)[:count])
         del now, merged, shown
         if program.select == "best":
-            moving = pack.note_fn(program, executor)(moving, found, labels)
+            moving = pack.track_best_fn(program, executor)(moving, found, labels)
         else:  # All there is to note: the sum of losses begins anew.
-            for name in pack.SINCE:
-                was = getattr(moving, name)
-                zeros = place(executor, np.zeros(was.shape, was.dtype), getattr(lies, name))
-                moving = dataclasses.replace(moving, **{name: zeros})
-        moving = place(executor, moving, lies)
+            since = {name: getattr(moving, name) for name in pack.SINCE}
+            zeros = {name: np.zeros(was.shape, was.dtype) for name, was in since.items()}
+            moving = dataclasses.replace(moving, **zeros)
+        moving = place(executor, moving, specs)
         guard.boundary(take)
-    merged = moving if executor.data == 1 else pack.merge_fn(executor)(moving)
+    merged = pack.merge_fn(executor)(moving)
     shown, state = (pack.shown_fn(program)(merged), merged.state) if program.select == "last" else merged.best[1:]
     params = phase.whole(program, _host_heads(shown), frozen)
     if program.adapter is not None:
         params = pack.adopt_fn(program)(lanes, jax.tree.map(fetch, params))
     finished = unstack(Weights(params, state), count)
     diverged = fetch(merged.diverged_at)
-    penalties = {t: fetch(p) for t, p in program.solver.chosen(merged.slots).items()}
+    penalties = {t: fetch(p) for t, p in program.solver.chosen(merged.opt_state).items()}
     return [
         Outcome(
             weights=w,
@@ -331,9 +322,8 @@ def _run_group(
 
 def _mean(program: Program, total: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return the mean losses [lanes, tasks], in the order of the program's tasks."""
-    order = [t.name for t in ordered(program)]
-    at = [order.index(t) for t in program.tasks]
-    return np.where(labels > 0, total / np.maximum(labels, 1), np.nan)[:, at].astype(np.float32)
+    means = np.where(labels > 0, total / np.maximum(labels, 1), np.nan)
+    return means[:, np.argsort(order(program))].astype(np.float32)
 
 
 def _host_heads(trainable: PyTree) -> PyTree:
@@ -341,28 +331,9 @@ def _host_heads(trainable: PyTree) -> PyTree:
     return {**trainable, "heads": jax.tree.map(fetch, trainable["heads"])}
 
 
-def _leaves(tree: PyTree) -> list[tuple[Any, np.ndarray]]:
-    return [(p, fetch(a)) for p, a in jax.tree_util.tree_leaves_with_path(tree)]
-
-
-def _filled(template: Moving, kept: Snapshot, width: int, data: int) -> Moving:
+def _filled(template: TrainState, kept: Snapshot, width: int, executor: Executor) -> TrainState:
     """Return a pack's state as it was kept, for as many devices as there are now."""
-
-    def fill(key_path: Any, _: Any) -> np.ndarray:
-        path = path_of(key_path)
-        array, name = pad(kept.moving[path], width), path.split("/")[0]
-        if name not in pack.EACH or kept.data == data:
-            return array
-        # Each device had its own: averaged or added up as `pack.merge_fn` does, and dealt out anew.
-        if kept.data > 1 and name == "diverged_at":
-            array = np.where((array < 0).all(axis=1), -1, np.where(array < 0, array.max() + 1, array).min(axis=1))
-        elif kept.data > 1:
-            array = (array.sum(axis=1) if name == "loss_sum" else array.mean(axis=1)).astype(array.dtype)
-        if data > 1:
-            dealt = np.repeat(array[:, None], data, axis=1)
-            if name == "loss_sum":
-                dealt[:, 1:] = 0
-            array = dealt
-        return array
-
-    return jax.tree_util.tree_map_with_path(fill, template)
+    moving = jax.tree_util.tree_map_with_path(lambda p, _: pad(kept.moving[path_of(p)], width), template)
+    if kept.data != executor.data:
+        moving = pack.dealt(pack.merged(moving, kept.data), executor.data)
+    return jax.tree.map(np.asarray, moving)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Bool
 
 from mtl import optim
+from mtl.optim import rates
 from mtl.params import join, path_of
 from mtl.train.program import Hypers, Program
 from mtl.train.stacks import Stack, stacks_of
@@ -46,7 +47,7 @@ def move(
     hypers: Hypers,
     step: Array,
     grads: PyTree,
-    slots: Mapping[str, PyTree],
+    opt_state: Mapping[str, PyTree],
     trainable: PyTree,
     active: Bool[Array, " tasks"] | None,
 ) -> tuple[PyTree, dict[str, PyTree]]:
@@ -60,7 +61,7 @@ def move(
       hypers: its numbers.
       step: the step's index in the phase.
       grads: gradients of the trainable part; of an optimizer with moments for each task, the trunk's one a task.
-      slots: as ``init`` returns it.
+      opt_state: as ``init`` returns it.
       trainable: the parameters that move, heads as stacks.
       active: whether each task's head moves, tasks as in ``stacks.ordered``; none if all of them do.
     """
@@ -68,42 +69,43 @@ def move(
     if o.clip:
         summed = jax.tree.map(lambda a: a.sum(axis=0), grads["backbone"]) if o.per_task else grads["backbone"]
         grads = optim.clipped(numbers["clip"], grads, {**grads, "backbone": summed})
-    eta = optim.rate(o, numbers, hypers.lr, hypers.steps, step)
+    eta = rates.rate(o.schedule, numbers, hypers.lr, hypers.steps, step)
 
     shown = None
     if o.per_task:
         shown = jnp.ones(len(program.tasks), bool) if active is None else active
 
-    def trunk(grads: PyTree, old: tuple[PyTree, PyTree], rates: PyTree, _: Array | None) -> tuple[PyTree, PyTree]:
-        return optim.update(o, numbers, eta, grads, old[1], old[0], rates, shown)
-
-    def head(grads: PyTree, old: tuple[PyTree, PyTree], rates: PyTree, moves: Array | None) -> tuple[PyTree, PyTree]:
-        new = optim.update(o, numbers, eta, grads, old[1], old[0], rates)
+    def one(
+        shown: Array | None, grads: PyTree, old: tuple[PyTree, PyTree], rates: PyTree, moves: Array | None
+    ) -> tuple[PyTree, PyTree]:
+        new = optim.update(o, numbers, eta, grads, old[1], old[0], rates, shown)
         return new if moves is None else jax.tree.map(lambda a, b: jnp.where(moves, a, b), new, old)
 
     moved, states, seen = {}, {}, 0
     for name, part in _parts(trainable):
         stack = None if name == "backbone" else stacks_of(program)[int(name)]
         own = slice(seen, seen := seen + (len(stack.tasks) if stack else 0))
-        moved[name], states[name] = part, slots[name]
+        moved[name], states[name] = part, opt_state[name]
         if not jax.tree.leaves(part):
             continue
         gradient = grads["backbone"] if stack is None else grads["heads"][name]
         moves = None if active is None or stack is None else stack.each(active[own])
-        given = (gradient, (part, slots[name]), _rates(program, hypers, stack, part), moves)
-        run = trunk if stack is None else jax.vmap(head, in_axes=_axes(given), out_axes=_axes((part, slots[name])))
+        given = (gradient, (part, opt_state[name]), _rates(program, hypers, stack, part), moves)
+        run: Callable[..., tuple[PyTree, PyTree]] = functools.partial(one, shown if stack is None else None)
+        if stack is not None:
+            run = jax.vmap(run, in_axes=_axes(given), out_axes=_axes(given[1]))
         moved[name], states[name] = run(*given)
     return _whole(trainable, moved), states
 
 
-def evaluated(program: Program, slots: Mapping[str, PyTree], trainable: PyTree) -> PyTree:
+def evaluated(program: Program, opt_state: Mapping[str, PyTree], trainable: PyTree) -> PyTree:
     """Return the trainable part as it is evaluated and kept: as it is, or an average that the optimizer keeps."""
     if not averages(program):
         return trainable
     one = functools.partial(optim.evaluated, program.optimizer)
     found = {}
     for name, part in _parts(trainable):
-        given = (slots[name], part)
+        given = (opt_state[name], part)
         run = one if name == "backbone" else jax.vmap(one, in_axes=_axes(given), out_axes=_axes(part))
         found[name] = run(*given) if jax.tree.leaves(part) else part
     return _whole(trainable, found)

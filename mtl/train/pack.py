@@ -12,28 +12,29 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 from jaxtyping import Array
 
+from mtl.losses import linked
 from mtl.models import Model
 from mtl.train import phase
 from mtl.train.compiled import Compiled
-from mtl.train.executor import LANES, MAP, OWN, WHOLE, Executor, over_lanes
+from mtl.train.executor import LANES, MAP, OWN, WHOLE, Executor, over_lanes, room
 from mtl.train.move import averages
-from mtl.train.program import INIT, Data, Fixed, Hypers, Moving, Program, Weights, key_for, standardized
+from mtl.train.program import INIT, Data, Frozen, Hypers, Program, TrainState, Weights, key_for, standardized
 from mtl.train.pull import DATA_AXIS
 
 PyTree = Any
 
 
 @functools.lru_cache(maxsize=256)
-def begin_fn(program: Program, executor: Executor) -> Callable[[Hypers, PyTree, PyTree], Moving]:
+def begin_fn(program: Program, executor: Executor) -> Callable[[Hypers, PyTree, PyTree], TrainState]:
     """Return the compiled ``begin(hypers, trainable, state) -> moving`` of a pack; it only copies and makes zeros.
 
     With a ``data`` axis, what each device has of its own (batch statistics, the sum of its losses, the step at which
     they were not finite) gets a second axis of devices.
     """
 
-    def begin(hypers: Hypers, trainable: PyTree, state: PyTree) -> Moving:
+    def begin(hypers: Hypers, trainable: PyTree, state: PyTree) -> TrainState:
         moving = jax.vmap(functools.partial(phase.begin, program))(hypers, trainable, state)
-        return _each(moving, lambda a: jnp.repeat(a[:, None], executor.data, axis=1), executor)
+        return dealt(moving, executor.data)
 
     return jax.jit(begin)
 
@@ -53,7 +54,7 @@ def adopt_fn(program: Program) -> Callable[[Hypers, PyTree], PyTree]:
 
 
 @functools.lru_cache(maxsize=256)
-def shown_fn(program: Program) -> Callable[[Moving], PyTree]:
+def shown_fn(program: Program) -> Callable[[TrainState], PyTree]:
     """Return the compiled ``shown(moving) -> trainable`` of a pack, as it is evaluated; nothing is, if that moves."""
     if not averages(program):
         return lambda moving: moving.trainable
@@ -67,27 +68,33 @@ EACH = ("state", "loss_sum", "diverged_at")
 SINCE = ("loss_sum", "labels")
 
 
-def _each(moving: Moving, change: Callable[[Array], Array], executor: Executor) -> Moving:
-    """Return the state with what each device has of its own changed."""
-    if executor.data == 1:
+def _each(moving: TrainState, change: Callable[[Array], Array], devices: int) -> TrainState:
+    """Return the state with what each of several devices has of its own changed."""
+    if devices == 1:
         return moving
     return dataclasses.replace(moving, **{name: jax.tree.map(change, getattr(moving, name)) for name in EACH})
 
 
-def lies(executor: Executor) -> Moving:
+def specs(executor: Executor) -> TrainState:
     """Return how a pack's state lies on the mesh."""
     own = OWN if executor.data > 1 else LANES
-    every = {f.name: LANES for f in dataclasses.fields(Moving)}
-    return Moving(**{**every, **dict.fromkeys(EACH, own)})
+    every = {f.name: LANES for f in dataclasses.fields(TrainState)}
+    return TrainState(**{**every, **dict.fromkeys(EACH, own)})
 
 
-def _merged(moving: Moving, executor: Executor) -> Moving:
+def dealt(moving: TrainState, devices: int) -> TrainState:
+    """Return the state with an axis of devices along ``data``: undo ``merged``. The first takes the sum of losses."""
+    found = _each(moving, lambda a: jnp.repeat(a[:, None], devices, axis=1), devices)
+    return found if devices == 1 else dataclasses.replace(found, loss_sum=found.loss_sum.at[:, 1:].set(0))
+
+
+def merged(moving: TrainState, devices: int) -> TrainState:
     """Return the state without the axis of devices.
 
     Losses add up, since each device has its part of them. Running statistics are averaged, as each device normalises
     its part of the batch by that part's own statistics (so does PyTorch's DistributedDataParallel by default).
     """
-    if executor.data == 1:
+    if devices == 1:
         return moving
     at = jnp.where(moving.diverged_at < 0, jnp.iinfo(jnp.int32).max, moving.diverged_at).min(axis=1)
     return dataclasses.replace(
@@ -99,38 +106,38 @@ def _merged(moving: Moving, executor: Executor) -> Moving:
 
 
 @functools.lru_cache(maxsize=256)
-def merge_fn(executor: Executor) -> Callable[[Moving], Moving]:
-    """Return the compiled ``merge(moving) -> moving`` without the axis of devices."""
-    return jax.jit(functools.partial(_merged, executor=executor))
+def merge_fn(executor: Executor) -> Callable[[TrainState], TrainState]:
+    """Return the compiled ``merge(moving) -> moving`` without the axis of devices; nothing is, if there is one."""
+    if executor.data == 1:
+        return lambda moving: moving
+    return jax.jit(functools.partial(merged, devices=executor.data))
 
 
 @functools.lru_cache(maxsize=256)
-def fix_fn(program: Program, executor: Executor) -> Callable[..., Fixed]:
+def fix_fn(program: Program, executor: Executor) -> Callable[..., Frozen]:
     """Return the compiled ``fix(count, splits, weights, frozen, data) -> fixed`` of a pack."""
     run = fix(program, executor)
     return Compiled(run, executor, (WHOLE, LANES, LANES, LANES, WHOLE), LANES) if program.cached else run
 
 
-def fix(program: Program, executor: Executor) -> Callable[..., Fixed]:
+def fix(program: Program, executor: Executor) -> Callable[..., Frozen]:
     """Return ``fix(count, splits, weights, frozen, data) -> fixed`` of a pack, not compiled."""
     if not program.cached:
-        return lambda count, splits, weights, frozen, data: Fixed(frozen)
+        return lambda count, splits, weights, frozen, data: Frozen(frozen)
 
-    def one(args: tuple[Array, Weights, PyTree], data: Data) -> Fixed:
+    def one(args: tuple[Array, Weights, PyTree], data: Data) -> Frozen:
         return phase.fix(program, *args, data)
 
     mapped = over_lanes(one, executor)
 
-    def run(count: Array, splits: Array, weights: Weights, frozen: PyTree, data: Data) -> Fixed:
+    def run(count: Array, splits: Array, weights: Weights, frozen: PyTree, data: Data) -> Frozen:
         args = (splits, weights, frozen)
-        shapes = jax.eval_shape(one, jax.tree.map(lambda a: a[0], args), data)
-        out = jax.tree.map(lambda s: jnp.zeros((splits.shape[0], *s.shape), s.dtype), shapes)
-        return mapped(count, out, args, data)
+        return mapped(count, room(one, args, data), args, data)
 
     return run
 
 
-def data_lies(executor: Executor, streamed: bool) -> Any:
+def data_specs(executor: Executor, streamed: bool) -> Any:
     """Return how data lie on the mesh: streamed inputs of a batch that is spread over devices are each device's own."""
     return (WHOLE, PartitionSpec(DATA_AXIS) if executor.data > 1 else WHOLE) if streamed else WHOLE
 
@@ -139,12 +146,9 @@ def at_hand(executor: Executor, data: Data | tuple[Data, tuple[Array, Array]]) -
     """Return data as a device sees them: a window of a stream is given beside them, as (x, place)."""
     if isinstance(data, Data):
         return data
-    held, (x, at) = data
-    return (
-        dataclasses.replace(held, x=x[0], place=at[0])
-        if executor.data > 1
-        else dataclasses.replace(held, x=x, place=at)
-    )
+    held, window = data
+    x, at = (a[0] for a in window) if executor.data > 1 else window
+    return dataclasses.replace(held, x=x, place=at)
 
 
 @functools.lru_cache(maxsize=256)
@@ -156,7 +160,7 @@ def cache_fn(program: Program, executor: Executor) -> Compiled:
 
     def one(args: tuple[Array, Weights, PyTree], data: Data, begin: Array, end: Array) -> PyTree:
         split, weights, held = args
-        done = phase.cache(program, split, weights, Fixed((), *held), data, begin, end)
+        done = phase.cache(program, split, weights, Frozen((), *held), data, begin, end)
         return done.features, done.place
 
     mapped = over_lanes(one, executor)
@@ -164,28 +168,30 @@ def cache_fn(program: Program, executor: Executor) -> Compiled:
     def run(count: Array, splits: Array, weights: Weights, held: PyTree, data: Any, begin: Array, end: Array) -> PyTree:
         return mapped(count, held, (splits, weights, held), at_hand(executor, data), begin, end)
 
-    lies = (WHOLE, LANES, LANES, LANES, data_lies(executor, True), WHOLE, WHOLE)
-    return Compiled(run, executor, lies, LANES, donate=(3,))
+    places = (WHOLE, LANES, LANES, LANES, data_specs(executor, True), WHOLE, WHOLE)
+    return Compiled(run, executor, places, LANES, donate=(3,))
 
 
 @functools.lru_cache(maxsize=256)
 def advance_fn(program: Program, executor: Executor, streamed: bool = False) -> Compiled:
     """Return the compiled ``advance(count, lanes, moving, fixed, data, begin, end) -> moving`` of a pack."""
 
-    def one(args: tuple[Hypers, Moving, Fixed], data: Data, begin: Array, end: Array) -> Moving:
+    def one(args: tuple[Hypers, TrainState, Frozen], data: Data, begin: Array, end: Array) -> TrainState:
         hypers, moving, fixed = args
         return phase.advance(program, hypers, moving, fixed, data, begin, end, executor.data)
 
     mapped = over_lanes(one, executor)
 
-    def run(count: Array, lanes: Hypers, moving: Moving, fixed: Fixed, data: Any, begin: Array, end: Array) -> Moving:
-        moving, data = _each(moving, lambda a: a[:, 0], executor), at_hand(executor, data)
+    def run(
+        count: Array, lanes: Hypers, moving: TrainState, fixed: Frozen, data: Any, begin: Array, end: Array
+    ) -> TrainState:
+        moving, data = _each(moving, lambda a: a[:, 0], executor.data), at_hand(executor, data)
         moving = mapped(count, moving, (lanes, moving, fixed), data, begin, end)
-        return _each(moving, lambda a: a[:, None], executor)
+        return _each(moving, lambda a: a[:, None], executor.data)
 
-    own = lies(executor)
-    lies_ = (WHOLE, LANES, own, LANES, data_lies(executor, streamed), WHOLE, WHOLE)
-    return Compiled(run, executor, lies_, own, donate=(2,))
+    own = specs(executor)
+    places = (WHOLE, LANES, own, LANES, data_specs(executor, streamed), WHOLE, WHOLE)
+    return Compiled(run, executor, places, own, donate=(2,))
 
 
 @functools.lru_cache(maxsize=256)
@@ -229,7 +235,7 @@ def validate_fn(model: Model, tasks: tuple[str, ...], standardize: bool, executo
         )
         return jax.tree.map(lambda a: a[:, None], found)
 
-    return Compiled(run, executor, (WHOLE, LANES, LANES, data_lies(executor, True), WHOLE), OWN)
+    return Compiled(run, executor, (WHOLE, LANES, LANES, data_specs(executor, True), WHOLE), OWN)
 
 
 @functools.lru_cache(maxsize=256)
@@ -245,15 +251,15 @@ def mean_fn(executor: Executor) -> Compiled:
 
 
 @functools.lru_cache(maxsize=256)
-def note_fn(program: Program, executor: Executor) -> Callable[[Moving, Array, Array], Moving]:
-    """Return the compiled ``note(moving, losses, labels) -> moving`` of a pack; elementwise, so lanes run together."""
+def track_best_fn(program: Program, executor: Executor) -> Callable[[TrainState, Array, Array], TrainState]:
+    """Return the compiled ``track_best(moving, losses, labels) -> moving``; elementwise, so lanes run together."""
 
-    def note(moving: Moving, losses: Array, labels: Array) -> Moving:
-        noted = jax.vmap(functools.partial(phase.note, program))(_merged(moving, executor), losses, labels)
+    def track_best(moving: TrainState, losses: Array, labels: Array) -> TrainState:
+        noted = jax.vmap(functools.partial(phase.track_best, program))(merged(moving, executor.data), losses, labels)
         nothing = {name: jnp.zeros_like(getattr(moving, name)) for name in SINCE}
         return dataclasses.replace(moving, best=noted.best, **nothing)
 
-    return jax.jit(note, donate_argnums=0)
+    return jax.jit(track_best, donate_argnums=0)
 
 
 @functools.lru_cache(maxsize=64)
@@ -266,8 +272,7 @@ def init_fn(model: Model, shape: tuple[int, ...], executor: Executor) -> Compile
     mapped = over_lanes(one, executor)
 
     def run(count: Array, seeds: Array) -> Weights:
-        out = jax.tree.map(lambda s: jnp.zeros((seeds.shape[0], *s.shape), s.dtype), jax.eval_shape(one, seeds[0]))
-        return mapped(count, out, seeds)
+        return mapped(count, room(one, seeds), seeds)
 
     return Compiled(run)
 
@@ -282,7 +287,7 @@ def predict_fn(model: Model, task: str, standardize: bool, gaps: bool) -> Compil
     def one(args: tuple[Weights, tuple[Array, Array, Array]], x: Array) -> Array:
         weights, (shift, scale, fill) = args
         x = standardized(x, shift, scale, fill if gaps else ()) if standardize else x
-        return model.apply(weights.params, weights.state, x, tasks=(task,))[0][task]
+        return linked(model.task(task), model.apply(weights.params, weights.state, x, tasks=(task,))[0][task])
 
     mapped = over_lanes(one, MAP)
 

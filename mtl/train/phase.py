@@ -1,9 +1,8 @@
-"""A phase, as pure functions: start, fix, advance, evaluate, note."""
+"""A phase, as pure functions: start, fix, advance, evaluate, track the best."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,17 +10,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from mtl import adapt, losses, regimes
+from mtl import adapt, regimes
 from mtl import params as paths
 from mtl.models import Model
 from mtl.train import move
 from mtl.train.program import (
     ADAPT,
     Data,
-    Fixed,
+    Frozen,
     Hypers,
-    Moving,
     Program,
+    TrainState,
     Weights,
     inputs,
     key_for,
@@ -37,7 +36,7 @@ PyTree = Any
 EVALUATION_ROWS = 512
 
 
-def start(program: Program, hypers: Hypers, weights: Weights) -> tuple[Moving, PyTree]:
+def start(program: Program, hypers: Hypers, weights: Weights) -> tuple[TrainState, PyTree]:
     """Return (what moves, what is frozen) at a phase's start: adapt, split, then optimizer init.
 
     Args:
@@ -73,7 +72,7 @@ def whole(program: Program, trainable: PyTree, frozen: PyTree) -> PyTree:
     return unstacked(program, paths.combine(trainable, frozen))
 
 
-def begin(program: Program, hypers: Hypers, trainable: PyTree, state: PyTree) -> Moving:
+def begin(program: Program, hypers: Hypers, trainable: PyTree, state: PyTree) -> TrainState:
     """Return what changes while a phase runs, as it begins.
 
     Args:
@@ -85,17 +84,17 @@ def begin(program: Program, hypers: Hypers, trainable: PyTree, state: PyTree) ->
     best: PyTree = ()
     if program.select == "best":
         best = (jnp.float32(jnp.inf), trainable, state)
-    slots = program.solver.begin(program, hypers, trainable)
+    opt_state = program.solver.begin(program, hypers, trainable)
     k = len(program.tasks)
     none, labels = jnp.zeros(k, jnp.float32), jnp.zeros(k, jnp.int32)
     balance: PyTree = ()
     if program.balancer is not None:
         state_of = program.balancer.balancer(hypers.balancer).init(k)
         balance = {"state": state_of, "losses": none, "active": jnp.zeros(k, bool)}
-    return Moving(trainable, state, slots, balance, best, none, labels, jnp.int32(-1))
+    return TrainState(trainable, state, opt_state, balance, best, none, labels, jnp.int32(-1))
 
 
-def fix(program: Program, split: Array, weights: Weights, frozen: PyTree, data: Data) -> Fixed:
+def fix(program: Program, split: Array, weights: Weights, frozen: PyTree, data: Data) -> Frozen:
     """Return what does not change while a phase runs; here a frozen trunk's features are computed, once.
 
     Args:
@@ -106,13 +105,11 @@ def fix(program: Program, split: Array, weights: Weights, frozen: PyTree, data: 
       data: the stacked data.
     """
     if not program.cached:
-        return Fixed(frozen)
-    own = data.of(split)
-    size = program.rows
+        return Frozen(frozen)
+    own, size, blocks = data.of(split), program.rows, feature_blocks(program, data)
     shape = jax.eval_shape(lambda: _features(program, weights, own, jnp.zeros((size,), jnp.int32)))
-    empty = jnp.zeros((feature_blocks(program, data) * size, *shape.shape[1:]), shape.dtype)
-    blocks = jnp.int32(feature_blocks(program, data))
-    return cache(program, split, weights, Fixed(frozen, empty), data, jnp.int32(0), blocks)
+    empty = jnp.zeros((blocks * size, *shape.shape[1:]), shape.dtype)
+    return cache(program, split, weights, Frozen(frozen, empty), data, jnp.int32(0), jnp.int32(blocks))
 
 
 def feature_blocks(program: Program, data: Data) -> int:
@@ -121,8 +118,8 @@ def feature_blocks(program: Program, data: Data) -> int:
 
 
 def cache(
-    program: Program, split: Array, weights: Weights, fixed: Fixed, data: Data, begin: Array, end: Array
-) -> Fixed:
+    program: Program, split: Array, weights: Weights, fixed: Frozen, data: Data, begin: Array, end: Array
+) -> Frozen:
     """Return a frozen trunk's features with the blocks [begin, end) of them computed.
 
     They are computed in blocks of as many rows as a training batch has, so that a row's features do not depend on
@@ -148,7 +145,7 @@ def cache(
     found = jax.lax.fori_loop(begin, jnp.minimum(end, needed), block, fixed.features)
     at = jnp.where(jnp.arange(most) < pool.count, pool.rows, data.table_rows)  # Padding is dropped, out of range.
     place = jnp.zeros((data.table_rows,), jnp.int32).at[at].set(jnp.arange(most, dtype=jnp.int32), mode="drop")
-    return Fixed(fixed.frozen, found, place)
+    return Frozen(fixed.frozen, found, place)
 
 
 def _features(program: Program, weights: Weights, own: Data, rows: Array) -> Array:
@@ -158,13 +155,13 @@ def _features(program: Program, weights: Weights, own: Data, rows: Array) -> Arr
 def advance(
     program: Program,
     hypers: Hypers,
-    moving: Moving,
-    fixed: Fixed,
+    moving: TrainState,
+    fixed: Frozen,
     data: Data,
     begin: Array,
     end: Array,
     shards: int = 1,
-) -> Moving:
+) -> TrainState:
     """Return the phase after the steps [begin, end).
 
     The loop's bounds are data: the same executable runs a whole phase or any chunk of it, so where it is cut cannot
@@ -183,9 +180,9 @@ def advance(
     return program.solver.advance(program, hypers, moving, fixed, own, begin, end, shards)
 
 
-def shown(program: Program, moving: Moving) -> PyTree:
+def shown(program: Program, moving: TrainState) -> PyTree:
     """Return the trainable part as it is evaluated and kept."""
-    return move.evaluated(program, moving.slots, moving.trainable)
+    return move.evaluated(program, moving.opt_state, moving.trainable)
 
 
 def evaluate(
@@ -272,7 +269,9 @@ def mean_loss(
     return jnp.where(count > 0, total / jnp.maximum(count, 1), jnp.nan), count
 
 
-def note(program: Program, moving: Moving, losses: Float[Array, " tasks"], labels: Int[Array, " tasks"]) -> Moving:
+def track_best(
+    program: Program, moving: TrainState, losses: Float[Array, " tasks"], labels: Int[Array, " tasks"]
+) -> TrainState:
     """Return the phase with an evaluation taken note of: the best state so far is kept, if the phase selects it.
 
     What decides is the mean loss over the phase's judges (see ``regimes.judges``) that have a validation label. A mean
@@ -325,6 +324,5 @@ def validation_sums(
         outputs = model.head(head, features).reshape(len(features), len(group.names), group.task.outputs)
         mask, own = group.of(masks), group.of(labels)
         own = own.astype(jnp.int32) if group.task.kind == "multiclass" else own
-        values = jax.vmap(functools.partial(losses.values, group.task), in_axes=1, out_axes=1)
-        sums.append(jnp.sum(values(outputs, own, mask), axis=0, where=mask))
+        sums.append(group.sums(outputs, own, mask))
     return together(parts, sums), jnp.sum(masks, axis=0, dtype=jnp.int32)

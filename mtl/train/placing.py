@@ -12,7 +12,7 @@ from mtl.train.executor import Executor
 PyTree = Any
 
 
-def place(executor: Executor, tree: PyTree, lies: PyTree) -> PyTree:
+def place(executor: Executor, tree: PyTree, specs: PyTree) -> PyTree:
     """Return a tree's arrays on the executor's mesh; as they are where there is one device.
 
     Every process of several has the same values, and puts its own devices' part of them there.
@@ -20,7 +20,7 @@ def place(executor: Executor, tree: PyTree, lies: PyTree) -> PyTree:
     Args:
       executor: how packs run.
       tree: arrays of NumPy or JAX.
-      lies: how they lie on the mesh, a prefix of the tree.
+      specs: how they lie on the mesh, a prefix of the tree.
     """
     if executor.devices == 1:
         return tree
@@ -36,7 +36,7 @@ def place(executor: Executor, tree: PyTree, lies: PyTree) -> PyTree:
 
         return jax.tree.map(one, part)
 
-    return jax.tree.map(put, lies, tree, is_leaf=lambda x: isinstance(x, jax.sharding.PartitionSpec))
+    return jax.tree.map(put, specs, tree, is_leaf=lambda x: isinstance(x, jax.sharding.PartitionSpec))
 
 
 def fetch(a: Any) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What trained models say of inputs, block by block."""
+"""Predictions of trained models, in batches."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def predict(
     """
     width = executors.width_for(executors.MAP, len(weights))
     fn = pack.predict_fn(model, task, scaling is not None, gaps)
-    size = _block_rows(len(x if rows is None else rows))
+    size = min(len(x if rows is None else rows), PREDICTION_ROWS)  # Of every block, so that all have the same program.
     if scaling is None:
         zeros = np.zeros(x.shape[1:], np.float32)
         scaling = [(zeros, zeros, zeros)] * len(weights)
@@ -64,8 +64,3 @@ def predict(
             outputs.append(out[:count, : len(block)])
         found.append(np.concatenate(outputs, axis=1))
     return np.concatenate(found)
-
-
-def _block_rows(rows: int) -> int:
-    """Return how many inputs a call takes: all, or of many so many that every block has the same."""
-    return min(rows, PREDICTION_ROWS)

@@ -96,7 +96,7 @@ class Program:
         moving = set(self.trainable)
         return jax.tree_util.tree_map_with_path(lambda p, _: paths.path_of(p) in moving, params)
 
-    @property
+    @functools.cached_property
     def train(self) -> bool | frozenset[str]:
         """Whether the backbone runs in train mode; or the names of the blocks that do."""
         training = [b for b in self.blocks if any(p.startswith(f"{b}/") for p in self.trainable)]
@@ -135,7 +135,7 @@ class Program:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Fixed:
+class Frozen:
     """What does not change while a phase runs.
 
     Attributes:
@@ -209,13 +209,13 @@ class Weights:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Moving:
+class TrainState:
     """What changes while a phase runs. Frozen parameters are not in it.
 
     Attributes:
       trainable: the parameters that move, ``None`` where frozen, heads as stacks (see ``train.stacks``).
       state: batch statistics.
-      slots: optimizer state; of a phase solved in closed form, {task: the penalty chosen}.
+      opt_state: optimizer state; of a phase solved in closed form, {task: the penalty chosen}.
       balance: the balancer's state, with what it saw of the step before; ``()`` without one.
       best: (validation loss, trainable, state) of the best evaluation so far, or ``()`` if the last state is kept.
       loss_sum: sum of each task's losses since the last evaluation, [tasks], as in ``stacks.ordered``.
@@ -225,7 +225,7 @@ class Moving:
 
     trainable: PyTree
     state: PyTree
-    slots: PyTree
+    opt_state: PyTree
     balance: PyTree
     best: PyTree
     loss_sum: Numbers
@@ -235,7 +235,7 @@ class Moving:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Draw:
+class Indices:
     """The rows of a batch, and which of their labels count. Every leaf has the rows as its first axis.
 
     Attributes:

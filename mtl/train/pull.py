@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-from mtl import losses
 from mtl.params import combine
-from mtl.train.program import Fixed, Program
-from mtl.train.sampling import Batch, Draw, part
-from mtl.train.stacks import columns, ordered, outputs, together
+from mtl.train.program import Frozen, Program
+from mtl.train.sampling import Batch, Indices, part
+from mtl.train.stacks import columns, order, ordered, outputs, together
 from mtl.train.threefry import fold_in
 
 PyTree = Any
@@ -32,8 +29,7 @@ def sums_of(program: Program, heads: PyTree, features: Array, batch: Batch) -> F
     sums, parts = [], columns(ordered(program))
     for group in parts:
         mask = group.of(batch.mask)
-        values = jax.vmap(functools.partial(losses.values, group.task), in_axes=1, out_axes=1)
-        sums.append(jnp.sum(values(group.outputs(found), batch.labels[group.names[0]], mask), axis=0, where=mask))
+        sums.append(group.sums(group.outputs(found), batch.labels[group.names[0]], mask))
     return together(parts, sums)
 
 
@@ -41,12 +37,12 @@ def sums_of(program: Program, heads: PyTree, features: Array, batch: Batch) -> F
 class Pull:
     """One batch, ready to be gone through.
 
-    A batch is split evenly over ``shards`` devices and, on each, so many pieces, one after the other. The coefficients
+    A batch is split evenly over ``shards`` devices and, on each, so many pieces, one after the other. The task_weights
     come from the labels of the whole batch, which every device knows, so what comes of the parts adds up exactly.
 
     Attributes:
       program: the phase.
-      coefficients: c_k, what each task's sum is multiplied by, [tasks], as in ``stacks.ordered``.
+      task_weights: c_k, what each task's sum is multiplied by, [tasks], as in ``stacks.ordered``.
       fixed: the parameters that do not move, heads as stacks.
       draw: the rows of the whole batch.
       fetch: inputs and labels of a part of it.
@@ -57,10 +53,10 @@ class Pull:
     """
 
     program: Program
-    coefficients: Float[Array, " tasks"]
-    fixed: Fixed
-    draw: Draw
-    fetch: Callable[[Draw], Batch]
+    task_weights: Float[Array, " tasks"]
+    fixed: Frozen
+    draw: Indices
+    fetch: Callable[[Indices], Batch]
     rng: Array
     shards: int = 1
     pieces: int = 1
@@ -84,17 +80,17 @@ class Pull:
             features, state = self._trunk(params, state, batch, rng)
             if weights is None:
                 sums = sums_of(self.program, params, features, batch)
-                return jnp.sum(self.coefficients * sums), (sums, state)
+                return jnp.sum(self.task_weights * sums), (sums, state)
             # Each head has its own task's gradient, and the trunk the weighted ones.
             sums = sums_of(self.program, params, jax.lax.stop_gradient(features), batch)
             again = sums_of(self.program, jax.lax.stop_gradient(params), features, batch)
-            return jnp.sum(self.coefficients * (sums + weights * again)), (sums, state)
+            return jnp.sum(self.task_weights * (sums + weights * again)), (sums, state)
 
         def of(batch: Batch, rng: Array, state: PyTree) -> tuple[PyTree, PyTree]:
             grads, (sums, state) = jax.grad(loss, has_aux=True)(trainable, state, batch, rng)
             return (grads, sums), state
 
-        (grads, sums), state = self._over_pieces(of, self.draw, state)
+        (grads, sums), state = self._over_pieces(of, state)
         return self.exchanged(grads), sums, state
 
     def look(self, trainable: PyTree, state: PyTree) -> tuple[Float[Array, " tasks"], Float[Array, "tasks tasks"]]:
@@ -104,10 +100,10 @@ class Pull:
             params = combine(trainable, self.fixed.frozen)
             features, state = self._trunk(params, state, batch, rng)
             sums, back = jax.vjp(lambda f: sums_of(self.program, params, f, batch), features)
-            rows = jax.vmap(lambda c: back(c)[0].ravel())(jnp.diag(self.coefficients))
+            rows = jax.vmap(lambda c: back(c)[0].ravel())(jnp.diag(self.task_weights))
             return (sums, rows @ rows.T), state
 
-        return self.exchanged(self._over_pieces(of, self.draw, state)[0])
+        return self.exchanged(self._over_pieces(of, state)[0])
 
     def jacobian(self, trainable: PyTree, state: PyTree) -> tuple[PyTree, PyTree, Float[Array, " tasks"], PyTree]:
         """Return (each task's gradient for the trunk, those of the heads, S on this device, new batch statistics).
@@ -116,10 +112,10 @@ class Pull:
         to one task and nothing joins the rows of a batch, a task's gradient is that of its own rows: all of them take
         one pass. Else the pass back is made once a task.
         """
-        names, size = [t.name for t in ordered(self.program)], len(ordered(self.program))
+        size = len(self.program.tasks)
         if self.program.sampling == "per_task" and size > 1 and not self.program.statistics(state):
             own = jax.tree.map(lambda a: a.reshape(size, -1, *a.shape[1:]), self.draw)
-            own = jax.tree.map(lambda a: a[np.asarray([self.program.tasks.index(n) for n in names])], own)
+            own = jax.tree.map(lambda a: a[order(self.program)], own)
 
             rng = self.rng
             if self.shards > 1:
@@ -127,14 +123,14 @@ class Pull:
                 own = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, device * share, share, axis=1), own)
                 rng = fold_in(rng, device)
 
-            def of_task(total: PyTree, args: tuple[Draw, Array]) -> tuple[PyTree, PyTree]:
+            def of_task(total: PyTree, args: tuple[Indices, Array]) -> tuple[PyTree, PyTree]:
                 draw, task = args
                 alone = dataclasses.replace(self.program, batch=len(draw.rows), sampling="proportional")
                 one = dataclasses.replace(self, program=alone, draw=draw, rng=fold_in(rng, task), shards=1)
                 grads, sums, _ = one.gradient(trainable, state)
                 return jax.tree.map(jnp.add, total, (grads["heads"], sums)), grads["backbone"]
 
-            nothing = jax.tree.map(jnp.zeros_like, (trainable["heads"], self.coefficients))
+            nothing = jax.tree.map(jnp.zeros_like, (trainable["heads"], self.task_weights))
             (heads, sums), rows = jax.lax.scan(of_task, nothing, (own, jnp.arange(size)), unroll=self.unroll)
             return *self.exchanged((rows, heads)), sums, state
 
@@ -150,11 +146,11 @@ class Pull:
                 return sums_of(self.program, params, features, batch)
 
             sums, down = jax.vjp(heads, trainable["heads"], features)
-            each = jnp.diag(self.coefficients)
+            each = jnp.diag(self.task_weights)
             _, rows = jax.lax.scan(lambda _, c: ((), back(down(c)[1])[0]), (), each, unroll=self.unroll)
-            return ((rows, down(self.coefficients)[0]), sums), new
+            return ((rows, down(self.task_weights)[0]), sums), new
 
-        (grads, sums), state = self._over_pieces(of, self.draw, state)
+        (grads, sums), state = self._over_pieces(of, state)
         return *self.exchanged(grads), sums, state
 
     def exchanged(self, tree: PyTree) -> PyTree:
@@ -170,14 +166,14 @@ class Pull:
         return self.program.model.trunk(params["backbone"], state, batch.x, train=self.program.train, rng=rng)
 
     def _over_pieces(
-        self, of: Callable[[Batch, Array, PyTree], tuple[PyTree, PyTree]], draw: Draw, state: PyTree
+        self, of: Callable[[Batch, Array, PyTree], tuple[PyTree, PyTree]], state: PyTree
     ) -> tuple[PyTree, PyTree]:
         """Return the sum over pieces of ``of(batch, rng, state) -> (sums, state)``, and the last state."""
         parts = self.shards * self.pieces
         first = jax.lax.axis_index(DATA_AXIS) * self.pieces if self.shards > 1 else 0
 
         def one(index: Array | int, state: PyTree) -> tuple[PyTree, PyTree]:
-            batch = self.fetch(part(self.program, draw, jnp.int32(first + index), parts))
+            batch = self.fetch(part(self.program, self.draw, jnp.int32(first + index), parts))
             return of(batch, self.rng if parts == 1 else fold_in(self.rng, first + index), state)
 
         if self.pieces == 1:

@@ -12,7 +12,8 @@ from jaxtyping import Array, Bool, Float, Real
 from mtl.optim import Optimizer
 from mtl.params import combine
 from mtl.tasks import Task
-from mtl.train.program import Data, Fixed, Hypers, Moving, Pool, Program, PyTree, inputs, pool_name
+from mtl.train.flops import features
+from mtl.train.program import Data, Frozen, Hypers, Pool, Program, PyTree, TrainState, inputs, pool_name
 from mtl.train.stacks import ordered, stacked
 
 
@@ -129,13 +130,13 @@ class Ridge:
         self,
         program: Program,
         hypers: Hypers,
-        moving: Moving,
-        fixed: Fixed,
+        moving: TrainState,
+        fixed: Frozen,
         own: Data,
         begin: Array,
         end: Array,
         shards: int,
-    ) -> Moving:
+    ) -> TrainState:
         """Return the phase solved, if there is a step to go, see ``phase.advance``; ``own`` is the lane's split."""
         return jax.lax.fori_loop(begin, end, lambda _, m: self._solve(program, m, fixed, own, shards), moving)
 
@@ -155,7 +156,16 @@ class Ridge:
         """Return how many examples it sees: each of its rows, once."""
         return rows
 
-    def _solve(self, program: Program, moving: Moving, fixed: Fixed, own: Data, shards: int) -> Moving:
+    def flops(self, program: Program, shape: tuple[int, ...], steps: int, rows: int) -> float:
+        """Return the floating-point operations of finding the heads from n rows; ``shape`` is one input's.
+
+        Of a task: 2nF² for the Gram matrix, 9F³ for its eigendecomposition (Golub & Van Loan 2013, §8.3), and 2nF² to
+        turn the features.
+        """
+        width = features(program, shape).shape[-1]
+        return float(len(program.tasks) * (4 * rows * width**2 + 9 * width**3))
+
+    def _solve(self, program: Program, moving: TrainState, fixed: Frozen, own: Data, shards: int) -> TrainState:
         """Return the phase with its heads in closed form; the loss is their squared error, held out.
 
         A class's target is ±1, so that the regression estimates E[±1 | x] = tanh(z/2) ≈ z/2: outputs are twice it.
@@ -183,5 +193,5 @@ class Ridge:
         # Every device finds all of it, and theirs are added up.
         errors_ = jnp.stack([errors[t.name] for t in ordered(program)]) / shards
         return dataclasses.replace(
-            moving, trainable=trainable, slots=penalties, loss_sum=errors_, labels=jnp.ones_like(moving.labels)
+            moving, trainable=trainable, opt_state=penalties, loss_sum=errors_, labels=jnp.ones_like(moving.labels)
         )

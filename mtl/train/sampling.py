@@ -9,7 +9,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Int
 
 from mtl.train import threefry
@@ -17,9 +16,9 @@ from mtl.train.augment import change
 from mtl.train.program import (
     BATCH,
     Data,
-    Draw,
-    Fixed,
+    Frozen,
     Hypers,
+    Indices,
     Numbers,
     Pool,
     Program,
@@ -28,12 +27,12 @@ from mtl.train.program import (
     pool_name,
     standardized,
 )
-from mtl.train.stacks import columns, ordered
+from mtl.train.stacks import columns, order, ordered
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Picks:
+class BatchPlan:
     """What chance decides of a batch.
 
     Attributes:
@@ -88,7 +87,7 @@ def below(key: Array, size: int, count: Numbers) -> Int[Array, " size"]:
     return jax.lax.optimization_barrier(found)
 
 
-def make_sampler(program: Program, hypers: Hypers, data: Data) -> Callable[[Array], Draw]:
+def make_sampler(program: Program, hypers: Hypers, data: Data) -> Callable[[Array], Indices]:
     """Return a function from a step's index in the phase to the rows of its batch.
 
     How tasks mix (T_k: the rows with a present training label of task k, n_k of them):
@@ -114,37 +113,25 @@ def make_sampler(program: Program, hypers: Hypers, data: Data) -> Callable[[Arra
         not drawn again.
       data: the data of the lane's split.
     """
-    tasks, size = program.tasks, program.batch
-    names = [t.name for t in ordered(program)]
-    column = np.asarray([[tasks.index(name) for name in names]])
+    tasks, names = program.tasks, [t.name for t in ordered(program)]
+    column = order(program)[None]
     drawn = not isinstance(hypers.picks, tuple)
     pick = functools.partial(_picked, hypers) if drawn else make_picker(program, hypers, data)
-    if program.sampling == "per_task" or len(tasks) == 1:
+    present = data.beside(data.train, names) if program.sampling == "proportional" and len(tasks) > 1 else None
 
-        def per_task(step: Array) -> Draw:
-            rows = pick(step).rows
-            owner = jnp.repeat(jnp.arange(len(tasks)), size, total_repeat_length=len(tasks) * size)
-            return Draw(rows, owner[:, None] == column)
-
-        return per_task
-
-    if program.sampling == "proportional":
-        present = data.beside(data.train, names)
-
-        def proportional(step: Array) -> Draw:
-            rows = pick(step).rows
-            return Draw(rows, jnp.take(present, rows, axis=0, mode="clip"))
-
-        return proportional
-
-    def temperature(step: Array) -> Draw:
+    def sample(step: Array) -> Indices:
         picks = pick(step)
-        return Draw(picks.rows, picks.owner[:, None] == column)
+        if present is not None:
+            return Indices(picks.rows, jnp.take(present, picks.rows, axis=0, mode="clip"))
+        owner = picks.owner
+        if isinstance(owner, tuple):  # Nothing that chance decides: B rows of each task.
+            owner = jnp.repeat(jnp.arange(len(tasks)), program.batch, total_repeat_length=program.rows)
+        return Indices(picks.rows, owner[:, None] == column)
 
-    return temperature
+    return sample
 
 
-def make_picker(program: Program, hypers: Hypers, data: Data) -> Callable[[Array], Picks]:
+def make_picker(program: Program, hypers: Hypers, data: Data) -> Callable[[Array], BatchPlan]:
     """Return a function from a step's index in the phase to what chance decides of its batch, see ``make_sampler``.
 
     Args:
@@ -152,65 +139,55 @@ def make_picker(program: Program, hypers: Hypers, data: Data) -> Callable[[Array
       hypers: its numbers.
       data: the pools of the lane's split.
     """
-    tasks, size = program.tasks, program.batch
-    if program.sampling == "per_task" or len(tasks) == 1:
-        # A phase of one task is the same under every way of mixing, and must draw the same batches.
-        pools = data.own_rows
-        own = [Pool(pools.rows[i], pools.count[i]) for i in data.columns(tasks)]
-        if len(tasks) == 1:
-            own = [data.train_rows[pool_name(tasks)]]
-        keys = [key_for(hypers.seed, BATCH, t) for t in tasks]
+    tasks, size, name = program.tasks, program.batch, pool_name(program.tasks)
 
-        def per_task(step: Array) -> Picks:
-            drawn = []
-            for i, (pool, key) in enumerate(zip(own, keys, strict=True)):
-                at = below(threefry.fold_in(key, hypers.offset[i] + step), size, pool.count)
-                drawn.append(jnp.take(pool.rows, at, mode="clip"))
-            return Picks(jnp.concatenate(drawn))
+    def rows_of(pool: Pool, key: Array, number: Array) -> Array:
+        return jnp.take(pool.rows, below(threefry.fold_in(key, number), size, pool.count), mode="clip")
 
-        return per_task
+    # A phase of one task is the same under every way of mixing, and must draw the same batches.
+    sampling = program.sampling if len(tasks) > 1 else "per_task"
+    if sampling in ("per_task", "proportional"):
+        pools, own = [data.train_rows[name]], data.own_rows
+        if sampling == "per_task" and len(tasks) > 1:
+            pools = [Pool(own.rows[i], own.count[i]) for i in data.columns(tasks)]
+        keys = [key_for(hypers.seed, BATCH, t) for t in (tasks if sampling == "per_task" else (name,))]
 
-    key = key_for(hypers.seed, BATCH, pool_name(tasks))
-    if program.sampling == "proportional":
-        anywhere = data.train_rows[pool_name(tasks)]
+        def pooled(step: Array) -> BatchPlan:
+            drawn = enumerate(zip(pools, keys, strict=True))
+            return BatchPlan(jnp.concatenate([rows_of(p, key, hypers.offset[i] + step) for i, (p, key) in drawn]))
 
-        def proportional(step: Array) -> Picks:
-            at = below(threefry.fold_in(key, hypers.offset[0] + step), size, anywhere.count)
-            return Picks(jnp.take(anywhere.rows, at, mode="clip"))
+        return pooled
 
-        return proportional
-
+    key = key_for(hypers.seed, BATCH, name)
     at = data.columns(tasks)
     all_rows, counts = data.own_rows.rows[at], data.own_rows.count[at]
-    if program.sampling == "one_task":
+    if sampling == "one_task":
         keys_ = jnp.stack([key_for(hypers.seed, BATCH, t) for t in tasks])
-        rounds = threefry.fold_in(key, hypers.offset[0])
-        turns = shares(counts, program.round_steps or len(tasks), program.temperature)
+        rounds, length = threefry.fold_in(key, hypers.offset[0]), program.round_steps or len(tasks)
+        turns = shares(counts, length, program.temperature)
 
-        def one_task(step: Array) -> Picks:
-            task, before = turn(rounds, turns, program.round_steps or len(tasks), step)
-            at = below(threefry.fold_in(keys_[task], hypers.offset[task] + before), size, counts[task])
-            rows = jnp.take(all_rows[task], at, mode="clip")
+        def one_task(step: Array) -> BatchPlan:
+            task, before = turn(rounds, turns, length, step)
+            rows = rows_of(Pool(all_rows[task], counts[task]), keys_[task], hypers.offset[task] + before)
             owner = jnp.broadcast_to(task.astype(jnp.int32), (size,))
             # XLA sums in another order where it knows that all are one; batches drawn before must have the same bits.
-            return Picks(rows, jax.lax.optimization_barrier(owner))
+            return BatchPlan(rows, jax.lax.optimization_barrier(owner))
 
         return one_task
 
-    uniform = program.sampling == "uniform"
-    logits = jnp.log(counts.astype(jnp.float32)) / (jnp.inf if uniform else program.temperature)
+    logits = jnp.log(counts.astype(jnp.float32)) / (jnp.inf if sampling == "uniform" else program.temperature)
 
-    def temperature(step: Array) -> Picks:
+    def temperature(step: Array) -> BatchPlan:
         which, where = jax.random.split(threefry.fold_in(key, hypers.offset[0] + step))
         owner = jax.random.categorical(which, logits, shape=(size,))
-        return Picks(all_rows[owner, below(where, size, counts[owner])], owner)
+        return BatchPlan(all_rows[owner, below(where, size, counts[owner])], owner)
 
     return temperature
 
 
-def _picked(hypers: Hypers, step: Array) -> Picks:
+def _picked(hypers: Hypers, step: Array) -> BatchPlan:
     """Return what was drawn before for a step."""
-    found: Picks = jax.tree.map(
+    found: BatchPlan = jax.tree.map(
         lambda a: jax.lax.dynamic_index_in_dim(a, step - hypers.first, 0, keepdims=False), hypers.picks
     )
     return found
@@ -254,7 +231,7 @@ def turn(key: Array, turns: Int[Array, " tasks"], size: int, step: Array) -> tup
     return task, number * turns[task] + jnp.sum((tasks == task) & (jnp.arange(size) < place), dtype=jnp.int32)
 
 
-def part(program: Program, draw: Draw, index: Array, parts: int) -> Draw:
+def part(program: Program, draw: Indices, index: Array, parts: int) -> Indices:
     """Return one of the equal parts of a batch, each of which holds as many rows of every task as the others.
 
     Args:
@@ -283,7 +260,7 @@ def by_columns(program: Program, labels: Array) -> dict[str, Array]:
     return found
 
 
-def make_gather(program: Program, data: Data, fixed: Fixed) -> Callable[[Draw], Batch]:
+def make_gather(program: Program, data: Data, fixed: Frozen) -> Callable[[Indices], Batch]:
     """Return a function from a draw to its rows' inputs (or features, where the program caches them) and labels."""
     names = [t.name for t in ordered(program)]
     table = data.beside(data.labels, names)
@@ -295,7 +272,7 @@ def make_gather(program: Program, data: Data, fixed: Fixed) -> Callable[[Draw], 
             x = inputs(program.standardize and not program.augment, data, rows)
         return x, by_columns(program, jnp.take(table, rows, axis=0, mode="clip"))
 
-    def gather(draw: Draw) -> Batch:
+    def gather(draw: Indices) -> Batch:
         if not program.augment:
             x, found = fetch(draw.rows)
         else:  # Images are changed as they are, and standardised afterwards.

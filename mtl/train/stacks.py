@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from mtl import losses
 from mtl import params as paths
 from mtl.tasks import Task
 from mtl.train.program import Numbers, Program
@@ -112,6 +113,11 @@ def ordered(program: Program) -> tuple[Task, ...]:
     return tuple(t for stack in stacks_of(program) for t in stack.tasks)
 
 
+def order(program: Program) -> np.ndarray:
+    """Return where each of ``ordered`` is among the phase's tasks."""
+    return np.asarray([program.tasks.index(t.name) for t in ordered(program)])
+
+
 @dataclasses.dataclass(frozen=True)
 class Columns:
     """Tasks whose losses are computed together: of one kind, with the same options.
@@ -134,6 +140,11 @@ class Columns:
         if self.places == tuple(range(first, last)):  # Cheaper than to pick them.
             return numbers[:, first:last]
         return numbers[:, np.asarray(self.places)]
+
+    def sums(self, outputs: Array, labels: Array, mask: Array) -> Array:
+        """Return the sum of each of their losses over the labels that are present, [tasks]."""
+        values = jax.vmap(functools.partial(losses.values, self.task), in_axes=1, out_axes=1)
+        return jnp.sum(values(outputs, labels, mask), axis=0, where=mask)
 
     def outputs(self, found: Array) -> Array:
         """Return their part of all outputs, [rows, tasks, outputs of a task]."""

@@ -8,17 +8,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
 from mtl import losses
 from mtl.balance import Seen
 from mtl.train.move import move
-from mtl.train.program import BALANCE, DROPOUT, Fixed, Hypers, Moving, Program, key_for, pool_name
+from mtl.train.program import BALANCE, DROPOUT, Frozen, Hypers, Program, TrainState, key_for, pool_name
 from mtl.train.pull import Pull
-from mtl.train.sampling import Batch, Draw
-from mtl.train.stacks import ordered
+from mtl.train.sampling import Batch, Indices
+from mtl.train.stacks import order
 from mtl.train.threefry import fold_in
 
 PyTree = Any
@@ -35,8 +34,8 @@ class Source:
     """
 
     program: Program
-    draw: Draw
-    fetch: Callable[[Draw], Batch]
+    draw: Indices
+    fetch: Callable[[Indices], Batch]
 
 
 def weigh(
@@ -44,23 +43,22 @@ def weigh(
 ) -> tuple[Int[Array, " tasks"], Float[Array, " tasks"]]:
     """Return (labels of each task in a batch, what each task's sum of losses is multiplied by), as in ``ordered``."""
     counts = jnp.sum(mask, axis=0, dtype=jnp.int32)
-    weights = hypers.weights[np.asarray([program.tasks.index(t.name) for t in ordered(program)])]
-    return counts, losses.factors(counts, mask.shape[0], program.denominator, weights)
+    return counts, losses.factors(counts, mask.shape[0], program.denominator, hypers.weights[order(program)])
 
 
 def update(
     program: Program,
     hypers: Hypers,
     step: Array,
-    moving: Moving,
-    fixed: Fixed,
+    moving: TrainState,
+    fixed: Frozen,
     source: Source,
     shards: int = 1,
     pieces: int | None = None,
     others: Sequence[Source] = (),
     validation: Source | None = None,
     unroll: bool = False,
-) -> Moving:
+) -> TrainState:
     """Return what moves after one update on a batch.
 
     With shards, the sums of losses and the batch statistics are those of the device's own part.
@@ -73,7 +71,7 @@ def update(
       fixed: the parameters that do not, heads as stacks.
       source: the batch.
       shards: devices on the mesh axis ``data``, under ``shard_map``; 1 for none.
-      pieces: pieces of a device's part; by default ``program.accumulate`` micro-batches (see ``train.blocks``).
+      pieces: pieces of a device's part; by default ``program.accumulate`` micro-batches (see ``train.microbatching``).
       others, validation: the further batches that the balancer needs.
       unroll: write out what goes over tasks, to be counted; it takes longer to compile.
 
@@ -85,8 +83,8 @@ def update(
     rng = fold_in(key_for(hypers.seed, DROPOUT, pool_name(program.tasks)), hypers.offset[0] + step)
 
     def forward(source: Source, key: Array) -> tuple[Pull, Int[Array, " tasks"]]:
-        counts, coefficients = weigh(program, hypers, source.draw.mask)
-        return Pull(source.program, coefficients, fixed, source.draw, source.fetch, key, shards, pieces, unroll), counts
+        counts, task_weights = weigh(program, hypers, source.draw.mask)
+        return Pull(source.program, task_weights, fixed, source.draw, source.fetch, key, shards, pieces, unroll), counts
 
     pull, counts = forward(source, rng)
     if program.balancer is None and not program.optimizer.per_task:
@@ -101,14 +99,14 @@ def update(
 
     always = program.sampling == "per_task" or len(program.tasks) == 1
     active = None if always else counts > 0
-    trainable, slots = move(program, hypers, step, grads, moving.slots, moving.trainable, active)
-    value = jnp.sum(pull.coefficients * sums)
+    trainable, opt_state = move(program, hypers, step, grads, moving.opt_state, moving.trainable, active)
+    value = jnp.sum(pull.task_weights * sums)
     bad = jnp.where((moving.diverged_at < 0) & ~jnp.isfinite(value), step, moving.diverged_at)
     return dataclasses.replace(
         moving,
         trainable=trainable,
         state=state,
-        slots=slots,
+        opt_state=opt_state,
         balance=balance,
         loss_sum=moving.loss_sum + sums,
         labels=moving.labels + counts,
@@ -120,7 +118,7 @@ def _balanced(
     program: Program,
     hypers: Hypers,
     step: Array,
-    moving: Moving,
+    moving: TrainState,
     pull: Pull,
     active: Bool[Array, " tasks"],
     others: Sequence[Pull],
@@ -140,13 +138,11 @@ def _balanced(
         counts = jnp.maximum(weigh(program, hypers, pull.draw.mask)[0], 1)
         seen["losses"] = jnp.where(active, sums / counts, 0.0)
 
-    def rows_of(pull: Pull) -> Array:
-        return jax.vmap(lambda tree: ravel_pytree(tree)[0])(pull.jacobian(trainable, moving.state)[0])
-
+    flat = jax.vmap(lambda tree: ravel_pytree(tree)[0])
     if others:
-        seen["others"] = jnp.stack([rows_of(other) for other in others])
+        seen["others"] = jnp.stack([flat(other.jacobian(trainable, moving.state)[0]) for other in others])
     if validation is not None and "validation" in needs:
-        seen["validation"] = rows_of(validation)
+        seen["validation"] = flat(validation.jacobian(trainable, moving.state)[0])
     rows = program.optimizer.per_task or (program.balancer is not None and program.balancer.rows)
     if not rows:
         weights, balance = _weights(program, hypers, moving, seen)
@@ -155,7 +151,7 @@ def _balanced(
     tree, heads, sums, state = pull.jacobian(trainable, moving.state)
     if program.balancer is None:
         return {**trainable, "backbone": tree, "heads": heads}, sums, state, ()
-    seen["jacobian"] = jax.vmap(lambda tree: ravel_pytree(tree)[0])(tree)
+    seen["jacobian"] = flat(tree)
     seen["gramian"] = seen["jacobian"] @ seen["jacobian"].T
     found, balance = _weights(program, hypers, moving, seen)
     if program.optimizer.per_task:
@@ -166,7 +162,7 @@ def _balanced(
     return {**trainable, "backbone": tree, "heads": heads}, sums, state, balance
 
 
-def _weights(program: Program, hypers: Hypers, moving: Moving, seen: Mapping[str, Any]) -> tuple[Array, PyTree]:
+def _weights(program: Program, hypers: Hypers, moving: TrainState, seen: Mapping[str, Any]) -> tuple[Array, PyTree]:
     assert program.balancer is not None
     balancer = program.balancer.balancer(hypers.balancer)
     return balancer.update(moving.balance["state"], Seen(**seen))

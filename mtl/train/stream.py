@@ -24,11 +24,12 @@ from mtl.data.streamed import Streamed, prefetched
 from mtl.train import pack, phase
 from mtl.train.compiled import Compiled
 from mtl.train.executor import LANES, OWN, WHOLE, Executor, ExecutorError
-from mtl.train.feed import Feed, Reach
+from mtl.train.feed import Feed, Window
+from mtl.train.flops import features
 from mtl.train.placing import PyTree, fetch, place
-from mtl.train.program import Data, Fixed, Hypers, Program, Weights, pool_name
+from mtl.train.program import Data, Frozen, Hypers, Program, Weights, pool_name
 from mtl.train.pull import DATA_AXIS
-from mtl.train.sampling import Picks, make_picker
+from mtl.train.sampling import BatchPlan, make_picker
 
 #: (data without inputs, (a window's inputs, where rows are among them)).
 _Window = tuple[Data, tuple[Array, Array]]
@@ -77,21 +78,15 @@ def make_feed(
     return Feed(program, steps, count, lanes, data, executor)
 
 
+@dataclasses.dataclass
 class _Streaming(Feed):
     """Windows of a stream."""
 
-    def __init__(
-        self,
-        program: Program,
-        steps: int,
-        count: int,
-        lanes: Hypers,
-        data: Data,
-        executor: Executor,
-        stream: Streamed,
-    ) -> None:
-        super().__init__(program, steps, count, lanes, data, executor)
-        self._stream, self._host = stream, lanes
+    stream: Streamed
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        program, data, executor, lanes, stream = self.program, self.data, self.executor, self.host, self.stream
         self._pools = jax.tree.map(
             fetch, dataclasses.replace(data, x=(), labels=(), train=(), val=(), shift=(), scale=(), fill=())
         )
@@ -106,8 +101,8 @@ class _Streaming(Feed):
         self.capacity = max(least, WINDOW_BYTES // stream.row_bytes)
         each = max(1, self.capacity * executor.data // (len(self._of) * program.rows))
         self._each = 1 << (min(each, _MOST_STEPS).bit_length() - 1)
-        self._windows: Generator[Reach, None, None] | None = None
-        self._reach: Reach | None = None
+        self._windows: Generator[Window, None, None] | None = None
+        self._reach: Window | None = None
 
     def every_row(self) -> np.ndarray:
         """Return all rows that the phase can see."""
@@ -118,12 +113,12 @@ class _Streaming(Feed):
     def advance(self) -> Compiled:
         return pack.advance_fn(self.program, self.executor, streamed=True)
 
-    def shapes(self) -> Reach:
+    def shapes(self) -> Window:
         if self.program.cached:
             return self._still()
         picks = jax.eval_shape(_draw_fn(self.program, self._each), self._drawing(), self._pools, jnp.int32(0))
         empty = jax.tree.map(lambda a: np.zeros((len(self._back), *a.shape[1:]), a.dtype), picks)
-        return Reach(self._lanes(0, empty), self._window([np.zeros(0, np.int64)] * self.executor.data), 0)
+        return Window(self._lanes(0, empty), self._window([np.zeros(0, np.int64)] * self.executor.data), 0)
 
     def begin(self, step: int) -> None:
         if not self.program.cached and step < self.steps:
@@ -131,7 +126,7 @@ class _Streaming(Feed):
             self._windows = prefetched(lambda i: self._training(step + i * self._each), count)
             self._reach = next(self._windows)  # Before the clock starts, as with what is compiled.
 
-    def at(self, step: int) -> Reach:
+    def at(self, step: int) -> Window:
         if self._reach is None and self.program.cached:
             self._reach = self._still()
         while self._reach is None or step >= self._reach.end:
@@ -142,18 +137,15 @@ class _Streaming(Feed):
             self.waited += time.perf_counter() - begun
         return self._reach
 
-    def fix(self, weights: Weights, frozen: PyTree) -> Fixed:
+    def fix(self, weights: Weights, frozen: PyTree) -> Frozen:
         if not self.program.cached:
-            return Fixed(frozen)
+            return Frozen(frozen)
         pool = self._pools.train_rows[pool_name(self.program.tasks)]
         most, size, lanes = phase.feature_blocks(self.program, self._pools), self.program.rows, len(self._back)
-        one = jax.eval_shape(
-            lambda w: self.program.model.features(w.params, w.state, jnp.zeros((size, *self._stream.shape[1:]))),
-            jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), weights),
-        )
+        one = features(self.program, self.stream.shape[1:])
         held = (
             np.zeros((lanes, most * size, *one.shape[1:]), one.dtype),
-            np.zeros((lanes, len(self._stream)), np.int32),
+            np.zeros((lanes, len(self.stream)), np.int32),
         )
         held = place(self.executor, jax.tree.map(jnp.asarray, held), LANES)
         run, each = pack.cache_fn(self.program, self.executor), self._together(size)
@@ -167,7 +159,7 @@ class _Streaming(Feed):
         for begin, data in zip(begins, prefetched(window, len(begins)), strict=True):
             bounds = (place(self.executor, np.int32(b), WHOLE) for b in (begin, begin + each))
             held = run(self.count, self.lanes.split, weights, held, data, *bounds)
-        return Fixed(frozen, *held)
+        return Frozen(frozen, *held)
 
     def evaluate(self, weights: Weights) -> tuple[Array, Array]:
         p, shards = self.program, self.executor.data
@@ -205,9 +197,9 @@ class _Streaming(Feed):
 
     def _drawing(self) -> Hypers:
         """Return one lane for each sequence of batches."""
-        return jax.tree.map(lambda a: np.asarray(a)[self._of], self._host)
+        return jax.tree.map(lambda a: np.asarray(a)[self._of], self.host)
 
-    def _training(self, first: int) -> Reach:
+    def _training(self, first: int) -> Window:
         """Return the window of the steps from ``first`` on."""
         end = min(first + self._each, self.steps)
         # On the host's own device: an accelerator would draw only after the chunk that trains at the time.
@@ -217,35 +209,35 @@ class _Streaming(Feed):
         blocks, shards = self.program.rows // self.program.batch, self.executor.data
         rows = picks.rows[:, : end - first].reshape(-1, blocks, shards, self.program.batch // shards)
         data = self._window([np.unique(rows[:, :, d]) for d in range(shards)])
-        return Reach(self._lanes(first, jax.tree.map(lambda a: a[self._back], picks)), data, end)
+        return Window(self._lanes(first, jax.tree.map(lambda a: a[self._back], picks)), data, end)
 
-    def _lanes(self, first: int, picks: Picks) -> Hypers:
+    def _lanes(self, first: int, picks: BatchPlan) -> Hypers:
         firsts = np.full(len(self._back), first, np.int32)
-        return place(self.executor, dataclasses.replace(self._host, first=firsts, picks=picks), LANES)
+        return place(self.executor, dataclasses.replace(self.host, first=firsts, picks=picks), LANES)
 
-    def _still(self) -> Reach:
+    def _still(self) -> Window:
         """Return the reach of a phase that reads features: of inputs, what a closed form validates on."""
         rows = np.zeros(0, np.int64)
         if self.program.solver.reads_validation():
             pool = self._pools.val_rows[pool_name(self.program.tasks)]
             rows = self._of_splits(pool, range(pool.rows.shape[1]))
         size = max(1, len(rows))
-        return Reach(self.lanes, self._window([rows] * self.executor.data, size), self.steps)
+        return Window(self.lanes, self._window([rows] * self.executor.data, size), self.steps)
 
     def _window(self, rows: Sequence[np.ndarray], capacity: int = 0) -> _Window:
         """Return the data with the inputs of some rows, given for each device along ``data``; read here and now."""
-        shape, executor = (capacity or self.capacity, *self._stream.shape[1:]), self.executor
+        shape, executor = (capacity or self.capacity, *self.stream.shape[1:]), self.executor
 
         @functools.cache
         def read(shard: int) -> np.ndarray:
             x = np.zeros(shape, np.float32)
-            each = max(1, _PIECE_BYTES // self._stream.row_bytes)
+            each = max(1, _PIECE_BYTES // self.stream.row_bytes)
             for i in range(0, len(rows[shard]), each):
-                x[i : min(i + each, len(rows[shard]))] = self._stream[rows[shard][i : i + each]]
+                x[i : min(i + each, len(rows[shard]))] = self.stream[rows[shard][i : i + each]]
             return x
 
         if executor.data == 1:
-            x, at = place(executor, (read(0), _places(rows[0], len(self._stream))), WHOLE)
+            x, at = place(executor, (read(0), _places(rows[0], len(self.stream))), WHOLE)
             # Here and not in the compiled call: it goes to the device while the window before trains.
             return self.data, (jnp.asarray(x), jnp.asarray(at))
         sharding = NamedSharding(executor.mesh, PartitionSpec(DATA_AXIS))
@@ -258,7 +250,7 @@ class _Streaming(Feed):
             return jax.make_array_from_callback((executor.data, *tail), sharding, part)
 
         x = spread(shape, read)
-        at = spread((len(self._stream),), lambda d: _places(rows[d], len(self._stream)))
+        at = spread((len(self.stream),), lambda d: _places(rows[d], len(self.stream)))
         return self.data, (x, at)
 
 
@@ -281,12 +273,12 @@ def _host_device() -> Any:
 
 
 @functools.lru_cache(maxsize=64)
-def _draw_fn(program: Program, steps: int) -> Callable[[Hypers, Data, Array], Picks]:
+def _draw_fn(program: Program, steps: int) -> Callable[[Hypers, Data, Array], BatchPlan]:
     """Return the compiled ``draw(lanes, pools, first) -> picks [lanes, steps, …]``."""
 
-    def one(hypers: Hypers, pools: Data, first: Array) -> Picks:
+    def one(hypers: Hypers, pools: Data, first: Array) -> BatchPlan:
         pick = make_picker(program, hypers, pools.of(hypers.split))
-        found: Picks = jax.vmap(pick)(first + jnp.arange(steps))
+        found: BatchPlan = jax.vmap(pick)(first + jnp.arange(steps))
         return found
 
     return jax.jit(jax.vmap(one, in_axes=(0, None, None)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -16,6 +16,7 @@ from mtl import adapt, balance, config, optim
 from mtl import params as paths
 from mtl.data import sizes
 from mtl.models import Model, anatomy
+from mtl.optim import rates
 from mtl.train.descent import Descent
 from mtl.train.move import averages
 from mtl.train.program import Hypers, Program, Weights, trainable_paths
@@ -44,38 +45,14 @@ class Stage:
         return int(self.hypers.steps)
 
 
-def stages_of(trial: config.Trial, shape: tuple[int, ...], standardize: bool = False) -> tuple[Stage, ...]:
-    """Return a trial's stages, every pattern checked against the model's parameters; nothing is compiled.
-
-    Args:
-      trial: the resolved trial.
-      shape: shape of one input.
-      standardize: whether inputs are scaled.
-
-    Raises:
-      ConfigError: for a pattern that matches no parameter.
-    """
-    return _stages(trial.model(), canonical_phases(trial), shape, standardize)
+def stage_key(trial: config.Trial) -> str:
+    """Return what decides a trial's stages: its config without the replicate, and of its data only what they go by."""
+    return config.canonical({**trial.config, "seed": 0, "data": [trial.target, most_labels(trial)]})
 
 
-def canonical_phases(trial: config.Trial) -> tuple[tuple[config.Resolved, ...], tuple[tuple[str, Any], ...]]:
-    """Return the parts of a resolved config that decide its stages, hashable."""
-    c = trial.config
-    rest = (
-        ("optimizer", config.canonical(c["optimizer"])),
-        ("balancer", config.canonical(c["balancer"])),
-        ("denominator", c["denominator"]),
-        ("target", trial.target),
-        ("accumulate", c["accumulate"]),
-        ("labels", _labels(c["data"])),
-        ("ridge", tuple(c["ridge"]["penalties"])),
-        ("ridge_choose", c["ridge"]["choose"]),
-    )
-    return trial.phases, rest
-
-
-def _labels(data: Mapping[str, Any]) -> tuple[int, int]:
+def most_labels(trial: config.Trial) -> tuple[int, int]:
     """Return the most rows with a training label that (the source, the target) can have."""
+    data = trial.config["data"]
     size = sizes(*(data[k] for k in ("target_size", "val_fraction", "source_size", "source_val_size")))
     return size.source_train, size.target_train
 
@@ -92,13 +69,18 @@ def _cached(program: Program, steps: int, labels: tuple[int, int]) -> bool:
     return still and steps * program.rows >= rows
 
 
-def _stages(
-    model: Model,
-    phases: tuple[tuple[config.Resolved, ...], tuple[tuple[str, Any], ...]],
-    shape: tuple[int, ...],
-    standardize: bool,
-) -> tuple[Stage, ...]:
-    steps, rest = phases[0], dict(phases[1])
+def stages_of(trial: config.Trial, shape: tuple[int, ...], standardize: bool = False) -> tuple[Stage, ...]:
+    """Return a trial's stages, every pattern checked against the model's parameters; nothing is compiled.
+
+    Args:
+      trial: the resolved trial.
+      shape: shape of one input.
+      standardize: whether inputs are scaled.
+
+    Raises:
+      ConfigError: for a pattern that matches no parameter.
+    """
+    c, model = trial.config, trial.model()
     params = shapes(model, shape).params
     wide = [path for path, leaf in paths.flatten(params).items() if leaf.dtype == jnp.float64]
     if model.dtype == "bfloat16" and wide:
@@ -106,45 +88,44 @@ def _stages(
             f'config.model.dtype = "bfloat16": parameter {wide[0]} is float64: use "float32", or make it float32'
         )
     drawn: dict[str, int] = {}
-    section = json.loads(rest["optimizer"])
+    section, ridge = c["optimizer"], Ridge(tuple(c["ridge"]["penalties"]), c["ridge"]["choose"])
     optimizer, numbers = optim.optimizer(section)
-    balancer, weighs = balance.balancing(**json.loads(rest["balancer"]))
+    balancer, weighs = balance.balancing(**c["balancer"])
     stages, unused = [], set(section["rates"])
-    for step in steps:
-        try:
+    for step in trial.phases:
+        with config.refused("regime: "):
             if step.adapt:
                 adapter, adapts, trainable = _adapter(model, shape, step)
             else:
                 adapter, adapts, trainable = None, {}, trainable_paths(params, step.trainable, step.tasks)
-            fresh = tuple(p for p, c in paths.flatten(paths.select(params, step.fresh)).items() if c)
-        except ValueError as error:
-            raise config.ConfigError(f"regime: {error}") from None
+            fresh = tuple(p for p, chosen in paths.flatten(paths.select(params, step.fresh)).items() if chosen)
+        # There is nothing to balance where one task's gradients, or none, reach the trunk.
+        balanced = len(step.tasks) > 1 and any(p.startswith("backbone/") for p in trainable)
         program = Program(
             **{
                 **{f.name: getattr(step, f.name) for f in dataclasses.fields(Program) if hasattr(step, f.name)},
-                **{name: rest[name] for name in ("denominator", "target", "accumulate")},
                 "trainable": trainable,
-                "solver": Ridge(rest["ridge"], rest["ridge_choose"]) if step.solver == "ridge" else Descent(),
+                "solver": ridge if step.solver == "ridge" else Descent(),
             },
             model=model,
             blocks=anatomy(model, shape).blocks,
-            optimizer=optimizer,
+            optimizer=optimizer if balanced else dataclasses.replace(optimizer, per_task=False),
+            denominator=c["denominator"],
+            target=trial.target,
+            accumulate=c["accumulate"],
             standardize=standardize,
+            balancer=balancer if balanced else None,
             adapter=adapter,
         )
-        cached = step.solver == "ridge" or _cached(program, step.total_steps, rest["labels"])
+        cached = step.solver == "ridge" or _cached(program, step.total_steps, most_labels(trial))
         program = dataclasses.replace(program, cached=cached)
-        if len(step.tasks) > 1 and any(p.startswith("backbone/") for p in trainable):
-            program = dataclasses.replace(program, balancer=balancer)
-            if balancer and optimizer.per_task and "direction" in balancer.needs:
-                raise config.ConfigError(
-                    f"config.optimizer.per_task = True: has moments of each task's gradient, and balancer "
-                    f'"{json.loads(rest["balancer"])["name"]}" gives one for all: must be False'
-                )
-        else:  # There is nothing to balance.
-            program = dataclasses.replace(program, optimizer=dataclasses.replace(optimizer, per_task=False))
+        if program.balancer and program.optimizer.per_task and "direction" in program.balancer.needs:
+            raise config.ConfigError(
+                f"config.optimizer.per_task = True: has moments of each task's gradient, and balancer "
+                f'"{c["balancer"]["name"]}" gives one for all: must be False'
+            )
         check_statistics(program, shape)
-        rates, unmatched = optim.multiples(section, trainable, program.blocks) if optimizer.rates else ((), [])
+        own, unmatched = rates.multiples(section, trainable, program.blocks) if optimizer.rates else ((), [])
         unused &= set(unmatched)
         stages.append(
             Stage(
@@ -160,7 +141,7 @@ def _stages(
                     # Batches of each task's sequence that earlier phases have drawn.
                     offset=tuple(drawn.get(t, 0) for t in step.tasks),
                     split=0,
-                    rates=rates,
+                    rates=own,
                 ),
                 fresh,
             )
@@ -228,10 +209,8 @@ def check_statistics(program: Program, shape: tuple[int, ...], shards: int = 1) 
             "config.optimizer: evaluates an average of the parameters, and batch statistics are of those that move: it "
             'must be without (ema = 0), or the model without batch statistics (such as norm="group")'
         )
-    try:
+    with config.refused():
         program.check_whole(own.state)
-    except ValueError as error:
-        raise config.ConfigError(f"config.{error}") from None
     train = program.train
     trained = tuple(f"{block}/" for block in train) if isinstance(train, frozenset) else ()
     # A layer that is not Flax's has one value a channel if each input is a list of channels, for all that is known.

@@ -12,7 +12,7 @@ from benchmarks.engine import trial_of
 from mtl.sweep.plan import make_plan, split_of, table_of, val_rows_of
 from mtl.train import phase
 from mtl.train.dataset import make_data
-from mtl.train.program import INIT, Data, Hypers, Moving, Weights, key_for
+from mtl.train.program import INIT, Data, Hypers, TrainState, Weights, key_for
 from mtl.train.trial import make_hypers
 
 #: What ``mtl.cpu`` does on any backend: a plain product, GELU, attention as it is written down. (Attention's kernel
@@ -35,7 +35,7 @@ def traced(case: str) -> list[str]:
     data = make_data(table, [split_of(trial)], [program], val_rows_of(trial))
     lane = jax.tree.map(lambda a: a[0], make_hypers([0], [stage], [0]))
 
-    def step(lane: Hypers, data: Data, begin: jax.Array, end: jax.Array) -> Moving:
+    def step(lane: Hypers, data: Data, begin: jax.Array, end: jax.Array) -> TrainState:
         weights = Weights(*program.model.init(key_for(0, INIT), jnp.zeros((1, *table.x.shape[1:]))))
         moving, frozen = phase.start(program, lane, weights)
         fixed = phase.fix(program, lane.split, weights, frozen, data)

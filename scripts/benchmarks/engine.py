@@ -14,9 +14,9 @@ import numpy as np
 from benchmarks.cases import CASES, MISSING, inputs, labels
 from benchmarks.side import Side
 from mtl import data as sources
-from mtl import memory
 from mtl.config import Trial, default, flatten, override, resolve
 from mtl.cpu import convolution, replace
+from mtl.host import memory
 from mtl.regimes import Phase
 from mtl.sweep.plan import make_plan, split_of, table_of, val_rows_of
 from mtl.tasks import Task
@@ -133,7 +133,7 @@ def make(
         whole = Weights(jax.tree.map(np.asarray, pack.adapt_fn(program)(lanes, whole.params)), whole.state)
     trainable, frozen = phase.divide(program, whole.params)
     moving = jax.tree.map(np.array, pack.begin_fn(program, how)(lanes, trainable, whole.state))
-    moving = loop.place(how, moving, pack.lies(how))
+    moving = loop.place(how, moving, pack.specs(how))
     lanes, frozen, whole = loop.place(how, (lanes, frozen, whole), LANES)
     arrays = loop.place(how, arrays, WHOLE)
     number = functools.partial(_number, how)
@@ -210,10 +210,10 @@ def _without_masks() -> None:
     def make_sampler(*args: Any) -> Any:
         draw = own(*args)
 
-        def plain(step: Any) -> sampling.Draw:
+        def plain(step: Any) -> sampling.Indices:
             drawn = draw(step)
             ones = jnp.ones(drawn.mask.shape, bool)
-            return sampling.Draw(drawn.rows, ones)
+            return sampling.Indices(drawn.rows, ones)
 
         return plain
 

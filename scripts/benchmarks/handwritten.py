@@ -76,11 +76,11 @@ def make(case: str) -> Side:
         key = jax.random.key(0)
 
         def body(step: jax.Array, held: tuple) -> tuple:
-            p, slots, total = held
+            p, opt_state, total = held
             rows = jax.random.randint(jax.random.fold_in(key, step), (c.batch,), 0, c.rows)
             value, grads = jax.value_and_grad(loss)(p, rows, x, y, mask)
-            updates, slots = optimizer.update(grads, slots, p)
-            return optax.apply_updates(p, updates), slots, total + value
+            updates, opt_state = optimizer.update(grads, opt_state, p)
+            return optax.apply_updates(p, updates), opt_state, total + value
 
         return jax.lax.fori_loop(begin, end, body, held)
 

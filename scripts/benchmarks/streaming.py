@@ -30,7 +30,7 @@ from mtl.tasks import Task
 from mtl.train import loop
 from mtl.train.dataset import make_data
 from mtl.train.executor import MAP
-from mtl.train.program import Fixed
+from mtl.train.program import Frozen
 from mtl.train.sampling import make_gather, make_sampler
 from mtl.train.trial import make_hypers
 
@@ -99,7 +99,7 @@ def batches(rows: int = 70_000, batch: int = 256, steps: int = 2_000) -> dict[st
     @jax.jit
     def all_of(hypers: Any, arrays: Any) -> Any:
         own = arrays.of(hypers.split)
-        sample, gather = make_sampler(stage.program, hypers, own), make_gather(stage.program, own, Fixed({}))
+        sample, gather = make_sampler(stage.program, hypers, own), make_gather(stage.program, own, Frozen({}))
 
         def one(step: Any, held: Any) -> Any:
             found = gather(sample(step))  # Added up, or nothing would be gathered.

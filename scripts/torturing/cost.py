@@ -14,8 +14,8 @@ from typing import Any
 
 import figures
 
-from mtl import files, memory
 from mtl.config import default, flatten, override, resolve
+from mtl.host import files, memory
 from mtl.sweep import snapshots
 from mtl.sweep.cache import enable_cache
 from mtl.sweep.execute import execute
@@ -137,7 +137,7 @@ def _timed(owner: Any, name: str, into: list[float]) -> Iterator[None]:
 @contextlib.contextmanager
 def _boundaries(into: list[float]) -> Iterator[None]:
     """Note how long training waits at each boundary at which a snapshot is taken."""
-    boundary = snapshots._Keeper.boundary
+    boundary = snapshots._DiskCheckpointer.boundary
 
     def timed(self: Any, take: Any) -> None:
         before, begun = self.kept, time.perf_counter()
@@ -145,11 +145,11 @@ def _boundaries(into: list[float]) -> Iterator[None]:
         if self.kept != before:
             into.append(time.perf_counter() - begun)
 
-    snapshots._Keeper.boundary = timed
+    snapshots._DiskCheckpointer.boundary = timed
     try:
         yield
     finally:
-        snapshots._Keeper.boundary = boundary
+        snapshots._DiskCheckpointer.boundary = boundary
 
 
 @contextlib.contextmanager

@@ -16,8 +16,8 @@ from outcome import Outcome
 from study import Study, numbers, run_again, shards, snapshots_often, stamps, wait
 
 import mtl
-from mtl import files
 from mtl.checkpoint import CheckpointError, load_tree
+from mtl.host import files
 from mtl.sweep.snapshots import Interrupt, Snapshots
 from mtl.sweep.store import StoreError, Workdir
 
@@ -125,7 +125,7 @@ def stop_after(calls: int) -> None:
     """Make this process get SIGTERM at its ``calls``-th boundary."""
     import mtl.sweep.snapshots as module
 
-    left, boundary = [calls], module._Keeper.boundary
+    left, boundary = [calls], module._DiskCheckpointer.boundary
 
     def counting(self: object, take: object) -> None:
         left[0] -= 1
@@ -133,7 +133,7 @@ def stop_after(calls: int) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
         boundary(self, take)
 
-    module._Keeper.boundary = counting
+    module._DiskCheckpointer.boundary = counting
 
 
 def elsewhere(work: Path) -> tuple[str, bool]:

@@ -12,7 +12,7 @@ import time
 from outcome import Outcome
 from study import Study, kill, read, snapshots_often, wait
 
-from mtl.witness import LOST
+from mtl.host.witness import LOST
 
 #: How long a sentence of the other's death may take, in seconds.
 PATIENCE = 60

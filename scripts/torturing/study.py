@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 import mtl.cli
-import mtl.readers
+import mtl.commands.read
 import mtl.report.publish
 import mtl.sweep.launch
 import mtl.sweep.snapshots
@@ -102,7 +102,7 @@ class Study:
                 os.dup2(out.fileno(), 2)
             os.environ.update(self.environment)
             # Reports are made from results that are there: they are not what is tortured.
-            mtl.readers.print_study = lambda *_: []
+            mtl.commands.read.print_study = lambda *_: []
             fault()
             code = mtl.cli.main(arguments)
         finally:

@@ -95,7 +95,7 @@ def test_more_resamples_or_another_seed_change_no_p_value():
 def test_intervals_of_zeros_and_ones_stay_inside():
     rng = np.random.default_rng(0)
     values = (rng.uniform(size=(2, 1, 2, 40)) < 0.97).astype(float)
-    for row in run(values, ("scratch", "finetune")).cells.values():
+    for row in run(values, ("scratch", "finetune"), bounds=(0.0, 1.0)).cells.values():
         assert 0 <= row[10.0].low <= row[10.0].mean <= row[10.0].high <= 1
 
 

@@ -12,10 +12,11 @@ import mtl
 from mtl.config import default, flatten
 from mtl.data import SOURCES, make_table
 from mtl.report.analyse import analyse
-from mtl.report.collect import _refuse_other_examples, _scores, collect
+from mtl.report.collect import _refuse_other_examples, collect
 from mtl.report.publish import publish_page
 from mtl.report.show import FORMATS, tables_of
 from mtl.sweep import product, sweep
+from mtl.sweep.evaluate import regression_scores
 from mtl.sweep.launch import Silent, launch
 from mtl.sweep.store import StoreError, Workdir
 from mtl.tasks import Task
@@ -130,7 +131,7 @@ def test_each_task_that_was_tested_is_in_the_data_frames(study, tmp_path):
         workdir.path,
         digest,
         lambda found: found | {"test": {**found["test"], "side": {"accuracy": 0.25}}},
-        lambda found: found | {"side": {k: found["ill"][k][:3] for k in ("outputs", "rows", "labels")}},
+        lambda found: found | {"side": {k: found["ill"][k][:3] for k in ("outputs", "rows", "labels", "scores")}},
     )
     frame = mtl.results(workdir.path).set_index("hash")
     assert frame["test_accuracy_of_side"].dropna().to_dict() == {digest: 0.25}
@@ -206,6 +207,6 @@ def test_scores_of_other_examples_are_not_paired():
 
 def test_labels_that_are_constant_to_rounding_have_finite_scores():
     """The standard deviation of .1, .1, … is 1e-17 and not 0."""
-    arrays = {"outputs": np.full((50, 1), 3.1), "labels": np.full(50, 0.1)}
-    scores = _scores(arrays, Task("y", "regression", metric="squared_error"))
+    task = Task("y", "regression", metric="squared_error")
+    scores = regression_scores(task, np.full((50, 1), 3.1), np.full(50, 0.1))
     np.testing.assert_allclose(scores, 9.0, rtol=1e-12)

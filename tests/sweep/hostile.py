@@ -19,7 +19,7 @@ import safetensors.numpy
 
 from mtl.checkpoint import load_tree
 from mtl.config import flatten, load
-from mtl.files import DIGEST, seal
+from mtl.host.files import DIGEST, seal
 from mtl.params import flatten as flat
 from mtl.sweep import sweeps_of
 from mtl.sweep.launch import Silent, launch

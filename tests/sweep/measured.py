@@ -17,7 +17,7 @@ from mtl.data.readers.csv_file import csv_table
 from mtl.data.readers.images import images_table
 from mtl.data.readers.npz import npz_table
 from mtl.data.readers.parquet import parquet_table
-from mtl.files import FileError
+from mtl.host.files import FileError
 
 READ = {
     ".arff": lambda path: arff_table(str(path), "y"),

@@ -2,7 +2,7 @@
 
 import json
 
-from mtl.files import DIGEST, seal
+from mtl.host.files import DIGEST, seal
 
 
 def change(file, change_it):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import mtl
 from mtl.checkpoint import CheckpointError, load_tree
-from mtl.files import parse
+from mtl.host.files import parse
 from mtl.sweep import documents, shards
 from mtl.sweep.frames import counts
 from mtl.sweep.store import StoreError, Workdir

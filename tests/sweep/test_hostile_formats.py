@@ -12,11 +12,12 @@ import zipfile
 import numpy as np
 import pytest
 
-from mtl import checkpoint, files
+from mtl import checkpoint
 from mtl.checkpoint import CheckpointError, dump_tree, load_tree
 from mtl.data import DataError
 from mtl.data.readers.npz import npz_table
-from mtl.files import DamagedError, FileError, digest_of, parse, seal, unseal
+from mtl.host import files
+from mtl.host.files import DamagedError, FileError, digest_of, parse, seal, unseal
 from mtl.sweep import schema, shards
 from mtl.sweep.snapshots import Interrupt, Snapshots
 from mtl.sweep.store import FORMAT, StoreError, Workdir
@@ -215,6 +216,8 @@ BAD_PREDICTIONS = {
     "outputs in a cube": lambda own: {"even": own["even"] | {"outputs": np.zeros((N, 1, 1))}},
     "one number for all outputs": lambda own: {"even": own["even"] | {"outputs": np.zeros(())}},
     "fewer rows": lambda own: {"even": own["even"] | {"rows": np.zeros(N - 1, np.int32)}},
+    "no scores": lambda own: {"even": {k: v for k, v in own["even"].items() if k != "scores"}},
+    "fewer scores": lambda own: {"even": own["even"] | {"scores": np.zeros(N - 1)}},
     "labels in columns": lambda own: {"even": own["even"] | {"labels": np.zeros((N, 1))}},
     "groups that are no numbers of groups": lambda own: {"even": own["even"] | {"groups": np.zeros(N)}},
     "fewer groups": lambda own: {"even": own["even"] | {"groups": np.zeros(N - 1, np.int32)}},

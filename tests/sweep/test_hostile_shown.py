@@ -8,9 +8,9 @@ import re
 import pytest
 
 from mtl.cli import main
-from mtl.display import Terminal, error_line
-from mtl.files import seal
-from mtl.shown import shown
+from mtl.commands.display import Terminal, error_line
+from mtl.host.escape import escape
+from mtl.host.files import seal
 from mtl.sweep import documents
 from tests.sweep import by_hand
 from tests.sweep.hostile import small_study
@@ -97,4 +97,4 @@ def test_what_a_file_is_called_is_obeyed_by_nothing(tmp_path, capsys, words):
 
 def test_words_in_scripts_of_any_kind_stay_as_they_are():
     for words in ("naïve 1 000 µ", "日本語", "می‌خواهم", "👩‍🔬", "a\tb\nc"):
-        assert shown(words) == words
+        assert escape(words) == words

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mtl.checkpoint import load_tree, save_tree
-from mtl.files import FileError
+from mtl.host.files import FileError
 from mtl.sweep.execute import execute
 from mtl.sweep.snapshots import Interrupt, Snapshots
 from mtl.sweep.store import Workdir

@@ -9,16 +9,16 @@ import time
 
 import pytest
 
-from mtl import witness
+from mtl.host import witness
 from mtl.train import processes
 from tests.sweep.test_interrupts import command, free_port
 
 SILENT = """
 import os, sys
-import mtl.start
-mtl.start._witness.dismiss()
+import mtl.commands.start
+mtl.commands.start._witness.dismiss()
 os.dup2(sys.stderr.fileno(), 2)
-mtl.start._witness = None
+mtl.commands.start._witness = None
 """
 OFTEN = "import mtl.sweep.snapshots\nmtl.sweep.snapshots.EVERY_SECONDS = 0.5\n"
 
@@ -111,7 +111,7 @@ def test_which_errors_say_that_another_process_is_gone(monkeypatch, error, lost)
 
 DIES = """
 import os, sys
-from mtl.witness import Witness
+from mtl.host.witness import Witness
 witness = Witness()
 print("Python says this")
 print("and this", file=sys.stderr)

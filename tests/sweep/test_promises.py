@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from mtl import dry_run, models, regimes
+from mtl import models, regimes
 from mtl.checkpoint import sha256_of
+from mtl.commands import dry_run
 from mtl.config import ConfigError, default, flatten, override, resolve
 from mtl.params import flatten as by_path
 from mtl.report.collect import collect

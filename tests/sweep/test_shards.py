@@ -14,8 +14,8 @@ from sklearn.metrics import accuracy_score, log_loss
 import mtl
 from mtl import checkpoint
 from mtl.config import flatten, load, override
-from mtl.files import DamagedError, FileError
-from mtl.sweep import conclude, shards, store
+from mtl.host.files import DamagedError, FileError
+from mtl.sweep import evaluate, shards, store
 from mtl.sweep.launch import Silent, launch
 from mtl.sweep.shards import NewResult
 from mtl.sweep.store import StoreError, Workdir
@@ -46,7 +46,7 @@ def result(tmp_path_factory):
 def new(result, number, **changes):
     """Return a result of a trial of that number, with predictions of its target."""
     rows = np.arange(3, dtype=np.int32)
-    arrays = {"outputs": np.full((3, 1), number, np.float32), "rows": rows, "labels": rows % 2}
+    arrays = {"outputs": np.full((3, 1), number, np.float32), "rows": rows, "labels": rows % 2, "scores": 1.0 * rows}
     return NewResult({**result, "hash": f"{number:016x}", **changes}, {result["config"]["data"]["target"]: arrays})
 
 
@@ -58,7 +58,7 @@ kinds = st.sampled_from([np.float32, np.float64, np.int32, np.int64, np.uint8])
 def test_what_is_written_is_read_bit_by_bit(data, n, k, result, tmp_path_factory):
     arrays = {
         name: data.draw(hnp.arrays(data.draw(kinds), shape))
-        for name, shape in (("outputs", (n, k)), ("rows", (n,)), ("labels", (n,)))
+        for name, shape in (("outputs", (n, k)), ("rows", (n,)), ("labels", (n,)), ("scores", (n,)))
     }
     (task,) = result["test"]
     file = tmp_path_factory.mktemp("shard") / "00000001-a.safetensors"
@@ -76,7 +76,7 @@ def test_what_is_written_is_read_bit_by_bit(data, n, k, result, tmp_path_factory
 
 def test_every_task_that_was_trained_on_and_has_test_labels_is_tested(tmp_path, monkeypatch):
     """No data set has test rows of a source yet: they are given here, to a joint trial and to one of the target."""
-    split_of = conclude.split_of
+    split_of = evaluate.split_of
 
     def with_sources(trial):
         split = split_of(trial)

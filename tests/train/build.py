@@ -19,9 +19,9 @@ from mtl.train import loop, phase, step
 from mtl.train.begin import freshen
 from mtl.train.dataset import make_data
 from mtl.train.executor import MAP
-from mtl.train.program import Fixed, Weights
+from mtl.train.program import Frozen, Weights
 from mtl.train.pull import sums_of
-from mtl.train.sampling import Batch, Draw, make_gather, make_sampler
+from mtl.train.sampling import Batch, Indices, make_gather, make_sampler
 from mtl.train.stacks import columns, ordered
 from mtl.train.trial import boundaries, make_hypers, stages_of
 
@@ -92,7 +92,7 @@ def run_pure(stages, hypers, initial, data, evaluations=1):
             moving = phase.advance(program, own, moving, fixed, data, jnp.int32(begin), jnp.int32(end))
             now = Weights(phase.whole(program, phase.shown(program, moving), frozen), moving.state)
             found, labels = phase.evaluate(program.model, program.tasks, program.standardize, own.split, now, data)
-            moving = phase.note(program, moving, found, labels)
+            moving = phase.track_best(program, moving, found, labels)
             losses.append(found)
             begin = end
         weights = finish(stage, own, moving, frozen)
@@ -105,9 +105,13 @@ def rows_of(x):
     return np.rint(np.asarray(x)[..., 0] * ROWS).astype(int)
 
 
-def trial(**changes):
-    """Return a resolved trial on the small table; in keywords, two underscores stand for a dot."""
-    return resolve(override(BASE, {k.replace("__", "."): v for k, v in changes.items()}), table())
+def trial(shape=None, **changes):
+    """Return a resolved trial on the small table; in keywords, two underscores stand for a dot.
+
+    ``shape``: of an input, if it is another than the table's.
+    """
+    of = table() if shape is None else dataclasses.replace(table(), x=np.zeros((ROWS, *shape), np.float32))
+    return resolve(override(BASE, {k.replace("__", "."): v for k, v in changes.items()}), of)
 
 
 def split_of(t):
@@ -138,7 +142,7 @@ def data_of(*trials, from_table=None):
 def _batches(program, lane, data, first):
     own = data.of(lane.split)
     sample = make_sampler(program, lane, own)
-    gather = make_gather(program, own, Fixed({}))
+    gather = make_gather(program, own, Frozen({}))
     return jax.vmap(lambda i: gather(sample(i)))(first + jnp.arange(400))
 
 
@@ -181,8 +185,8 @@ def loss_on(program, train, hypers, trainable, frozen, state, batch, rng):
 def update_on(program, hypers, k, moving, frozen, batch):
     """Return what one update on a batch comes to."""
     program = dataclasses.replace(program, cached=False)
-    source = step.Source(program, Draw(jnp.zeros(len(batch.x), jnp.int32), batch.mask), lambda _: batch)
-    return step.update(program, hypers, k, moving, Fixed(frozen), source)
+    source = step.Source(program, Indices(jnp.zeros(len(batch.x), jnp.int32), batch.mask), lambda _: batch)
+    return step.update(program, hypers, k, moving, Frozen(frozen), source)
 
 
 def hypers_of(stage, seed=0, split=0):

@@ -12,8 +12,9 @@ from mtl.config.augmentation import OPERATIONS, parse
 from mtl.data import road_scenes_table
 from mtl.tasks import Task
 from mtl.train import colour, geometry
-from mtl.train.augment import augment
+from mtl.train.augment import change, draw
 from mtl.train.colour import REACH
+from mtl.train.program import Indices
 
 X = jnp.asarray(road_scenes_table(examples=16, size=16).x)
 KEY = jax.random.key(7)
@@ -24,10 +25,22 @@ LABELS = {
     "dose": jnp.arange(16, dtype=jnp.float32) / 4,
 }
 MASK = {t: jnp.asarray(np.random.default_rng(i).random(16) < 0.7) for i, t in enumerate(LABELS)}
+COLOURS = {name: jax.jit(operation) for name, operation in colour.OPERATIONS.items()}
+warp = jax.jit(geometry.warp, static_argnums=(1, 3))
+
+
+def augment(spec, rng, x, labels, mask, alike=True):
+    """Return (images, labels, masks) of a batch changed, labels and masks by task; a label that is not there is 0."""
+    beside = jnp.stack([mask[t] for t in mask], axis=1) if mask else jnp.zeros((x.shape[0], 0), bool)
+    drawn = draw(spec, rng, Indices(jnp.arange(x.shape[0]), beside), alike)
+    images, mixed = change(spec, drawn, lambda rows: (x[rows], {t: y[rows] for t, y in labels.items()}))
+    left = {t: drawn.mask[:, i] for i, t in enumerate(mask)}
+    present = {t: left[t].reshape(-1, *[1] * (y.ndim - 1)) for t, y in mixed.items()}
+    return images, {t: jnp.where(present[t], y, 0) for t, y in mixed.items()}, left
 
 
 def run(*operations, key=KEY, x=X, labels=LABELS, mask=MASK, alike=True):
-    return augment(parse(operations, TASKS), key, x, labels, mask, alike)
+    return jax.tree.map(np.asarray, augment(parse(operations, TASKS), key, x, labels, mask, alike))
 
 
 def many(*operations, times=200):
@@ -91,7 +104,7 @@ def test_colours_are_those_of_pillow(m, row):
     }
     assert expected.keys() == colour.OPERATIONS.keys()
     for name, of_pillow in expected.items():
-        ours = np.asarray(colour.OPERATIONS[name](X[row], jnp.float32(m))) * 255
+        ours = np.asarray(COLOURS[name](X[row], jnp.float32(m))) * 255
         # Pillow rounds the grey image, its mean and the result to whole numbers.
         np.testing.assert_allclose(ours, np.asarray(of_pillow(pixels(X[row])), float), atol=2.5, err_msg=name)
 
@@ -102,7 +115,7 @@ def test_colours_stay_in_range_and_do_nothing_to_what_has_none():
     assert len(np.unique(out[:, 0].reshape(50, -1), axis=0)) > 20
     flat = jnp.full((16, 16, 1), 0.5)
     for name in ("identity", "contrast", "saturation", "autocontrast"):
-        np.testing.assert_allclose(colour.OPERATIONS[name](flat, jnp.float32(0.7)), flat, atol=1e-6)
+        np.testing.assert_allclose(COLOURS[name](flat, jnp.float32(0.7)), flat, atol=1e-6)
 
 
 SCIPY = {
@@ -126,7 +139,7 @@ def test_places_are_those_of_scipy(name, m):
         scipy.ndimage.affine_transform(image[..., c], matrix, offset, order=1, mode="grid-constant", cval=0.5)
         for c in range(3)
     ]
-    ours = geometry.warp(jnp.asarray(image), list(SCIPY).index(name), jnp.float32(m), 0.5)
+    ours = warp(jnp.asarray(image), list(SCIPY).index(name), jnp.float32(m), 0.5)
     np.testing.assert_allclose(ours, np.stack(expected, axis=-1), atol=1e-4)
     assert (np.abs(np.asarray(ours) - image).max() > 0.05) == (m != 0)
 
@@ -137,17 +150,15 @@ def test_a_quarter_of_magnitude_moves_pixels_as_pillow_does():
     for name, data in (("translate_x", (1, 0, 4, 0, 1, 0)), ("translate_y", (1, 0, 0, 0, 1, -4))):
         m = (4 if name == "translate_x" else -4) / 16 / geometry.SHARE
         expected = np.asarray(picture.transform((16, 16), Image.Transform.AFFINE, data))
-        ours = geometry.warp(X[2], list(SCIPY).index(name), jnp.float32(m), 0.0)
+        ours = warp(X[2], list(SCIPY).index(name), jnp.float32(m), 0.0)
         np.testing.assert_allclose(np.asarray(ours) * 255, expected, atol=0.01)
 
 
 def test_randaugment_draws_every_operation_and_stays_in_range():
     out = many(("randaugment", {"operations": 1, "magnitude": 0.5, "fill": 0.0}), times=200)
     assert out.min() >= 0 and out.max() <= 1 and not np.isnan(out).any()
-    expected = [op(X[0], jnp.float32(s)) for op in colour.OPERATIONS.values() for s in (-0.5, 0.5)]
-    expected += [
-        geometry.warp(X[0], i, jnp.float32(s), 0.0) for i in range(len(geometry.OPERATIONS)) for s in (-0.5, 0.5)
-    ]
+    expected = [op(X[0], jnp.float32(s)) for op in COLOURS.values() for s in (-0.5, 0.5)]
+    expected += [warp(X[0], i, jnp.float32(s), 0.0) for i in range(len(geometry.OPERATIONS)) for s in (-0.5, 0.5)]
     gaps = np.abs(out[:, 0][:, None] - np.stack(expected)[None]).max(axis=(2, 3, 4))
     assert (gaps.min(axis=1) < 1e-4).all(), "each image is one operation of the image it was"
     places = gaps[:, 2 * len(colour.OPERATIONS) :] < 1e-4

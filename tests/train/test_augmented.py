@@ -16,7 +16,7 @@ from mtl.tasks import Task
 from mtl.train import loop
 from mtl.train.augment import changed
 from mtl.train.executor import MAP, VMAP, Executor
-from mtl.train.program import Fixed
+from mtl.train.program import Frozen
 from mtl.train.sampling import make_gather, make_sampler, part
 from tests.train import build
 from tests.train.build import curves, data_of, gap, hypers_of, initial_of, run_all, run_phase, same, stages, trial
@@ -55,7 +55,7 @@ def drawn(t, number=0, steps=50):
         lane = hypers_of(stage, t.seed)
         own = data.of(lane.split)
         sample = changed(program, lane, make_sampler(program, lane, own))
-        gather = make_gather(program, own, Fixed({}))
+        gather = make_gather(program, own, Frozen({}))
         return build.by_task(program, jax.jit(jax.vmap(lambda i: gather(sample(i))))(jnp.arange(steps)))
 
     program = dataclasses.replace(stage.program, cached=False)
@@ -121,7 +121,7 @@ def test_any_part_of_a_batch_is_that_part_of_the_whole(sampling):
     (stage,), data = stages(t), data_of(t)
     lane, program = hypers_of(stage), stage.program
     own = data.of(lane.split)
-    gather = make_gather(program, own, Fixed({}))
+    gather = make_gather(program, own, Frozen({}))
     whole = jax.jit(changed(program, lane, make_sampler(program, lane, own)))(jnp.int32(5))
     one = jax.jit(gather)(whole)
     each = jax.jit(jax.vmap(lambda i: gather(part(program, whole, i, 4))))(jnp.arange(4))
@@ -197,7 +197,7 @@ def test_side_by_side_a_step_is_the_same():
     assert all(gap(a.weights, b.weights) < 1e-5 for a, b in zip(one, other, strict=True))
 
 
-class Once(loop.Guard):
+class Once(loop.Checkpointer):
     """Keeps a snapshot at the first chance and stops; the next time it goes on from there."""
 
     def __init__(self):

@@ -21,7 +21,7 @@ from mtl.tasks import Task
 from mtl.train import loop, phase, pull, step
 from mtl.train.descent import further
 from mtl.train.executor import Executor
-from mtl.train.program import Draw, Fixed
+from mtl.train.program import Frozen, Indices
 from mtl.train.sampling import Batch, make_gather, make_sampler
 from mtl.train.stacks import ordered
 from mtl.train.trial import stages_of
@@ -64,7 +64,7 @@ def one_step(t, data=None):
     (stage,), data, (initial,) = stages(t), data_of(t) if data is None else data, initial_of(t)
     program, hypers = stage.program, hypers_of(stage)
     moving, frozen = phase.start(program, hypers, initial)
-    new = jax.jit(lambda m, d: phase.advance(program, hypers, m, Fixed(frozen), d, jnp.int32(3), jnp.int32(4)))(
+    new = jax.jit(lambda m, d: phase.advance(program, hypers, m, Frozen(frozen), d, jnp.int32(3), jnp.int32(4)))(
         moving, data
     )
     jax.block_until_ready(new)
@@ -78,7 +78,7 @@ def rows_by_hand(stage, data, initial, draw=None):
     own = data.of(hypers.split)
     if draw is None:
         draw = make_sampler(program, hypers, own)(jnp.int32(3))
-    batch = make_gather(program, own, Fixed({}))(draw)
+    batch = make_gather(program, own, Frozen({}))(draw)
     _, c = step.weigh(program, hypers, batch.mask)
     batch = by_task(program, batch)
     losses, rows, at_features = [], [], []
@@ -168,7 +168,7 @@ def test_further_batches_are_independent_and_validation_is_on_validation_labels(
     assert all(gap(a, b) > 1e-4 for i, a in enumerate(all_of) for b in all_of[:i])
     hypers, program = hypers_of(stage), stage.program
     own = data.of(hypers.split)
-    others, validation = further(program, hypers, own, Fixed({}))
+    others, validation = further(program, hypers, own, Frozen({}))
     for draw, found in ((o(jnp.int32(3)).draw, j) for o, j in zip(others, shown["others"], strict=True)):
         np.testing.assert_allclose(rows_by_hand(stage, data, initial, draw)[1], found, atol=1e-6)
     source = validation(jnp.int32(3))
@@ -227,7 +227,8 @@ def test_pcgrad_is_its_loop(rows):
                 p -= p @ j[k] / (j[k] @ j[k]) * j[k]
         expected += p
     seen = balance.Seen(jnp.ones(rows, bool), key, gramian=jnp.asarray(j @ j.T, jnp.float32))
-    weights, _ = load_pcgrad().update((), seen)
+    update = load_pcgrad().update
+    weights, _ = jax.jit(lambda: update((), seen))()
     np.testing.assert_allclose(weights @ j, expected, atol=1e-5)
     assert np.abs(weights - 1).max() > 0.1
 
@@ -246,13 +247,17 @@ def run_by_hand(t, weigh, state, steps=None):
     """Return the trunk after steps of SGD on Σ_k w_k g_k; ``weigh(state, losses, rows, step) -> (weights, state)``."""
     (stage,), data, (initial,) = stages(t), data_of(t), initial_of(t)
     program, hypers = stage.program, hypers_of(stage)
-    own, c = data.of(hypers.split), None
-    sample, gather = make_sampler(program, hypers, own), make_gather(program, own, Fixed({}))
+    own = data.of(hypers.split)
+    sample, gather = make_sampler(program, hypers, own), make_gather(program, own, Frozen({}))
     params = {"backbone": initial.params["backbone"], "heads": initial.params["heads"]}
     names = [task.name for task in ordered(program)]
 
     @jax.jit
-    def look(params, batch):
+    def look(params, k):
+        batch = gather(sample(k))
+        counts, c = step.weigh(program, hypers, batch.mask)
+        batch = by_task(program, batch)
+
         def sums(params):
             found, _ = program.model.apply(params, {}, batch.x, tasks=tuple(names))
             each = []
@@ -265,19 +270,19 @@ def run_by_hand(t, weigh, state, steps=None):
                 each.append(jnp.sum(jnp.where(m, loss, 0.0)))
             return jnp.stack(each)
 
-        return sums(params), jax.jacrev(sums)(params)
+        grads = jax.tree.map(lambda a: a * c.reshape(-1, *[1] * (a.ndim - 1)), jax.jacrev(sums)(params))
+        return sums(params) / jnp.maximum(counts, 1), grads
+
+    @jax.jit
+    def move(params, grads, weights):
+        trunk = jax.tree.map(lambda a: jnp.tensordot(weights, a, 1), grads["backbone"])
+        heads = jax.tree.map(lambda a: a.sum(axis=0), grads["heads"])
+        return jax.tree.map(lambda p, g: p - 0.1 * g, params, {"backbone": trunk, "heads": heads})
 
     for k in range(steps or stage.steps):
-        batch = gather(sample(jnp.int32(k)))
-        counts, c = step.weigh(program, hypers, batch.mask)
-        batch = by_task(program, batch)
-        sums, grads = look(params, batch)
-        grads = jax.tree.map(lambda a, c=c: a * c.reshape(-1, *[1] * (a.ndim - 1)), grads)
-        losses = np.asarray(sums / jnp.maximum(counts, 1))
-        weights, state = weigh(state, losses, grads["backbone"], k)
-        trunk = jax.tree.map(lambda a, w=weights: jnp.tensordot(jnp.asarray(w, jnp.float32), a, 1), grads["backbone"])
-        heads = jax.tree.map(lambda a: a.sum(axis=0), grads["heads"])
-        params = jax.tree.map(lambda p, g: p - 0.1 * g, params, {"backbone": trunk, "heads": heads})
+        losses, grads = look(params, jnp.int32(k))
+        weights, state = weigh(state, np.asarray(losses), grads["backbone"], k)
+        params = move(params, grads, jnp.asarray(weights, jnp.float32))
     return params
 
 
@@ -381,7 +386,7 @@ def test_sdmgrad_by_three_batches():
     assert options_of("sdmgrad", {"steps": 5}) == {"steps": 5, "lr": 5.0, "momentum": 0.5, "lam": 0.3}
     (stage,), data = stages(t), data_of(t)
     hypers, program = hypers_of(stage), stage.program
-    others, _ = further(program, hypers, data.of(hypers.split), Fixed({}))
+    others, _ = further(program, hypers, data.of(hypers.split), Frozen({}))
     method = sdmgrad(5, 0.5)
     initial = initial_of(t)[0]
 
@@ -441,7 +446,7 @@ def test_moments_of_each_task_and_one_direction_do_not_go_together():
 
 def test_an_average_has_no_batch_statistics():
     options = {"model__name": "cnn", "model__options": {"channels": (2,), "norm": "batch"}, "optimizer__ema": 0.9}
-    t = trial(regime="scratch", **options)
+    t = trial((6, 6, 1), regime="scratch", **options)
     with pytest.raises(ConfigError, match="evaluates an average of the parameters, and batch statistics are of those"):
         stages_of(t, (6, 6, 1))
 
@@ -459,7 +464,7 @@ def test_chunks_and_packs_have_the_bits_of_a_trial_alone(name, monkeypatch):
     assert same(alone.weights, whole[1].weights)
 
 
-class Kept(loop.Guard):
+class Kept(loop.Checkpointer):
     """Stops after some chunks and goes on from there."""
 
     def __init__(self):
@@ -566,8 +571,8 @@ def test_where_statistics_join_the_rows_each_task_has_its_pass_back(norm):
         return Batch(take(x), {"a": take(jnp.stack([labels["a"], labels["b"]], axis=1))}, draw.mask)
 
     trainable, frozen = phase.divide(program, params)
-    draw = Draw(jnp.arange(6), jnp.stack([mask["a"], mask["b"]], axis=1))
-    whole = pull.Pull(program, jnp.asarray([0.5, 2.0]), Fixed(frozen), draw, fetch, jax.random.key(0))
+    draw = Indices(jnp.arange(6), jnp.stack([mask["a"], mask["b"]], axis=1))
+    whole = pull.Pull(program, jnp.asarray([0.5, 2.0]), Frozen(frozen), draw, fetch, jax.random.key(0))
     rows = whole.jacobian(trainable, state)[0]
     for i, task in enumerate(("a", "b")):
 

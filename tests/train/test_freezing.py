@@ -1,4 +1,4 @@
-"""What a phase does not train keeps its bits, and costs nothing: parameters, slots, norms, statistics, FLOPs."""
+"""What a phase does not train keeps its bits, and costs nothing: parameters, opt_state, norms, statistics, FLOPs."""
 
 import dataclasses
 import functools
@@ -15,7 +15,7 @@ from mtl.optim import optimizer
 from mtl.tasks import Task
 from mtl.train import phase
 from mtl.train.descent import Descent
-from mtl.train.program import Fixed, Program, Weights
+from mtl.train.program import Frozen, Program, Weights
 from mtl.train.sampling import Batch
 from mtl.train.trial import shapes
 from tests.train.build import (
@@ -70,7 +70,7 @@ def test_optimizer_state_holds_trainables_only(probe):
     ):
         started, frozen = phase.start(stage.program, hypers_of(stage), initial)
         # Adam's two moments of what moves, and its count, once for the trunk and once a column of the heads.
-        assert paths.count(started.slots) == 2 * moving + counts
+        assert paths.count(started.opt_state) == 2 * moving + counts
         assert paths.count(started.trainable) == moving
         assert paths.count(started.trainable) + paths.count(frozen) == paths.count(initial.params)
 
@@ -285,12 +285,15 @@ def test_a_task_that_a_batch_does_not_show_rests_while_the_trunk_moves():
     for k in range(stage.steps):
         shown = bool(seen[k])
         absent += not shown
-        new = advance(moving, Fixed(frozen), data, jnp.int32(k), jnp.int32(k + 1))
-        for part in (lambda m: m.trainable["heads"]["0"], lambda m: m.slots["0"]):  # The columns: 3 of kind, 1 of rare.
+        new = advance(moving, Frozen(frozen), data, jnp.int32(k), jnp.int32(k + 1))
+        for part in (
+            lambda m: m.trainable["heads"]["0"],
+            lambda m: m.opt_state["0"],
+        ):  # The columns: 3 of kind, 1 of rare.
             for mine, rests in ((slice(3, 4), not shown), (slice(3), False)):
                 was, now = (jax.tree.map(lambda a, m=mine: _columns(a)[..., m], part(m)) for m in (moving, new))
                 assert same(was, now) is rests
-        for part in (lambda m: m.trainable["backbone"], lambda m: m.slots["backbone"]):
+        for part in (lambda m: m.trainable["backbone"], lambda m: m.opt_state["backbone"]):
             assert not same(part(new), part(moving))
         moving = new
     assert 2 <= absent <= 8, "the case must be one in which the task is absent at times"

@@ -12,7 +12,7 @@ from mtl.train.begin import freshen
 from mtl.train.compiled import Compiled
 from mtl.train.executor import MAP, VMAP, width_for
 from mtl.train.predict import predict
-from mtl.train.program import Moving, Weights
+from mtl.train.program import TrainState, Weights
 from mtl.train.trial import boundaries, make_hypers
 from tests.train.build import (
     curves,
@@ -220,10 +220,10 @@ def test_note_goes_by_the_judges_that_have_labels_and_never_by_nan():
         """Return which of the states 1, 2, … is kept after these evaluations; 0 is the state at the start."""
         at = lambda k: {"w": np.float32(k)}  # noqa: E731
         sums = jnp.full(2, 3.0), jnp.full(2, 9)
-        moving = Moving(at(0), {}, {}, (), (jnp.float32(jnp.inf), at(0), {}), *sums, jnp.int32(-1))
+        moving = TrainState(at(0), {}, {}, (), (jnp.float32(jnp.inf), at(0), {}), *sums, jnp.int32(-1))
         for k, values in enumerate(losses, 1):
             values, counts = jnp.asarray(values, jnp.float32), jnp.asarray(labels[: len(values)], jnp.int32)
-            moving = phase.note(program, dataclasses.replace(moving, trainable=at(k)), values, counts)
+            moving = phase.track_best(program, dataclasses.replace(moving, trainable=at(k)), values, counts)
             assert not moving.loss_sum.any() and not moving.labels.any()
             assert float(moving.trainable["w"]) == k
         return int(moving.best[1]["w"])

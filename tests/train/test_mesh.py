@@ -13,7 +13,7 @@ import pytest
 from mtl import params as paths
 from mtl.train import executor, pack, phase
 from mtl.train.executor import Executor, ExecutorError, parse, width_for
-from mtl.train.program import Fixed
+from mtl.train.program import Frozen
 from tests.train.build import (
     curves,
     data_of,
@@ -35,7 +35,7 @@ def collectives(program, how, data, initial, lane):
     """Return the (operation, bytes) of every collective in the compiled step of a phase."""
     moving, frozen = begun(program, how, initial, lane)
     whole = jax.ShapeDtypeStruct((), np.int32)
-    text = pack.advance_fn(program, how).executable(whole, lane, moving, Fixed(frozen), data, whole, whole).as_text()
+    text = pack.advance_fn(program, how).executable(whole, lane, moving, Frozen(frozen), data, whole, whole).as_text()
     found = []
     for line in text.splitlines():
         match = re.search(
@@ -142,7 +142,7 @@ def test_widths_are_halved_until_they_fit(monkeypatch):
         lanes = jax.tree.map(lambda a: np.repeat(a[:1], width, axis=0), executor_lane(phases[0]))
         moving, frozen = begun(program, executor.VMAP, initial[0], lanes)
         whole = jax.ShapeDtypeStruct((), np.int32)
-        return pack.advance_fn(program, executor.VMAP).memory(whole, lanes, moving, Fixed(frozen), data, whole, whole)
+        return pack.advance_fn(program, executor.VMAP).memory(whole, lanes, moving, Frozen(frozen), data, whole, whole)
 
     assert needed(2) < needed(4) < needed(8)
     monkeypatch.setenv("MTL_MEMORY_LIMIT", str(needed(4)))
@@ -212,7 +212,7 @@ def test_eight_devices_against_one_after_a_hundred_steps(accumulate):
 
 MESH = """
 import argparse, os, sys
-from mtl.start import add_options, begin
+from mtl.commands.start import add_options, begin
 from mtl.train.executor import ExecutorError
 parser = argparse.ArgumentParser()
 add_options(parser)

@@ -1,4 +1,4 @@
-"""Moving a trunk and stacks of heads, against loops that are written out: one optimizer of optax for each head."""
+"""TrainState a trunk and stacks of heads, against loops that are written out: one optimizer of optax for each head."""
 
 import dataclasses
 
@@ -50,12 +50,12 @@ def ours(section, trainable=None, rates=()):
     program, hypers = case(section, trainable)
     hypers = dataclasses.replace(hypers, rates=rates)
     part, frozen = phase.divide(program, PARAMS)
-    slots = move.init(program, hypers, part)
+    opt_state = move.init(program, hypers, part)
     run = jax.jit(lambda k, g, s, p, active: move.move(program, hypers, k, g, s, p, active))
     for k in range(12):
         active = jnp.asarray([SHOWN[t.name][k] for t in ordered(program)], bool)
-        part, slots = run(k, phase.divide(program, gradients(k))[0], slots, part, active)
-    return phase.whole(program, move.evaluated(program, slots, part), frozen)
+        part, opt_state = run(k, phase.divide(program, gradients(k))[0], opt_state, part, active)
+    return phase.whole(program, move.evaluated(program, opt_state, part), frozen)
 
 
 def by_hand(transformation, evaluate=lambda state, params: params):

@@ -49,7 +49,7 @@ class Centred(nn.Module):
 
 
 def staged(name, options, shape, **changes):
-    return stages_of(trial(model__name=name, model__options=options, **changes), shape)
+    return stages_of(trial(shape, model__name=name, model__options=options, **changes), shape)
 
 
 BATCH = [

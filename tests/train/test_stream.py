@@ -130,7 +130,7 @@ def test_a_stream_trains_to_the_bits_of_memory(case, small):
     assert reads.most <= (2 * 900 if case in ("proportional", "closed form") else 2 * 512)
 
 
-class Keeps(loop.Guard):
+class Keeps(loop.Checkpointer):
     """Keeps every snapshot, or begins from one."""
 
     def __init__(self, begin=None):

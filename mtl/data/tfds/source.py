@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from mtl import files
 from mtl.data.extras import needs
 from mtl.data.paths import DATA_DIR
 from mtl.data.picture import Picture, holds_pixels, unit
@@ -24,7 +23,8 @@ from mtl.data.readers.options import ReadOptions, reader
 from mtl.data.streamed import Streamed
 from mtl.data.table import Table
 from mtl.data.tfds.records import Records, damage, stacked
-from mtl.files import MAX_JSON_BYTES, FileError, parse
+from mtl.host import files
+from mtl.host.files import MAX_JSON_BYTES, FileError, parse
 
 # Examples read at once: whole batches are five times as fast as one by one.
 _BATCH = 1000

@@ -18,7 +18,7 @@ from mtl.data.readers import molecules
 from mtl.data.sets.tox21 import TOX21, tox21_table
 from mtl.data.tfds.download import download
 from mtl.data.tfds.recipe import Contents, Options, Recipe
-from mtl.files import sha256_of_file
+from mtl.host.files import sha256_of_file
 
 #: Where the file can be had; its checksum decides whether it is the one that is meant.
 URL = "https://raw.githubusercontent.com/deepchem/deepchem/master/datasets/tox21.csv.gz"

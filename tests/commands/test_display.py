@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from mtl import display
-from mtl.display import LINE_SECONDS, Terminal, error_line
+from mtl.commands import display
+from mtl.commands.display import LINE_SECONDS, Terminal, error_line
 
 
 @pytest.fixture

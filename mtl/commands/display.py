@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from mtl.shown import shown
+from mtl.host.escape import escape
 
 #: Seconds between two lines of progress where there is no terminal to draw a bar on.
 LINE_SECONDS = 10.0
@@ -25,7 +25,7 @@ class Terminal:
 
     def say(self, text: str) -> None:
         """Print a line."""
-        self.console.print(shown(text), markup=False, emoji=False)
+        self.console.print(escape(text), markup=False, emoji=False)
 
     @contextlib.contextmanager
     def meter(self, title: str, work: float, trials: int) -> Iterator[_Meter]:
@@ -91,4 +91,4 @@ def _clock(seconds: float) -> str:
 
 def error_line(message: str) -> None:
     """Print what is wrong, in one sentence, to standard error."""
-    print(f"mtl: {shown(message)}", file=sys.stderr)
+    print(f"mtl: {escape(message)}", file=sys.stderr)

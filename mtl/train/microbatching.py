@@ -30,7 +30,7 @@ CACHE_BYTES = 1 << 20
 _PASSES = 4
 
 
-def blocks(program: Program, params: PyTree, state: PyTree, shape: tuple[int, ...], shards: int = 1) -> int:
+def microbatches(program: Program, params: PyTree, state: PyTree, shape: tuple[int, ...], shards: int = 1) -> int:
     """Return the number of blocks, a power of two that divides the rows of a micro-batch; 1 for none.
 
     One where it would change what is computed (batch statistics are those of a batch), and where inputs are no images.

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from mtl import machine
-from mtl.spawn import default_jobs
+from mtl.host import machine
+from mtl.host.spawn import default_jobs
 
 THERE = len(os.sched_getaffinity(0))
 V1 = "9:name=systemd:/\n4:memory:/box\n1:cpu,cpuacct:/box\n0::/\n"

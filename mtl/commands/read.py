@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from mtl.canvas import own_settings
-from mtl.display import error_line
+from mtl.commands.display import error_line
 from mtl.sweep.store import Workdir
 
 

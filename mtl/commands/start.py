@@ -11,9 +11,9 @@ import traceback
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from mtl import machine, memory
-from mtl.spawn import default_jobs
-from mtl.witness import Witness
+from mtl.host import machine, memory
+from mtl.host.spawn import default_jobs
+from mtl.host.witness import Witness
 
 if TYPE_CHECKING:
     from mtl.train.executor import Executor

@@ -11,8 +11,8 @@ import subprocess
 import sys
 import tempfile
 
-from mtl.spawn import python
-from mtl.streams import Outlet, text
+from mtl.host.spawn import python
+from mtl.host.streams import Outlet, text
 
 #: What JAX says when it ends a process because another one is gone.
 _LOST = (b"JAX distributed service", b"coordination service")
@@ -33,7 +33,7 @@ class Witness:
         sys.stderr.flush()
         voice = os.dup(2)
         self._process = subprocess.Popen(
-            python("mtl.witness", str(noise.fileno())),
+            python("mtl.host.witness", str(noise.fileno())),
             stdin=subprocess.PIPE,
             stderr=voice,
             pass_fds=[noise.fileno()],

@@ -9,11 +9,11 @@ import pytest
 
 from tests.sweep.by_hand import results
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 #: Prints more than a pipe holds on both streams, then writes a file, opens nothing into a standard number, and ends.
 PROGRAM = """
 import os, sys
-from mtl.streams import lost, prepare
+from mtl.host.streams import lost, prepare
 prepare()
 with open(sys.argv[1], "w") as file:
     assert file.fileno() > 2, file.fileno()
@@ -54,14 +54,14 @@ def test_a_full_disk_under_what_is_printed_is_told_in_the_end(tmp_path):
 
 @pytest.mark.parametrize("coding", ["ascii", "latin-1", "ascii:strict"])
 def test_what_an_encoding_lacks_is_spelled_out(tmp_path, coding):
-    program = "from mtl.streams import prepare\nimport sys\nprepare()\nprint('≈ †')\nopen(sys.argv[1], 'w')"
+    program = "from mtl.host.streams import prepare\nimport sys\nprepare()\nprint('≈ †')\nopen(sys.argv[1], 'w')"
     code, said, _ = run(tmp_path, ">&2", program, PYTHONIOENCODING=coding)
     assert (code, said) == (0, "\\u2248 \\u2020\n")
 
 
 def test_a_pipe_that_does_not_wait_is_waited_for(tmp_path):
     program = (
-        "import os, sys\nfrom mtl.streams import prepare\nprepare()\nos.set_blocking(1, False)\n"
+        "import os, sys\nfrom mtl.host.streams import prepare\nprepare()\nos.set_blocking(1, False)\n"
         "for i in range(20000): print(i)\nsys.stdout.flush()\nopen(sys.argv[1], 'w').write('all')"
     )
     code, said, written = run(tmp_path, "| (sleep 0.5; tail -1 >&2)", program)

@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from mtl import memory, start
+from mtl.commands import start
+from mtl.host import memory
 
 #: Calls a program whose working memory is 256 MiB or more, and says how many page faults each call met.
 PROCESS = """
@@ -17,7 +18,7 @@ from pathlib import Path
 if sys.platform == "linux":
     ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE: pages are of 4 KiB, whatever the system gives to all.
 import jax, jax.numpy as jnp
-from mtl import memory
+from mtl.host import memory
 kept = "keep" in sys.argv and memory.keep()
 f = jax.jit(lambda x: jnp.flip(jnp.exp(x @ x.T)) @ x)
 x = jnp.ones((8192, 8))

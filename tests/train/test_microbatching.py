@@ -10,7 +10,7 @@ import pytest
 from mtl import data
 from mtl.config import default, flatten, override, resolve
 from mtl.tasks import Task
-from mtl.train.blocks import CACHE_BYTES, blocks
+from mtl.train.microbatching import CACHE_BYTES, microbatches
 from mtl.train.trial import stages_of
 
 SHAPE = (8, 8, 3)
@@ -30,7 +30,8 @@ def counted(name, options, batch=64, train=True, shape=SHAPE, accumulate=1):
     if not train:
         program = dataclasses.replace(program, trainable=tuple(p for p in program.trainable if p.startswith("heads/")))
     weights, state = jax.eval_shape(lambda: program.model.init(jax.random.key(0), jnp.zeros((1, *shape))))
-    return blocks(program, weights["backbone"], state, shape)
+    assert program.train is train
+    return microbatches(program, weights["backbone"], state, shape)
 
 
 def test_blocks_hold_what_fits_the_cache():

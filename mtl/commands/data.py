@@ -136,9 +136,9 @@ def _describe(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
 
 
 def _check(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
+    from mtl.commands.display import error_line
     from mtl.data.problems import DataError
     from mtl.data.summary import summary
-    from mtl.display import error_line
 
     try:
         table = _load(arguments.data, arguments.options)
@@ -158,8 +158,8 @@ def _check(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
 
 
 def _prepare(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
+    from mtl.commands.display import LINE_SECONDS, Terminal
     from mtl.data.tfds.prepare import PREPARED, prepare
-    from mtl.display import LINE_SECONDS, Terminal
 
     recipe = PREPARED.get(arguments.data)
     texts = {k for k, default in recipe.options.items() if isinstance(default, str)} if recipe else set()

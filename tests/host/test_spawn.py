@@ -8,14 +8,14 @@ import sys
 import pytest
 
 from mtl.cli import main
-from mtl.spawn import started
+from mtl.host.spawn import started
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"} | {"JAX_PLATFORMS": "cpu"}
 
 
 def test_who_leaves_has_said_everything_and_done_what_was_registered():
-    code = "import atexit; from mtl.spawn import leave; atexit.register(print, 'last'); print('first'); leave(3)"
+    code = "import atexit; from mtl.host.spawn import leave; atexit.register(print, 'last'); print('first'); leave(3)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=BUFFERED, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (3, "first\nlast\n", "")
 

@@ -13,13 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, NoReturn
 
-import mtl
-from mtl import machine
-from mtl.files import FileError
+from mtl.host import machine
+from mtl.host.files import FileError
 
 
 @dataclasses.dataclass(frozen=True)
-class Hand:
+class WorkerHandle:
     """A worker process that waits for its setup.
 
     Attributes:
@@ -42,8 +41,11 @@ sys.path[:], sys.argv = rest[: int(count)], [module, *rest[int(count) :]]
 spec = util.spec_from_file_location("mtl", package)
 sys.modules["mtl"] = util.module_from_spec(spec)
 spec.loader.exec_module(sys.modules["mtl"])
-import_module("mtl.spawn").leave(import_module(module).main())
+import_module("mtl.host.spawn").leave(import_module(module).main())
 """
+
+#: The file that the package begins with.
+_PACKAGE = Path(__file__).parents[1] / "__init__.py"
 
 
 def python(module: str, *arguments: str) -> list[str]:
@@ -53,10 +55,10 @@ def python(module: str, *arguments: str) -> list[str]:
     module of Python's, or another checkout of ``mtl``, is not taken for it.
     """
     path = [entry for entry in sys.path if isinstance(entry, str) and entry]  # Empty: the current directory.
-    return [sys.executable, "-P", "-c", _BEGIN, module, mtl.__file__, str(len(path)), *path, *arguments]
+    return [sys.executable, "-P", "-c", _BEGIN, module, str(_PACKAGE), str(len(path)), *path, *arguments]
 
 
-def start(number: int, jobs: int) -> Hand:
+def start(number: int, jobs: int) -> WorkerHandle:
     """Start one of the ``jobs`` worker processes that run together, each to keep one core busy.
 
     Which one is the system's to say: it knows what else runs there.
@@ -73,11 +75,11 @@ def start(number: int, jobs: int) -> Hand:
         # So many threads XLA has; and they share the memory there is.
         env={"PJRT_NPROC": "1"} | os.environ | {"MTL_WORKERS": str(jobs)},
     )
-    return Hand(number, process, early)
+    return WorkerHandle(number, process, early)
 
 
 @contextlib.contextmanager
-def started(jobs: int) -> Iterator[list[Hand]]:
+def started(jobs: int) -> Iterator[list[WorkerHandle]]:
     """Start worker processes and, in the end, kill those of the list that nobody took."""
     hands = [start(number, jobs) for number in range(jobs)]
     try:

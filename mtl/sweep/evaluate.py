@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -40,7 +40,7 @@ Progress = Callable[[float, int, int], None]
 
 
 @dataclasses.dataclass(frozen=True)
-class Done:
+class PhaseResult:
     """A phase that has been trained: its weights, and what is said of it in results.
 
     Attributes:
@@ -52,10 +52,10 @@ class Done:
     about: dict[str, Any]
 
 
-def conclude(
+def evaluate(
     digests: Sequence[str],
     plan: Plan,
-    done: dict[str, Done],
+    done: dict[str, PhaseResult],
     workdir: Workdir,
     executor: Executor,
     progress: Progress,
@@ -66,25 +66,37 @@ def conclude(
         chains = [[done[k] for k in plan.chains[d]] for d in members]
         scalings = [scaling_of(t) for t in trials]
         table = table_of(trials[0])
-        tested = [
-            _tested(model, task, [chain[-1].weights for chain in chains], scaled, table, trials[0], scalings)
-            for task in tasks
-        ]
-        writer = _Writer(workdir)
+        weights = [chain[-1].weights for chain in chains]
+        tested = {t: _tested(model, t, weights, scaled, table, trials[0], scalings) for t in tasks}
+        held: list[NewResult] = []
         for i, (digest, trial, chain, own) in enumerate(zip(members, trials, chains, scalings, strict=True)):
             result = _result(trial, [d.about for d in chain], plan.fingerprints[digest], str(executor), own)
             result["inputs"] = {**counts(table, own), "brought": brought(trial, table) is not None}
-            predictions = {task: each[i][1] for task, each in zip(tasks, tested, strict=True)}
+            predictions = {task: each[i][1] for task, each in tested.items()}
             finite = all(np.isfinite(arrays["outputs"]).all() for arrays in predictions.values())
             if not finite and result["status"] == "done":
                 at = {"phase": len(chain) - 1, "step": chain[-1].about["steps"]}
                 result |= {"status": "diverged", "diverged_at": at}
             if tasks and result["status"] == "done":
-                result["test"] = {task: each[i][0] for task, each in zip(tasks, tested, strict=True)}
+                result["test"] = {task: each[i][0] for task, each in tested.items()}
+                result["metrics"] = _described(model.task(task).metric for task in tasks)
             kept = dump_model(trial, chain[-1].weights, table, own) if trial.config["save_model"] else None
-            writer.add(NewResult(clean(result), predictions, kept))
-        writer.flush()
+            held.append(NewResult(clean(result), predictions, kept))
+            if len(held) >= _TRIALS_TOGETHER or sum(new.bytes for new in held) >= _BYTES_TOGETHER:
+                workdir.write_results(held)
+                held = []
+        workdir.write_results(held)
         progress(0.0, len(members), 0)
+
+
+def _described(names: Iterable[str]) -> dict[str, Any]:
+    """Return what tables say of metrics, so that they need none of what a config registers."""
+    found = {}
+    for name in names:
+        metric = metrics.METRICS[name]
+        about = {"higher_is_better": metric.higher_is_better, "points": metric.points, "range": list(metric.range)}
+        found[name] = about | {"average": metric.each is not None}
+    return found
 
 
 def _groups(digests: Sequence[str], plan: Plan) -> dict[Any, list[str]]:
@@ -107,23 +119,6 @@ def _groups(digests: Sequence[str], plan: Plan) -> dict[Any, list[str]]:
 
 #: Results are written together, as one shard, up to so many bytes or trials.
 _BYTES_TOGETHER, _TRIALS_TOGETHER = 64 * 2**20, 64
-
-
-class _Writer:
-    """Writes results some at a time."""
-
-    def __init__(self, workdir: Workdir) -> None:
-        self.workdir, self.held = workdir, list[NewResult]()
-
-    def add(self, result: NewResult) -> None:
-        self.held.append(result)
-        size = sum(new.bytes for new in self.held)
-        if size >= _BYTES_TOGETHER or len(self.held) >= _TRIALS_TOGETHER:
-            self.flush()
-
-    def flush(self) -> None:
-        self.workdir.write_results(self.held)
-        self.held.clear()
 
 
 #: One executable, whatever the number of trials.
@@ -157,24 +152,53 @@ def _tested(
     for first in range(0, len(outputs), _TESTED_TOGETHER):
         part = slice(first, first + _TESTED_TOGETHER)
         padded = (pad(a[part], _TESTED_TOGETHER) for a in (outputs, coded_labels))
-        found.append(np.asarray(_test_fn(task)(*padded))[: len(outputs[part])])
+        tested = _test_fn(task, tuple(metrics.METRICS[n] for n in names))(*padded)
+        found.append([np.asarray(a)[: len(outputs[part])] for a in tested])
     told = []
-    for each, values, own in zip(outputs, np.concatenate(found), scalings, strict=True):
-        numbers = {n: float(v) for n, v in zip(names, values, strict=True)}
-        numbers = {n: v * own.squared(name) if n == "squared_error" else v for n, v in numbers.items()}
-        arrays = {"outputs": own.outputs(name, each), "rows": rows.astype(np.int32), "labels": labels, **groups}
-        told.append((numbers, arrays))
+    every, scored = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    for each, values, scores, own in zip(outputs, every, scored, scalings, strict=True):
+        units = {"squared_error": own.squared(name)}
+        numbers = {n: float(v) * units.get(n, 1.0) for n, v in zip(names, values, strict=True)}
+        own_outputs = own.outputs(name, each)
+        if task.kind == "regression":
+            scores = regression_scores(task, own_outputs, labels)
+        arrays = {"outputs": own_outputs, "rows": rows.astype(np.int32), "labels": labels, **groups}
+        told.append((numbers, arrays | {"scores": scores.astype(np.float64)}))
     return told
 
 
 @functools.lru_cache(maxsize=64)
-def _test_fn(task: Task) -> Compiled:
-    def one(args: tuple[jax.Array, jax.Array]) -> jax.Array:
+def _test_fn(task: Task, every: tuple[metrics.Metric, ...]) -> Compiled:
+    """Return the compiled ``(outputs, labels) -> (values of every metric, a score an example)`` of several trials."""
+
+    def one(args: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         outputs, labels = args
         mask = jnp.ones(labels.shape, bool)
-        return jnp.stack([metrics.metric(task, name)(outputs, labels, mask) for name in METRICS[task.kind]])
+        values = jnp.stack([metric.value(outputs, labels, mask) for metric in every])
+        return values, metrics.per_example(task, task.metric, outputs, labels)
 
     return Compiled(lambda outputs, labels: jax.lax.map(one, (outputs, labels)))
+
+
+def regression_scores(task: Task, outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return one score a test example, whose mean is the metric of a regression in the unit of its labels.
+
+    Args:
+      task: the task.
+      outputs: predictions [n, 1].
+      labels: [n].
+    """
+    if task.metric == "squared_error":
+        return np.square(outputs[:, 0].astype(np.float64) - labels)
+    # In units of the labels' spread, as float32 computes: R² has no unit.
+    mean, spread = labels.mean(), labels.std() if np.ptp(labels) > 0 else 1.0
+    outputs, labels = (((a - mean) / spread).astype(np.float32) for a in (outputs, labels))
+    return np.asarray(_per_example(task)(outputs, labels))
+
+
+@functools.lru_cache(maxsize=64)
+def _per_example(task: Task) -> Compiled:
+    return Compiled(lambda outputs, labels: metrics.per_example(task, task.metric, outputs, labels))
 
 
 def _result(
@@ -208,7 +232,7 @@ def _result(
 
 
 def _kept_loss(trial: Trial, number: int, phase: dict[str, Any], own: Scaling) -> float | None:
-    """Return the validation loss of the state that a phase kept (see ``phase.note``); nothing without labels."""
+    """Return the validation loss of the state that a phase kept (see ``phase.track_best``); nothing without labels."""
     curves = {task: phase["val_loss"][task] for task in judged(trial, split_of(trial), number)}
     if not curves:
         return None

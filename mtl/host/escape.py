@@ -8,13 +8,13 @@ import unicodedata
 _HARMLESS = "\n\t\u00ad\u200c\u200d"
 
 
-def shown(text: str) -> str:
+def escape(text: str) -> str:
     """Return a text with what a terminal would obey in place of showing it spelled out.
 
     Those are control characters (they clear the screen, rename the window, overwrite what stands there), characters
     that turn the direction of writing around, and halves of characters. Ends of lines stay.
 
-    >>> shown("a\\x1b[2J"), shown("na\\u00efve"), shown("x\\u202egpj.exe")
+    >>> escape("a\\x1b[2J"), escape("na\\u00efve"), escape("x\\u202egpj.exe")
     ('a\\\\x1b[2J', 'naïve', 'x\\\\u202egpj.exe')
     """
     if text.isprintable():

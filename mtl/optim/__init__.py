@@ -19,11 +19,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-import math
-import re
 import types
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -32,13 +30,12 @@ import optax
 import optax.contrib
 from jaxtyping import Array
 
+from mtl.optim.rates import SCHEDULES, Number
 from mtl.options import check_free, stated, tried
 from mtl.ranges import Range
 from mtl.tasks import suggest
 
 PyTree = Any
-#: A number, of Python or traced.
-Number = Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,13 +76,6 @@ def _of_optax() -> dict[str, Transformation]:
 
 #: Transformations by name: optax's, and a config's own.
 OPTIMIZERS: dict[str, Transformation] = _of_optax()
-
-#: Schedules by name: from the share of the steps after warm-up that are done, in [0, 1], to a multiple of the rate.
-SCHEDULES: dict[str, Callable[[Array], Number]] = {
-    "constant": optax.constant_schedule(1.0),
-    "cosine": optax.cosine_decay_schedule(1.0, decay_steps=1),  # Loshchilov & Hutter 2017, arXiv:1608.03983.
-    "linear": optax.linear_schedule(1.0, 0.0, transition_steps=1),
-}
 
 #: The numbers that every optimizer has, whatever its options.
 NUMBERS = ("weight_decay", "warmup", "clip", "ema")
@@ -159,7 +149,7 @@ class Optimizer:
       rule: what its name stands for.
       static: options that are no floats.
       floats: names of the options that are.
-      schedule: a name in ``SCHEDULES``.
+      schedule: a name in ``rates.SCHEDULES``.
       clip: whether the norm of all trainable gradients is bounded.
       decay: ``all``, or ``kernels`` for no decay of parameters of less than two axes (biases, norms).
       ema: whether an average of the parameters is kept, which is what is evaluated.
@@ -181,6 +171,10 @@ class Optimizer:
     def elementwise(self) -> bool:
         """Whether all heads can be one matrix."""
         return self.rule.elementwise
+
+    def numbers(self, each: Number) -> dict[str, Any]:
+        """Return a value for each of the numbers that it takes."""
+        return {"options": dict.fromkeys(self.floats, each)} | dict.fromkeys(NUMBERS, each)
 
 
 def options_of(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -207,7 +201,7 @@ def optimizer(section: Mapping[str, Any]) -> tuple[Optimizer, dict[str, Any]]:
     Args:
       section: ``name``, and what it does not leave to its default: ``options``, ``weight_decay`` (λ), ``decay``,
         ``schedule``, ``warmup`` (a share of the steps), ``clip`` (the largest norm), ``ema`` (the share of the average
-        that stays), ``layer_decay`` and ``rates`` (see ``multiples``).
+        that stays), ``layer_decay`` and ``rates`` (see ``rates.multiples``).
 
     Raises:
       ValueError: for a name or an option that does not exist, and for an optimizer that cannot be used.
@@ -245,8 +239,6 @@ def optimizer(section: Mapping[str, Any]) -> tuple[Optimizer, dict[str, Any]]:
 def _try_out(name: str, found: Optimizer) -> None:
     """Refuse an optimizer that needs more than gradients, parameters and numbers, or keeps what is no array."""
     number = jax.ShapeDtypeStruct((), jnp.float32)
-    numbers: dict[str, Any] = {"options": dict.fromkeys(found.floats, number)}
-    numbers |= dict.fromkeys(NUMBERS, number)
     params = {"kernel": jax.ShapeDtypeStruct((4, 3), jnp.float32), "bias": jax.ShapeDtypeStruct((3,), jnp.float32)}
 
     def run(numbers: PyTree, eta: Array, params: PyTree) -> PyTree:
@@ -254,7 +246,7 @@ def _try_out(name: str, found: Optimizer) -> None:
 
     # What optax will change, as it warns of, is no part of the answer.
     with tried(f'optimizer.name = "{name}"'), warnings.catch_warnings(action="ignore"):
-        held = jax.eval_shape(run, numbers, number, params)
+        held = jax.eval_shape(run, found.numbers(number), number, params)
     if any(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in jax.tree.leaves(held)):
         raise ValueError(f'optimizer.name = "{name}": cannot be used: it keeps a random key in its state')
 
@@ -282,25 +274,6 @@ def _transformation(o: Optimizer, numbers: Mapping[str, Any], eta: Number) -> op
 
 def _kernels(params: PyTree) -> PyTree:
     return jax.tree.map(lambda p: p.ndim > 1, params)
-
-
-def rate(o: Optimizer, numbers: Mapping[str, Any], lr: Number, steps: Number, step: Array) -> Number:
-    """Return the learning rate of a step: η · warm-up · schedule.
-
-    Warm-up rises linearly over the first ``warmup`` share of the steps: the first step has some of it already.
-
-    Args:
-      o: the optimizer.
-      numbers: its numbers.
-      lr: η.
-      steps: how many the phase has.
-      step: the step's index.
-    """
-    begin = numbers["warmup"] * steps
-    eta = lr * jnp.minimum(1.0, (step + 1) / jnp.maximum(1.0, begin))
-    if o.schedule == "constant":
-        return eta
-    return eta * SCHEDULES[o.schedule](jnp.clip((step - begin) / jnp.maximum(1.0, steps - begin), 0.0, 1.0))
 
 
 def init(o: Optimizer, numbers: Mapping[str, Any], params: PyTree, tasks: int = 0) -> dict[str, PyTree]:
@@ -378,32 +351,3 @@ def clipped(bound: Number, grads: PyTree, whole: PyTree = None) -> PyTree:
     """
     norm = optax.tree.norm(grads if whole is None else whole)
     return jax.tree.map(lambda g: g * jnp.minimum(1.0, bound / jnp.maximum(norm, jnp.finfo(jnp.float32).tiny)), grads)
-
-
-def multiples(
-    section: Mapping[str, Any], trainable: Sequence[str], blocks: Sequence[str]
-) -> tuple[tuple[float, ...], list[str]]:
-    """Return (what each trainable parameter's rate is multiplied by, the patterns that matched none of them).
-
-    ``layer_decay`` to the power of the number of blocks above a parameter's own, times the multiple of each pattern of
-    ``rates`` that matches its whole path (Clark et al. 2020, arXiv:2003.10555, §3.1). Heads, and what is in no block,
-    are above all.
-
-    Args:
-      section: the config's.
-      trainable: whole paths.
-      blocks: path prefixes of the backbone's blocks, in order of depth.
-
-    >>> multiples({"layer_decay": 0.5, "rates": {"heads/.*": 10.0}}, ("backbone/a/w", "heads/t/w"), ("backbone/a",))
-    ((0.5, 10.0), [])
-    """
-    decay, rates = section.get("layer_decay", 1.0), section.get("rates", {})
-
-    def depth(path: str) -> int:
-        return next((i for i, block in enumerate(blocks) if path.startswith(f"{block}/")), len(blocks))
-
-    found = tuple(
-        math.prod([decay ** (len(blocks) - depth(path)), *(r for p, r in rates.items() if re.fullmatch(p, path))])
-        for path in trainable
-    )
-    return found, [p for p in rates if not any(re.fullmatch(p, path) for path in trainable)]

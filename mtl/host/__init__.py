@@ -1,0 +1,1 @@
+"""The machine: files, processes, memory, signals, text made safe to show."""
