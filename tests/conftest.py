@@ -17,7 +17,7 @@ jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 #: Scripts that make golden files; they need PyTorch, which the tests do not.
-collect_ignore_glob = ["golden/make_*.py"]
+collect_ignore_glob = ["golden/make_*.py", "fixtures/*"]
 
 # The machines are shared: how long an example takes says nothing.
 hypothesis.settings.register_profile("shared", deadline=None)

@@ -113,7 +113,7 @@ store.write_all = plainly
 # What a worker that died has left counts as neither done nor undone.
 FORGOTTEN = """
 from mtl.sweep import workers
-workers.Pool._failure_stamp = lambda self, digest: object()
+workers.WorkerPool._failure_stamp = lambda self, digest: object()
 """
 
 MUTE = """

@@ -62,7 +62,7 @@ def roads(folder: str, examples: int, steps: int, stream: bool = True) -> Any:
         "evaluations": 1,
     }
     flat = override(flatten(default()), changes)
-    return resolve(flat, data.load(changes["data.name"], **changes["data.options"]).tasks)
+    return resolve(flat, data.load(changes["data.name"], **changes["data.options"]))
 
 
 def trained(trial: Any) -> Any:
@@ -90,7 +90,7 @@ def batches(rows: int = 70_000, batch: int = 256, steps: int = 2_000) -> dict[st
     changes |= {"data.target_size": rows - 2_000, "data.target_pool": rows - 2_000, "data.source_size": 1}
     changes |= {"data.source_val_size": 0, "source.total_steps": 1, "target.total_steps": steps, "data.name": "random"}
     data.register("random")(lambda: table)
-    trial = resolve(override(flatten(default()), changes), table.tasks)
+    trial = resolve(override(flatten(default()), changes), table)
     plan = make_plan([trial])
     stage = plan.nodes[plan.chains[trial.hash][0]].stage
     arrays = make_data(table, [split_of(trial)], [stage.program], val_rows_of(trial))

@@ -17,7 +17,7 @@ from mtl.report.publish import analyses_of
 from mtl.sweep import product, sweep
 from mtl.sweep.execute import execute
 from mtl.sweep.launch import Silent, launch
-from mtl.sweep.plan import load_table, make_plan
+from mtl.sweep.plan import load_table, make_plan, trial_of
 from mtl.sweep.store import FORMAT, StoreError, Workdir
 from mtl.sweep.workers import total_work
 from mtl.tasks import Task
@@ -329,7 +329,7 @@ MLP = override(BASE, {"model.options": {"hidden": (4,)}, "target.total_steps": 8
 
 
 def trials(*changes, base=MLP):
-    return [resolve(override(base, c), load_table("digits", {})) for c in changes]
+    return [trial_of(override(base, c)) for c in changes]
 
 
 @pytest.fixture(scope="module")

@@ -281,7 +281,7 @@ def test_a_workers_log_that_is_no_log_is_not_written(tmp_path, kind):
         os.link(tmp_path / "outside", log)
     else:
         put(log, kind)
-    with Pool(Workdir(tmp_path / "work"), 1, None) as pool, within(10), pytest.raises(StoreError, match="no log"):
+    with WorkerPool(Workdir(tmp_path / "work"), 1, None) as pool, within(10), pytest.raises(StoreError, match="no log"):
         pool._start(0)
     assert (tmp_path / "outside").read_text() == "mine"
 

@@ -58,7 +58,7 @@ def whole(tmp_path_factory):
     """A study of four trials, the results of each regime in a shard."""
     path = tmp_path_factory.mktemp("integrity") / "work"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(conclude, "_TRIALS_TOGETHER", 2)
+        patch.setattr(evaluate, "_TRIALS_TOGETHER", 2)
         summary, told = run(path)
     assert (summary.ran, summary.failed, told) == (4, {}, [])
     assert [len(by_hand.facts(shard)) for shard in by_hand.shards(path)] == [2, 2]

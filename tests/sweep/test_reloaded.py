@@ -424,7 +424,7 @@ def test_a_source_phase_with_a_loaded_head_of_a_price_is_not_shared_between_size
     few, path = begun(tmp_path, **{"data.target_size": 20})
     more = resolve(
         override(BASE, EUROS | {"data.target": "t", "regime": "keep", "init.path": path, "data.target_size": 60}),
-        load_table("euros", {}).tasks,
+        load_table("euros", {}),
     )
     plan = make_plan([few, more])
     assert plan.chains[few.hash][0] != plan.chains[more.hash][0]

@@ -83,7 +83,7 @@ def test_every_task_that_was_trained_on_and_has_test_labels_is_tested(tmp_path, 
         tested = split.test[trial.target]
         return dataclasses.replace(split, test=dict.fromkeys(split.test, tested))  # All rows have labels of all tasks.
 
-    monkeypatch.setattr(conclude, "split_of", with_sources)
+    monkeypatch.setattr(evaluate, "split_of", with_sources)
     workdir = Workdir(tmp_path / "work")
     summary = run(workdir, [{"regime": "multitask"}, {"regime": "scratch"}])
     joint, alone = (m.trial for m in summary.sweep.members)

@@ -402,14 +402,14 @@ def test_versions_processor_and_device_are_told_and_make_nothing_stale(study):
     ids=["data", "config", "no data", "a config that is none"],
 )
 def test_a_worker_that_starts_after_an_edit_ends_with_a_sentence(study, monkeypatch, edit, said):
-    give = workers.Pool._give
+    give = workers.WorkerPool._give
 
     def edited(pool, *arguments):
         edit(study)
         give(pool, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(workers.Pool, "_give", edited)
+        patch.setattr(workers.WorkerPool, "_give", edited)
         with pytest.raises(StoreError, match=said) as error:
             study.run(jobs=2)
     assert "\n" not in str(error.value)

@@ -19,6 +19,7 @@ from mtl.data import (
     arrays_table,
     csv_table,
     frame_table,
+    make_table,
     npz_table,
     parquet_table,
     summary,
@@ -28,6 +29,7 @@ from mtl.data.describe import description, text
 from mtl.data.readers.cells import Missing, canonical, plain, quantity, spelled
 from mtl.data.readers.columns import choose
 from mtl.data.readers.labels import SUSPECTS
+from mtl.tasks import Task
 
 
 @pytest.fixture
@@ -466,7 +468,9 @@ def test_names_of_columns_are_spelled_as_cells_are(folder):
             **{"source.total_steps": 1, "target.total_steps": 1},
         },
     )
-    trial = resolve(flat, table)
+    tasks = [Task("a", "binary"), Task("Gr\u00f6\u00dfe", "binary")]
+    labels = {t.name: [0, 1] for t in tasks}
+    trial = resolve(flat, make_table("sizes", np.zeros((2, 3)), tasks, labels))
     assert [(t.name, t.weight) for t in trial.tasks] == [("a", 2.0), ("Gr\u00f6\u00dfe", 1.0)]
 
 
