@@ -112,7 +112,8 @@ def test_its_study_can_be_read_and_its_models_predict(config, tmp_path, capsys):
     code = code.replace("runs/digits", str(work)).replace("runs/mine", str(tmp_path / "mine"))
     assert code.count(str(work)) == 2
     mine = default()
-    mine.source.total_steps = mine.target.total_steps = mine.evaluations = 2
+    mine.name, mine.source.total_steps = "mine", 2
+    mine.target.total_steps = mine.evaluations = 2
     (tmp_path / "read.py").write_text(code)
     names = runpy.run_path(str(tmp_path / "read.py"), {"x": load("digits").x[:3], "config": mine})
     assert names["p"].shape == (3,)
