@@ -18,7 +18,6 @@ from mtl.models.cnn import CNN
 from mtl.models.efficientnet_lite import EfficientNetLite
 from mtl.models.mlp import MLP
 from mtl.models.model import Model
-from mtl.models.nnx import NNX
 from mtl.models.resnet import ResNet
 from mtl.models.vit import ViT
 from mtl.models.whole_numbers import whole_numbers
@@ -29,7 +28,6 @@ __all__ = [
     "CNN",
     "MLP",
     "MODELS",
-    "NNX",
     "Anatomy",
     "EfficientNetLite",
     "Model",
@@ -84,6 +82,8 @@ def build(
         raise ValueError(f'model.head_init = "{head_init}": {suggest(head_init, ("zeros", "lecun_normal"))}')
     factory = MODELS[name]
     if "rngs" in signature_of(factory):
+        from mtl.models.nnx import NNX  # It takes a tenth of a second to import.
+
         backbone: Any = NNX(factory, tuple(given.items()))
     else:
         backbone = factory(**given)

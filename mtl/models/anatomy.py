@@ -15,7 +15,6 @@ import jax.numpy as jnp
 from mtl import params as paths
 from mtl.models import watch
 from mtl.models.model import Model
-from mtl.models.nnx import NNX
 from mtl.models.watch import watched
 
 PyTree = Any
@@ -89,7 +88,7 @@ def anatomy(model: Model, shape: tuple[int, ...]) -> Anatomy:
 
 
 def _blocks(model: Model, params: PyTree, ran: Iterable[str]) -> tuple[str, ...]:
-    named = model.backbone.blocks if isinstance(model.backbone, NNX) else getattr(model.backbone, "blocks", None)
+    named = getattr(model.backbone, "blocks", None)
     if named is None:
         named = tuple(name for name in ran if name in params)
     return tuple(paths.join("backbone", *n.split("/")) for n in (named() if callable(named) else named))

@@ -18,7 +18,6 @@ from mtl import cpu
 from mtl.adapt import ADAPTERS
 from mtl.losses import Loss
 from mtl.models import linen
-from mtl.models.nnx import NNX
 from mtl.models.watch import watched
 from mtl.params import flatten
 from mtl.tasks import Task
@@ -149,7 +148,7 @@ class Model:
 
     def _init(self, rng: Array, x: Array) -> tuple[PyTree, PyTree]:
         """Return the backbone's (parameters, statistics)."""
-        if isinstance(self.backbone, NNX):
+        if not isinstance(self.backbone, nn.Module):
             return self.backbone.init(rng)
         variables = linen.init(self.backbone, rng, x)
         # A backbone may have no parameters: linear models, features computed before.
@@ -170,7 +169,7 @@ class Model:
         self, train: bool | frozenset[str], params: PyTree, state: PyTree, x: Array, rng: Array | None
     ) -> tuple[Array, PyTree]:
         """Return the backbone's (features, statistics) as its library computes them."""
-        if isinstance(self.backbone, NNX):
+        if not isinstance(self.backbone, nn.Module):
             features, new = self.backbone.apply(params, state, x, train, rng)
         else:
             features, new = linen.apply(self.backbone, params, state, x, train, rng)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from mtl.cpu import replace
-from mtl.models import MODELS, NNX, Model, anatomy, build, register
+from mtl.models import MODELS, Model, anatomy, build, register
+from mtl.models.nnx import NNX
 from mtl.params import flatten
 from mtl.tasks import Task
 
