@@ -86,20 +86,17 @@ def _rest_frozen(train: Collection[str]) -> Iterator[None]:
 
 def _in_eval_mode(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
     """Return what a layer gives when it is told not to train, whatever its caller said."""
-    module, signature = context.module, inspect.signature(getattr(type(context.module), context.method_name))
-    bound = signature.bind(module, *args, **kwargs).arguments
-    positions = list(signature.parameters)[1:]
+    module = context.module
+    positions = list(inspect.signature(type(module).__call__).parameters)[1:]
     fields = [name for name in EVAL if getattr(module, name, None) is not None and name in module.__dataclass_fields__]
     own = {name: getattr(module, name) for name in fields}
     for name in set(positions) & set(EVAL):
         if name in fields:  # Such as BatchNorm's: either its field or its argument says it.
             kwargs = {k: v for k, v in kwargs.items() if k != name}
-        elif name in bound or name in kwargs:
-            at = positions.index(name)
-            if at < len(args):
-                args = (*args[:at], EVAL[name], *args[at + 1 :])
-            else:
-                kwargs = {**kwargs, name: EVAL[name]}
+        elif (at := positions.index(name)) < len(args):
+            args = (*args[:at], EVAL[name], *args[at + 1 :])
+        else:  # By name, or by a default that may be to train.
+            kwargs = {**kwargs, name: EVAL[name]}
     for name in fields:
         object.__setattr__(module, name, EVAL[name])  # A bound module is frozen; this one is of this call alone.
     try:
