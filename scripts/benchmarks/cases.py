@@ -46,6 +46,7 @@ CASES = {
     # As many tasks as ToxCast has: with a trunk's FLOPs for ten, their heads are most of the work.
     "mlp617": Case("mlp", {"hidden": (128, 128)}, (64,), 32, 4096, binary=617),
     "cnn": Case("cnn", {"channels": (16, 32), "features": 64, "norm": "none"}, (28, 28, 1), 128, 4096, spread=True),
+    "foreign": Case("foreign", {"channels": (16, 32), "features": 64}, (28, 28, 1), 128, 4096),
     # As the engine calls them: several steps in up to two seconds.
     "resnet": Case("resnet", {}, (32, 32, 3), 64, 512, seconds=2.0),
     "vit": Case("vit", {}, (32, 32, 3), 64, 512, spread=True, seconds=2.0),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -79,6 +80,8 @@ def trial_of(name: str, regime: str = "", missing: float = MISSING, changes: Map
         **(changes or {}),
     }
     sources.register(f"bench_{name}")(_table)
+    if case.backbone == "foreign":
+        importlib.import_module("benchmarks.foreign")  # It registers itself, as a config file would.
     return resolve(override(flatten(default()), fields), _table(name, missing))
 
 

@@ -193,6 +193,14 @@ def depthwise(run: Run) -> list[Row]:
     return [_compared(title, times, "twin", "xla", 1, 3.0, run)]
 
 
+def foreign(run: Run) -> list[Row]:
+    """Return the row of a network of somebody else's against ours of the same layers."""
+    sides = {name: Order("engine", options={"case": name}) for name in ("foreign", "cnn")}
+    times = timed(sides, 1, run.rounds)
+    title = "CNN step, as somebody else writes it in NNX, over ours"
+    return [_compared(title, times, "foreign", "cnn", 1, 1.2, run, inverse=True)]
+
+
 def probe(run: Run) -> list[Row]:
     """Return the row of a linear probe with cached features against fine-tuning."""
     sides = {
@@ -254,6 +262,7 @@ ROWS: dict[str, Callable[[Run], list[Row]]] = {
     "adapters": adapters,
     "tasks": many_tasks,
     "depthwise": depthwise,
+    "foreign": foreign,
     "sweep": sweep,
     "probe": probe,
     "hand": handwritten,
