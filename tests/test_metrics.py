@@ -422,7 +422,8 @@ def test_a_users_metric_is_scikit_learns_and_has_its_jackknife(mcc):
     outputs, labels = rng.normal(size=(40, 1)).astype(np.float32), rng.integers(0, 2, 40).astype(np.float32)
     there = rng.random(40) < 0.8
     gappy = np.where(there, labels, np.nan)
-    value = metrics.evaluate([task], {"t": outputs}, {"t": gappy}, {"t": there}, ["mcc"])["t"]["mcc"]
+    given = [{"t": jnp.asarray(a)} for a in (outputs, gappy, there)]
+    value = metrics.evaluate([task], *given, ["mcc"])["t"]["mcc"]
     want = sklearn.metrics.matthews_corrcoef(labels[there], outputs[there, 0] > 0)
     assert float(value) == pytest.approx(want, abs=1e-6)
     each = np.asarray(metrics.per_example(task, "mcc", jnp.asarray(outputs), jnp.asarray(gappy)))

@@ -32,7 +32,7 @@ class Metric:
 
     value: Callable[..., Array]
     each: Callable[[Array, Array], Array] | None = None
-    range: tuple[float, float] = (0.0, 1.0)
+    range: tuple[float | int, float | int] = (0.0, 1.0)
     higher_is_better: bool = True
     points: bool = True
 
@@ -58,7 +58,7 @@ METRICS: dict[str, Metric] = {
 def register(
     name: str,
     kinds: Sequence[str],
-    range: tuple[float, float] = (-math.inf, math.inf),
+    range: tuple[float | int, float | int] = (-math.inf, math.inf),
     higher_is_better: bool = True,
     points: bool = False,
 ) -> Callable[[Callable[..., Array]], Callable[..., Array]]:
