@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ml_collections import ConfigDict
+
 from mtl.commands.display import Terminal
 from mtl.config import ConfigError, Flat, file_of, flatten, is_ours, load, override
 from mtl.sweep import sweeps_of
@@ -164,7 +166,7 @@ def _base(config: Config, changes: Mapping[str, Any] | None) -> tuple[Flat, str 
         path, arg = file_of(str(config))
         file = f"{Path(path).absolute()}:{arg}".removesuffix(":")
         config, module = load(file)
-    if not is_ours(config):
+    if not (isinstance(config, ConfigDict) and is_ours(config)):
         raise ConfigError("config: must begin with mtl.config.default(), or be the path of a config file")
     flat = override(flatten(config), dict(changes or {}))
     check_base(flat)

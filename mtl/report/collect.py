@@ -197,8 +197,8 @@ def _refuse_other_examples(
         )
 
 
-def _bounds(low: float | None, high: float | None) -> tuple[float, float]:
-    return (-math.inf if low is None else low), (math.inf if high is None else high)
+def _bounds(low: float | int | None, high: float | int | None) -> tuple[float, float]:
+    return (-math.inf if low is None else float(low)), (math.inf if high is None else float(high))
 
 
 def _mean_cost(replicates: Sequence[Sequence[Mapping[str, Any]]]) -> Cost:
