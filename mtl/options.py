@@ -124,7 +124,11 @@ def check_free(known: Callable[..., Any] | None, made: Callable[..., Any], what:
     Raises:
       ValueError: if another one has the name.
     """
-    if known is not None and (known.__module__, known.__qualname__) != (made.__module__, made.__qualname__):
+
+    def name(of: Any) -> Any:  # What has none, such as a partial function, is what it is.
+        return getattr(of, "__module__", ""), getattr(of, "__qualname__", of)
+
+    if known is not None and name(known) != name(made):
         raise ValueError(f"{what} is already registered; choose another name")
 
 

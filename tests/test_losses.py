@@ -12,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtl import losses, tasks
+from mtl.config import ConfigError, augmentation
 from mtl.models import build
 from mtl.tasks import Task
+from tests.train.build import stages, trial
 
 N, C = 12, 5  # One shape for all draws, so that nothing compiles twice.
 TASKS = {
@@ -634,3 +636,24 @@ def test_what_is_compiled_for_a_loss_is_not_for_another_of_its_name(hinge):
     changed.__module__, changed.__qualname__ = known.__module__, known.__qualname__
     losses.register("hinge", "binary")(changed)
     assert one != build("mlp", {"hidden": (2,)}, (task,))
+
+
+@pytest.mark.parametrize("wrong", [lambda z, y: jnp.abs(z[:, 0] - y).mean(), lambda z, y: jnp.abs(z - y[:, None])])
+def test_a_loss_that_is_no_number_a_label_is_refused_before_anything_is_compiled(hinge, wrong):
+    """A mean over labels would spread one that is missing over all."""
+    losses.register("wrong", "binary")(wrong)
+    task, mask = Task("t", "binary", loss="wrong"), jnp.asarray([True, False])
+    with pytest.raises(ValueError, match=r'loss "wrong": gives .*: must be \(2,\), a number a label'):
+        losses.values(task, jnp.zeros((2, 1)), jnp.asarray([1.0, jnp.nan]), mask)
+    with pytest.raises(ValueError, match=r'^loss "wrong": cannot be used: loss "wrong": gives'):
+        build("mlp", {"hidden": (2,)}, (task,))
+
+
+def test_where_a_registered_loss_cannot_be_used_it_is_refused(hinge):
+    losses.register("ids", "multiclass")(lambda z, y: -jax.nn.log_softmax(z)[jnp.arange(len(y)), y])
+    three = Task("t", "multiclass", num_classes=3, loss="ids")
+    with pytest.raises(ValueError, match='mixup mixes labels, and loss "ids" of t takes whole ones'):
+        augmentation.parse(("mixup",), [three])
+    assert augmentation.parse(("flip",), [three])
+    with pytest.raises(ConfigError, match='closed form fits squared errors, and task "goal" has loss "hinge"'):
+        stages(trial(regime="ridge_probe", task_options={"goal": {"loss": "hinge"}}))

@@ -107,7 +107,7 @@ def plainly(contents, durable=True):
     for path, content in contents:
         path.parent.mkdir(parents=True, exist_ok=True)
         files._write_new(path, content)
-store.write_all = plainly
+store.write_all = files.write_all = plainly
 """
 
 # What a worker that died has left counts as neither done nor undone.

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from mtl.data.streamed import Inputs, Streamed
 from mtl.options import checked
 from mtl.ranges import Range, Share
-from mtl.tasks import Task, suggest
+from mtl.tasks import LOSSES, Task, suggest
 
 Operations = Annotated[int, Range(1, 16)]
 Alpha = Annotated[float, Range(1e-3, 1e3)]
@@ -173,6 +173,11 @@ def parse(augment: Sequence[Any], tasks: Sequence[Task] = ()) -> Spec:
                     raise ValueError(
                         f"augment: {name} mixes labels, and focal_gamma = {task.focal_gamma:g} of {task.name} judges "
                         "whole ones: leave one of them out"
+                    )
+                if task.kind == "multiclass" and task.loss not in ("", LOSSES["multiclass"][0]):
+                    raise ValueError(
+                        f'augment: {name} mixes labels, and loss "{task.loss}" of {task.name} takes whole ones: '
+                        "leave one of them out"
                     )
             options["classes"] = classes
         found.append(OPERATIONS[name](**options))

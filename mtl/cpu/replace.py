@@ -69,7 +69,7 @@ def _evaluate(jaxpr: Any, consts: Sequence[Any], *args: Any) -> list[Any]:
 
 def _carry_out(equation: Any, given: list[Any]) -> Sequence[Any]:
     primitive, params = equation.primitive, equation.params
-    kernel = _KERNELS[primitive](params, *given) if primitive in _KERNELS else None
+    kernel = _KERNELS[primitive](params, *map(jnp.asarray, given)) if primitive in _KERNELS else None
     if kernel is not None:
         return [kernel.astype(equation.outvars[0].aval.dtype)]
     if primitive is primitives.jit_p and _has_slow(params["jaxpr"].jaxpr):
@@ -86,7 +86,7 @@ def _has_slow(jaxpr: Any) -> bool:
     return any(e.primitive in _KERNELS or any(map(_has_slow, jex.jaxprs_in_params(e.params))) for e in jaxpr.eqns)
 
 
-def _convolution(params: dict[str, Any], x: Array, kernel: Array) -> Array | None:
+def _convolution(params: dict[str, Any], x: Any, kernel: Any) -> Array | None:
     """Return what a convolution gives; nothing for one that is dilated, in several groups or of a rare layout."""
     strides, pads = set(params["window_strides"]), params["padding"]
     dilated = {*params["lhs_dilation"], *params["rhs_dilation"], params["batch_group_count"]} != {1}
@@ -109,7 +109,7 @@ def _convolve(depthwise: bool, x: Array, kernel: Array, stride: int, pads: Any) 
     return how(stride, pads, x.astype(dtype), kernel.astype(dtype))
 
 
-def _pool(kernel: Callable[..., Array], params: dict[str, Any], x: Array) -> Array | None:
+def _pool(kernel: Callable[..., Array], params: dict[str, Any], x: Any) -> Array | None:
     """Return what pooling gives; nothing for windows over other axes than those of images or sequences."""
     size, strides, pads = (params[k][1:-1] for k in ("window_dimensions", "window_strides", "padding"))
     outer = [params["window_dimensions"][i] for i in (0, -1)] + [params["window_strides"][i] for i in (0, -1)]
@@ -124,19 +124,20 @@ def _pool(kernel: Callable[..., Array], params: dict[str, Any], x: Array) -> Arr
     return kernel(tuple(size), strides[0], tuple(pads), x)
 
 
-def _product(params: dict[str, Any], x: Array, matrix: Array) -> Array | None:
+def _product(params: dict[str, Any], x: Any, matrix: Any) -> Array | None:
     """Return the product of rows and a matrix, whatever axes the rows' and the matrix's inner numbers lie on."""
     (inner, outer), batch = params["dimension_numbers"]
     m = len(inner)
     rows = tuple(inner) == tuple(range(x.ndim - m, x.ndim)) and tuple(outer) == tuple(range(m)) and batch == ((), ())
-    if not rows or m in (0, x.ndim, matrix.ndim) or not _floating(x, matrix) or x.dtype != matrix.dtype:
+    wider = params["preferred_element_type"] not in (None, x.dtype)
+    if not rows or wider or m in (0, x.ndim, matrix.ndim) or not _floating(x, matrix) or x.dtype != matrix.dtype:
         return None
     c = math.prod(matrix.shape[:m])
     found = products.product(x.reshape(*x.shape[: x.ndim - m], c), matrix.reshape(c, -1))
     return found.reshape(*x.shape[: x.ndim - m], *matrix.shape[m:])
 
 
-def _floating(*arrays: Array) -> bool:
+def _floating(*arrays: Any) -> bool:
     return all(jnp.issubdtype(a.dtype, jnp.floating) for a in arrays)
 
 

@@ -6,12 +6,13 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterable
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Real
 
 from mtl import tasks
 from mtl.losses.formulas import logistic, softmax, squared
-from mtl.options import check_free
+from mtl.options import check_free, tried
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +63,6 @@ def register(
     Raises:
       ValueError: if another loss has that name, or there is no such kind.
 
-    >>> import jax
     >>> @register("doubt", "binary")
     ... def doubt(outputs, labels):
     ...     return jnp.square(jax.nn.sigmoid(outputs[:, 0]) - labels)
@@ -125,7 +125,10 @@ def values(
     y = jnp.where(mask[:, None] if soft else mask, labels, 0)
     if task.kind == "multiclass" and not soft:
         y = y.astype(jnp.int32)
-    return jnp.where(mask, LOSSES[_name(task)].values(task, z, y), 0)
+    found = LOSSES[_name(task)].values(task, z, y)
+    if found.shape != mask.shape:
+        raise ValueError(f'loss "{_name(task)}": gives {found.shape}: must be {mask.shape}, a number a label')
+    return jnp.where(mask, found, 0)
 
 
 def linked(task: tasks.Task, outputs: Float[Array, "n outputs"]) -> Float[Array, "n outputs"]:
@@ -139,12 +142,22 @@ def linked(task: tasks.Task, outputs: Float[Array, "n outputs"]) -> Float[Array,
 
 
 def registered(of: Iterable[tasks.Task]) -> tuple[Loss, ...]:
-    """Return the losses of tasks that have not their kind's default.
+    """Return the losses of tasks that have not their kind's default; each is tried out on shapes.
+
+    Raises:
+      ValueError: for a loss that cannot be used, or that gives anything but a number a label.
 
     >>> registered([tasks.Task("toxic", "binary")])
     ()
     """
-    return tuple(LOSSES[task.loss] for task in of if task.loss)
+    named = [task for task in of if task.loss]
+    for task in named:
+        outputs, mask = (jax.ShapeDtypeStruct(s, t) for s, t in (((2, task.outputs), jnp.float32), ((2,), jnp.bool)))
+        labels = jax.ShapeDtypeStruct((2,), jnp.int32 if task.kind == "multiclass" else jnp.float32)
+        with tried(f'loss "{task.loss}"'):
+            jax.eval_shape(functools.partial(values, task), outputs, labels, mask)
+            jax.eval_shape(functools.partial(linked, task), outputs)
+    return tuple(LOSSES[task.loss] for task in named)
 
 
 def _name(task: tasks.Task) -> str:

@@ -86,11 +86,15 @@ def register(
         if kind not in OF_KIND:
             raise ValueError(f'metric "{name}": kinds = {tuple(kinds)}: {suggest(kind, OF_KIND)}')
 
+    low, high = range
+    if not low < high:
+        raise ValueError(f'metric "{name}": range = {range}: must be (the least, the most)')
+
     def decorate(function: Callable[..., Array]) -> Callable[..., Array]:
         check_free(METRICS[name].value if name in METRICS else None, function, f'metric "{name}"')
         if "weights" not in signature_of(function):
             raise ValueError(f'metric "{name}": takes no weights of the examples: must, for its intervals come by them')
-        METRICS[name] = Metric(function, None, range, higher_is_better, points)
+        METRICS[name] = Metric(function, None, (float(low), float(high)), higher_is_better, points)
         for kind in kinds:
             OF_KIND[kind] = tuple(dict.fromkeys((*OF_KIND[kind], name)))
         return function

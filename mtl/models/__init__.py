@@ -13,9 +13,10 @@ from typing import Any
 import flax.linen as nn
 
 from mtl.losses import registered
-from mtl.models.anatomy import Anatomy, anatomy
+from mtl.models.anatomy import Anatomy, anatomy, untold
 from mtl.models.cnn import CNN
 from mtl.models.efficientnet_lite import EfficientNetLite
+from mtl.models.linen import EVAL
 from mtl.models.mlp import MLP
 from mtl.models.model import Model
 from mtl.models.resnet import ResNet
@@ -26,6 +27,7 @@ from mtl.tasks import Task, suggest
 
 __all__ = [
     "CNN",
+    "EVAL",
     "MLP",
     "MODELS",
     "Anatomy",
@@ -37,6 +39,7 @@ __all__ = [
     "build",
     "options_of",
     "register",
+    "untold",
     "whole_numbers",
 ]
 
@@ -84,6 +87,9 @@ def build(
     if "rngs" in signature_of(factory):
         from mtl.models.nnx import NNX  # It takes a tenth of a second to import.
 
+        for option, value in given.items():
+            if isinstance(value, dict):
+                raise ValueError(f"model.options.{option} = {value!r}: must be a number, a text or a tuple")
         backbone: Any = NNX(factory, tuple(given.items()))
     else:
         backbone = factory(**given)

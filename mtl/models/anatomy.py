@@ -10,6 +10,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.extend.core as jex
 import jax.numpy as jnp
 
 from mtl import params as paths
@@ -101,3 +102,40 @@ def _explained(error: Exception, inputs: str) -> str:
     first = str(error).strip().splitlines()[0] if str(error).strip() else ""
     where = f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
     return f"model: it does not take {inputs}: {type(error).__name__}: {first}{where}"
+
+
+@functools.lru_cache(maxsize=256)
+def untold(model: Model, shape: tuple[int, ...], train: frozenset[str]) -> tuple[str, ...]:
+    """Return the paths of statistics that a model replaces though their block is frozen: their layers cannot be told.
+
+    Its trace is looked at; nothing is compiled.
+
+    Args:
+      model: the model.
+      shape: of one input.
+      train: names of the blocks that train.
+    """
+    own = anatomy(model, shape)
+    x, key = jax.ShapeDtypeStruct((2, *shape), jnp.float32), jax.eval_shape(lambda: jax.random.key(0))
+    params = own.params["backbone"]
+    traced = jax.make_jaxpr(functools.partial(model.run, train))(params, own.state, x, key).jaxpr
+    first = len(jax.tree.leaves(params))
+    found = []
+    for i, path in enumerate(paths.flatten(own.state)):
+        inner = path.partition("/")[2]
+        frozen = inner.partition("/")[0] in params and not any(inner.startswith(f"{block}/") for block in train)
+        if frozen and _origin(traced, traced.outvars[i + 1]) is not traced.invars[first + i]:
+            found.append(inner)
+    return tuple(found)
+
+
+def _origin(jaxpr: Any, variable: Any) -> Any:
+    """Return the variable that another one is handed on from, through calls of functions."""
+    made: Any = next((e for e in jaxpr.eqns if any(variable is v for v in e.outvars)), None)
+    inner = [] if made is None else list(jex.jaxprs_in_params(made.params))
+    if len(inner) != 1 or len(inner[0].invars) != len(made.invars):
+        return variable
+    at = next(i for i, v in enumerate(made.outvars) if v is variable)
+    source = _origin(inner[0], inner[0].outvars[at])
+    outer = next((o for v, o in zip(inner[0].invars, made.invars, strict=True) if v is source), None)
+    return variable if outer is None else _origin(jaxpr, outer)

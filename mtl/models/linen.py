@@ -13,7 +13,10 @@ from jaxtyping import Array
 PyTree = Any
 
 #: What modules call the argument (or the field) that says whether they train, and its value in eval mode.
-EVAL = {"train": False, "training": False, "is_training": False, "deterministic": True, "use_running_average": True}
+EVAL = {
+    **dict.fromkeys(("train", "training", "is_training", "update_stats"), False),
+    **dict.fromkeys(("deterministic", "use_running_average"), True),
+}
 
 
 def init(module: nn.Module, rng: Array, x: Array) -> PyTree:
@@ -35,7 +38,8 @@ def apply(
 
     A module is told by the argument of its call, or else by its field, that has one of the names in ``EVAL``. What lies
     in a block that does not train is told the contrary: layers that take such an argument, BatchNorm and Dropout
-    however they were made. A layer without parameters belongs to the block that ran before it.
+    however they were made. A layer without parameters belongs to the block that ran before it, and rests before the
+    first one.
 
     Args:
       module: the module.
@@ -46,7 +50,7 @@ def apply(
       rng: key of what is random in train mode.
     """
     told, arguments = _told(module, bool(train))
-    rngs = None if rng is None else {"dropout": rng}
+    rngs = None if rng is None else {"dropout": rng, "params": rng}  # Streams of other names fall back to the latter.
     mutable = list(state) if train else []
     with _rest_frozen(train) if train and not isinstance(train, bool) else contextlib.nullcontext():
         found, new = told.apply({"params": params, **state}, x, **arguments, rngs=rngs, mutable=mutable)
@@ -68,13 +72,13 @@ def flags_of(function: Any) -> list[str]:
 
 @contextlib.contextmanager
 def _rest_frozen(train: Collection[str]) -> Iterator[None]:
-    before = True  # Whether the block that ran last trains.
+    before = False  # Whether the block that ran last trains.
 
     def see(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
         nonlocal before
         path = "/".join(context.module.path)
         above = not path or any(block.startswith(f"{path}/") for block in train)
-        if above or context.method_name != "__call__":
+        if above or not (context.method_name == "__call__" or flags_of(context.orig_method)):
             return call(*args, **kwargs)
         if context.module.variables.get("params"):
             before = any(f"{path}/".startswith(f"{block}/") for block in train)
@@ -87,7 +91,7 @@ def _rest_frozen(train: Collection[str]) -> Iterator[None]:
 def _in_eval_mode(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
     """Return what a layer gives when it is told not to train, whatever its caller said."""
     module = context.module
-    positions = list(inspect.signature(type(module).__call__).parameters)[1:]
+    positions = list(inspect.signature(getattr(type(module), context.method_name)).parameters)[1:]
     fields = [name for name in EVAL if getattr(module, name, None) is not None and name in module.__dataclass_fields__]
     own = {name: getattr(module, name) for name in fields}
     for name in set(positions) & set(EVAL):

@@ -19,7 +19,7 @@ from mtl.adapt import ADAPTERS
 from mtl.losses import Loss
 from mtl.models import linen
 from mtl.models.watch import watched
-from mtl.params import flatten
+from mtl.params import flatten, path_of
 from mtl.tasks import Task
 
 PyTree = Any
@@ -161,35 +161,38 @@ class Model:
             params, x = jax.tree.map(lambda a: a.astype(jnp.bfloat16), (params, x))
         has_adapters = any("/+" in path for path in flatten(params))
         with nn.intercept_methods(_with_adapters) if has_adapters else contextlib.nullcontext():
-            features, new = cpu.with_kernels(functools.partial(self._run, train))(params, state, x, rng)
+            features, new = cpu.with_kernels(functools.partial(self.run, train))(params, state, x, rng)
+        if isinstance(train, frozenset):
+            new = _frozen_kept(train, params, state, new)
         # Heads and losses in full precision: they are a small part of the work and where rounding shows.
         return features.astype(jnp.float32) if self.dtype == "bfloat16" else features, new if train else state
 
-    def _run(
+    def run(
         self, train: bool | frozenset[str], params: PyTree, state: PyTree, x: Array, rng: Array | None
     ) -> tuple[Array, PyTree]:
-        """Return the backbone's (features, statistics) as its library computes them."""
-        if not isinstance(self.backbone, nn.Module):
-            features, new = self.backbone.apply(params, state, x, train, rng)
-        else:
+        """Return the backbone's (features, statistics) as its library computes them, before what is frozen is kept.
+
+        Args:
+          train, params, state, x, rng: as ``trunk``.
+
+        Raises:
+          ValueError: for a backbone that keeps more variables with every call.
+        """
+        if isinstance(self.backbone, nn.Module):
             features, new = linen.apply(self.backbone, params, state, x, train, rng)
-        if isinstance(train, frozenset):
-            _check_frozen(train, params, state, new)
+        else:
+            features, new = self.backbone.apply(params, state, x, train, rng)
+        if flatten(new).keys() != flatten(state).keys():
+            raise ValueError("model: keeps other variables after a call than before it: must not sow what grows")
         return features, new
 
 
-def _check_frozen(train: frozenset[str], params: PyTree, old: PyTree, new: PyTree) -> None:
-    """Check that no statistic of a block that does not train was replaced.
+def _frozen_kept(train: frozenset[str], params: PyTree, old: PyTree, new: PyTree) -> PyTree:
+    """Return new statistics where a block trains, and old ones where one that has parameters does not."""
 
-    Raises:
-      ValueError: if one was, by a layer that could not be told.
-    """
-    was = flatten(old)
-    for path, leaf in flatten(new).items():
-        inner = path.partition("/")[2]
+    def kept(path: Any, was: Array, now: Array) -> Array:
+        inner = path_of(path).partition("/")[2]
         trains = any(inner.startswith(f"{block}/") for block in train)
-        if not trains and inner.partition("/")[0] in params and leaf is not was.get(path):
-            raise ValueError(
-                f"model: {inner} changes while its block is frozen: the layer must be told whether it trains by an "
-                f"argument or a field of one of the names {', '.join(linen.EVAL)}"
-            )
+        return now if trains or inner.partition("/")[0] not in params else was
+
+    return jax.tree_util.tree_map_with_path(kept, old, new)

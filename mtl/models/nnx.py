@@ -44,7 +44,7 @@ class NNX:
           params, state: as ``init`` returns them.
           x: inputs.
           train: whether it trains; or the paths of the blocks that do. A layer without parameters belongs to the block
-            before it.
+            before it, and rests before the first one.
           rng: key of what is random in train mode.
 
         Raises:
@@ -63,7 +63,7 @@ class NNX:
         if train is True:
             module.train()
         elif train:
-            parts, before = dict(_parts(module)), True
+            parts, before = dict(_parts(module)), False
             for path in self._order:
                 before = path in train if path in self.blocks else before
                 if before:
@@ -98,13 +98,13 @@ class NNX:
 
 def _parts(module: nnx.Module) -> list[tuple[str, nnx.Module]]:
     """Return (path, module) of each module that a module holds."""
-    found: list[tuple[str, nnx.Module]] = []
+    found: list[tuple[str, nnx.Module]] = []  # What has two names goes by the first.
     for name, value in vars(module).items():
         if isinstance(value, nnx.List):
             found += [(f"{name}/{i}", v) for i, v in enumerate(value) if isinstance(v, nnx.Module)]
         elif isinstance(value, nnx.Module):
             found.append((name, value))
-    return found
+    return [(path, part) for i, (path, part) in enumerate(found) if all(part is not p for _, p in found[:i])]
 
 
 def _below(tree: PyTree, path: str) -> PyTree:

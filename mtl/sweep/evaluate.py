@@ -149,22 +149,32 @@ def _tested(
     # Rows of one group are alike: intervals resample groups.
     groups = {} if table.groups is None else {"groups": table.groups[rows]}
     coded_labels = np.stack([s.labels(name, labels) for s in scalings])
+    every = tuple(metrics.METRICS[n] for n in names)
     for first in range(0, len(outputs), _TESTED_TOGETHER):
         part = slice(first, first + _TESTED_TOGETHER)
         padded = (pad(a[part], _TESTED_TOGETHER) for a in (outputs, coded_labels))
-        tested = _test_fn(task, tuple(metrics.METRICS[n] for n in names))(*padded)
+        tested = _test_fn(task, every)(*padded)
         found.append([np.asarray(a)[: len(outputs[part])] for a in tested])
     told = []
-    every, scored = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    for each, values, scores, own in zip(outputs, every, scored, scalings, strict=True):
-        units = {"squared_error": own.squared(name)}
-        numbers = {n: float(v) * units.get(n, 1.0) for n, v in zip(names, values, strict=True)}
+    all_values, all_scores = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    for each, values, scores, own in zip(outputs, all_values, all_scores, scalings, strict=True):
+        numbers = {n: float(v) for n, v in zip(names, values, strict=True)}
         own_outputs = own.outputs(name, each)
         if task.kind == "regression":
+            numbers["squared_error"] *= own.squared(name)
             scores = regression_scores(task, own_outputs, labels)
+            if len(names) > len(_OF_SCALED):  # What a config registers is of predictions in the labels' unit.
+                raw = [np.asarray(a, np.float32)[None] for a in (own_outputs, labels)]
+                again, raw_scores = (np.asarray(a)[0] for a in _test_fn(task, every)(*raw))
+                numbers |= {n: float(v) for n, v in zip(names, again, strict=True) if n not in _OF_SCALED}
+                scores = scores if task.metric in _OF_SCALED else raw_scores
         arrays = {"outputs": own_outputs, "rows": rows.astype(np.int32), "labels": labels, **groups}
         told.append((numbers, arrays | {"scores": scores.astype(np.float64)}))
     return told
+
+
+#: Metrics of a regression that are computed of scaled labels, whose digits float32 keeps.
+_OF_SCALED = ("r2", "squared_error")
 
 
 @functools.lru_cache(maxsize=64)

@@ -100,8 +100,10 @@ class Program:
     def train(self) -> bool | frozenset[str]:
         """Whether the backbone runs in train mode; or the names of the blocks that do."""
         training = [b for b in self.blocks if any(p.startswith(f"{b}/") for p in self.trainable)]
-        if self.trunk_mode == "train" or len(training) == len(self.blocks):
-            return bool(self.blocks)
+        if self.trunk_mode == "train":
+            return True
+        if len(training) == len(self.blocks):  # Where there are none, parameters are the backbone's own.
+            return any(p.startswith("backbone/") for p in self.trainable)
         return frozenset(block.removeprefix("backbone/") for block in training) or False
 
     def statistics(self, state: PyTree) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 from mtl import adapt, balance, config, optim
 from mtl import params as paths
 from mtl.data import sizes
-from mtl.models import Model, anatomy
+from mtl.models import EVAL, Model, anatomy, untold
 from mtl.optim import rates
 from mtl.train.descent import Descent
 from mtl.train.move import averages
@@ -124,6 +124,11 @@ def stages_of(trial: config.Trial, shape: tuple[int, ...], standardize: bool = F
                 f"config.optimizer.per_task = True: has moments of each task's gradient, and balancer "
                 f'"{c["balancer"]["name"]}" gives one for all: must be False'
             )
+        if own_loss := next((t for t in program.specs if t.loss and step.solver == "ridge"), None):
+            raise config.ConfigError(
+                f'regime: a phase in closed form fits squared errors, and task "{own_loss.name}" has loss '
+                f'"{own_loss.loss}": must have its kind\'s, or another regime'
+            )
         check_statistics(program, shape)
         own, unmatched = rates.multiples(section, trainable, program.blocks) if optimizer.rates else ((), [])
         unused &= set(unmatched)
@@ -202,6 +207,14 @@ def check_statistics(program: Program, shape: tuple[int, ...], shards: int = 1) 
         in a device's share of a batch, which normalising makes zero whatever it is.
     """
     own = anatomy(program.model, shape)
+    if isinstance(program.train, frozenset) and own.state and not program.cached:
+        with config.refused():
+            moved = untold(program.model, shape, program.train)
+        if moved:
+            raise config.ConfigError(
+                f"config.model: {moved[0]} would change while its block is frozen: its layer must be told whether it "
+                f"trains by an argument or a field of one of the names {', '.join(EVAL)}"
+            )
     if not program.statistics(own.state):
         return
     if averages(program):

@@ -36,7 +36,7 @@ def traced(case: str) -> list[str]:
     lane = jax.tree.map(lambda a: a[0], make_hypers([0], [stage], [0]))
 
     def step(lane: Hypers, data: Data, begin: jax.Array, end: jax.Array) -> TrainState:
-        weights = Weights(*program.model.init(key_for(0, INIT), jnp.zeros((1, *table.x.shape[1:]))))
+        weights = Weights(*program.model.init(key_for(jnp.uint32(0), INIT), jnp.zeros((1, *table.x.shape[1:]))))
         moving, frozen = phase.start(program, lane, weights)
         fixed = phase.fix(program, lane.split, weights, frozen, data)
         return phase.advance(program, lane, moving, fixed, data, begin, end)

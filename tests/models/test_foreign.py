@@ -1,5 +1,6 @@
 """Modules of anybody's make: used plainly they give the same, and what is frozen in them rests."""
 
+import dataclasses
 import functools
 
 import flax.linen as nn
@@ -10,10 +11,11 @@ import numpy as np
 import pytest
 
 from mtl.cpu import replace
-from mtl.models import MODELS, Model, anatomy, build, register
+from mtl.models import MODELS, Model, anatomy, build, register, untold
 from mtl.models.nnx import NNX
 from mtl.params import flatten
 from mtl.tasks import Task
+from tests.train.build import stages, trial
 
 T = (Task("t", "binary"),)
 SHAPE = (8, 8, 3)
@@ -220,14 +222,125 @@ def test_however_a_module_is_told_that_it_trains(cls):
         assert moved == (train is True or (isinstance(train, frozenset) and "norm" in train))
 
 
-def test_a_layer_that_cannot_be_told_is_refused_rather_than_left_to_move():
+def test_a_layer_that_cannot_be_told_is_found_and_its_statistics_are_kept():
     x = jnp.ones((6, 4))
     model, params, state = made(Untold(), x)
-    with pytest.raises(ValueError, match=r"^model: always/mean changes while its block is frozen: .* names train, tr"):
-        run(model, params, state, frozenset({"dense", "above"}), x)
+    train = frozenset({"dense", "above"})
+    assert untold(model, (4,), train) == ("always/mean",)
+    assert untold(model, (4,), frozenset({"always"})) == ()
+    equal(run(model, params, state, train, x)[1], state)
+    moved = run(model, params, state, True, x)[1]["batch_stats"]["always"]["mean"]
+    assert not np.array_equal(moved, state["batch_stats"]["always"]["mean"])
+
+
+class Recomputed(nn.Module):
+    """Blocks behind ``remat`` and ``jit``, through which what they hand on comes as something new."""
+
+    @nn.compact
+    def __call__(self, x, train: bool):
+        x = nn.remat(Convolved, static_argnums=(2,))(3, name="zoo")(x, train)
+        x = nn.jit(Convolved, static_argnums=(2,))(3, name="ark")(x, train)
+        return nn.Dense(5, name="last")(x.reshape(len(x), -1))
+
+
+@pytest.mark.parametrize("train", [{"last"}, {"ark", "last"}, {"zoo"}])
+def test_frozen_blocks_behind_remat_and_jit_rest(train):
+    model, params, state = made(Recomputed())
+    assert untold(model, SHAPE, frozenset(train)) == ()
+    _, new = run(model, params, state, frozenset(train))
+    for name in ("zoo", "ark"):
+        same = map(
+            np.array_equal, jax.tree.leaves(state["batch_stats"][name]), jax.tree.leaves(new["batch_stats"][name])
+        )
+        assert all(same) == (name not in train)
+
+
+def test_our_own_blocks_rest_behind_remat_too():
+    model = build("cnn", {"channels": (3, 3), "features": 4, "norm": "batch", "remat": True}, T)
+    params, state = model.init(jax.random.key(0), X)
+    train = frozenset({"block_1", "dense"})
+    assert untold(model, SHAPE, train) == ()
+    _, new = run(model, params, state, train)
+    equal(new["batch_stats"]["block_0"], state["batch_stats"]["block_0"])
     assert not np.array_equal(
-        run(model, params, state, True, x)[1]["batch_stats"]["always"]["mean"], state["batch_stats"]["always"]["mean"]
+        new["batch_stats"]["block_1"]["norm"]["mean"], state["batch_stats"]["block_1"]["norm"]["mean"]
     )
+
+
+class Named(nn.Module):
+    """Which is called by a method of its own, and whose weights lie in a layer that keeps statistics of its own."""
+
+    def setup(self):
+        self.noisy, self.spectral = Noisy(), nn.SpectralNorm(nn.Dense(3))
+        self.last = nn.Dense(2)
+
+    def __call__(self, x, train=False):
+        return self.last(self.spectral(self.noisy.encode(x, train), update_stats=train))
+
+
+class Noisy(nn.Module):
+    def setup(self):
+        self.dense = nn.Dense(4)
+
+    def encode(self, x, train):
+        x = self.dense(x)
+        return x + jax.random.normal(self.make_rng("noise"), x.shape) if train else x
+
+
+def test_a_frozen_block_that_is_called_by_another_method_rests():
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(6, 4)), jnp.float32)
+    model, params, state = made(Named(), x)
+    own = anatomy(model, (4,))
+    train = frozenset({own.blocks[-1].removeprefix("backbone/")})
+    one, new = run(model, params, state, train, x)
+    two, _ = run(model, params, state, train, x, key=jax.random.key(9))
+    np.testing.assert_array_equal(one, two)
+    equal(new, state)
+    assert not np.array_equal(
+        run(model, params, state, True, x)[0], run(model, params, state, True, x, jax.random.key(9))[0]
+    )
+
+
+class Bare(nn.Module):
+    """Whose parameters are its own, in no module."""
+
+    @nn.compact
+    def __call__(self, x, train: bool):
+        return nn.Dropout(0.5)(x @ self.param("w", nn.initializers.normal(), (x.shape[-1], 3)), deterministic=not train)
+
+
+def test_a_backbone_without_blocks_trains_where_its_parameters_do():
+    model = Model(Bare(), T)
+    own = anatomy(model, (4,))
+    assert own.blocks == ()
+    (stage,) = stages(trial(regime="scratch"))
+    for trainable, mode, trains in (
+        (("backbone/w",), "eval", True),
+        (("heads/t/bias",), "eval", False),
+        ((), "train", True),
+    ):
+        program = dataclasses.replace(stage.program, model=model, blocks=(), trainable=trainable, trunk_mode=mode)
+        assert program.train is trains
+
+
+class Shared(nnx.Module):
+    """Of which one module has two names."""
+
+    def __init__(self, *, rngs: nnx.Rngs):
+        self.a = nnx.Sequential(nnx.Linear(4, 4, rngs=rngs), nnx.Dropout(0.5, rngs=rngs))
+        self.c, self.b = nnx.Linear(4, 2, rngs=rngs), self.a
+
+    def __call__(self, x):
+        return self.c(self.b(x))
+
+
+def test_a_module_of_two_names_is_frozen_under_both():
+    x = jnp.ones((6, 4))
+    model = Model(NNX(Shared), T)
+    assert anatomy(model, (4,)).blocks == ("backbone/a", "backbone/c")
+    params, state = model.init(jax.random.key(0), x)
+    one, two = (run(model, params, state, frozenset({"c"}), x, jax.random.key(k))[0] for k in (1, 2))
+    np.testing.assert_array_equal(one, two)
 
 
 @pytest.mark.parametrize("kernels", [False, True])

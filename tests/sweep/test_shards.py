@@ -5,6 +5,7 @@ import errno
 import pathlib
 
 import hypothesis.extra.numpy as hnp
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,8 +13,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, log_loss
 
 import mtl
-from mtl import checkpoint
-from mtl.config import flatten, load, override
+from mtl import checkpoint, metrics, tasks
+from mtl.config import default, flatten, load, override
 from mtl.host.files import DamagedError, FileError
 from mtl.sweep import evaluate, shards, store
 from mtl.sweep.launch import Silent, launch
@@ -228,3 +229,44 @@ def test_asking_for_predictions_that_are_not_there_says_so(result, tmp_path):
         workdir.predictions("2", "even")
     with pytest.raises(StoreError, match="was not tested on task weather"):
         workdir.predictions(f"{1:016x}", "weather")
+
+
+def test_a_registered_metric_of_a_regression_is_in_the_labels_unit(tmp_path):
+    """Values and scores: a mean absolute error, and one that is relative, which no shift leaves alone."""
+    before = dict(metrics.METRICS), dict(tasks.METRICS)
+
+    def error(weigh):
+        def value(outputs, labels, mask, weights=None):
+            w = jnp.where(mask, 1.0 if weights is None else weights, 0.0)
+            return jnp.sum(w * jnp.abs(outputs[:, 0] - labels) * weigh(labels)) / jnp.sum(w)
+
+        return value
+
+    x = np.random.default_rng(0).normal(size=(200, 3))
+    y = 1000 + 300 * x[:, 0]
+
+    @mtl.data.register("prices_of_a_test")
+    def prices():
+        return mtl.data.make_table("prices_of_a_test", x, [tasks.Task("y", "regression")], {"y": y})
+
+    try:
+        metrics.register("mae", ("regression",), (0, np.inf), higher_is_better=False)(error(jnp.ones_like))
+        metrics.register("mape", ("regression",), (0, np.inf), higher_is_better=False)(error(lambda y: 1 / y))
+        c = default()
+        c.name, c.data.name, c.data.target, c.data.source, c.regime = "p", "prices_of_a_test", "y", (), "scratch"
+        c.data.test_size, c.data.target_pool, c.data.target_size = 50, 100, 60
+        c.source.total_steps, c.target.total_steps, c.evaluations = 1, 20, 1
+        for name in ("mae", "mape"):
+            found = mtl.run(c, tmp_path / name, changes={"metric": name}, quiet=True)
+            arrays = Workdir(tmp_path / name).predictions(found["hash"], "y")
+            errors = np.abs(arrays["outputs"][:, 0] - arrays["labels"])
+            want = {"mae": errors.mean(), "mape": (errors / arrays["labels"]).mean()}
+            assert found["test"]["y"]["mae"] == pytest.approx(want["mae"], rel=1e-5)
+            assert found["test"]["y"]["mape"] == pytest.approx(want["mape"], rel=1e-5)
+            assert arrays["scores"].mean() == pytest.approx(want[name], rel=1e-4)
+            assert found["metrics"][name]["range"] == [0.0, None]
+    finally:
+        for names, was in zip((metrics.METRICS, tasks.METRICS), before, strict=True):
+            names.clear()
+            names.update(was)
+        del mtl.data.SOURCES["prices_of_a_test"]
