@@ -197,15 +197,6 @@ def make_features(case: str) -> Side:
     return Side(run, {})
 
 
-def _everywhere(name: str, old: Any, new: Any) -> None:
-    """Put a function in place of another in every module of ours that has imported it by name."""
-    import sys
-
-    for module in [m for n, m in sys.modules.items() if n.startswith("mtl.")]:
-        if getattr(module, name, None) is old:
-            setattr(module, name, new)
-
-
 def _without_masks() -> None:
     """Tell the compiler that every label is present: it then drops the masks, and a plain mean is left."""
     own = sampling.make_sampler

@@ -255,6 +255,32 @@ def test_frozen_blocks_behind_remat_and_jit_rest(train):
         assert all(same) == (name not in train)
 
 
+class Scanned(nn.Module):
+    """Blocks in a scan, whose statistics are stacked."""
+
+    @nn.compact
+    def __call__(self, x, train: bool):
+        axes, rngs = {"params": 0, "batch_stats": 0}, {"params": True}
+        stack = nn.scan(Layer, variable_axes=axes, split_rngs=rngs, in_axes=nn.broadcast, length=3)(name="stack")
+        return nn.Dense(2, name="last")(stack(x, train)[0])
+
+
+class Layer(nn.Module):
+    @nn.compact
+    def __call__(self, x, train):
+        return nn.BatchNorm(use_running_average=not train)(nn.Dense(4)(x)), None
+
+
+def test_frozen_blocks_in_a_scan_rest():
+    x = jnp.asarray(np.random.default_rng(0).normal(2.0, 3.0, size=(6, 4)), jnp.float32)
+    model, params, state = made(Scanned(), x)
+    for train in ({"last"}, {"stack"}):
+        assert untold(model, (4,), frozenset(train)) == ()
+        _, new = run(model, params, state, frozenset(train), x)
+        same = map(np.array_equal, jax.tree.leaves(state), jax.tree.leaves(new))
+        assert all(same) == (train == {"last"})
+
+
 def test_our_own_blocks_rest_behind_remat_too():
     model = build("cnn", {"channels": (3, 3), "features": 4, "norm": "batch", "remat": True}, T)
     params, state = model.init(jax.random.key(0), X)
