@@ -26,6 +26,7 @@ def _pair(value: Any) -> bool:
 #: (tuple, what each of its items must be, that in words)
 _ITEMS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("data.source", _text, "names of tasks"),
+    ("data.targets", _text, "names of tasks"),
     ("init.fresh", _text, "patterns (texts)"),
     ("init.rename", _pair, "pairs of texts (pattern, replacement)"),
     ("tune.source_lr", lambda v: finite(v) and v > 0, "finite numbers above 0"),

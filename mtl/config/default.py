@@ -85,6 +85,8 @@ def default() -> Config:
     c.data.options = _free({})  # Passed to the data set.
     c.data.source = ("identity",)  # Source tasks.
     c.data.target = "even"  # The target task.
+    c.data.targets = ()  # Or several, or ("all",); data.target then names one of them for regimes that end on one.
+    c.data.rows = "auto"  # "shared": a row comes with all its labels; "disjoint"; auto: shared by several targets.
     c.data.target_size = 100  # n: present target labels, validation included.
     c.data.target_pool = 500  # Rows that the n are drawn from, nested in n.
     c.data.val_fraction = 0.2  # Share of the n that is validation.
@@ -119,7 +121,7 @@ def default() -> Config:
     c.source = _duration()
     c.target = _duration()
     c.source_sampling = "proportional"  # How the tasks of a source phase mix.
-    c.joint_sampling = "per_task"  # How source and target mix.
+    c.joint_sampling = "auto"  # How tasks mix with targets: "proportional" where rows are shared, else "per_task".
     c.temperature = 1.0  # Of "temperature" sampling, and of "one_task" with longer rounds.
     c.round_steps = 0  # Of "one_task" sampling: steps in a round; 0 for one of each task.
     c.trunk_mode = "eval"  # Frozen blocks in eval mode, or "train".
@@ -206,6 +208,7 @@ RANGES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("seed", lambda v: 0 <= v < 2**32, "an integer from 0 to 4294967295"),
     ("data.target_size", lambda v: v >= 2, "at least 2 (one training and one validation label)"),
     ("data.target_pool", lambda v: v >= 2, "at least 2"),
+    ("data.rows", lambda v: v in ("auto", "shared", "disjoint"), '"auto", "shared" or "disjoint"'),
     ("data.val_fraction", lambda v: 0 < v < 1, "between 0 and 1"),
     ("data.test_size", lambda v: v >= 1, "at least 1"),
     ("data.source_size", lambda v: v >= 1, "at least 1"),
@@ -221,7 +224,7 @@ RANGES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("accumulate", lambda v: v >= 1, "at least 1"),
     ("model.dtype", lambda v: v in ("float32", "bfloat16"), '"float32" or "bfloat16"'),
     ("source_sampling", lambda v: v in SAMPLINGS, _SAMPLINGS),
-    ("joint_sampling", lambda v: v in SAMPLINGS, _SAMPLINGS),
+    ("joint_sampling", lambda v: v in ("auto", *SAMPLINGS), f'"auto", {_SAMPLINGS}'),
     ("round_steps", lambda v: 0 <= v <= 4096, "from 0 to 4096"),
     ("temperature", lambda v: math.isfinite(v) and v > 0, "a finite number above 0"),
     ("trunk_mode", lambda v: v in ("eval", "train"), '"eval" or "train"'),

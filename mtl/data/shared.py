@@ -81,11 +81,9 @@ def shared_split(
             f"target_size = {target_size}: of the target pool of {len(pool)} only {len(train)} rows share no group "
             f"with its validation rows: must be at most {len(train) + size.target_val}"
         )
-    labels, trained, judged = {}, {}, {}
-    if apart:
-        labels, trained, judged = source_roles(
-            table, source, source_rows, size.source_train, seed, shuffle_source_labels
-        )
+    labels, trained, judged = source_roles(
+        table, source if apart else (), source_rows, size.source_train, seed, shuffle_source_labels
+    )
     tested = {task: np.zeros(len(table), dtype=bool) for task in labels}
     train_order, val_order = (np.random.default_rng([purpose, seed]) for purpose in (_TRAIN_ORDER, _VAL_ORDER))
     trained_on = train[stratified(marks[train], size.target_train, train_order)]

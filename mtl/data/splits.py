@@ -150,7 +150,9 @@ def source_roles(
     Raises:
       ValueError: for a task without a label in train.
     """
-    labels, train, val = {}, {}, {}
+    labels: dict[str, np.ndarray] = {}
+    train: dict[str, np.ndarray] = {}
+    val: dict[str, np.ndarray] = {}
     for name in source:
         mask = table.mask[name]
         labels[name] = shuffled(table, name, rows, seed) if shuffle else table.labels[name]

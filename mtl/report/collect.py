@@ -15,7 +15,7 @@ from mtl.report.begun import begun_notes
 from mtl.report.corruption import corruption_notes
 from mtl.report.made_by import differing
 from mtl.report.phrases import join
-from mtl.sweep.chosen import COLUMN, REPLICATE, ROW, candidates, choose, order, tuned
+from mtl.sweep.chosen import COLUMN, REPLICATE, ROW, TARGET, candidates, choose, order, tuned
 from mtl.sweep.fingerprint import stale_sentences
 from mtl.sweep.store import NoResultError, StoreError, Workdir
 from mtl.tasks import suggest
@@ -72,7 +72,7 @@ def collect(workdir: Workdir, sweep: str) -> Scores:
     for g, row in enumerate(axes[ROW]):
         for s, column in enumerate(axes[COLUMN]):
             for r, replicate in enumerate(axes[REPLICATE]):
-                found = cells.get((row, column, replicate), [])
+                found = cells.get((row, column, replicate, base[TARGET]), [])
                 pick = choose(found, fields)
                 if pick is None:
                     absent = [t for t, result in found if result is None]

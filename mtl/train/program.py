@@ -50,7 +50,7 @@ class Program:
       denominator: of the loss, see ``losses.reduce``.
       trunk_mode: ``eval``: blocks without a trainable parameter run in eval mode; ``train``: all run in train mode.
       select: whether the ``last`` or the ``best`` state on validation goes on to the next phase.
-      target: the task whose validation loss decides what is best, if the phase sees it.
+      judges: the tasks whose validation loss decides what is best, see ``regimes.judges``.
       standardize: whether inputs are scaled with the split's numbers.
       accumulate: micro-batches that a batch is split into; the update is that of the whole batch.
       cached: whether the trunk is frozen and still, so that its features are computed once, at the phase's start.
@@ -72,7 +72,7 @@ class Program:
     denominator: str
     trunk_mode: str
     select: str
-    target: str
+    judges: tuple[str, ...]
     standardize: bool = False
     accumulate: int = 1
     cached: bool = False
@@ -279,6 +279,8 @@ class Data:
       train_rows, val_rows: per pool name (see ``pool_name``), the rows with any present label of its tasks.
       shift, scale: per split, what inputs are scaled with, [D, …]; only read if the program scales.
       fill: per split, what a missing input becomes after scaling, [D, …]; ``()`` if none is missing.
+      prior: per split, the validation loss that predicting the prior would have, [D, tasks]; ``()`` where losses are
+        not taken relative to it.
       place: where inputs are streamed, which row of x a row of the table is, int32 [N] (0 where it is not there);
         else ``()``.
     """
@@ -294,6 +296,7 @@ class Data:
     shift: Numbers
     scale: Numbers
     fill: PyTree = ()
+    prior: PyTree = ()
     place: PyTree = ()
 
     @property
