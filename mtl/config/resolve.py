@@ -15,11 +15,10 @@ from mtl.config import augmentation
 from mtl.config.corruption import corruption
 from mtl.config.default import SAMPLINGS, ConfigError, refused
 from mtl.config.fields import KNOWN, UNITS, Flat, check, duration
-from mtl.config.targets import ALL, alone, asked, rows_of, section_of, settled
+from mtl.config.targets import alone, asked, rows_of, section_of, settled
 from mtl.config.trial import Resolved, Trial, canonical
 from mtl.data import nearest
 from mtl.data.corrupt.split import FIELDS as CORRUPTING
-from mtl.data.readers.cells import spelled
 from mtl.data.table import Table
 from mtl.models import MODELS, anatomy, build, options_of
 from mtl.options import checked
@@ -41,7 +40,7 @@ def resolve(flat: Flat, table: Table) -> Trial:
         cannot be built.
     """
     check(flat)
-    flat = settled(_spelled(flat, table.tasks), table.tasks)
+    flat = settled(flat, table.tasks)
     known = _tasks(flat, table.tasks)
     if not flat["data.source"] or flat["data.rows"] == "shared":  # Then there is no pool of its rows.
         flat = {**flat, "data.source_size": 0, "data.source_val_size": 0}
@@ -136,24 +135,6 @@ def _blocks(
     if key not in _known_blocks:
         _known_blocks[key] = anatomy(build(name, flat["model.options"], tasks, head_init), shape).blocks
     return _known_blocks[key]
-
-
-def _spelled(flat: Flat, available: Sequence[Task]) -> Flat:
-    """Return the fields with tasks' names spelled as readers of data spell them (see ``mtl.data.readers.cells``)."""
-    known = {t.name for t in available}
-
-    def name(given: Any) -> Any:
-        return given if given in known else spelled(given) or given
-
-    everything = flat["data.targets"] == (ALL,) and ALL not in known
-    sections = ("task_options", "loss.weights", "data.hide_rates", "data.label_noise", "data.imbalance")
-    return {
-        **flat,
-        "data.source": tuple(map(name, flat["data.source"])),
-        "data.target": name(flat["data.target"]),
-        "data.targets": flat["data.targets"] if everything else tuple(map(name, flat["data.targets"])),
-        **{section: {name(k): v for k, v in flat[section].items()} for section in sections},
-    }
 
 
 def _tasks(flat: Flat, available: Sequence[Task]) -> tuple[Task, ...]:

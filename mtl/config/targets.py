@@ -10,6 +10,7 @@ from mtl.config.fields import Flat
 from mtl.config.trial import asked_of, canonical
 from mtl.data import cut, load, sizes
 from mtl.data.corrupt.split import FIELDS as CORRUPTING
+from mtl.data.readers.cells import spelled
 from mtl.regimes import Regime
 from mtl.tasks import Task
 
@@ -18,13 +19,13 @@ ALL = "all"
 
 
 def settled(flat: Flat, available: Sequence[Task]) -> Flat:
-    """Return the fields with nothing left open on targets: their names, whether rows are shared, how tasks mix.
+    """Return the fields with nothing left open on tasks: their names, whether rows are shared, how they mix.
 
     ``data.targets`` stays empty for a study of one target on rows of its own: it asks what a study with ``data.target``
     asks, and its trials are the same.
 
     Args:
-      flat: the config's fields, tasks spelled as the data set spells them.
+      flat: the config's fields.
       available: the data set's tasks.
 
     >>> from mtl.config import default, flatten, override
@@ -33,7 +34,8 @@ def settled(flat: Flat, available: Sequence[Task]) -> Flat:
     >>> found["data.targets"], found["data.rows"], found["joint_sampling"]
     (('b', 'c'), 'shared', 'proportional')
     """
-    targets, source = tuple(flat["data.targets"]), flat["data.source"]
+    flat = _spelled(flat, available)
+    targets, source = flat["data.targets"], flat["data.source"]
     if targets == (ALL,):
         targets = tuple(task.name for task in available if task.name not in source)
     rows, mixing = flat["data.rows"], flat["joint_sampling"]
@@ -47,6 +49,24 @@ def settled(flat: Flat, available: Sequence[Task]) -> Flat:
     if len(targets) < 2:
         found["data.targets"] = (found["data.target"],) if rows == "shared" else ()
     return found
+
+
+def _spelled(flat: Flat, available: Sequence[Task]) -> Flat:
+    """Return the fields with tasks' names spelled as readers of data spell them (see ``mtl.data.readers.cells``)."""
+    known = {t.name for t in available}
+
+    def name(given: Any) -> Any:
+        return given if given in known else spelled(given) or given
+
+    everything = flat["data.targets"] == (ALL,) and ALL not in known
+    sections = ("task_options", "loss.weights", "data.hide_rates", "data.label_noise", "data.imbalance")
+    return {
+        **flat,
+        "data.source": tuple(map(name, flat["data.source"])),
+        "data.target": name(flat["data.target"]),
+        "data.targets": flat["data.targets"] if everything else tuple(map(name, flat["data.targets"])),
+        **{section: {name(k): v for k, v in flat[section].items()} for section in sections},
+    }
 
 
 def asked(flat: Flat) -> tuple[str, ...]:
