@@ -32,7 +32,7 @@ def forgotten(monkeypatch):
     """What a config registers is forgotten after the test."""
     known = (
         *(optim.OPTIMIZERS, balance.BALANCERS, adapt.ADAPTERS, models.MODELS, data.SOURCES, regimes.REGIMES),
-        *(losses.LOSSES, tasks.LOSSES, metrics.METRICS, tasks.METRICS),
+        *(losses.LOSSES, metrics.METRICS, tasks.KINDS),
     )
     before = [dict(names) for names in known]
     with jax.numpy_rank_promotion("allow"):  # As it is for users.

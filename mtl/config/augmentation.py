@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from mtl.data.streamed import Inputs, Streamed
 from mtl.options import checked
 from mtl.ranges import Range, Share
-from mtl.tasks import LOSSES, Task, suggest
+from mtl.tasks import KINDS, Task, suggest
 
 Operations = Annotated[int, Range(1, 16)]
 Alpha = Annotated[float, Range(1e-3, 1e3)]
@@ -157,7 +157,7 @@ def parse(augment: Sequence[Any], tasks: Sequence[Task] = ()) -> Spec:
     ...
     ValueError: augment: "flop" does not exist: did you mean "flip"? Valid: ...
     """
-    classes = tuple((t.name, t.num_classes) for t in tasks if t.kind == "multiclass")
+    classes = tuple((t.name, t.num_classes) for t in tasks if t.labels == "ids")
     found: list[Operation] = []
     for entry in augment:
         named = isinstance(entry, str)
@@ -174,9 +174,9 @@ def parse(augment: Sequence[Any], tasks: Sequence[Task] = ()) -> Spec:
                         f"augment: {name} mixes labels, and focal_gamma = {task.focal_gamma:g} of {task.name} judges "
                         "whole ones: leave one of them out"
                     )
-                if task.kind == "multiclass" and task.loss not in ("", LOSSES["multiclass"][0]):
+                if task.labels == "ids" and (loss := task.loss or KINDS[task.kind].losses[0]) != "softmax":
                     raise ValueError(
-                        f'augment: {name} mixes labels, and loss "{task.loss}" of {task.name} takes whole ones: '
+                        f'augment: {name} mixes labels, and loss "{loss}" of {task.name} takes whole ones: '
                         "leave one of them out"
                     )
             options["classes"] = classes

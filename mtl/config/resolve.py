@@ -22,7 +22,7 @@ from mtl.data.readers.cells import spelled
 from mtl.data.table import Table
 from mtl.models import MODELS, anatomy, build, options_of
 from mtl.options import checked
-from mtl.tasks import METRICS, Task, suggest
+from mtl.tasks import KINDS, Task, suggest
 
 #: The version of the resolved config's format.
 FORMAT = 1
@@ -69,7 +69,7 @@ def resolve(flat: Flat, table: Table) -> Trial:
         "seed": flat["seed"],
         "regime": flat["regime"],
         "phases": [p.stated() for p in phases],
-        "tasks": [{k: v for k, v in vars(t).items() if v or k != "loss"} for t in tasks],
+        "tasks": [{k: v for k, v in vars(t).items() if v or k not in ("loss", "shape")} for t in tasks],
         "evaluations": flat["evaluations"],
         "accumulate": flat["accumulate"],
         "save_model": flat["save_model"],
@@ -163,10 +163,10 @@ def _tasks(flat: Flat, available: Sequence[Task]) -> tuple[Task, ...]:
         for name in flat[section]:
             if name not in by_name:
                 raise ConfigError(f'config.{section}.{name}: no task "{name}": {suggest(name, by_name)}')
-    if flat["metric"] and flat["metric"] not in METRICS[by_name[target].kind]:
+    if flat["metric"] and flat["metric"] not in KINDS[by_name[target].kind].metrics:
         raise ConfigError(
             f'config.metric = "{flat["metric"]}": the target {target} is {by_name[target].kind}: '
-            + suggest(flat["metric"], METRICS[by_name[target].kind])
+            + suggest(flat["metric"], KINDS[by_name[target].kind].metrics)
         )
     return tuple(_with_options(flat, by_name[name]) for name in names)
 

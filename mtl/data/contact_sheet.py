@@ -59,9 +59,11 @@ def _caption(table: Table, row: int) -> list[str]:
         label, names = table.labels[task.name][row], table.classes.get(task.name)
         if not table.mask[task.name][row]:
             said.append(f"{task.name}?")
-        elif task.kind == "binary":
+        elif task.shape:
+            said.append(f"{task.name}: a map")
+        elif task.labels == "binary":
             said += [task.name] if label else []
         else:
-            value = names[int(label)] if names else f"{label:.3g}" if task.kind == "regression" else str(label)
+            value = names[int(label)] if names else f"{label:.3g}" if task.labels == "numbers" else str(label)
             said.append(f"{task.name}: {value}")
     return said or ["(none)"]

@@ -71,7 +71,7 @@ def co_occurrence(table: Table) -> dict[str, Any]:
       ``{"tasks": names, "positive": [K, K] rows where both are positive, "present": [K, K] rows where both labels
       are present}``; their quotient along a row is not needed to be symmetric: see ``conditional``.
     """
-    names = [task.name for task in table.tasks if task.kind == "binary"]
+    names = [task.name for task in table.tasks if task.labels == "binary" and not task.shape]
     mask = np.stack([table.mask[n] for n in names]).astype(np.float32) if names else np.zeros((0, len(table)))
     positive = np.stack([table.labels[n] for n in names]) * mask if names else mask
     return {
@@ -134,18 +134,20 @@ def text(found: dict[str, Any]) -> str:
 
 def _task(table: Table, task: Task) -> dict[str, Any]:
     mask = table.mask[task.name]
-    labels, names = table.labels[task.name][mask], table.classes.get(task.name, ())
+    labels, names = table.present_labels(task.name, mask), table.classes.get(task.name, ())
     found: dict[str, Any] = {
         "name": task.name,
         "kind": task.kind,
         "labels": int(mask.sum()),
         "missing": float(1 - mask.mean()),
     }
-    if task.kind == "binary":
+    if task.shape:
+        found |= {"shape": list(task.shape), "positions": len(labels)}
+    if task.labels == "binary":
         found["positives"] = int(labels.sum())
         if names:
             found["classes"] = list(names)
-    elif task.kind == "multiclass":
+    elif task.labels == "ids":
         counts = np.bincount(labels, minlength=task.num_classes)
         found["classes"] = {names[c] if names else str(c): int(n) for c, n in enumerate(counts)}
     else:
@@ -155,11 +157,13 @@ def _task(table: Table, task: Task) -> dict[str, Any]:
 
 
 def _what(task: dict[str, Any]) -> str:
-    if task["kind"] == "binary":
+    if "positives" in task:
         named = f" ({task['classes'][1]}; else {task['classes'][0]})" if "classes" in task else ""
-        return f"{task['positives']:,} positive, {100 * task['positives'] / task['labels']:.1f} %{named}"
-    if task["kind"] == "multiclass":
-        shown = [f"{name} {n:,}" for name, n in list(task["classes"].items())[:10]]
+        return f"{task['positives']:,} positive, {100 * task['positives'] / task.get('positions', task['labels']):.1f} %{named}"
+    if "classes" in task:
+        total = task.get("positions", 0)
+        amounts = {name: f"{100 * n / total:.1f} %" if total else f"{n:,}" for name, n in task["classes"].items()}
+        shown = [f"{name} {amount}" for name, amount in list(amounts.items())[:10]]
         more = len(task["classes"]) - len(shown)
         return f"{len(task['classes'])} classes: {', '.join(shown)}{f' and {more} more' if more else ''}"
     return f"{task['min']:.4g} to {task['max']:.4g}, mean {task['mean']:.4g}, std {task['std']:.4g}"

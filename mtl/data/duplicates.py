@@ -67,7 +67,12 @@ def within(table: Table) -> Duplicates:
     conflicts = {}
     for task in table.tasks:
         mask = table.mask[task.name]
-        rows, values = first[mask], table.labels[task.name][mask].astype(np.float64)
+        if task.shape:  # Maps differ where any of their positions does.
+            whole = np.where(table.positions[task.name], table.labels[task.name], np.nan)[mask]
+            _, values = np.unique(whole.reshape(len(whole), -1), axis=0, return_inverse=True)
+        else:
+            values = table.labels[task.name][mask]
+        rows, values = first[mask], values.reshape(-1).astype(np.float64)
         low, high = np.full(len(table), np.inf), np.full(len(table), -np.inf)
         np.minimum.at(low, rows, values)
         np.maximum.at(high, rows, values)

@@ -20,6 +20,7 @@ import numpy as np
 from mtl.data.splits import Split
 from mtl.data.streamed import Inputs, Streamed, blocks
 from mtl.data.table import Table
+from mtl.tasks import Task
 
 #: What ``data.normalize`` can be: ``auto`` scales what was measured, ``standardize`` pixels too, ``none`` no input.
 WAYS = ("auto", "standardize", "none")
@@ -55,7 +56,7 @@ class Scaling:
         return _narrow((x - self.shift) * self.scale)
 
     def labels(self, task: str, y: np.ndarray) -> np.ndarray:
-        """Return what a loss sees of a task's labels y, float32 of a regression."""
+        """Return what a loss sees of a task's labels y, float32 of numbers."""
         mean, spread = self.units.get(task, (0.0, 1.0))
         return ((y - mean) / spread).astype(np.float32) if y.dtype == np.float64 else y
 
@@ -131,7 +132,7 @@ def fit(table: Table, split: Split, way: str = "auto", tasks: tuple[str, ...] = 
       way: see ``WAYS``.
       tasks: for a control: inputs are fitted on the rows that have a training label of these alone.
     """
-    units = {t.name: _unit(split.labels[t.name][split.train[t.name]]) for t in _regressions(table, split)}
+    units = {t.name: _unit(_training_labels(table, split, t)) for t in _scaled_tasks(table, split)}
     if not changes(table, way):
         return Scaling(units=units)
     rows = np.flatnonzero(np.any(np.stack([split.train[t] for t in tasks]), axis=0) if tasks else split.pool)
@@ -227,8 +228,13 @@ def _narrow(x: np.ndarray) -> np.ndarray:
     return np.clip(x, -most, most).astype(np.float32)
 
 
-def _regressions(table: Table, split: Split) -> Sequence[Any]:
-    return [t for t in table.tasks if t.kind == "regression" and t.name in split.labels]
+def _scaled_tasks(table: Table, split: Split) -> Sequence[Task]:
+    return [t for t in table.tasks if t.scaled and t.name in split.labels]
+
+
+def _training_labels(table: Table, split: Split, task: Task) -> np.ndarray:
+    found = split.labels[task.name][split.train[task.name]]
+    return table.present_labels(task.name, found) if task.shape else found
 
 
 def _unit(labels: np.ndarray) -> tuple[float, float]:

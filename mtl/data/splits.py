@@ -29,7 +29,7 @@ class Split:
     the order sources, then target.
 
     Args:
-      labels: ``{task: [N]}``, as in the table (permuted in the control with shuffled source labels).
+      labels: ``{task: [N]}``, as ``Table.label_of`` has them (permuted in the control with shuffled source labels).
       train: ``{task: [N]}`` booleans.
       val: ``{task: [N]}`` booleans.
       test: ``{task: [N]}`` booleans; false everywhere for source tasks.
@@ -174,7 +174,7 @@ def transfer_split(
     labels, train, val, tested = {}, {}, {}, {}
     for name in source:
         mask = table.mask[name]
-        labels[name] = table.labels[name]
+        labels[name] = table.label_of(name)
         if shuffle_source_labels:
             labels[name] = _shuffled(labels[name], source_rows[mask[source_rows]], seed, name)
         train[name] = _mask(table, source_train_rows) & mask
@@ -185,7 +185,7 @@ def transfer_split(
                 f'source task "{name}" has no label in its {len(source_train_rows)} training rows: '
                 "take a larger source_size or leave the task out"
             )
-    labels[target] = table.labels[target]
+    labels[target] = table.label_of(target)
     train[target], val[target] = _mask(table, train_rows), _mask(table, val_rows)
     tested[target] = _mask(table, test)
     pool = _mask(table, reservoir) | _mask(table, source_train_rows)
@@ -233,9 +233,14 @@ def _check_numbers(
 
 
 def _strata(table: Table, target: str) -> np.ndarray:
-    """Return the stratum of each row: its class or its quantile bin, −1 where the target label is missing."""
+    """Return the stratum of each row: its class or its quantile bin, −1 where the target label is missing.
+
+    Rows of a dense task are of one stratum.
+    """
     labels, mask = table.labels[target], table.mask[target]
-    if table.task(target).kind == "regression":
+    if target in table.positions:
+        strata = np.zeros(len(table), np.int64)
+    elif table.task(target).labels == "numbers":
         edges = np.unique(np.quantile(labels[mask], np.linspace(0.0, 1.0, BINS + 1)[1:-1]))
         strata = np.searchsorted(edges, labels, side="right")
     else:
@@ -252,10 +257,11 @@ def _test_rows(table: Table, target: str, strata: np.ndarray, test_size: int) ->
             f"must be at most {len(rows) - 2}"
         )
     task = table.task(target)
-    num_strata = {"binary": 2, "multiclass": task.num_classes}.get(task.kind, int(strata.max()) + 1)
+    classes = 0 if task.shape else task.classes
+    num_strata = classes or int(strata.max()) + 1
     counts = np.bincount(strata[rows], minlength=num_strata)
     shares = _apportion(counts, test_size)
-    if task.kind != "regression" and (shares == 0).any():
+    if classes and (shares == 0).any():
         absent = int(np.flatnonzero(shares == 0)[0])
         raise ValueError(
             f'test_size = {test_size}: class {absent} of "{target}" ({counts[absent]} of {len(rows)} labels) '

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from mtl.data.first_rows import FirstRows
 from mtl.data.picture import holds_pixels, unit
 from mtl.data.streamed import Inputs, Streamed, blocks
-from mtl.tasks import Task, suggest
+from mtl.tasks import KINDS, Task, suggest
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -27,9 +27,9 @@ class Table:
       x: inputs, [N, ...], float32, or float64 where float32 would move a value; in memory, or streamed. Finite, but
         for missing ones, which are NaN.
       tasks: what can be predicted, in order.
-      labels: ``{task: [N]}``, int32 class ids for ``multiclass``, float32 for ``binary``, float64 for ``regression``; 0
-        where missing.
-      mask: ``{task: [N]}``, true where the label is present.
+      labels: ``{task: [N]}``, and ``[N, *shape]`` of a dense task: int32 class ids, float32 zeros and ones, or float64
+        numbers; 0 where missing.
+      mask: ``{task: [N]}``, true where the label is present, at any position.
       sha256: of the names, kinds, shapes, dtypes and bytes of all of the above, tasks in sorted order.
       about: what the data are, their source and licence.
       groups: [N] int64, equal for rows that no split may part (copies, one molecule, one person); None if
@@ -41,6 +41,7 @@ class Table:
       columns: what the inputs are called, in order; empty if they have no names.
       reading: JSON-able facts on how a raw input becomes x, such as the size of pictures; kept with models.
       told: sentences on cells that were read as one class or group, or as two, where it might be doubted.
+      positions: ``{task: [N, *shape]}`` of dense tasks, true at the positions whose label is present.
 
     >>> table = make_table("toy", np.eye(3), [Task("even", "binary")], {"even": [1, 0, float("nan")]})
     >>> len(table), table.labels["even"], table.mask["even"]
@@ -61,6 +62,7 @@ class Table:
     columns: tuple[str, ...] = ()
     reading: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     told: tuple[str, ...] = ()
+    positions: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
         """Return N, the number of examples."""
@@ -94,6 +96,25 @@ class Table:
         array([1])
         """
         return np.flatnonzero(self.mask[self.task(name).name])
+
+    def label_of(self, name: str) -> np.ndarray:
+        """Return what a split keeps of a task's labels, [N]: themselves, or of a dense task whose row each one is.
+
+        >>> table = make_table("toy", np.eye(2), [Task("even", "binary")], {"even": [float("nan"), 0]})
+        >>> table.label_of("even")
+        array([0., 0.], dtype=float32)
+        """
+        return np.arange(len(self), dtype=np.int64) if name in self.positions else self.labels[name]
+
+    def present_labels(self, name: str, rows: np.ndarray) -> np.ndarray:
+        """Return the labels of a task that are present in some rows, one after the other; of a dense one, at positions.
+
+        Args:
+          name: the task's.
+          rows: indices, or [N] booleans.
+        """
+        labels, mask = self.labels[name][rows], self.positions.get(name, self.mask[name])[rows]
+        return labels[mask]
 
     @property
     def range(self) -> tuple[float, float]:
@@ -137,7 +158,7 @@ def make_table(
       x: inputs, [N, ...] numbers or booleans, N ≥ 1, an axis of features or more. Streamed ones are read through once.
         With three axes or more, uint8 and uint16 are pixels and become [0, 1] (divided by 255 or 65,535).
       tasks: what can be predicted; names differ.
-      labels: ``{task: [N]}``, one entry for every task and none beside.
+      labels: ``{task: [N]}``, and ``[N, *shape]`` of a dense task; one entry for every task and none beside.
       about: what the data are, their source and licence.
       groups: [N] integers, equal for rows that no split may part; part of the sha256, as it moves the splits.
       classes: ``{task: names}``, one name for each class id, in order; no part of the sha256.
@@ -192,23 +213,28 @@ def make_table(
     for key in labels:
         if key not in names:
             raise ValueError(f'data "{name}": labels of "{key}", which is no task: {suggest(key, names)}')
-    values, mask = {}, {}
+    values: dict[str, np.ndarray] = {}
+    mask: dict[str, np.ndarray] = {}
+    positions: dict[str, np.ndarray] = {}
     for task in tasks:
-        values[task.name], mask[task.name] = _labels(name, task, labels[task.name], len(inputs))
+        values[task.name], present = _labels(name, task, labels[task.name], len(inputs))
+        mask[task.name] = np.asarray(present.reshape(len(inputs), -1).any(axis=1))
+        if task.shape:
+            positions[task.name] = present
     named = _classes(name, tasks, classes or {})
     together = {} if groups is None else {"groups": _groups(name, groups, len(inputs))}
     held = [a for a in (inputs, measured, gaps) if isinstance(a, np.ndarray)]
-    for array in (*held, *values.values(), *mask.values(), *together.values()):
+    for array in (*held, *values.values(), *mask.values(), *positions.values(), *together.values()):
         array.setflags(write=False)
     digest = sha256_of(
         {"data": name, "kinds": sorted((t.name, t.kind, t.num_classes) for t in tasks)},
-        {"x": inputs}
+        {"x": inputs, **together}
         | {f"labels/{k}": v for k, v in values.items()}
         | {f"mask/{k}": v for k, v in mask.items()}
-        | together,
+        | {f"positions/{k}": v for k, v in positions.items()},
     )
     found = (name, inputs, tuple(tasks), values, mask, digest, about, together.get("groups"), named)
-    return Table(*found, measured, gaps, titles, dict(reading or {}))
+    return Table(*found, measured, gaps, titles, dict(reading or {}), positions=positions)
 
 
 def sha256_of(header: Mapping[str, Any], arrays: Mapping[str, Inputs]) -> str:
@@ -322,24 +348,27 @@ def _labels(name: str, task: Task, given: npt.ArrayLike, length: int) -> tuple[n
     """Return (labels with 0 where missing, mask) of one task."""
     where = f'data "{name}", task "{task.name}"'
     raw = _numbers(f"{where}: labels", given)
-    if raw.shape != (length,):
-        raise ValueError(f"{where}: labels of shape {raw.shape}: must be ({length},), one label a row of x")
-    present = ~np.isnan(raw) if raw.dtype.kind == "f" else np.ones(length, dtype=bool)
-    if task.kind == "multiclass":
+    if raw.shape != (length, *task.shape):
+        each = "one label at each position of a row of x" if task.shape else "one label a row of x"
+        raise ValueError(f"{where}: labels of shape {raw.shape}: must be {(length, *task.shape)}, {each}")
+    present = ~np.isnan(raw) if raw.dtype.kind == "f" else np.ones(raw.shape, dtype=bool)
+    if task.labels == "ids":
         number = raw.astype(np.float64)  # floor is not there for booleans
         fractional = present & (number != np.floor(number))
         _refuse(where, raw, fractional, "class ids must be integers, -1 or NaN (missing)")
         allowed = f"class ids must be 0 to {task.num_classes - 1}, -1 or NaN (missing)"
         _refuse(where, raw, present & ((raw < -1) | (raw >= task.num_classes)), allowed)
         present &= raw != -1
-    elif task.kind == "binary":
+    elif task.labels == "binary":
         _refuse(where, raw, present & (raw != 0) & (raw != 1), "must be 0, 1 or NaN (missing)")
     with np.errstate(over="ignore"):
         labels = np.where(present, raw, 0).astype(task.label_dtype)
-    if task.kind == "regression":
+    if task.labels == "numbers":
         _refuse(
             where, raw, ~(np.abs(labels) <= np.finfo(np.float32).max), "must be finite in float32, or NaN (missing)"
         )
+        least = KINDS[task.kind].least
+        _refuse(where, raw, present & (labels < least), f"must be at least {least:g}, or NaN (missing)")
     if not present.any():
         raise ValueError(f"{where}: none of its {length} labels is present: must have at least one")
     return labels, present
@@ -353,7 +382,7 @@ def _groups(name: str, groups: npt.ArrayLike, length: int) -> np.ndarray:
 
 
 def _classes(name: str, tasks: Sequence[Task], classes: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
-    count = {task.name: {"binary": 2, "multiclass": task.num_classes, "regression": 0}[task.kind] for task in tasks}
+    count = {task.name: task.classes for task in tasks}
     for key, names in classes.items():
         if key not in count:
             raise ValueError(f'data "{name}": classes of "{key}", which is no task: {suggest(key, count)}')
@@ -367,5 +396,6 @@ def _classes(name: str, tasks: Sequence[Task], classes: Mapping[str, Sequence[st
 def _refuse(where: str, raw: np.ndarray, bad: np.ndarray, right: str) -> None:
     """Raise for the first row at which ``bad`` is true, saying what would be right."""
     if bad.any():
-        row = int(np.flatnonzero(bad)[0])
-        raise ValueError(f"{where}: label {raw[row]} in row {row}: {right}")
+        at = tuple(int(i) for i in np.argwhere(bad)[0])
+        position = f", position {at[1:]}" if at[1:] else ""
+        raise ValueError(f"{where}: label {raw[at]} in row {at[0]}{position}: {right}")

@@ -25,6 +25,23 @@ from mtl.tasks import Task
 PyTree = Any
 
 
+#: What a backbone makes of inputs: one array for all tasks, or one for each of them.
+Features = Float[Array, "batch ..."] | Mapping[str, Float[Array, "batch ..."]]
+
+
+def features_of(features: Features, task: str) -> Float[Array, "batch ..."]:
+    """Return a task's features, which may be those of all tasks.
+
+    Raises:
+      ValueError: if there are none of it.
+    """
+    if not isinstance(features, Mapping):
+        return features
+    if task not in features:
+        raise ValueError(f"model: features of {', '.join(features)}, and none of {task}: must be of every task")
+    return features[task]
+
+
 def _with_adapters(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
     """Return what a layer gives with the adapters whose parameters lie below it (see ``mtl.adapt``)."""
     found = call(*args, **kwargs)
@@ -48,8 +65,9 @@ class Model:
     arXiv:1912.11370).
 
     Attributes:
-      backbone: a Linen module, or an ``NNX`` one, that makes features [batch, features] of inputs. Its *blocks* are the
-        modules that it holds and that have parameters, in order of depth: see ``Anatomy``.
+      backbone: a Linen module, or an ``NNX`` one, that makes features [batch, features] of inputs, or ``{task:
+        features}`` for each task its own; [batch, *shape, features] for a dense task. Its *blocks* are the modules that
+        it holds and that have parameters, in order of depth: see ``Anatomy``.
       tasks: the tasks that have a head.
       head_init: ``zeros`` or ``lecun_normal`` for the heads' kernels; biases begin at zero.
       dtype: what the backbone computes in, ``float32`` or ``bfloat16``. Parameters, their gradients, batch statistics
@@ -74,20 +92,23 @@ class Model:
         name), so regimes with different tasks begin from the same trunk.
 
         Raises:
-          ValueError: for a backbone that leaves nothing of the inputs, or whose features are no [batch, features].
+          ValueError: for a backbone that leaves nothing of the inputs, or whose features are not those of its tasks.
         """
         key = jax.random.fold_in(rng, zlib.crc32(b"backbone"))
         with watched(x.shape[1:]):
             params, state = self._init(key, x)
         features = self._features(params, state, x, False, None)[0]
-        if features.ndim != 2 or len(features) != len(x):
-            raise ValueError(
-                f"model: features of {len(x)} input(s) are of shape {features.shape}: must be [batch, features]"
-            )
         heads = {}
         for task in self.tasks:
+            own = features_of(features, task.name)
+            if own.shape[:-1] != (len(x), *task.shape):
+                whose = f" of {task.name}" if task.shape or isinstance(features, Mapping) else ""
+                right = ", ".join(("batch", *map(str, task.shape), "features"))
+                raise ValueError(
+                    f"model: features{whose} of {len(x)} input(s) are of shape {own.shape}: must be [{right}]"
+                )
             head_key = jax.random.fold_in(rng, zlib.crc32(f"heads/{task.name}".encode()))
-            heads[task.name] = self._head(task).init(head_key, features)["params"]
+            heads[task.name] = self._head(task).init(head_key, own)["params"]
         return {"backbone": params, "heads": heads}, state
 
     def apply(
@@ -99,8 +120,8 @@ class Model:
         tasks: tuple[str, ...] | None = None,
         train: bool | frozenset[str] = False,
         rng: Array | None = None,
-    ) -> tuple[Mapping[str, Float[Array, "batch outputs"]], PyTree]:
-        """Return ({task: outputs [batch, task.outputs]}, new state).
+    ) -> tuple[Mapping[str, Float[Array, "batch ..."]], PyTree]:
+        """Return ({task: outputs [batch, *task.shape, task.outputs]}, new state).
 
         Args:
           params: as ``init`` returns them; heads of tasks not asked for are not touched.
@@ -122,25 +143,26 @@ class Model:
         *,
         train: bool | frozenset[str] = False,
         rng: Array | None = None,
-    ) -> tuple[Float[Array, "batch features"], PyTree]:
+    ) -> tuple[Features, PyTree]:
         """Return (features, new state): ``apply`` without heads, from the backbone's parameters."""
         return self._features(params, state, x, train, rng)
 
-    def features(self, params: PyTree, state: PyTree, x: Float[Array, batch * shape]) -> Float[Array, "batch features"]:
+    def features(self, params: PyTree, state: PyTree, x: Float[Array, batch * shape]) -> Features:
         """Return the backbone's features in eval mode: what ``heads`` takes."""
         return self._features(params["backbone"], state, x, False, None)[0]
 
     def heads(
-        self, params: PyTree, features: Float[Array, "batch features"], tasks: tuple[str, ...] | None = None
-    ) -> dict[str, Float[Array, "batch outputs"]]:
+        self, params: PyTree, features: Features, tasks: tuple[str, ...] | None = None
+    ) -> dict[str, Float[Array, "batch ..."]]:
         """Return {task: outputs} of the heads alone."""
         names = tuple(t.name for t in self.tasks) if tasks is None else tasks
-        return {n: self.head(params["heads"][n], features) for n in names}
+        return {n: self.head(params["heads"][n], features_of(features, n)) for n in names}
 
     @staticmethod
-    def head(params: PyTree, features: Float[Array, "batch features"]) -> Float[Array, "batch outputs"]:
+    def head(params: PyTree, features: Float[Array, "batch *shape features"]) -> Float[Array, "batch *shape outputs"]:
         """Return a head's outputs: features · kernel + bias; of several whose columns lie side by side, all of them."""
-        return cpu.dense(features, jnp.asarray(params["kernel"])) + params["bias"][None]
+        bias = params["bias"].reshape(*[1] * (features.ndim - 1), -1)
+        return cpu.dense(features, jnp.asarray(params["kernel"])) + bias
 
     def _head(self, task: Task) -> nn.Dense:
         init = nn.initializers.zeros if self.head_init == "zeros" else nn.initializers.lecun_normal()
@@ -156,7 +178,7 @@ class Model:
 
     def _features(
         self, params: PyTree, state: PyTree, x: Array, train: bool | frozenset[str], rng: Array | None
-    ) -> tuple[Array, PyTree]:
+    ) -> tuple[Features, PyTree]:
         if self.dtype == "bfloat16":
             params, x = jax.tree.map(lambda a: a.astype(jnp.bfloat16), (params, x))
         has_adapters = any("/+" in path for path in flatten(params))
@@ -165,11 +187,13 @@ class Model:
         if isinstance(train, frozenset):
             new = _frozen_kept(train, params, state, new)
         # Heads and losses in full precision: they are a small part of the work and where rounding shows.
-        return features.astype(jnp.float32) if self.dtype == "bfloat16" else features, new if train else state
+        if self.dtype == "bfloat16":
+            features = jax.tree.map(lambda a: a.astype(jnp.float32), features)
+        return features, new if train else state
 
     def run(
         self, train: bool | frozenset[str], params: PyTree, state: PyTree, x: Array, rng: Array | None
-    ) -> tuple[Array, PyTree]:
+    ) -> tuple[Features, PyTree]:
         """Return the backbone's (features, statistics) as its library computes them, before what is frozen is kept.
 
         Args:

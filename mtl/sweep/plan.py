@@ -350,8 +350,7 @@ def _address(trial: Trial, depth: int, planned: Fingerprint) -> str:
     spec = dict(c["data"])
     # Inputs are scaled by the training part of the target's pool too, whatever the number of its labels. A head of a
     # regression that is loaded is turned to the unit of its own labels before the first phase.
-    kind = next(t.kind for t in trial.tasks if t.name == trial.target)
-    turned = bool(trial.loads) and kind == "regression"
+    turned = bool(trial.loads) and next(t.scaled for t in trial.tasks if t.name == trial.target)
     if not any(trial.target in p["tasks"] for p in phases) and trial.target not in _own(trial) and not turned:
         apart = _TARGET_ONLY[:1] if scaled(trial) else _TARGET_ONLY
         spec = {k: v for k, v in without(spec, trial.target).items() if k not in apart}

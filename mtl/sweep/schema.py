@@ -9,7 +9,7 @@ from typing import Any
 from mtl.config import augmentation
 from mtl.config.default import SAMPLINGS
 from mtl.host.files import DamagedError
-from mtl.tasks import METRICS, Task
+from mtl.tasks import Task
 
 _REAL = (int, float)
 _NUMBER = (int, float, type(None))  # Null stands for what is not finite.
@@ -92,7 +92,7 @@ RESULT: Any = {
     "hash": str,
     "config": {
         "data": _DATA,
-        "tasks": [{"name": str, "kind": frozenset(METRICS), "metric": str}],
+        "tasks": [{"name": str, "kind": str, "metric": str}],
         "phases": [{"augment?": list, "begin?": str}],
         "init?": {"path": str},
     },
@@ -123,7 +123,7 @@ PREFIX: Any = {
 SNAPSHOT: Any = {"keys": [str], "at": int, "data": int, "seconds": _REAL}
 #: The facts of a trial's model.
 MODEL: Any = {
-    "config": {"data": {"target": str}, "tasks": [{"name": str, "kind": frozenset(METRICS)}]},
+    "config": {"data": {"target": str}, "tasks": [{"name": str, "kind": str}]},
     "inputs": {
         "shape": [int],
         "pixels": bool,

@@ -16,7 +16,7 @@ from mtl.data.scaling import Scaling
 from mtl.models import Model
 from mtl.sweep.documents import StoreError, inside
 from mtl.sweep.model_file import read_model
-from mtl.tasks import LOSSES, METRICS, suggest
+from mtl.tasks import KINDS, suggest
 from mtl.train.predict import predict
 from mtl.train.program import Weights
 
@@ -64,7 +64,7 @@ class Trained:
 
         Returns:
           P(y = 1) [n] of a binary task, P(y = c) [n, classes] of a multi-class one, predictions [n] of a regression in
-          the unit of its labels.
+          the unit of its labels; of a dense task at each position, [n, *shape] and [n, *shape, classes].
 
         Raises:
           ValueError: for a task without a head, and inputs that are not like those of the training: of another shape,
@@ -76,13 +76,13 @@ class Trained:
             raise ValueError(f'task = "{name}": {suggest(name, names)}')
         seen = self.scaling.inputs(self._checked(x))
         spec = self.model.task(name)
-        none = np.zeros((0, spec.outputs), np.float32)
+        none = np.zeros((0, *spec.shape, spec.outputs), np.float32)
         outputs = predict(self.model, name, [self.weights], seen)[0] if len(seen) else none
-        if spec.kind == "multiclass":
+        if spec.labels == "ids":
             return np.asarray(jax.nn.softmax(outputs, axis=-1))
-        if spec.kind == "binary":
-            return np.asarray(jax.nn.sigmoid(outputs[:, 0]))
-        return self.scaling.outputs(name, outputs[:, 0])
+        if spec.labels == "binary":
+            return np.asarray(jax.nn.sigmoid(outputs[..., 0]))
+        return self.scaling.outputs(name, outputs[..., 0])
 
     def _checked(self, x: Any) -> np.ndarray:
         """Return inputs, if they are like those of the training."""
@@ -134,11 +134,13 @@ def load(trial: str | Path) -> Trained:
     if found is None:
         raise CheckpointError(f"{file} holds no model of a trial")
     for task in found.config["tasks"]:
-        for what, known in (("loss", LOSSES), ("metric", METRICS)):
-            if task.get(what) and task[what] not in known[task["kind"]]:
+        kind = KINDS.get(task["kind"])
+        for what, room in (("kind", "tasks"), ("loss", "losses"), ("metric", "metrics")):
+            known = KINDS if kind is None or what == "kind" else kind.losses if what == "loss" else kind.metrics
+            if task.get(what) and task[what] not in known:
                 raise CheckpointError(
                     f'{file}: task "{task["name"]}" has the {what} "{task[what]}", which this process does not know: '
-                    f"first execute what registers it (with mtl.{'losses' if what == 'loss' else 'metrics'}.register)"
+                    f"first execute what registers it (with mtl.{room}.register)"
                 )
     resolved = Trial(found.config)
     return Trained(resolved, resolved.model(), found.weights, found.scaling, found.inputs)

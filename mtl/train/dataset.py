@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -40,6 +41,7 @@ def make_data(
     scaled = any(p.standardize for p in programs)
     shift, scale, fill = zip(*(coded(table, s) if scaled else nothing(table) for s in scalings), strict=True)
     pairs = list(zip(splits, scalings, strict=True))
+    dense, units = _dense(table, names, scalings)
     data = Data(
         tasks=tuple(names),
         x=() if isinstance(table.x, Streamed) else device_inputs(table, scaled),
@@ -54,8 +56,34 @@ def make_data(
         shift=np.stack(shift),
         scale=np.stack(scale),
         fill=() if table.gaps is None else np.stack(fill),
+        dense=dense,
+        units=units,
     )
     return jax.tree.map(jnp.asarray, data)
+
+
+def _dense(table: Table, names: Sequence[str], scalings: Sequence[Scaling]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return (labels and positions of the dense tasks among some, their units in each split), see ``Data``."""
+    dense, units = {}, {}
+    for name in names:
+        if name not in table.positions:
+            continue
+        if len(table) > _ROWS:
+            raise ValueError(f'data "{table.name}": {len(table):,} rows with a dense task: must be at most {_ROWS:,}')
+        labels, there = table.labels[name], table.positions[name]
+        if table.task(name).labels == "numbers":
+            # Once for all splits, and in float32 centred so that nothing is lost by it.
+            known = labels[there]
+            mean, spread = float(known.mean()), float(known.std()) or 1.0
+            own = [s.units.get(name, (0.0, 1.0)) for s in scalings]
+            units[name] = np.asarray([[(mean - m) / s, spread / s] for m, s in own], np.float32)
+            labels = np.where(there, (labels - mean) / spread, 0)
+        dense[name] = labels.astype(np.int32 if table.task(name).labels == "ids" else np.float32), there
+    return dense, units
+
+
+#: Rows that can be counted in the float32 of a label.
+_ROWS = 2**24
 
 
 def device_inputs(table: Table, scaled: bool) -> np.ndarray:

@@ -10,8 +10,10 @@ import jax
 import jax.numpy as jnp
 
 from mtl.models import anatomy
+from mtl.tasks import Task
 from mtl.train import phase, sampling, step
 from mtl.train.program import Frozen, Hypers, Program, PyTree, Weights
+from mtl.train.stacks import ordered
 
 
 @functools.lru_cache(maxsize=256)
@@ -31,7 +33,9 @@ def flops_per_step(program: Program, shape: tuple[int, ...]) -> float:
     moving, frozen = jax.eval_shape(functools.partial(phase.start, program), hypers, _weights(program, shape))
     x = features(program, shape) if program.cached else _inputs(program, shape)
     labels, mask = (jax.ShapeDtypeStruct((program.rows, k), kind) for kind in ("float32", "bool"))
-    batch = sampling.Batch(x, jax.eval_shape(functools.partial(sampling.by_columns, program), labels), mask)
+    tasks = ordered(program)
+    dense = {t.name: _dense_labels(program.rows, t) for t in tasks if t.shape}
+    batch = sampling.Batch(x, jax.eval_shape(functools.partial(sampling.by_columns, tasks), labels, dense), mask)
 
     def update(hypers: Hypers, at: Any, moving: Any, frozen: Any, batch: sampling.Batch) -> Any:
         draw = sampling.Indices(jnp.zeros((program.rows,), jnp.int32), batch.mask)
@@ -71,10 +75,15 @@ def flops_to_cache(program: Program, shape: tuple[int, ...], rows: int) -> float
     return -(-rows // program.rows) * _count(program.model.features, *_featured(program, shape))
 
 
-def features(program: Program, shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
-    """Return the shape of a batch's features."""
-    found: jax.ShapeDtypeStruct = jax.eval_shape(program.model.features, *_featured(program, shape))
-    return found
+def _dense_labels(rows: int, task: Task) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
+    kinds = "int32" if task.labels == "ids" else "float32", "bool"
+    labels, there = (jax.ShapeDtypeStruct((rows, *task.shape), kind) for kind in kinds)
+    return labels, there
+
+
+def features(program: Program, shape: tuple[int, ...]) -> PyTree:
+    """Return the shapes of a batch's features."""
+    return jax.eval_shape(program.model.features, *_featured(program, shape))
 
 
 def _featured(program: Program, shape: tuple[int, ...]) -> tuple[PyTree, PyTree, jax.ShapeDtypeStruct]:

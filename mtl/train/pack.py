@@ -292,7 +292,6 @@ def predict_fn(model: Model, task: str, standardize: bool, gaps: bool) -> Compil
     mapped = over_lanes(one, MAP)
 
     def run(count: Array, weights: Weights, scaling: tuple[Array, Array, Array], x: Array) -> Array:
-        out = jnp.zeros((scaling[0].shape[0], x.shape[0], model.task(task).outputs), jnp.float32)
-        return mapped(count, out, (weights, scaling), x)
+        return mapped(count, room(one, (weights, scaling), x), (weights, scaling), x)
 
     return Compiled(run)

@@ -142,7 +142,7 @@ class Frozen:
 
     Attributes:
       frozen: the parameters that do not move, ``None`` where they do.
-      features: the trunk's features of the rows that the phase draws from, [M, features]; ``()`` if the program does
+      features: the trunk's features of the rows that the phase draws from, [M, …]; ``()`` if the program does
         not cache them.
       place: for each row of the table, where its features are, int32 [N]; ``()`` likewise.
     """
@@ -273,7 +273,7 @@ class Data:
     Attributes:
       tasks: names of the tasks that the columns below are of.
       x: inputs of the whole table, [N, …]; where they are streamed, of a window's rows, [W, …].
-      labels: numbers and class ids, float32 [D, N, tasks].
+      labels: numbers and class ids, float32 [D, N, tasks]; of a dense task, whose row of ``dense`` each row's are.
       train, val: present labels of that role, bool [D, N, tasks].
       own_rows: of each task, the rows with a training label of it.
       train_rows, val_rows: per pool name (see ``pool_name``), the rows with any present label of its tasks.
@@ -281,6 +281,8 @@ class Data:
       fill: per split, what a missing input becomes after scaling, [D, …]; ``()`` if none is missing.
       place: where inputs are streamed, which row of x a row of the table is, int32 [N] (0 where it is not there);
         else ``()``.
+      dense: of dense tasks, ``{task: (labels, which of them are present)}`` of the whole table, [N, *shape].
+      units: per split, (a, b) of those whose labels are scaled: they train on a + b · labels, ``{task: [D, 2]}``.
     """
 
     tasks: tuple[str, ...] = dataclasses.field(metadata={"static": True})
@@ -295,6 +297,8 @@ class Data:
     scale: Numbers
     fill: PyTree = ()
     place: PyTree = ()
+    dense: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    units: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def table_rows(self) -> int:
@@ -313,9 +317,26 @@ class Data:
 
     def of(self, split: Array) -> Data:
         """Return the data of one split, without the leading axis."""
-        stacked = dataclasses.replace(self, x=None, place=None)
+        stacked = dataclasses.replace(self, x=None, place=None, dense={})
         own = jax.tree.map(lambda a: jax.lax.dynamic_index_in_dim(a, split, 0, keepdims=False), stacked)
-        return dataclasses.replace(own, x=self.x, place=self.place)
+        return dataclasses.replace(own, x=self.x, place=self.place, dense=self.dense)
+
+    def dense_labels(self, tasks: Sequence[Task], labels: Array) -> dict[str, tuple[Array, Array]]:
+        """Return (labels, which are present) of the dense tasks among some, of one split.
+
+        Args:
+          tasks: in the order of the columns of ``labels``.
+          labels: of some rows, [rows, tasks].
+        """
+        found = {}
+        for i, task in enumerate(tasks):
+            if task.shape:
+                rows = labels[:, i].astype(jnp.int32)
+                own, there = (jnp.take(a, rows, axis=0, mode="clip") for a in self.dense[task.name])
+                if task.name in self.units:
+                    own = self.units[task.name][0] + self.units[task.name][1] * own
+                found[task.name] = own, there
+        return found
 
 
 def pool_name(tasks: Sequence[str]) -> str:

@@ -88,7 +88,10 @@ class _Streaming(Feed):
         super().__post_init__()
         program, data, executor, lanes, stream = self.program, self.data, self.executor, self.host, self.stream
         self._pools = jax.tree.map(
-            fetch, dataclasses.replace(data, x=(), labels=(), train=(), val=(), shift=(), scale=(), fill=())
+            fetch,
+            dataclasses.replace(
+                data, x=(), labels=(), train=(), val=(), shift=(), scale=(), fill=(), dense={}, units={}
+            ),
         )
         # Lanes of one replicate draw the same rows whatever else differs.
         drawn = np.column_stack([lanes.seed, lanes.split, lanes.offset])
@@ -144,7 +147,7 @@ class _Streaming(Feed):
         most, size, lanes = phase.feature_blocks(self.program, self._pools), self.program.rows, len(self._back)
         one = features(self.program, self.stream.shape[1:])
         held = (
-            np.zeros((lanes, most * size, *one.shape[1:]), one.dtype),
+            jax.tree.map(lambda a: np.zeros((lanes, most * size, *a.shape[1:]), a.dtype), one),
             np.zeros((lanes, len(self.stream)), np.int32),
         )
         held = place(self.executor, jax.tree.map(jnp.asarray, held), LANES)

@@ -79,7 +79,7 @@ def corrupt(
     labels = dict(split.labels)
     for name, rate in noise.items():
         task = table.task(name)
-        asymmetry = label_noise_asymmetry if task.kind == "binary" else 0.0
+        asymmetry = label_noise_asymmetry if task.labels == "binary" else 0.0
         labels[name] = flip(task, labels[name], table.mask[name], rate, seed, asymmetry)
     left = _left(split, table, labels, seed, hide, hide_rate, rates, hide_skew)
     if shares:

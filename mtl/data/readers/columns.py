@@ -16,7 +16,7 @@ from mtl.data.readers.labels import class_names, read_input, read_label
 from mtl.data.readers.options import Labels, ReadOptions
 from mtl.data.streamed import Streamed
 from mtl.data.table import Table, make_table
-from mtl.tasks import METRICS, suggest
+from mtl.tasks import KINDS, suggest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,8 +94,8 @@ def choose(
 
     kinds: dict[str, str] = {}
     for pattern, kind in _declared(labels, columns):
-        if kind and kind not in METRICS:
-            problems.add(f'labels: "{pattern}" has kind "{kind}": {suggest(kind, METRICS)}')
+        if kind and kind not in KINDS:
+            problems.add(f'labels: "{pattern}" has kind "{kind}": {suggest(kind, KINDS)}')
             kind = ""
         for name in matching("labels:", known(pattern)):
             if kinds.get(name, kind) != kind and kind and kinds[name]:

@@ -15,6 +15,7 @@ from mtl.data.readers.columns import Roles, build, choose, chosen_by
 from mtl.data.readers.labels import ClassNames, class_names
 from mtl.data.readers.options import Labels, ReadOptions, reader
 from mtl.data.table import Table
+from mtl.tasks import KINDS
 
 
 @reader(ReadOptions, without=("directory", "sha256", "max_bytes"))
@@ -56,7 +57,7 @@ def frame_table(frame: Any, options: ReadOptions) -> Table:
     for column, kind in roles.labels.items():
         dtype = columns[column].dtype
         ordered = isinstance(dtype, pd.CategoricalDtype) and dtype.ordered
-        if ordered and column not in declared and kind != "regression":
+        if ordered and column not in declared and not (kind and KINDS[kind].labels == "numbers"):
             declared[column] = class_names({column: list(dtype.categories)})[column]
     cells = {column: _cells(values) for column, values in columns.items()}
     return build(
