@@ -167,6 +167,9 @@ def parse(augment: Sequence[Any], tasks: Sequence[Task] = ()) -> Spec:
         if name not in OPERATIONS:
             raise ValueError(f'augment: "{name}" does not exist: {suggest(name, OPERATIONS)}')
         options = checked(OPERATIONS[name], options, f"augment: {name}.", name, without=("classes",))
+        dense = next((t.name for t in tasks if t.shape), "")
+        if dense and OPERATIONS[name] not in (Crop, Flip, Cutout, Colour):
+            raise ValueError(f"augment: {name} does not change labels of pixels, and {dense} has some: leave it out")
         if OPERATIONS[name] in (Mixup, Cutmix):  # They mix rows, and with them their labels.
             for task in tasks:
                 if task.focal_gamma:
@@ -202,13 +205,14 @@ def described(spec: Spec) -> str:
     return ", ".join(f"{name} ({', '.join(f'{k} {v}' for k, v in options.items())})" for name, options in stated(spec))
 
 
-def check_images(spec: Spec, x: Inputs, name: str) -> None:
+def check_images(spec: Spec, x: Inputs, name: str, tasks: Sequence[Task] = ()) -> None:
     """Check that a data set's inputs are images that a spec can change.
 
     Args:
       spec: the spec; the empty one changes anything.
       x: inputs.
       name: the data set's, for the message.
+      tasks: those that are trained on.
 
     Raises:
       ValueError: for inputs that are no images, or not in [0, 1], or no larger than a crop's reflected padding.
@@ -225,6 +229,12 @@ def check_images(spec: Spec, x: Inputs, name: str) -> None:
         raise ValueError(
             f"augment: inputs of {name} are of shape {x.shape[1:]}: must be images (height, width, channels)"
         )
+    for task in tasks:
+        if task.shape and task.shape != x.shape[1:3] and any(isinstance(op, Crop | Flip | Cutout) for op in spec):
+            raise ValueError(
+                f"augment: {task.name} has labels at {task.shape} and images of {name} are {x.shape[1:3]}: must be "
+                "one a pixel, to go where pixels go"
+            )
     low, high = x.range if isinstance(x, Streamed) else (float(x.min()), float(x.max()))
     if not (low >= 0 and high <= 1):  # Not the other way round: of NaN it would be false.
         raise ValueError(f"augment: inputs of {name} go from {low:g} to {high:g}: must be in [0, 1]")

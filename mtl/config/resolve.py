@@ -241,6 +241,8 @@ def _resolve_phase(
         )
     if ridge and (phase.trainable != "head" or (phase.trunk_mode or flat["trunk_mode"]) != "eval"):
         raise ConfigError(f'regime "{name}": solver = "ridge": needs trainable = "head" and trunk_mode = "eval"')
+    if ridge and (dense := next((t.name for t in known if t.name in tasks and t.shape), "")):
+        raise ConfigError(f'regime "{name}": solver = "ridge": is for one label an example, and {dense} has many')
     own = {
         "tasks": tasks,
         "trainable": trainable,

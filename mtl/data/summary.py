@@ -22,7 +22,9 @@ def summary(table: Table) -> str:
     """
     groups = "" if table.groups is None else f", {len(np.unique(table.groups)):,} groups"
     lines = [f"{table.name}: {len(table):,} examples, inputs {table.x.shape[1:]}{groups}"]
-    wide = max(len(task.name) for task in table.tasks)
+    wide, kind = (
+        max(len(text) for text in texts) for texts in zip(*((t.name, t.kind) for t in table.tasks), strict=True)
+    )
     digits = max(len(f"{int(mask.sum()):,}") for mask in table.mask.values())
     for task in table.tasks:
         mask = table.mask[task.name]
@@ -41,5 +43,5 @@ def summary(table: Table) -> str:
             low, high, mean, std = (f"{v:.3g}" for v in (labels.min(), labels.max(), labels.mean(), labels.std()))
             what = f"{low} to {high}, mean {mean}, std {std}"
         share = f"{100 * (1 - count / len(table)):4.1f} % missing"
-        lines.append(f"{task.name:{wide}}  {task.kind:10}  {count:{digits},} labels, {share}, {what}")
+        lines.append(f"{task.name:{wide}}  {task.kind:{max(kind, 10)}}  {count:{digits},} labels, {share}, {what}")
     return "\n".join([*lines, *table.told])

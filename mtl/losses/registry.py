@@ -140,9 +140,9 @@ def _present(task: tasks.Task, outputs: Array, labels: Array, mask: Array) -> Ar
     y = jnp.where(mask[:, None] if soft else mask, labels, 0)
     if task.labels == "ids" and not soft:
         y = y.astype(jnp.int32)
-    found = LOSSES[_name(task)].values(task, z, y)
+    found = LOSSES[loss_of(task)].values(task, z, y)
     if found.shape != mask.shape:
-        raise ValueError(f'loss "{_name(task)}": gives {found.shape}: must be {mask.shape}, a number a label')
+        raise ValueError(f'loss "{loss_of(task)}": gives {found.shape}: must be {mask.shape}, a number a label')
     return jnp.where(mask, found, 0)
 
 
@@ -152,7 +152,7 @@ def linked(task: tasks.Task, outputs: Float[Array, "n *shape outputs"]) -> Float
     >>> float(linked(tasks.Task("toxic", "binary"), jnp.array([[0.5]]))[0, 0])
     0.5
     """
-    link = LOSSES[_name(task)].link
+    link = LOSSES[loss_of(task)].link
     if link is None or not task.shape:
         return outputs if link is None else link(outputs)
     found = link(outputs.reshape(-1, outputs.shape[-1]))
@@ -168,16 +168,21 @@ def registered(of: Iterable[tasks.Task]) -> tuple[Loss, ...]:
     >>> registered([tasks.Task("toxic", "binary")])
     ()
     """
-    named = [task for task in of if _name(task) not in _OURS]
+    named = [task for task in of if loss_of(task) not in _OURS]
     for task in named:
         shapes = ((2, *task.shape, task.outputs), jnp.float32), ((2, *task.shape), jnp.bool)
         outputs, mask = (jax.ShapeDtypeStruct(*of) for of in shapes)
         labels = jax.ShapeDtypeStruct(mask.shape, jnp.int32 if task.labels == "ids" else jnp.float32)
-        with tried(f'loss "{_name(task)}"'):
+        with tried(f'loss "{loss_of(task)}"'):
             jax.eval_shape(functools.partial(values, task), outputs, labels, mask)
             jax.eval_shape(functools.partial(linked, task), outputs)
-    return tuple(LOSSES[_name(task)] for task in named)
+    return tuple(LOSSES[loss_of(task)] for task in named)
 
 
-def _name(task: tasks.Task) -> str:
+def loss_of(task: tasks.Task) -> str:
+    """Return the name of a task's loss.
+
+    >>> loss_of(tasks.Task("toxic", "binary"))
+    'logistic'
+    """
     return task.loss or tasks.KINDS[task.kind].losses[0]

@@ -2,7 +2,8 @@
 
 A config file adds a model of its own with ``@mtl.models.register("mine")`` on a function that takes the options of
 ``config.model`` and returns any Linen module that makes features [batch, features]; or on a function or a class that
-takes ``rngs`` beside them and returns an NNX module. Annotations say what options may be (see ``mtl.options``).
+takes ``rngs`` beside them and returns an NNX module. Annotations say what options may be (see ``mtl.options``). One that
+takes ``tasks`` is given the trial's, and may make ``{task: features}``, for each its own.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from mtl.models.cnn import CNN
 from mtl.models.efficientnet_lite import EfficientNetLite
 from mtl.models.linen import EVAL
 from mtl.models.mlp import MLP
+from mtl.models.mmoe import MMoE
 from mtl.models.model import Model
 from mtl.models.resnet import ResNet
+from mtl.models.unet import UNet
 from mtl.models.vit import ViT
 from mtl.models.whole_numbers import whole_numbers
 from mtl.options import check_free, checked, signature_of
@@ -32,8 +35,10 @@ __all__ = [
     "MODELS",
     "Anatomy",
     "EfficientNetLite",
+    "MMoE",
     "Model",
     "ResNet",
+    "UNet",
     "ViT",
     "anatomy",
     "build",
@@ -50,6 +55,8 @@ MODELS: dict[str, Callable[..., Any]] = {
     "resnet": ResNet,
     "vit": ViT,
     "efficientnet_lite": EfficientNetLite,
+    "unet": UNet,
+    "mmoe": MMoE,
 }
 
 
@@ -84,6 +91,9 @@ def build(
     if head_init not in ("zeros", "lecun_normal"):
         raise ValueError(f'model.head_init = "{head_init}": {suggest(head_init, ("zeros", "lecun_normal"))}')
     factory = MODELS[name]
+    if "tasks" in signature_of(factory):
+        # Of a task, a backbone is told what it is, and not how its loss is weighed: that would be another backbone.
+        given["tasks"] = tuple(Task(t.name, t.kind, t.num_classes, shape=t.shape) for t in tasks)
     if "rngs" in signature_of(factory):
         from mtl.models.nnx import NNX  # It takes a tenth of a second to import.
 
@@ -114,4 +124,5 @@ def options_of(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """
     if name not in MODELS:
         raise ValueError(f'model.name = "{name}": {suggest(name, MODELS)}')
-    return checked(MODELS[name], options, "model.options.", f"model {name}", without=("self", "parent", "name", "rngs"))
+    without = ("self", "parent", "name", "rngs", "tasks")
+    return checked(MODELS[name], options, "model.options.", f"model {name}", without=without)

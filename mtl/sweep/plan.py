@@ -319,7 +319,8 @@ def check_images(trial: Trial, table: data.Table) -> None:
     """
     try:
         for phase in trial.phases:
-            augmentation.check_images(phase.augment, table.x, table.name)
+            tasks = [t for t in trial.tasks if t.name in phase.tasks]
+            augmentation.check_images(phase.augment, table.x, table.name, tasks)
     except ValueError as error:
         raise ConfigError(f"config.{error}") from None
 

@@ -143,8 +143,8 @@ def _beta(key: Array, alpha: float, size: int) -> Float[Array, " size"]:
 
 
 def change(
-    spec: Spec, drawn: Indices, fetch: Callable[[Array], tuple[Array, dict[str, Array]]]
-) -> tuple[Images, dict[str, Array]]:
+    spec: Spec, drawn: Indices, fetch: Callable[[Array], tuple[Array, dict[str, Any]]]
+) -> tuple[Images, dict[str, Any]]:
     """Return the images and labels of rows, changed as was drawn.
 
     Of two rows mixed, with weights λ and 1 − λ:
@@ -155,6 +155,9 @@ def change(
     - numbers, 0 and 1 among them, become λ y + (1 − λ) y'; class ids become [rows, C] probabilities,
       λ e_y + (1 − λ) e_y', which ``losses.values`` takes in place of ids.
     - what a masked slot holds changes nothing.
+
+    Labels of each pixel go where their pixels go; those that are cut out, or come from outside of the image, are
+    missing.
 
     Args:
       spec: the operations that it was drawn for.
@@ -172,7 +175,16 @@ def change(
         if isinstance(operation, (Mixup, Cutmix)):
             x, labels = _mix(operation, how, x, labels, *change(spec, how.other, fetch))
         else:
-            x = jax.vmap(lambda k, image, op=operation: _CHANGES[type(op)](op, k, image))(how, x)
+            apply = jax.vmap(lambda k, image, op=operation: _CHANGES[type(op)](op, k, image))
+            x = apply(how, x)
+            for task, of_pixels in labels.items():
+                if isinstance(of_pixels, tuple) and isinstance(operation, (Crop, Flip, Cutout)):
+                    # As channels of an image: with the same key, the same happens to them.
+                    own, there = of_pixels
+                    if isinstance(operation, Cutout):
+                        apply = jax.vmap(functools.partial(_cutout, dataclasses.replace(operation, fill=0.0)))
+                    own, kept = (a[..., 0] for a in (apply(how, own[..., None]), apply(how, there[..., None])))
+                    labels = {**labels, task: (own, kept)}
     return x, labels
 
 

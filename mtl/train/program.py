@@ -58,6 +58,7 @@ class Program:
       augment: how training images are changed at random, see ``train.augment``.
       balancer: the static part of what balances the tasks' gradients for the trunk; none for their sum.
       adapter: the static part of the adapter that trains in place of the backbone; none for none.
+      widths: of the features of each of ``tasks``, where not all are the same; else empty.
     """
 
     model: Model
@@ -80,6 +81,7 @@ class Program:
     augment: Spec = ()
     balancer: Balancing | None = None
     adapter: Adapting | None = None
+    widths: tuple[int, ...] = ()
 
     @property
     def rows(self) -> int:

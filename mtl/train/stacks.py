@@ -75,13 +75,18 @@ class Stack:
 
 @functools.lru_cache(maxsize=256)
 def stacks_of(program: Program) -> tuple[Stack, ...]:
-    """Return the stacks of a phase's heads, in an order that does not depend on that of its tasks."""
-    groups: dict[tuple[int, tuple[str, ...]], list[Task]] = {}
+    """Return the stacks of a phase's heads, in an order that does not depend on that of its tasks.
+
+    Heads of one stack read features of one width.
+    """
+    features = dict(zip(program.tasks, program.widths or (0,) * len(program.tasks), strict=True))
+    groups: dict[tuple[int, int, tuple[str, ...]], list[Task]] = {}
     for task in sorted(program.specs, key=lambda t: t.name):
         head = f"{paths.join('heads', task.name)}/"
         moving = tuple(p.removeprefix(head) for p in program.trainable if p.startswith(head))
-        groups.setdefault((0 if program.optimizer.elementwise else task.outputs, moving), []).append(task)
-    return tuple(Stack(tuple(tasks), width) for (width, _), tasks in sorted(groups.items(), key=lambda g: g[0]))
+        width = 0 if program.optimizer.elementwise else task.outputs
+        groups.setdefault((width, features[task.name], moving), []).append(task)
+    return tuple(Stack(tuple(tasks), width) for (width, *_), tasks in sorted(groups.items(), key=lambda g: g[0]))
 
 
 def stacked(program: Program, params: PyTree) -> PyTree:

@@ -15,6 +15,7 @@ import numpy as np
 from mtl import adapt, balance, config, optim
 from mtl import params as paths
 from mtl.data import sizes
+from mtl.losses import loss_of, registered
 from mtl.models import EVAL, Model, anatomy, untold
 from mtl.optim import rates
 from mtl.train.descent import Descent
@@ -116,6 +117,7 @@ def stages_of(trial: config.Trial, shape: tuple[int, ...], standardize: bool = F
             standardize=standardize,
             balancer=balancer if balanced else None,
             adapter=adapter,
+            widths=_widths(params["heads"], step.tasks),
         )
         cached = step.solver == "ridge" or _cached(program, step.total_steps, most_labels(trial))
         program = dataclasses.replace(program, cached=cached)
@@ -124,10 +126,10 @@ def stages_of(trial: config.Trial, shape: tuple[int, ...], standardize: bool = F
                 f"config.optimizer.per_task = True: has moments of each task's gradient, and balancer "
                 f'"{c["balancer"]["name"]}" gives one for all: must be False'
             )
-        if own_loss := next((t for t in program.specs if t.loss and step.solver == "ridge"), None):
+        if own_loss := next((t for t in program.specs if registered([t]) and step.solver == "ridge"), None):
             raise config.ConfigError(
                 f'regime: a phase in closed form fits squared errors, and task "{own_loss.name}" has loss '
-                f'"{own_loss.loss}": must have its kind\'s, or another regime'
+                f'"{loss_of(own_loss)}": must have its kind\'s, or another regime'
             )
         check_statistics(program, shape)
         own, unmatched = rates.multiples(section, trainable, program.blocks) if optimizer.rates else ((), [])
@@ -156,6 +158,12 @@ def stages_of(trial: config.Trial, shape: tuple[int, ...], standardize: bool = F
     if unused:
         raise config.ConfigError(f"config.optimizer.rates: {min(unused)!r} matches no parameter that any phase trains")
     return tuple(stages)
+
+
+def _widths(heads: PyTree, tasks: tuple[str, ...]) -> tuple[int, ...]:
+    """Return the width of each task's features; nothing if all are the same."""
+    found = tuple(int(heads[t]["kernel"].shape[0]) for t in tasks)
+    return found if len(set(found)) > 1 else ()
 
 
 def _adapter(

@@ -13,6 +13,7 @@ from mtl.data.problems import DataError, Problems
 from mtl.data.readers.cells import Missing, spelled
 from mtl.data.readers.groups import read_groups
 from mtl.data.readers.labels import class_names, read_input, read_label
+from mtl.data.readers.maps import is_map, read_map
 from mtl.data.readers.options import Labels, ReadOptions
 from mtl.data.streamed import Streamed
 from mtl.data.table import Table, make_table
@@ -181,7 +182,11 @@ def build(
     told: list[str] = []
     doubts: list[str] = []
     for column, kind in roles.labels.items():
-        label = read_label(column, cells[column], problems, at, kind, declared.get(column, ()), marks)
+        own = declared.get(column, ())
+        if is_map(cells[column], kind):
+            label = read_map(column, cells[column], problems, kind, own, marks)
+        else:
+            label = read_label(column, cells[column], problems, at, kind, own, marks)
         if label is not None:
             tasks.append(label.task)
             values[column] = label.values

@@ -13,6 +13,7 @@ from mtl.data.problems import DataError, Problems, located
 from mtl.data.readers.cells import Markers, spelled
 from mtl.data.readers.columns import Roles, build, choose, chosen_by
 from mtl.data.readers.labels import ClassNames, class_names
+from mtl.data.readers.maps import is_map
 from mtl.data.readers.options import Labels, ReadOptions, reader
 from mtl.data.table import Table
 from mtl.tasks import KINDS
@@ -86,7 +87,8 @@ def arrays_table(
 
     Args:
       x: inputs, [N, ...] numbers; pixels become [0, 1] as in ``make_table``.
-      labels: ``{name: [N]}``, or [N, K] for the K tasks ``name_0``, ``name_1``, ...
+      labels: ``{name: [N]}``, or [N, K] for the K tasks ``name_0``, ``name_1``, ...; or [N, height, width] for a dense
+        task, whose class ids (integers) or numbers are at each position.
       kinds: ``{task: kind}`` or a list of ``task:kind`` for tasks whose kind is not to be inferred.
       groups: [N], equal for rows that no split may part.
       missing, classes: as in ``ReadOptions``.
@@ -112,10 +114,13 @@ def arrays_table(
     cells: dict[str, np.ndarray] = {}
     for given_name, values in labels.items():
         key, array = spelled(given_name) or given_name, np.asarray(values)
-        if array.ndim not in (1, 2) or len(array) != len(np.atleast_1d(given)):
+        whole = is_map(array, _kind_of(key, kinds))
+        if array.ndim < 1 or len(array) != len(np.atleast_1d(given)):
             problems.add(f'labels of "{key}": shape {array.shape}: must be one label (or one row of labels) a row of x')
         else:
-            found = {key: array} if array.ndim == 1 else {f"{key}_{j}": column for j, column in enumerate(array.T)}
+            found = (
+                {key: array} if array.ndim == 1 or whole else {f"{key}_{j}": column for j, column in enumerate(array.T)}
+            )
             problems.add(f'labels: two are called "{min(twice)}"') if (twice := found.keys() & cells) else None
             cells |= found
     problems.stop(where)
@@ -134,6 +139,13 @@ def arrays_table(
         lambda row: f"row {row}",
         ReadOptions(labels=chosen, missing=missing, classes=classes, name=name, about=about),
     )
+
+
+def _kind_of(name: str, kinds: Labels) -> str:
+    """Return the kind that is declared for a name as it stands."""
+    if isinstance(kinds, Mapping):
+        return kinds.get(name, "")
+    return next((k.removeprefix(f"{name}:") for k in kinds if k.startswith(f"{name}:")), "")
 
 
 def _kinds(kinds: Labels, tasks: list[str]) -> dict[str, str]:

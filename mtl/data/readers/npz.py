@@ -15,6 +15,7 @@ from mtl.data.paths import MAX_BYTES, read, resolve
 from mtl.data.problems import DataError, Problems, located
 from mtl.data.readers.columns import chosen_by
 from mtl.data.readers.frames import arrays_table
+from mtl.data.readers.maps import is_map
 from mtl.data.readers.options import ReadOptions, reader
 from mtl.data.table import Table
 
@@ -33,7 +34,8 @@ class NpzOptions(ReadOptions):
     """Options of ``npz_table``.
 
     Args:
-      labels: names of label arrays, [N] or [N, K], ``name`` or ``name:kind``, or ``{name: kind}``.
+      labels: names of label arrays, ``name`` or ``name:kind``, or ``{name: kind}``: [N], [N, K] for K tasks, or [N,
+        height, width] for a dense task.
       inputs: name of the array of inputs, [N, ...]; pixels become [0, 1] as in ``make_table``.
       groups: name of an array [N], equal for rows that no split may part; empty for none.
       max_bytes: the most all arrays together may hold; checked from their headers before any is read.
@@ -65,7 +67,7 @@ def npz_table(path: str, options: NpzOptions) -> Table:
         arrays = read_npz(data, where, list(roles.all), options.max_bytes)
     kinds: dict[str, str] = {}
     for key, kind in chosen.items():
-        width = arrays[key].shape[1] if arrays[key].ndim == 2 else 0
+        width = arrays[key].shape[1] if arrays[key].ndim == 2 and not is_map(arrays[key], kind) else 0
         kinds |= {f"{key}_{j}": kind for j in range(width)} if width else {key: kind}
     return arrays_table(
         arrays[inputs],
