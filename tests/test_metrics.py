@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtl import metrics
-from mtl.tasks import KINDS
-from mtl.tasks import Task
+from mtl.tasks import KINDS, Task
 
 N, C = 40, 4  # One shape for all draws, so that each kind compiles once.
 TASKS = {

@@ -159,7 +159,8 @@ def _task(table: Table, task: Task) -> dict[str, Any]:
 def _what(task: dict[str, Any]) -> str:
     if "positives" in task:
         named = f" ({task['classes'][1]}; else {task['classes'][0]})" if "classes" in task else ""
-        return f"{task['positives']:,} positive, {100 * task['positives'] / task.get('positions', task['labels']):.1f} %{named}"
+        share = task["positives"] / task.get("positions", task["labels"])
+        return f"{task['positives']:,} positive, {100 * share:.1f} %{named}"
     if "classes" in task:
         total = task.get("positions", 0)
         amounts = {name: f"{100 * n / total:.1f} %" if total else f"{n:,}" for name, n in task["classes"].items()}

@@ -55,7 +55,8 @@ def register(
     """Make a function ``(outputs [n, outputs], labels [n]) -> [n]`` the loss of that name, as a decorator.
 
     It is called where labels are present, and never with a missing one: those are made harmless before and dropped
-    after. Of a dense task it is given all positions of all examples as n labels. A config has it with ``c.task_options.TASK.loss = NAME``.
+    after. Of a dense task it is given all positions of all examples as n labels. A config has it with
+    ``c.task_options.TASK.loss = NAME``.
 
     Args:
       name: what a config calls it.
@@ -94,8 +95,8 @@ def register(
 def values(
     task: tasks.Task,
     outputs: Float[Array, "batch *shape outputs"],
-    labels: Real[Array, "batch *shape"] | Float[Array, "batch outputs"],
-    mask: Bool[Array, "batch *shape"],
+    labels: Real[Array, "batch ..."] | Float[Array, "batch outputs"],
+    mask: Bool[Array, "batch ..."],
 ) -> Float[Array, " batch"]:
     """Return one task's unreduced losses; exactly zero, gradient included, where the label is missing.
 

@@ -15,9 +15,9 @@ from mtl.metrics.present import Value, Weights
 #: Logits of each class, or one prediction, at each position.
 Outputs = Float[Array, "n *shape outputs"]
 #: Class ids, or numbers; anything where the label is missing.
-Labels = Real[Array, "n *shape"]
+Labels = Real[Array, "n ..."]
 #: True where the label is present.
-Mask = Bool[Array, "n *shape"]
+Mask = Bool[Array, "n ..."]
 
 
 def iou(outputs: Outputs, labels: Labels, mask: Mask, weights: Weights | None = None) -> Value:

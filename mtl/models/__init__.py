@@ -2,8 +2,8 @@
 
 A config file adds a model of its own with ``@mtl.models.register("mine")`` on a function that takes the options of
 ``config.model`` and returns any Linen module that makes features [batch, features]; or on a function or a class that
-takes ``rngs`` beside them and returns an NNX module. Annotations say what options may be (see ``mtl.options``). One that
-takes ``tasks`` is given the trial's, and may make ``{task: features}``, for each its own.
+takes ``rngs`` beside them and returns an NNX module. Annotations say what options may be (see ``mtl.options``). One
+that takes ``tasks`` is given the trial's, and may make ``{task: features}``, for each its own.
 """
 
 from __future__ import annotations
