@@ -16,7 +16,7 @@ from mtl.losses import registered
 from mtl.models.anatomy import Anatomy, anatomy, untold
 from mtl.models.cnn import CNN
 from mtl.models.efficientnet_lite import EfficientNetLite
-from mtl.models.linen import EVAL
+from mtl.models.linen import TOLD
 from mtl.models.mlp import MLP
 from mtl.models.model import Model
 from mtl.models.resnet import ResNet
@@ -27,9 +27,9 @@ from mtl.tasks import Task, suggest
 
 __all__ = [
     "CNN",
-    "EVAL",
     "MLP",
     "MODELS",
+    "TOLD",
     "Anatomy",
     "EfficientNetLite",
     "Model",

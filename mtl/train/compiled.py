@@ -20,9 +20,9 @@ from mtl.train.executor import MAP, WHOLE, Executor
 PyTree = Any
 
 #: How programs are compiled, by backend. XLA takes half of a CPU's widest vectors if not asked for all (where a CPU has
-#: only these, it takes them): 0.92 of the time of a small perceptron's step, 0.95 of a convolutional network's. For a GPU
-#: it would choose kernels by what is fastest at the moment, and add by atomics, in any order: the same program would have
-#: other bits when it is compiled, or run, again.
+#: only these, it takes them): 0.92 of the time of a small perceptron's step, 0.95 of a convolutional network's. For a
+#: GPU it would choose kernels by what is fastest at the moment, and add by atomics, in any order: a program that is
+#: compiled or run again would have other bits.
 _OPTIONS: dict[str, dict[str, Any]] = {
     "cpu": {"xla_cpu_prefer_vector_width": 512},
     "gpu": {"xla_gpu_deterministic_ops": True},
