@@ -124,12 +124,36 @@ def check_free(known: Callable[..., Any] | None, made: Callable[..., Any], what:
     Raises:
       ValueError: if another one has the name.
     """
-
-    def name(of: Any) -> Any:  # What has none, such as a partial function, is what it is.
-        return getattr(of, "__module__", ""), getattr(of, "__qualname__", of)
-
-    if known is not None and name(known) != name(made):
+    if known is not None and not same(known, made):
         raise ValueError(f"{what} is already registered; choose another name")
+
+
+def same(known: Callable[..., Any], made: Callable[..., Any]) -> bool:
+    """Return whether two functions are one, or one function of a file that was executed twice, be it changed between.
+
+    Two lambdas of one execution are not, nor are two functions that one function made, though they have one name.
+
+    >>> same(lambda: 1, lambda: 2)
+    False
+    """
+    if known is made:
+        return True
+    if isinstance(known, functools.partial) and isinstance(made, functools.partial):
+        return same(known.func, made.func) and (known.args, known.keywords) == (made.args, made.keywords)
+    one, other = inspect.unwrap(known), inspect.unwrap(made)
+    names = [(getattr(of, "__module__", ""), getattr(of, "__qualname__", of)) for of in (one, other)]
+    if names[0] != names[1]:
+        return False
+    if not (inspect.isfunction(one) and inspect.isfunction(other)) or one.__globals__ is not other.__globals__:
+        return True
+    if one.__code__.co_filename != other.__code__.co_filename:  # A cell of a notebook that was changed.
+        return True
+    alike = (one.__code__, one.__defaults__, one.__kwdefaults__) == (
+        other.__code__,
+        other.__defaults__,
+        other.__kwdefaults__,
+    )
+    return alike and not one.__closure__
 
 
 @contextlib.contextmanager

@@ -96,9 +96,9 @@ def default_jobs() -> int:
 
     An accelerator belongs to one process, which runs its packs side by side.
     """
-    platforms = os.environ.get("JAX_PLATFORMS", "")
-    if platforms and "cpu" not in platforms:
-        return 0
+    platform = os.environ.get("JAX_PLATFORMS", "").partition(",")[0].strip()  # JAX computes on the first one.
+    if platform:
+        return machine.cores() if platform == "cpu" else 0
     if any(Path(device).exists() for device in ("/dev/nvidia0", "/dev/accel0", "/dev/vfio/0")):
         return 0
     return machine.cores()

@@ -17,7 +17,7 @@ from mtl.losses import registered
 from mtl.models.anatomy import Anatomy, anatomy, untold
 from mtl.models.cnn import CNN
 from mtl.models.efficientnet_lite import EfficientNetLite
-from mtl.models.linen import EVAL
+from mtl.models.linen import TOLD
 from mtl.models.mlp import MLP
 from mtl.models.mmoe import MMoE
 from mtl.models.model import Model
@@ -30,9 +30,9 @@ from mtl.tasks import Task, suggest
 
 __all__ = [
     "CNN",
-    "EVAL",
     "MLP",
     "MODELS",
+    "TOLD",
     "Anatomy",
     "EfficientNetLite",
     "MMoE",

@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax
 import jax.extend.core as jex
 import jax.numpy as jnp
+from jax.interpreters.partial_eval import dce_jaxpr
 
 from mtl import params as paths
 from mtl.models import watch
@@ -52,7 +53,8 @@ def anatomy(model: Model, shape: tuple[int, ...]) -> Anatomy:
 
     Raises:
       ValueError: for a model that does not take inputs of that shape; one of which a block or a parameter is empty, so
-        that nothing of the inputs is left; and one that normalises values one by one, which makes each of them zero.
+        that nothing of the inputs is left; one that normalises values one by one, which makes each of them zero; and
+        one that draws at random in eval mode.
 
     >>> from mtl.models import build
     >>> from mtl.tasks import Task
@@ -83,9 +85,21 @@ def anatomy(model: Model, shape: tuple[int, ...]) -> Anatomy:
     for path, leaf in paths.flatten(params).items():
         if leaf.size == 0:
             raise ValueError(f"model: parameter {path} is of shape {leaf.shape} for {inputs}: must not be empty")
+    if not isinstance(model.backbone, nn.Module) and _draws(model, params["backbone"], state, shape):
+        raise ValueError(
+            "model: draws at random in eval mode: each of its layers must go by its mode (train() and eval())"
+        )
     flat = paths.flatten(params)
     found = [path for path in dict.fromkeys(dense) if getattr(flat.get(f"{path}/kernel"), "ndim", 0) == 2]
     return Anatomy(params, state, _blocks(model, params["backbone"], ran), values, tuple(found))
+
+
+def _draws(model: Model, params: PyTree, state: PyTree, shape: tuple[int, ...]) -> bool:
+    """Return whether what a model gives in eval mode depends on the key that it is given."""
+    x, key = jax.ShapeDtypeStruct((1, *shape), jnp.float32), jax.eval_shape(lambda: jax.random.key(0))
+    traced = jax.make_jaxpr(lambda key, p, s, x: model.run(False, p, s, x, key)[0])(key, params, state, x).jaxpr
+    _, used = dce_jaxpr(traced, True)
+    return used[0]
 
 
 def _blocks(model: Model, params: PyTree, ran: Iterable[str]) -> tuple[str, ...]:
@@ -114,6 +128,9 @@ def untold(model: Model, shape: tuple[int, ...], train: frozenset[str]) -> tuple
       model: the model.
       shape: of one input.
       train: names of the blocks that train.
+
+    Raises:
+      ValueError: for a layer that draws at random though its block is frozen.
     """
     own = anatomy(model, shape)
     x, key = jax.ShapeDtypeStruct((2, *shape), jnp.float32), jax.eval_shape(lambda: jax.random.key(0))

@@ -195,7 +195,7 @@ def data_warnings(trials: Sequence[Trial]) -> list[str]:
       ConfigError: for sizes that a data set cannot give.
     """
     splits: dict[data.Table, list[data.Split]] = {}
-    for trial in {split_key(trial): trial for trial in trials}.values():
+    for trial in {canonical([trial.config["data"], trial.seed]): trial for trial in trials}.values():
         splits.setdefault(table_of(trial), []).append(split_of(trial))
     said = [f"{table.name}: {sentence}" for table in splits for sentence in table.told]
     said += [duplicates.warning(table, drawn) for table, drawn in splits.items()]

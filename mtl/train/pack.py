@@ -14,7 +14,7 @@ from jaxtyping import Array
 
 from mtl.losses import linked
 from mtl.models import Model
-from mtl.train import phase
+from mtl.train import compiled, phase
 from mtl.train.compiled import Compiled
 from mtl.train.executor import LANES, MAP, OWN, WHOLE, Executor, over_lanes, room
 from mtl.train.move import averages
@@ -50,7 +50,7 @@ def adapt_fn(program: Program) -> Callable[[Hypers, PyTree], PyTree]:
 @functools.lru_cache(maxsize=256)
 def adopt_fn(program: Program) -> Callable[[Hypers, PyTree], PyTree]:
     """Return the compiled ``adopt(hypers, params) -> params`` of a pack, whose kernels take up its adapters."""
-    return jax.jit(jax.vmap(functools.partial(phase.merged, program)))
+    return jax.jit(jax.vmap(functools.partial(phase.merged, program)), compiler_options=compiled.options())
 
 
 @functools.lru_cache(maxsize=256)

@@ -16,7 +16,7 @@ from mtl import adapt, balance, config, optim
 from mtl import params as paths
 from mtl.data import sizes
 from mtl.losses import loss_of, registered
-from mtl.models import EVAL, Model, anatomy, untold
+from mtl.models import TOLD, Model, anatomy, untold
 from mtl.optim import rates
 from mtl.train.descent import Descent
 from mtl.train.move import averages
@@ -211,17 +211,16 @@ def check_statistics(program: Program, shape: tuple[int, ...], shards: int = 1) 
       shards: devices that a batch is spread over.
 
     Raises:
-      ConfigError: for a batch in parts, whose update would not be that of the whole batch; and for one value a channel
-        in a device's share of a batch, which normalising makes zero whatever it is.
+      ConfigError: for a frozen block that does not rest; a batch in parts, whose update would not be that of the whole
+        batch; and one value a channel in a device's share of a batch, which normalising makes zero whatever it is.
     """
     own = anatomy(program.model, shape)
-    if isinstance(program.train, frozenset) and own.state and not program.cached:
+    if isinstance(program.train, frozenset) and not program.cached:
         with config.refused():
             moved = untold(program.model, shape, program.train)
         if moved:
             raise config.ConfigError(
-                f"config.model: {moved[0]} would change while its block is frozen: its layer must be told whether it "
-                f"trains by an argument or a field of one of the names {', '.join(EVAL)}"
+                f"config.model: {moved[0]} would change while its block is frozen: its layer {TOLD}"
             )
     if not program.statistics(own.state):
         return
