@@ -1,4 +1,4 @@
-"""The command line: ``mtl run | sweep | status | table | plot | report | data``."""
+"""The command line: ``mtl run | sweep | status | table | plot | report | data | config``."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from mtl.commands.arguments import UsageError, overrides_of, parser
+from mtl.commands.config import config_command
 from mtl.commands.data import DataCommandError, data_command
 from mtl.commands.start import begin, end_alone, in_this_process, takes_devices, together
 from mtl.host import streams
@@ -291,6 +292,7 @@ _COMMANDS = {
     "plot": _reader,
     "report": _reader,
     "data": data_command,
+    "config": config_command,
 }
 
 

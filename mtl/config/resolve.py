@@ -12,9 +12,11 @@ from typing import Any
 
 from mtl import adapt, balance, optim, regimes
 from mtl.config import augmentation
+from mtl.config.checks import UNITS, check, duration
 from mtl.config.corruption import corruption
-from mtl.config.default import SAMPLINGS, ConfigError, refused
-from mtl.config.fields import KNOWN, UNITS, Flat, check, duration
+from mtl.config.declaration import SAMPLINGS, SECTIONS
+from mtl.config.default import ConfigError, refused
+from mtl.config.fields import Flat
 from mtl.config.trial import Resolved, Trial, canonical
 from mtl.data import cut, load, nearest, sizes
 from mtl.data.corrupt.split import FIELDS as CORRUPTING
@@ -84,13 +86,9 @@ def resolve(flat: Flat, table: Table) -> Trial:
         raise ConfigError(f"the config holds a value that JSON cannot: {error}") from None
 
 
-#: (path, last part) of the fields of each section that goes into the resolved config as it is.
+#: (path, last part) of the fields of each section that goes into the resolved config as it is; see ``corruption``.
 _SECTIONS = {
-    section: [
-        (path, path.removeprefix(f"{section}."))
-        for path in KNOWN
-        if path.startswith(f"{section}.") and path.removeprefix("data.") not in CORRUPTING  # See ``corruption``.
-    ]
+    section: [(f"{section}.{last}", last) for last in SECTIONS[section]._fields if last not in CORRUPTING]
     for section in ("data", "model", "optimizer", "balancer", "init", "ridge")
 }
 
@@ -172,7 +170,7 @@ def _tasks(flat: Flat, available: Sequence[Task]) -> tuple[Task, ...]:
 
 
 _TASK_OPTIONS = ("pos_weight", "label_smoothing", "focal_gamma", "loss")
-_NOT_OPTIONS = [f.name for f in dataclasses.fields(Task) if f.name not in _TASK_OPTIONS]
+NOT_TASK_OPTIONS = [f.name for f in dataclasses.fields(Task) if f.name not in _TASK_OPTIONS]
 
 
 def _with_options(flat: Flat, task: Task) -> Task:
@@ -180,7 +178,7 @@ def _with_options(flat: Flat, task: Task) -> Task:
     if not isinstance(options, Mapping):
         raise ConfigError(f"config.task_options.{task.name} = {options!r}: must be a dictionary of {_TASK_OPTIONS}")
     with refused():
-        changes = checked(Task, options, f"task_options.{task.name}.", task.name, without=_NOT_OPTIONS)
+        changes = checked(Task, options, f"task_options.{task.name}.", task.name, without=NOT_TASK_OPTIONS)
     if task.name == flat["data.target"] and flat["metric"]:
         changes["metric"] = flat["metric"]
     if task.name in flat["loss.weights"]:

@@ -13,7 +13,7 @@ import dataclasses
 import functools
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from mtl.data.table import Table
 from mtl.tasks import Task
 
 #: What ``data.normalize`` can be: ``auto`` scales what was measured, ``standardize`` pixels too, ``none`` no input.
-WAYS = ("auto", "standardize", "none")
+Way = Literal["auto", "standardize", "none"]
 
 #: Casting to float32 may move a value by at most this share of its column's spread.
 _LOSS = 1e-3
@@ -96,7 +96,7 @@ def chosen(table: Table, way: str) -> np.ndarray:
 
     Args:
       table: the data.
-      way: one of ``WAYS``.
+      way: one of ``Way``.
     """
     if way == "none":
         return np.zeros(table.x.shape[1:], bool)
@@ -129,7 +129,7 @@ def fit(table: Table, split: Split, way: str = "auto", tasks: tuple[str, ...] = 
     Args:
       table: the data.
       split: of it.
-      way: see ``WAYS``.
+      way: see ``Way``.
       tasks: for a control: inputs are fitted on the rows that have a training label of these alone.
     """
     units = {t.name: _unit(_training_labels(table, split, t)) for t in _scaled_tasks(table, split)}

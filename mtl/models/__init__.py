@@ -30,8 +30,10 @@ from mtl.tasks import Task, suggest
 
 __all__ = [
     "CNN",
+    "HEAD_INITS",
     "MLP",
     "MODELS",
+    "NOT_OPTIONS",
     "TOLD",
     "Anatomy",
     "EfficientNetLite",
@@ -47,6 +49,12 @@ __all__ = [
     "untold",
     "whole_numbers",
 ]
+
+#: What makes a backbone takes this beside its options.
+NOT_OPTIONS = ("self", "parent", "name", "rngs", "tasks")
+
+#: How the kernels of heads can begin; biases begin at zero.
+HEAD_INITS = ("zeros", "lecun_normal")
 
 #: Backbone factories by name.
 MODELS: dict[str, Callable[..., Any]] = {
@@ -88,8 +96,8 @@ def build(
     ('backbone/dense_0', 'backbone/dense_1')
     """
     given = options_of(name, options)
-    if head_init not in ("zeros", "lecun_normal"):
-        raise ValueError(f'model.head_init = "{head_init}": {suggest(head_init, ("zeros", "lecun_normal"))}')
+    if head_init not in HEAD_INITS:
+        raise ValueError(f'model.head_init = "{head_init}": {suggest(head_init, HEAD_INITS)}')
     factory = MODELS[name]
     if "tasks" in signature_of(factory):
         # Of a task, a backbone is told what it is, and not how its loss is weighed: that would be another backbone.
@@ -124,5 +132,4 @@ def options_of(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """
     if name not in MODELS:
         raise ValueError(f'model.name = "{name}": {suggest(name, MODELS)}')
-    without = ("self", "parent", "name", "rngs", "tasks")
-    return checked(MODELS[name], options, "model.options.", f"model {name}", without=without)
+    return checked(MODELS[name], options, "model.options.", f"model {name}", without=NOT_OPTIONS)

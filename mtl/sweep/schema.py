@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 from mtl.config import augmentation
-from mtl.config.default import SAMPLINGS
+from mtl.config.declaration import SAMPLINGS
 from mtl.host.files import DamagedError
 from mtl.tasks import Task
 

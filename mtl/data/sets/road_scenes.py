@@ -238,12 +238,12 @@ def presence(draw: Counter, prevalence: float, correlation: float) -> dict[str, 
 def render(
     draw: Counter,
     present: Mapping[str, Array],
-    size: int = 64,
-    difficulty: float = 0.3,
-    relatedness: float = 0.0,
-    night: float = 0.2,
-    occlusion: float = 0.2,
-    clutter: float = 0.5,
+    size: int,
+    difficulty: float,
+    relatedness: float,
+    night: float,
+    occlusion: float,
+    clutter: float,
     maps: Maps | None = None,
 ) -> Array:
     """Draw B images.
