@@ -21,7 +21,7 @@ def summary(table: Table) -> str:
     dose  regression  4 labels,  0.0 % missing, 1 to 6, mean 3, std 1.87
     """
     groups = "" if table.groups is None else f", {len(np.unique(table.groups)):,} groups"
-    lines = [f"{table.name}: {len(table):,} examples, inputs {table.x.shape[1:]}{groups}"]
+    lines = [f"{table.name}: {len(table):,} examples, inputs {table.shape}{groups}"]
     wide = max(len(task.name) for task in table.tasks)
     digits = max(len(f"{int(mask.sum()):,}") for mask in table.mask.values())
     for task in table.tasks:

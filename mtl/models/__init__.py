@@ -2,7 +2,8 @@
 
 A config file adds a model of its own with ``@mtl.models.register("mine")`` on a function that takes the options of
 ``config.model`` and returns any Linen module that makes features [batch, features]; or on a function or a class that
-takes ``rngs`` beside them and returns an NNX module. Annotations say what options may be (see ``mtl.options``).
+takes ``rngs`` beside them and returns an NNX module. Annotations say what options may be (see ``mtl.options``). An
+option ``vocabulary`` that a config leaves open becomes the number of ids that the data have.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ from typing import Any
 
 import flax.linen as nn
 
+from mtl.inputs import Shape, vocabularies
 from mtl.losses import registered
 from mtl.models.anatomy import Anatomy, anatomy, untold
 from mtl.models.cnn import CNN
 from mtl.models.efficientnet_lite import EfficientNetLite
+from mtl.models.embedding import Embedding
 from mtl.models.linen import EVAL
 from mtl.models.mlp import MLP
 from mtl.models.model import Model
@@ -32,6 +35,7 @@ __all__ = [
     "MODELS",
     "Anatomy",
     "EfficientNetLite",
+    "Embedding",
     "Model",
     "ResNet",
     "ViT",
@@ -50,6 +54,7 @@ MODELS: dict[str, Callable[..., Any]] = {
     "resnet": ResNet,
     "vit": ViT,
     "efficientnet_lite": EfficientNetLite,
+    "embedding": Embedding,
 }
 
 
@@ -101,11 +106,16 @@ def build(
     return Model(backbone, tasks, head_init, dtype, registered(tasks))  # type: ignore[arg-type]
 
 
-def options_of(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+def options_of(name: str, options: Mapping[str, Any], shape: Shape = ()) -> dict[str, Any]:
     """Return the options of the model of that name in one spelling, held against its annotations.
 
+    Args:
+      name: of the model.
+      options: as a config gives them.
+      shape: what one input is; how many ids it may have is what a ``vocabulary`` that is left open becomes.
+
     Raises:
-      ValueError: as ``build``.
+      ValueError: as ``build``, and for a vocabulary that is smaller than the inputs'.
 
     >>> options_of("mlp", {"hidden": [8, 4], "dropout": 2})
     Traceback (most recent call last):
@@ -114,4 +124,10 @@ def options_of(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """
     if name not in MODELS:
         raise ValueError(f'model.name = "{name}": {suggest(name, MODELS)}')
+    counts = set(vocabularies(shape))
+    if len(counts) == 1 and "vocabulary" in signature_of(MODELS[name]):
+        (count,) = counts
+        options = {"vocabulary": count, **options}
+        if isinstance(given := options["vocabulary"], int) and given < count:
+            raise ValueError(f"model.options.vocabulary = {given}: must be at least {count:,}, the ids of the inputs")
     return checked(MODELS[name], options, "model.options.", f"model {name}", without=("self", "parent", "name", "rngs"))

@@ -14,6 +14,7 @@ import jax.extend.core as jex
 import jax.numpy as jnp
 
 from mtl import params as paths
+from mtl.inputs import Shape, like
 from mtl.models import watch
 from mtl.models.model import Model
 from mtl.models.watch import watched
@@ -43,12 +44,12 @@ class Anatomy:
 
 
 @functools.lru_cache(maxsize=64)
-def anatomy(model: Model, shape: tuple[int, ...]) -> Anatomy:
+def anatomy(model: Model, shape: Shape) -> Anatomy:
     """Return the anatomy of a model.
 
     Args:
       model: the model.
-      shape: of one input.
+      shape: what one input is.
 
     Raises:
       ValueError: for a model that does not take inputs of that shape; one of which a block or a parameter is empty, so
@@ -74,7 +75,7 @@ def anatomy(model: Model, shape: tuple[int, ...]) -> Anatomy:
     try:
         with watched(shape) as values, nn.intercept_methods(see):
             params, state = jax.eval_shape(
-                lambda: model.init(jax.random.key(0), jnp.zeros((1, *shape), jnp.float32)),
+                lambda: model.init(jax.random.key(0), like(shape, 1, jnp.zeros)),
             )
     except Exception as error:  # A backbone may be anybody's, and fail in any way.
         if isinstance(error, ValueError) and str(error).startswith("model"):
@@ -105,18 +106,18 @@ def _explained(error: Exception, inputs: str) -> str:
 
 
 @functools.lru_cache(maxsize=256)
-def untold(model: Model, shape: tuple[int, ...], train: frozenset[str]) -> tuple[str, ...]:
+def untold(model: Model, shape: Shape, train: frozenset[str]) -> tuple[str, ...]:
     """Return the paths of statistics that a model replaces though their block is frozen: their layers cannot be told.
 
     Its trace is looked at; nothing is compiled.
 
     Args:
       model: the model.
-      shape: of one input.
+      shape: what one input is.
       train: names of the blocks that train.
     """
     own = anatomy(model, shape)
-    x, key = jax.ShapeDtypeStruct((2, *shape), jnp.float32), jax.eval_shape(lambda: jax.random.key(0))
+    x, key = like(shape, 2, jax.ShapeDtypeStruct), jax.eval_shape(lambda: jax.random.key(0))
     params = own.params["backbone"]
     traced = jax.make_jaxpr(functools.partial(model.run, train))(params, own.state, x, key).jaxpr
     first = len(jax.tree.leaves(params))

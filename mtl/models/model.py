@@ -12,10 +12,11 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 from mtl import cpu
 from mtl.adapt import ADAPTERS
+from mtl.inputs import count, structure
 from mtl.losses import Loss
 from mtl.models import linen
 from mtl.models.watch import watched
@@ -23,6 +24,8 @@ from mtl.params import flatten, path_of
 from mtl.tasks import Task
 
 PyTree = Any
+#: A batch of inputs: an array, or ``{leaf: array}``.
+Inputs = Shaped[Array, "batch *shape"] | Mapping[str, Shaped[Array, "batch ..."]]
 
 
 def _with_adapters(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
@@ -67,8 +70,8 @@ class Model:
         """Return the task of that name."""
         return next(task for task in self.tasks if task.name == name)
 
-    def init(self, rng: Array, x: Float[Array, batch * shape]) -> tuple[PyTree, PyTree]:
-        """Return (params, state).
+    def init(self, rng: Array, x: Inputs) -> tuple[PyTree, PyTree]:
+        """Return (params, state), for inputs like x.
 
         Each part draws from its own stream (the backbone's does not depend on the tasks, a head's only on its
         name), so regimes with different tasks begin from the same trunk.
@@ -77,12 +80,12 @@ class Model:
           ValueError: for a backbone that leaves nothing of the inputs, or whose features are no [batch, features].
         """
         key = jax.random.fold_in(rng, zlib.crc32(b"backbone"))
-        with watched(x.shape[1:]):
+        with watched(structure(x)):
             params, state = self._init(key, x)
         features = self._features(params, state, x, False, None)[0]
-        if features.ndim != 2 or len(features) != len(x):
+        if features.ndim != 2 or len(features) != count(x):
             raise ValueError(
-                f"model: features of {len(x)} input(s) are of shape {features.shape}: must be [batch, features]"
+                f"model: features of {count(x)} input(s) are of shape {features.shape}: must be [batch, features]"
             )
         heads = {}
         for task in self.tasks:
@@ -94,7 +97,7 @@ class Model:
         self,
         params: PyTree,
         state: PyTree,
-        x: Float[Array, batch * shape],
+        x: Inputs,
         *,
         tasks: tuple[str, ...] | None = None,
         train: bool | frozenset[str] = False,
@@ -105,7 +108,7 @@ class Model:
         Args:
           params: as ``init`` returns them; heads of tasks not asked for are not touched.
           state: batch statistics.
-          x: inputs, [batch, …].
+          x: inputs, [batch, …], or a dict of them.
           tasks: names of the heads to compute, all by default.
           train: whether it runs in train mode, with batch statistics of the batch and dropout; or the names of the
             blocks that do.
@@ -118,7 +121,7 @@ class Model:
         self,
         params: PyTree,
         state: PyTree,
-        x: Float[Array, batch * shape],
+        x: Inputs,
         *,
         train: bool | frozenset[str] = False,
         rng: Array | None = None,
@@ -126,7 +129,7 @@ class Model:
         """Return (features, new state): ``apply`` without heads, from the backbone's parameters."""
         return self._features(params, state, x, train, rng)
 
-    def features(self, params: PyTree, state: PyTree, x: Float[Array, batch * shape]) -> Float[Array, "batch features"]:
+    def features(self, params: PyTree, state: PyTree, x: Inputs) -> Float[Array, "batch features"]:
         """Return the backbone's features in eval mode: what ``heads`` takes."""
         return self._features(params["backbone"], state, x, False, None)[0]
 
@@ -146,7 +149,7 @@ class Model:
         init = nn.initializers.zeros if self.head_init == "zeros" else nn.initializers.lecun_normal()
         return nn.Dense(task.outputs, kernel_init=init)
 
-    def _init(self, rng: Array, x: Array) -> tuple[PyTree, PyTree]:
+    def _init(self, rng: Array, x: Inputs) -> tuple[PyTree, PyTree]:
         """Return the backbone's (parameters, statistics)."""
         if not isinstance(self.backbone, nn.Module):
             return self.backbone.init(rng)
@@ -155,10 +158,10 @@ class Model:
         return variables.pop("params", {}), variables
 
     def _features(
-        self, params: PyTree, state: PyTree, x: Array, train: bool | frozenset[str], rng: Array | None
+        self, params: PyTree, state: PyTree, x: Inputs, train: bool | frozenset[str], rng: Array | None
     ) -> tuple[Array, PyTree]:
         if self.dtype == "bfloat16":
-            params, x = jax.tree.map(lambda a: a.astype(jnp.bfloat16), (params, x))
+            params, x = jax.tree.map(_rounded, (params, x))
         has_adapters = any("/+" in path for path in flatten(params))
         with nn.intercept_methods(_with_adapters) if has_adapters else contextlib.nullcontext():
             features, new = cpu.with_kernels(functools.partial(self.run, train))(params, state, x, rng)
@@ -168,7 +171,7 @@ class Model:
         return features.astype(jnp.float32) if self.dtype == "bfloat16" else features, new if train else state
 
     def run(
-        self, train: bool | frozenset[str], params: PyTree, state: PyTree, x: Array, rng: Array | None
+        self, train: bool | frozenset[str], params: PyTree, state: PyTree, x: Inputs, rng: Array | None
     ) -> tuple[Array, PyTree]:
         """Return the backbone's (features, statistics) as its library computes them, before what is frozen is kept.
 
@@ -185,6 +188,11 @@ class Model:
         if flatten(new).keys() != flatten(state).keys():
             raise ValueError("model: keeps other variables after a call than before it: must not sow what grows")
         return features, new
+
+
+def _rounded(a: Array) -> Array:
+    """Return numbers as bfloat16; ids stay integers."""
+    return a.astype(jnp.bfloat16) if jnp.issubdtype(a.dtype, jnp.floating) else a
 
 
 def _frozen_kept(train: frozenset[str], params: PyTree, old: PyTree, new: PyTree) -> PyTree:

@@ -10,13 +10,15 @@ from typing import Any
 import flax.linen as nn
 import jax
 
+from mtl.inputs import Shape
+
 
 @contextlib.contextmanager
-def watched(shape: tuple[int, ...]) -> Iterator[dict[str, int]]:
+def watched(shape: Shape) -> Iterator[dict[str, int]]:
     """Watch the layers that run inside, on inputs of a shape.
 
     Args:
-      shape: of one input.
+      shape: what one input is.
 
     Yields:
       Of each layer of batch normalisation, by its path in the backbone, how many values of one row share a channel's

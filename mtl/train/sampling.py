@@ -22,6 +22,7 @@ from mtl.train.program import (
     Numbers,
     Pool,
     Program,
+    PyTree,
     inputs,
     key_for,
     pool_name,
@@ -50,13 +51,13 @@ class Batch:
     """Inputs with labels and masks.
 
     Attributes:
-      x: [rows, …]; where the program caches features, these.
+      x: [rows, …], or ``{leaf: [rows, …]}``; where the program caches features, these.
       labels: of each of ``stacks.columns``, by its first task, [rows, tasks]; of multiclass tasks whose rows are mixed,
         probabilities [rows, tasks, classes].
       mask: bool [rows, tasks], tasks as in ``stacks.ordered``; true where the label is present and counts.
     """
 
-    x: Numbers
+    x: PyTree
     labels: Mapping[str, Numbers]
     mask: Numbers
 
@@ -265,7 +266,7 @@ def make_gather(program: Program, data: Data, fixed: Frozen) -> Callable[[Indice
     names = [t.name for t in ordered(program)]
     table = data.beside(data.labels, names)
 
-    def fetch(rows: Array) -> tuple[Array, dict[str, Array]]:
+    def fetch(rows: Array) -> tuple[PyTree, dict[str, Array]]:
         if program.cached:
             x = jnp.take(fixed.features, jnp.take(fixed.place, rows, mode="clip"), axis=0, mode="clip")
         else:
