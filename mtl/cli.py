@@ -135,7 +135,7 @@ def _run(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     if slow := make_cache():
         display.say(f"warning: {slow}")
     display.say(f"trial {trial.hash} in {workdir.trial(trial.hash)}")
-    params = shapes(trial.model(), tuple(table_of(trial).x.shape[1:])).params
+    params = shapes(trial.model(), table_of(trial).shape).params
     display.say(f"{jax.devices()[0].device_kind}, {len(jax.devices())} device(s); {count(params):,} parameters")
     if base["init.path"]:
         begins = f"the weights at {trial.loads}" if trial.loads else "random weights: config.init.path is not for it"

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from mtl.data.streamed import Inputs, Streamed
+from mtl.inputs import image_leaf, leaves, structure
 from mtl.options import checked
 from mtl.ranges import Range, Share
 from mtl.tasks import KINDS, Task, suggest
@@ -215,7 +216,8 @@ def check_images(spec: Spec, x: Inputs, name: str, tasks: Sequence[Task] = ()) -
       tasks: those that are trained on.
 
     Raises:
-      ValueError: for inputs that are no images, or not in [0, 1], or no larger than a crop's reflected padding.
+      ValueError: for inputs of which no leaf, or more than one, holds images; images not in [0, 1], or no larger than a
+        crop's reflected padding; and what mixes rows, if there are other leaves beside.
 
     >>> import numpy as np
     >>> check_images(parse(("flip",)), np.zeros((2, 64)), "digits")
@@ -225,22 +227,29 @@ def check_images(spec: Spec, x: Inputs, name: str, tasks: Sequence[Task] = ()) -
     """
     if not spec:
         return
-    if x.ndim != 4:
+    image = image_leaf(x)
+    if image is None:
+        several = ", one of them" if isinstance(x, Mapping) else ""
         raise ValueError(
-            f"augment: inputs of {name} are of shape {x.shape[1:]}: must be images (height, width, channels)"
+            f"augment: inputs of {name} are of shape {structure(x)}: must be images (height, width, channels){several}"
         )
     for task in tasks:
-        if task.shape and task.shape != x.shape[1:3] and any(isinstance(op, Crop | Flip | Cutout) for op in spec):
+        if task.shape and task.shape != image.shape[1:3] and any(isinstance(op, Crop | Flip | Cutout) for op in spec):
             raise ValueError(
-                f"augment: {task.name} has labels at {task.shape} and images of {name} are {x.shape[1:3]}: must be "
+                f"augment: {task.name} has labels at {task.shape} and images of {name} are {image.shape[1:3]}: must be "
                 "one a pixel, to go where pixels go"
             )
-    low, high = x.range if isinstance(x, Streamed) else (float(x.min()), float(x.max()))
+    mixing = [type(op).__name__.lower() for op in spec if isinstance(op, Mixup | Cutmix)]
+    if mixing and len(leaves(x)) > 1:
+        raise ValueError(
+            f"augment: {mixing[0]} mixes whole inputs, and those of {name} are not images alone: must be left out"
+        )
+    low, high = image.range if isinstance(image, Streamed) else (float(image.min()), float(image.max()))
     if not (low >= 0 and high <= 1):  # Not the other way round: of NaN it would be false.
         raise ValueError(f"augment: inputs of {name} go from {low:g} to {high:g}: must be in [0, 1]")
     for op in spec:
-        if isinstance(op, Crop) and op.mode == "reflect" and op.padding >= min(x.shape[1:3]):
+        if isinstance(op, Crop) and op.mode == "reflect" and op.padding >= min(image.shape[1:3]):
             raise ValueError(
-                f"augment: crop.padding = {op.padding}: must be below the sides {x.shape[1:3]} of the images of {name} "
-                "to reflect"
+                f"augment: crop.padding = {op.padding}: must be below the sides {image.shape[1:3]} of the images of "
+                f"{name} to reflect"
             )

@@ -22,6 +22,7 @@ from mtl.data import cut, load, nearest, sizes
 from mtl.data.corrupt.split import FIELDS as CORRUPTING
 from mtl.data.readers.cells import spelled
 from mtl.data.table import Table
+from mtl.inputs import Shape
 from mtl.models import MODELS, anatomy, build, options_of
 from mtl.options import checked
 from mtl.tasks import KINDS, Task, suggest
@@ -47,9 +48,9 @@ def resolve(flat: Flat, table: Table) -> Trial:
     if not flat["data.source"]:  # Then there is no pool of its rows.
         flat = {**flat, "data.source_size": 0, "data.source_val_size": 0}
     with refused():
-        flat = {**flat, "model.options": options_of(flat["model.name"], flat["model.options"])}
+        shape = table.shape
+        flat = {**flat, "model.options": options_of(flat["model.name"], flat["model.options"], shape)}
         regime = regimes.get(flat["regime"], flat["regimes"])
-        shape = tuple(table.x.shape[1:])
         blocks = _blocks(flat["model.name"], repr(flat["model.options"]), tasks, flat["model.head_init"], flat, shape)
     sections = {section: {last: flat[path] for path, last in fields} for section, fields in _SECTIONS.items()}
     sections["data"] |= corruption(flat, tasks)
@@ -120,7 +121,7 @@ _known_blocks: dict[tuple[Any, ...], tuple[str, ...]] = {}
 
 
 def _blocks(
-    name: str, options: str, tasks: tuple[Task, ...], head_init: str, flat: Flat, shape: tuple[int, ...]
+    name: str, options: str, tasks: tuple[Task, ...], head_init: str, flat: Flat, shape: Shape
 ) -> tuple[str, ...]:
     """Return the model's blocks; built once for all trials of a sweep that share it."""
     key = (MODELS.get(name), name, options, tasks, head_init, shape)

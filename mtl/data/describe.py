@@ -10,6 +10,7 @@ from mtl.data.duplicates import across, within
 from mtl.data.splits import Split
 from mtl.data.streamed import blocks
 from mtl.data.table import Table
+from mtl.inputs import Shape, each, leaves, structure
 from mtl.tasks import Task
 
 #: Tasks up to which the matrix of co-occurrence is printed.
@@ -34,7 +35,8 @@ def description(table: Table, split: Split | None = None) -> dict[str, Any]:
         "about": table.about,
         "told": list(table.told),
         "examples": len(table),
-        "inputs": list(table.x.shape[1:]),
+        "inputs": each(lambda leaf: list(leaf.shape[1:]), table.x),
+        **({"vocabulary": table.vocabulary} if table.vocabulary else {}),
         "constant_inputs": _constant(table),
         "complete": int(np.all(np.stack(list(table.mask.values())), axis=0).sum()),
         "sha256": table.sha256,
@@ -58,10 +60,13 @@ def description(table: Table, split: Split | None = None) -> dict[str, Any]:
 
 def _constant(table: Table) -> int:
     """Return how many inputs have one value in all rows."""
-    first, same = table.x[0], np.ones(table.x.shape[1:], bool)
-    for block in blocks(table.x):
-        same &= (block == first).all(axis=0)
-    return int(same.sum())
+    found = 0
+    for x in leaves(table.x):
+        first, same = x[0], np.ones(x.shape[1:], bool)
+        for block in blocks(x):
+            same &= (block == first).all(axis=0)
+        found += int(same.sum())
+    return found
 
 
 def co_occurrence(table: Table) -> dict[str, Any]:
@@ -97,7 +102,7 @@ def text(found: dict[str, Any]) -> str:
     Args:
       found: from ``description``.
     """
-    lines = [f"{found['name']}: {found['examples']:,} examples, inputs {tuple(found['inputs'])}"]
+    lines = [f"{found['name']}: {found['examples']:,} examples, inputs {_inputs(found)}"]
     if found["about"]:
         lines.append(found["about"])
     lines += found["told"]
@@ -110,7 +115,8 @@ def text(found: dict[str, Any]) -> str:
     share = found["complete"] / found["examples"]
     lines += ["", f"{found['complete']:,} examples ({100 * share:.1f} %) have the labels of all tasks."]
     if found["constant_inputs"]:
-        lines.append(f"{found['constant_inputs']:,} of {int(np.prod(found['inputs'])):,} inputs are constant.")
+        every = sum(int(np.prod(shape)) for shape in leaves(found["inputs"]))
+        lines.append(f"{found['constant_inputs']:,} of {every:,} inputs are constant.")
     lines += _duplicates(found)
     together = found["co_occurrence"]
     if 2 <= len(together["tasks"]) <= MATRIX:
@@ -130,6 +136,11 @@ def text(found: dict[str, Any]) -> str:
         copies = ", ".join(f"{n:,} {what}" for what, n in found["split"]["duplicates"].items())
         lines.append(f"Rows with a copy in another role: {copies}.")
     return "\n".join(lines)
+
+
+def _inputs(found: dict[str, Any]) -> Shape:
+    """Return what one input is."""
+    return structure(each(lambda shape: np.broadcast_to(0, (1, *shape)), found["inputs"]), found.get("vocabulary"))
 
 
 def _task(table: Table, task: Task) -> dict[str, Any]:

@@ -21,7 +21,7 @@ def summary(table: Table) -> str:
     dose  regression  4 labels,  0.0 % missing, 1 to 6, mean 3, std 1.87
     """
     groups = "" if table.groups is None else f", {len(np.unique(table.groups)):,} groups"
-    lines = [f"{table.name}: {len(table):,} examples, inputs {table.x.shape[1:]}{groups}"]
+    lines = [f"{table.name}: {len(table):,} examples, inputs {table.shape}{groups}"]
     wide, kind = (
         max(len(text) for text in texts) for texts in zip(*((t.name, t.kind) for t in table.tasks), strict=True)
     )

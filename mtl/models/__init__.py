@@ -3,7 +3,8 @@
 A config file adds a model of its own with ``@mtl.models.register("mine")`` on a function that takes the options of
 ``config.model`` and returns any Linen module that makes features [batch, features]; or on a function or a class that
 takes ``rngs`` beside them and returns an NNX module. Annotations say what options may be (see ``mtl.options``). One
-that takes ``tasks`` is given the trial's, and may make ``{task: features}``, for each its own.
+that takes ``tasks`` is given the trial's, and may make ``{task: features}``, for each its own. An option ``vocabulary``
+that a config leaves open becomes the number of ids that the data have.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from typing import Any
 
 import flax.linen as nn
 
+from mtl.inputs import Shape, vocabularies
 from mtl.losses import registered
 from mtl.models.anatomy import Anatomy, anatomy, untold
 from mtl.models.cnn import CNN
 from mtl.models.efficientnet_lite import EfficientNetLite
+from mtl.models.embedding import Embedding
 from mtl.models.linen import TOLD
 from mtl.models.mlp import MLP
 from mtl.models.mmoe import MMoE
@@ -37,6 +40,7 @@ __all__ = [
     "TOLD",
     "Anatomy",
     "EfficientNetLite",
+    "Embedding",
     "MMoE",
     "Model",
     "ResNet",
@@ -65,6 +69,7 @@ MODELS: dict[str, Callable[..., Any]] = {
     "efficientnet_lite": EfficientNetLite,
     "unet": UNet,
     "mmoe": MMoE,
+    "embedding": Embedding,
 }
 
 
@@ -119,11 +124,16 @@ def build(
     return Model(backbone, tasks, head_init, dtype, registered(tasks))  # type: ignore[arg-type]
 
 
-def options_of(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+def options_of(name: str, options: Mapping[str, Any], shape: Shape = ()) -> dict[str, Any]:
     """Return the options of the model of that name in one spelling, held against its annotations.
 
+    Args:
+      name: of the model.
+      options: as a config gives them.
+      shape: what one input is; how many ids it may have is what a ``vocabulary`` that is left open becomes.
+
     Raises:
-      ValueError: as ``build``.
+      ValueError: as ``build``, and for a vocabulary that is smaller than the inputs'.
 
     >>> options_of("mlp", {"hidden": [8, 4], "dropout": 2})
     Traceback (most recent call last):
@@ -132,4 +142,10 @@ def options_of(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """
     if name not in MODELS:
         raise ValueError(f'model.name = "{name}": {suggest(name, MODELS)}')
+    counts = set(vocabularies(shape))
+    if len(counts) == 1 and "vocabulary" in signature_of(MODELS[name]):
+        (count,) = counts
+        options = {"vocabulary": count, **options}
+        if isinstance(given := options["vocabulary"], int) and given < count:
+            raise ValueError(f"model.options.vocabulary = {given}: must be at least {count:,}, the ids of the inputs")
     return checked(MODELS[name], options, "model.options.", f"model {name}", without=NOT_OPTIONS)

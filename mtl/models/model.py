@@ -12,10 +12,11 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 from mtl import cpu
 from mtl.adapt import ADAPTERS
+from mtl.inputs import count, structure
 from mtl.losses import Loss
 from mtl.models import linen
 from mtl.models.watch import watched
@@ -23,6 +24,8 @@ from mtl.params import flatten, path_of
 from mtl.tasks import Task
 
 PyTree = Any
+#: A batch of inputs: an array, or ``{leaf: array}``.
+Inputs = Shaped[Array, "batch *shape"] | Mapping[str, Shaped[Array, "batch ..."]]
 
 
 #: What a backbone makes of inputs: one array for all tasks, or one for each of them.
@@ -85,8 +88,8 @@ class Model:
         """Return the task of that name."""
         return next(task for task in self.tasks if task.name == name)
 
-    def init(self, rng: Array, x: Float[Array, batch * shape]) -> tuple[PyTree, PyTree]:
-        """Return (params, state).
+    def init(self, rng: Array, x: Inputs) -> tuple[PyTree, PyTree]:
+        """Return (params, state), for inputs like x.
 
         Each part draws from its own stream (the backbone's does not depend on the tasks, a head's only on its
         name), so regimes with different tasks begin from the same trunk.
@@ -95,17 +98,17 @@ class Model:
           ValueError: for a backbone that leaves nothing of the inputs, or whose features are not those of its tasks.
         """
         key = jax.random.fold_in(rng, zlib.crc32(b"backbone"))
-        with watched(x.shape[1:]):
+        with watched(structure(x)):
             params, state = self._init(key, x)
         features = self._features(params, state, x, False, None)[0]
         heads = {}
         for task in self.tasks:
             own = features_of(features, task.name)
-            if own.shape[:-1] != (len(x), *task.shape):
+            if own.shape[:-1] != (count(x), *task.shape):
                 whose = f" of {task.name}" if task.shape or isinstance(features, Mapping) else ""
                 right = ", ".join(("batch", *map(str, task.shape), "features"))
                 raise ValueError(
-                    f"model: features{whose} of {len(x)} input(s) are of shape {own.shape}: must be [{right}]"
+                    f"model: features{whose} of {count(x)} input(s) are of shape {own.shape}: must be [{right}]"
                 )
             head_key = jax.random.fold_in(rng, zlib.crc32(f"heads/{task.name}".encode()))
             heads[task.name] = self._head(task).init(head_key, own)["params"]
@@ -115,7 +118,7 @@ class Model:
         self,
         params: PyTree,
         state: PyTree,
-        x: Float[Array, batch * shape],
+        x: Inputs,
         *,
         tasks: tuple[str, ...] | None = None,
         train: bool | frozenset[str] = False,
@@ -126,7 +129,7 @@ class Model:
         Args:
           params: as ``init`` returns them; heads of tasks not asked for are not touched.
           state: batch statistics.
-          x: inputs, [batch, …].
+          x: inputs, [batch, …], or a dict of them.
           tasks: names of the heads to compute, all by default.
           train: whether it runs in train mode, with batch statistics of the batch and dropout; or the names of the
             blocks that do.
@@ -139,7 +142,7 @@ class Model:
         self,
         params: PyTree,
         state: PyTree,
-        x: Float[Array, batch * shape],
+        x: Inputs,
         *,
         train: bool | frozenset[str] = False,
         rng: Array | None = None,
@@ -147,7 +150,7 @@ class Model:
         """Return (features, new state): ``apply`` without heads, from the backbone's parameters."""
         return self._features(params, state, x, train, rng)
 
-    def features(self, params: PyTree, state: PyTree, x: Float[Array, batch * shape]) -> Features:
+    def features(self, params: PyTree, state: PyTree, x: Inputs) -> Features:
         """Return the backbone's features in eval mode: what ``heads`` takes."""
         return self._features(params["backbone"], state, x, False, None)[0]
 
@@ -168,7 +171,7 @@ class Model:
         init = nn.initializers.zeros if self.head_init == "zeros" else nn.initializers.lecun_normal()
         return nn.Dense(task.outputs, kernel_init=init)
 
-    def _init(self, rng: Array, x: Array) -> tuple[PyTree, PyTree]:
+    def _init(self, rng: Array, x: Inputs) -> tuple[PyTree, PyTree]:
         """Return the backbone's (parameters, statistics)."""
         if not isinstance(self.backbone, nn.Module):
             return self.backbone.init(rng)
@@ -177,10 +180,10 @@ class Model:
         return variables.pop("params", {}), variables
 
     def _features(
-        self, params: PyTree, state: PyTree, x: Array, train: bool | frozenset[str], rng: Array | None
+        self, params: PyTree, state: PyTree, x: Inputs, train: bool | frozenset[str], rng: Array | None
     ) -> tuple[Features, PyTree]:
         if self.dtype == "bfloat16":
-            params, x = jax.tree.map(lambda a: a.astype(jnp.bfloat16), (params, x))
+            params, x = jax.tree.map(_rounded, (params, x))
         has_adapters = any("/+" in path for path in flatten(params))
         with nn.intercept_methods(_with_adapters) if has_adapters else contextlib.nullcontext():
             features, new = cpu.with_kernels(functools.partial(self.run, train))(params, state, x, rng)
@@ -192,7 +195,7 @@ class Model:
         return features, new if train else state
 
     def run(
-        self, train: bool | frozenset[str], params: PyTree, state: PyTree, x: Array, rng: Array | None
+        self, train: bool | frozenset[str], params: PyTree, state: PyTree, x: Inputs, rng: Array | None
     ) -> tuple[Features, PyTree]:
         """Return the backbone's (features, statistics) as its library computes them, before what is frozen is kept.
 
@@ -209,6 +212,11 @@ class Model:
         if flatten(new).keys() != flatten(state).keys():
             raise ValueError("model: keeps other variables after a call than before it: must not sow what grows")
         return features, new
+
+
+def _rounded(a: Array) -> Array:
+    """Return numbers as bfloat16; ids stay integers."""
+    return a.astype(jnp.bfloat16) if jnp.issubdtype(a.dtype, jnp.floating) else a
 
 
 def _frozen_kept(train: frozenset[str], params: PyTree, old: PyTree, new: PyTree) -> PyTree:

@@ -142,7 +142,6 @@ def _tested(
         weights,
         table.x if isinstance(table.x, Streamed) else device_inputs(table, scaled),
         [coded(table, s) for s in scalings] if scaled else None,
-        gaps=table.gaps is not None,
         rows=rows,
     )
     names, found, labels = KINDS[task.kind].metrics, [], table.labels[name][rows]

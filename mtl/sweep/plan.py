@@ -19,6 +19,7 @@ from mtl.data import duplicates, scaling
 from mtl.data.corrupt.split import without
 from mtl.data.scaling import Scaling
 from mtl.data.streamed import Streamed
+from mtl.inputs import Shape
 from mtl.models import whole_numbers
 from mtl.sweep.fingerprint import Fingerprint, digests, fingerprint
 from mtl.sweep.labelled import check_labels
@@ -247,7 +248,7 @@ def make_plan(trials: Sequence[Trial], sources: Sources = Sources()) -> Plan:  #
             continue
         plan.trials[digest] = trial
         table, model, moved = table_of(trial), trial.model(), scaled(trial)
-        shape = tuple(table.x.shape[1:])
+        shape = table.shape
         if differs(labels_key(trial)):
             check_labels(trial, split_of(trial))
         signature = (stage_key(trial), shape, moved)
@@ -274,7 +275,7 @@ def make_plan(trials: Sequence[Trial], sources: Sources = Sources()) -> Plan:  #
     return plan
 
 
-def check_inputs(trial: Trial, table: data.Table, shape: tuple[int, ...]) -> None:
+def check_inputs(trial: Trial, table: data.Table, shape: Shape) -> None:
     """Check that nothing is lost on the way from a table's inputs to what the model makes of them.
 
     Raises:

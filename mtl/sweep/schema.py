@@ -121,15 +121,23 @@ PREFIX: Any = {
 }
 #: The facts of a snapshot.
 SNAPSHOT: Any = {"keys": [str], "at": int, "data": int, "seconds": _REAL}
+
+
+def _of_each(fact: Any) -> Either:
+    """Return a fact of the inputs, or of each leaf where they are several."""
+    return Either({str: fact}, fact)
+
+
 #: The facts of a trial's model.
 MODEL: Any = {
     "config": {"data": {"target": str}, "tasks": [{"name": str, "kind": str}]},
     "inputs": {
-        "shape": [int],
-        "pixels": bool,
-        "unit_range": bool,
-        "columns": [str],
-        "gaps": [int],
+        "shape": _of_each([int]),
+        "pixels": _of_each(bool),
+        "unit_range": _of_each(bool),
+        "columns": _of_each([str]),
+        "gaps": _of_each([int]),
+        "vocabulary?": _of_each(int),
         "reading": dict,
         "classes": {str: [str]},
     },

@@ -12,6 +12,7 @@ import numpy as np
 from mtl.data import Split, Table
 from mtl.data.scaling import Scaling, centred, coded
 from mtl.data.streamed import Streamed
+from mtl.inputs import each
 from mtl.train.program import Data, Pool, Program, pool_name
 from mtl.train.stacks import ordered
 
@@ -39,7 +40,7 @@ def make_data(
     longest = max(int(s.train[t].sum()) for s in splits for t in names)
     scalings = [Scaling()] * len(splits) if scalings is None else scalings
     scaled = any(p.standardize for p in programs)
-    shift, scale, fill = zip(*(coded(table, s) if scaled else nothing(table) for s in scalings), strict=True)
+    shift, scale, fill = _stacked([coded(table, s) for s in scalings]) if scaled else (None, None, None)
     pairs = list(zip(splits, scalings, strict=True))
     dense, units = _dense(table, names, scalings)
     data = Data(
@@ -53,9 +54,9 @@ def make_data(
         ),
         train_rows={pool_name(p): _pool([_any(s.train, p) for s in splits], longest) for p in pools},
         val_rows={pool_name(p): _pool([_any(s.val, p) for s in splits], val_rows) for p in pools},
-        shift=np.stack(shift),
-        scale=np.stack(scale),
-        fill=() if table.gaps is None else np.stack(fill),
+        shift=shift,
+        scale=scale,
+        fill=fill,
         dense=dense,
         units=units,
     )
@@ -86,16 +87,14 @@ def _dense(table: Table, names: Sequence[str], scalings: Sequence[Scaling]) -> t
 _ROWS = 2**24
 
 
-def device_inputs(table: Table, scaled: bool) -> np.ndarray:
-    """Return the inputs [N, …] in memory that programs take, float32: centred first where they are scaled."""
-    assert not isinstance(table.x, Streamed)
-    return np.asarray(centred(table)[0] if scaled else table.x, np.float32)
+def device_inputs(table: Table, scaled: bool) -> Any:
+    """Return the inputs [N, …] in memory that programs take, float32, or int32 ids: centred first where scaled."""
+    x = centred(table)[0] if scaled else table.x
+    return each(lambda leaf, ids: leaf if ids else np.asarray(leaf, np.float32), x, table.vocabulary)
 
 
-def nothing(table: Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the (shift, scale, fill) that would change nothing."""
-    zeros = np.zeros(table.x.shape[1:], np.float32)
-    return zeros, np.ones_like(zeros), zeros
+def _stacked(trees: Sequence[Any]) -> Any:
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
 
 
 def _matrix(columns: Sequence[Sequence[np.ndarray]], kind: type) -> np.ndarray:

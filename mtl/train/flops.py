@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from mtl.inputs import Shape, like
 from mtl.models import anatomy
 from mtl.tasks import Task
 from mtl.train import phase, sampling, step
@@ -17,7 +18,7 @@ from mtl.train.stacks import ordered
 
 
 @functools.lru_cache(maxsize=256)
-def flops_per_step(program: Program, shape: tuple[int, ...]) -> float:
+def flops_per_step(program: Program, shape: Shape) -> float:
     """Return the floating-point operations of one gradient step, by XLA's cost analysis of its update.
 
     Counted before XLA's optimisations, on one update without the drawing of its batch and without what changes its
@@ -26,7 +27,7 @@ def flops_per_step(program: Program, shape: tuple[int, ...]) -> float:
 
     Args:
       program: the phase.
-      shape: shape of one input.
+      shape: what one input is.
     """
     program = dataclasses.replace(program, accumulate=1)  # The same arithmetic, and no loop to look into.
     hypers, k = _hypers(program), len(program.tasks)
@@ -68,7 +69,7 @@ def _hypers(program: Program) -> Hypers:
 
 
 @functools.lru_cache(maxsize=256)
-def flops_to_cache(program: Program, shape: tuple[int, ...], rows: int) -> float:
+def flops_to_cache(program: Program, shape: Shape, rows: int) -> float:
     """Return the floating-point operations of computing the features of so many rows once; 0 if none are cached."""
     if not program.cached:
         return 0.0
@@ -81,23 +82,23 @@ def _dense_labels(rows: int, task: Task) -> tuple[jax.ShapeDtypeStruct, jax.Shap
     return labels, there
 
 
-def features(program: Program, shape: tuple[int, ...]) -> PyTree:
+def features(program: Program, shape: Shape) -> PyTree:
     """Return the shapes of a batch's features."""
     return jax.eval_shape(program.model.features, *_featured(program, shape))
 
 
-def _featured(program: Program, shape: tuple[int, ...]) -> tuple[PyTree, PyTree, jax.ShapeDtypeStruct]:
+def _featured(program: Program, shape: Shape) -> tuple[PyTree, PyTree, PyTree]:
     weights = _weights(program, shape)
     return weights.params, weights.state, _inputs(program, shape)
 
 
-def _weights(program: Program, shape: tuple[int, ...]) -> Weights:
+def _weights(program: Program, shape: Shape) -> Weights:
     own = anatomy(program.model, shape)
     return Weights(own.params, own.state)
 
 
-def _inputs(program: Program, shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct((program.rows, *shape), "float32")
+def _inputs(program: Program, shape: Shape) -> PyTree:
+    return like(shape, program.rows, jax.ShapeDtypeStruct)
 
 
 def _count(fn: Any, *args: Any) -> float:

@@ -17,6 +17,7 @@ from mtl import params as paths
 from mtl.adapt import Adapting
 from mtl.balance import Balancing
 from mtl.config.augmentation import Spec
+from mtl.inputs import each
 from mtl.models import Model
 from mtl.optim import Optimizer
 from mtl.tasks import Task
@@ -274,13 +275,13 @@ class Data:
 
     Attributes:
       tasks: names of the tasks that the columns below are of.
-      x: inputs of the whole table, [N, …]; where they are streamed, of a window's rows, [W, …].
+      x: inputs of the whole table, [N, …], or ``{leaf: [N, …]}``; where they are streamed, of a window's rows, [W, …].
       labels: numbers and class ids, float32 [D, N, tasks]; of a dense task, whose row of ``dense`` each row's are.
       train, val: present labels of that role, bool [D, N, tasks].
       own_rows: of each task, the rows with a training label of it.
       train_rows, val_rows: per pool name (see ``pool_name``), the rows with any present label of its tasks.
-      shift, scale: per split, what inputs are scaled with, [D, …]; only read if the program scales.
-      fill: per split, what a missing input becomes after scaling, [D, …]; ``()`` if none is missing.
+      shift, scale: per split, what inputs are scaled with, [D, …], or a dict of the leaves that are; else None.
+      fill: per split, what a missing input becomes after scaling, [D, …], likewise; None if none is missing.
       place: where inputs are streamed, which row of x a row of the table is, int32 [N] (0 where it is not there);
         else ``()``.
       dense: of dense tasks, ``{task: (labels, which of them are present)}`` of the whole table, [N, *shape].
@@ -288,16 +289,16 @@ class Data:
     """
 
     tasks: tuple[str, ...] = dataclasses.field(metadata={"static": True})
-    x: Numbers
+    x: PyTree
     labels: Numbers
     train: Numbers
     val: Numbers
     own_rows: Any
     train_rows: Mapping[str, Any]
     val_rows: Mapping[str, Any]
-    shift: Numbers
-    scale: Numbers
-    fill: PyTree = ()
+    shift: PyTree = None
+    scale: PyTree = None
+    fill: PyTree = None
     place: PyTree = ()
     dense: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     units: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -377,15 +378,21 @@ def key_for(seed: Array, purpose: int, name: str = "") -> Array:
     return fold_in(key, zlib.crc32(name.encode())) if name else key
 
 
-def inputs(standardize: bool, data: Data, rows: Array) -> Array:
+def inputs(standardize: bool, data: Data, rows: Array) -> PyTree:
     """Return the inputs of some rows, scaled as the split says if asked."""
     if not isinstance(data.place, tuple):
         rows = jnp.take(data.place, rows, mode="clip")
-    x = jnp.take(data.x, rows, axis=0, mode="clip")
+    x = jax.tree.map(lambda a: jnp.take(a, rows, axis=0, mode="clip"), data.x)
     return standardized(x, data.shift, data.scale, data.fill) if standardize else x
 
 
-def standardized(x: Array, shift: Array, scale: Array, fill: PyTree) -> Array:
-    """Return (x − shift) · scale, and ``fill`` where x is missing."""
-    found = (x - shift[None]) * scale[None]
-    return found if isinstance(fill, tuple) else jnp.where(jnp.isnan(x), fill[None], found)
+def standardized(x: PyTree, shift: PyTree, scale: PyTree, fill: PyTree) -> PyTree:
+    """Return (x − shift) · scale, and ``fill`` where x is missing; leaves without them as they are."""
+
+    def one(x: Array, shift: Array | None, scale: Array, fill: Array | None) -> Array:
+        if shift is None:
+            return x
+        found = (x - shift[None]) * scale[None]
+        return found if fill is None else jnp.where(jnp.isnan(x), fill[None], found)
+
+    return each(one, x, shift, scale, fill)

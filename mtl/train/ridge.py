@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Real
 
+from mtl.inputs import Shape
 from mtl.models.model import features_of
 from mtl.optim import Optimizer
 from mtl.params import combine
@@ -157,7 +158,7 @@ class Ridge:
         """Return how many examples it sees: each of its rows, once."""
         return rows
 
-    def flops(self, program: Program, shape: tuple[int, ...], steps: int, rows: int) -> float:
+    def flops(self, program: Program, shape: Shape, steps: int, rows: int) -> float:
         """Return the floating-point operations of finding the heads from n rows; ``shape`` is one input's.
 
         Of a task: 2nF² for the Gram matrix, 9F³ for its eigendecomposition (Golub & Van Loan 2013, §8.3), and 2nF² to

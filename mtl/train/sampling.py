@@ -23,6 +23,7 @@ from mtl.train.program import (
     Numbers,
     Pool,
     Program,
+    PyTree,
     inputs,
     key_for,
     pool_name,
@@ -51,14 +52,14 @@ class Batch:
     """Inputs with labels and masks.
 
     Attributes:
-      x: [rows, …]; where the program caches features, these.
+      x: [rows, …], or ``{leaf: [rows, …]}``; where the program caches features, these.
       labels: of each of ``stacks.columns``, by its first task, [rows, tasks]; of multiclass tasks whose rows are mixed,
         probabilities [rows, tasks, classes]. Of each dense task, by its own name, (labels, which are present), [rows,
         *shape].
       mask: bool [rows, tasks], tasks as in ``stacks.ordered``; true where the label is present and counts.
     """
 
-    x: Numbers
+    x: PyTree
     labels: Mapping[str, Any]
     mask: Numbers
 
@@ -276,7 +277,7 @@ def make_gather(program: Program, data: Data, fixed: Frozen) -> Callable[[Indice
     tasks = ordered(program)
     table = data.beside(data.labels, [t.name for t in tasks])
 
-    def fetch(rows: Array) -> tuple[Array, dict[str, Any]]:
+    def fetch(rows: Array) -> tuple[PyTree, dict[str, Any]]:
         if program.cached:
             at = jnp.take(fixed.place, rows, mode="clip")
             x = jax.tree.map(lambda a: jnp.take(a, at, axis=0, mode="clip"), fixed.features)

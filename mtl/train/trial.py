@@ -15,6 +15,7 @@ import numpy as np
 from mtl import adapt, balance, config, optim
 from mtl import params as paths
 from mtl.data import sizes
+from mtl.inputs import Shape, leaf_shapes
 from mtl.losses import loss_of, registered
 from mtl.models import TOLD, Model, anatomy, untold
 from mtl.optim import rates
@@ -70,12 +71,12 @@ def _cached(program: Program, steps: int, labels: tuple[int, int]) -> bool:
     return still and steps * program.rows >= rows
 
 
-def stages_of(trial: config.Trial, shape: tuple[int, ...], standardize: bool = False) -> tuple[Stage, ...]:
+def stages_of(trial: config.Trial, shape: Shape, standardize: bool = False) -> tuple[Stage, ...]:
     """Return a trial's stages, every pattern checked against the model's parameters; nothing is compiled.
 
     Args:
       trial: the resolved trial.
-      shape: shape of one input.
+      shape: what one input is.
       standardize: whether inputs are scaled.
 
     Raises:
@@ -167,7 +168,7 @@ def _widths(heads: PyTree, tasks: tuple[str, ...]) -> tuple[int, ...]:
 
 
 def _adapter(
-    model: Model, shape: tuple[int, ...], step: config.Resolved
+    model: Model, shape: Shape, step: config.Resolved
 ) -> tuple[adapt.Adapting, dict[str, float], tuple[str, ...]]:
     """Return (a phase's adapter of the layers in which it trains, its numbers, paths of the parameters that move)."""
     spec, own = json.loads(step.adapt), anatomy(model, shape)
@@ -189,7 +190,7 @@ def _adapter(
     return dataclasses.replace(found, layers=tuple(sorted(used))), numbers, trainable
 
 
-def shapes(model: Model, shape: tuple[int, ...]) -> Weights:
+def shapes(model: Model, shape: Shape) -> Weights:
     """Return the shapes of a model's parameters and statistics, for inputs of that shape.
 
     Raises:
@@ -202,12 +203,12 @@ def shapes(model: Model, shape: tuple[int, ...]) -> Weights:
     return Weights(found.params, found.state)
 
 
-def check_statistics(program: Program, shape: tuple[int, ...], shards: int = 1) -> None:
+def check_statistics(program: Program, shape: Shape, shards: int = 1) -> None:
     """Check that a phase which normalises by a batch's own statistics has a batch to take them from.
 
     Args:
       program: the phase.
-      shape: of one input.
+      shape: what one input is.
       shards: devices that a batch is spread over.
 
     Raises:
@@ -235,7 +236,7 @@ def check_statistics(program: Program, shape: tuple[int, ...], shards: int = 1) 
     trained = tuple(f"{block}/" for block in train) if isinstance(train, frozenset) else ()
     # A layer that is not Flax's has one value a channel if each input is a list of channels, for all that is known.
     values = [v for block, v in own.values.items() if train is True or f"{block}/".startswith(trained)]
-    values = values or [1] * (len(shape) == 1)
+    values = values or [1] * any(len(s) == 1 for s in leaf_shapes(shape))
     if values and min(values) * program.rows // shards == 1:
         spread = f" over {shards} devices" if shards > 1 else ""
         raise config.ConfigError(
