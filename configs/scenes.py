@@ -22,7 +22,7 @@ def get_config():
     c.data.source_size, c.data.source_val_size = 800, 100
     c.model.name, c.model.options = "unet", {"channels": (8, 16, 32)}
     c.batch_size, c.lr, c.source_lr = 8, 3e-3, 3e-3
-    c.source.total_steps, c.target.total_steps, c.evaluations = 500, 300, 5
+    c.source.total_steps, c.target.total_steps, c.evaluations = 250, 150, 5
     c.source_sampling, c.joint_sampling = "one_task", "one_task"  # A step is of one task: none of the decoder for cars.
     c.augment = ("flip",)
     c.select = "best"
