@@ -20,7 +20,7 @@ from mtl.commands.config import config_command
 from mtl.commands.data import DataCommandError, data_command
 from mtl.commands.start import begin, end_alone, in_this_process, takes_devices, together
 from mtl.host import streams
-from mtl.host.spawn import WorkerHandle, default_jobs, leave, started
+from mtl.host.spawn import WorkerHandle, collect_seldom, default_jobs, leave, started
 from mtl.tasks import suggest
 
 
@@ -298,6 +298,7 @@ _COMMANDS = {
 
 def console() -> NoReturn:
     """Run the command line as a program."""
+    collect_seldom()
     streams.prepare()
     leave(main())
 
