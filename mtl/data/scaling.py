@@ -114,11 +114,11 @@ def chosen(table: Table, way: str) -> Any:
 
 def counts(table: Table, own: Scaling) -> dict[str, int]:
     """Return how many inputs there are, how many of them were measured, and how many a scaling moves."""
-    moved = each(lambda shift, scale: int(((shift != 0) | (scale != 1)).sum()), own.shift, own.scale)
+    pairs = zip(leaves(own.shift), leaves(own.scale), strict=True)
     return {
         "all": sum(int(np.prod(leaf.shape[1:])) for leaf in leaves(table.x)),
         "measured": sum(int(leaf.sum()) for leaf in leaves(table.measured)),
-        "scaled": 0 if own.shift is None else sum(leaves(moved)),
+        "scaled": sum(int(((shift != 0) | (scale != 1)).sum()) for shift, scale in pairs),
     }
 
 
