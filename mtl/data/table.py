@@ -156,7 +156,7 @@ def range_of(x: np.ndarray | Streamed) -> tuple[float, float]:
 
 def make_table(
     name: str,
-    x: npt.ArrayLike | Streamed | Mapping[str, npt.ArrayLike],
+    x: npt.ArrayLike | Streamed | Mapping[str, npt.ArrayLike | Streamed],
     tasks: Sequence[Task],
     labels: Mapping[str, npt.ArrayLike],
     about: str = "",
@@ -287,7 +287,7 @@ def _part(entered: Any, part: str) -> Any:
     if isinstance(entered, Leaf):
         return getattr(entered, part)
     found = {leaf: getattr(entered[leaf], part) for leaf in entered}
-    return {leaf: value for leaf, value in found.items() if value is not None and value != ()} or None
+    return {leaf: value for leaf, value in found.items() if isinstance(value, np.ndarray) or value} or None
 
 
 def sha256_of(header: Mapping[str, Any], arrays: Mapping[str, Inputs]) -> str:

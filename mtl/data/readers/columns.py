@@ -6,6 +6,7 @@ import dataclasses
 import fnmatch
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -141,18 +142,19 @@ def build(
     options: ReadOptions,
     reading: Mapping[str, object] | None = None,
     groups: np.ndarray | None = None,
+    vocabulary: int | Mapping[str, int] | None = None,
 ) -> Table:
     """Check columns and make their table; every sentence of an error begins with ``where``.
 
     Args:
       where: what the data are called in errors, such as ``file "a.csv"``.
       roles: which columns are what.
-      inputs: x as it is, [N, ...] or streamed, or ``{column: [N]}`` for each of ``roles.inputs``.
+      inputs: ``{column: [N]}`` for each of ``roles.inputs``; where there are none, x as ``make_table`` takes it.
       cells: ``{column: [N]}`` for each label and for the groups.
       problems: those found so far; they are raised with those found here.
       at: what to call row i.
       options: what means missing, the classes, what to do with missing inputs, and the table's name and ``about``.
-      reading: as in ``make_table``.
+      reading, vocabulary: as in ``make_table``.
       groups: [N] integers, where they are no column.
 
     Returns:
@@ -194,15 +196,28 @@ def build(
             doubts += label.doubts
             if label.classes:
                 names[column] = label.classes
-    x = inputs if isinstance(inputs, np.ndarray | Streamed) else _inputs(inputs, missing_inputs, marks, problems, at)
+    x: Any = inputs
+    if roles.inputs and isinstance(inputs, Mapping):
+        x = _inputs(inputs, missing_inputs, marks, problems, at)
     if roles.groups:
         together = read_groups(roles.groups.strip(), cells[roles.groups], marks)
         groups, told, doubts = together.codes, [*told, *together.merged], [*doubts, *together.doubts]
     problems.stop(where)
     try:
-        columns = () if isinstance(inputs, np.ndarray | Streamed) else tuple(inputs)
+        columns = tuple(inputs) if roles.inputs and isinstance(inputs, Mapping) else ()
         table = make_table(
-            options.name, x, tasks, values, options.about, groups, names, columns, None, missing_inputs, reading
+            options.name,
+            x,
+            tasks,
+            values,
+            options.about,
+            groups,
+            names,
+            columns,
+            None,
+            missing_inputs,
+            reading,
+            vocabulary,
         )
     except ValueError as error:
         raise DataError(f"{where}: {error}") from None

@@ -16,6 +16,7 @@ from mtl.data.readers.labels import ClassNames, class_names
 from mtl.data.readers.maps import is_map
 from mtl.data.readers.options import Labels, ReadOptions, reader
 from mtl.data.table import Table
+from mtl.inputs import by_name, each, leaves
 from mtl.tasks import KINDS
 
 
@@ -73,7 +74,7 @@ def frame_table(frame: Any, options: ReadOptions) -> Table:
 
 
 def arrays_table(
-    x: npt.ArrayLike,
+    x: npt.ArrayLike | Mapping[str, npt.ArrayLike],
     labels: Mapping[str, npt.ArrayLike],
     kinds: Labels = "*",
     groups: npt.ArrayLike | None = None,
@@ -82,11 +83,12 @@ def arrays_table(
     name: str = "arrays",
     where: str = "",
     about: str = "",
+    vocabulary: int | Mapping[str, int] | None = None,
 ) -> Table:
     """Return the table of NumPy arrays.
 
     Args:
-      x: inputs, [N, ...] numbers; pixels become [0, 1] as in ``make_table``.
+      x: inputs, [N, ...] numbers, or several leaves, ``{leaf: [N, ...]}``; pixels become [0, 1] as in ``make_table``.
       labels: ``{name: [N]}``, or [N, K] for the K tasks ``name_0``, ``name_1``, ...; or [N, height, width] for a dense
         task, whose class ids (integers) or numbers are at each position.
       kinds: ``{task: kind}`` or a list of ``task:kind`` for tasks whose kind is not to be inferred.
@@ -95,6 +97,7 @@ def arrays_table(
       name: of the table.
       where: what to call the data in errors; ``data "name"`` if empty.
       about: what the data are.
+      vocabulary: how many ids there are, where inputs are ids; as in ``make_table``.
 
     Raises:
       DataError: for everything that is wrong, one sentence each with row and task.
@@ -105,17 +108,21 @@ def arrays_table(
     """
     where = where or f'data "{name}"'
     problems = Problems()
-    given = np.asarray(x)
-    if given.ndim < 2 or given.size == 0 or given.dtype.kind not in "biuf":
-        problems.add(f"inputs: {given.dtype} {given.shape}: must be numbers [N, ...] with a row and a feature or more")
-    elif given.dtype.kind == "f" and not np.isfinite(given).all():
-        bad = np.argwhere(~np.isfinite(given))
-        problems.add(f"inputs, row {bad[0][0]}: {len(bad):,} values are not finite: must be finite")
+    given = each(np.asarray, x)
+    for leaf, array in by_name(given).items():
+        what = f'inputs "{leaf}"' if leaf else "inputs"
+        if array.ndim < 2 or array.size == 0 or array.dtype.kind not in "biuf":
+            right = "must be numbers [N, ...] with a row and a feature or more"
+            problems.add(f"{what}: {array.dtype} {array.shape}: {right}")
+        elif array.dtype.kind == "f" and not np.isfinite(array).all():
+            bad = np.argwhere(~np.isfinite(array))
+            problems.add(f"{what}, row {bad[0][0]}: {len(bad):,} values are not finite: must be finite")
+    rows = len(np.atleast_1d(leaves(given)[0]))
     cells: dict[str, np.ndarray] = {}
     for given_name, values in labels.items():
         key, array = spelled(given_name) or given_name, np.asarray(values)
         whole = is_map(array, _kind_of(key, kinds))
-        if array.ndim < 1 or len(array) != len(np.atleast_1d(given)):
+        if array.ndim < 1 or len(array) != rows:
             problems.add(f'labels of "{key}": shape {array.shape}: must be one label (or one row of labels) a row of x')
         else:
             found = (
@@ -126,8 +133,8 @@ def arrays_table(
     problems.stop(where)
     with located(where):
         chosen = choose([*cells, "x "], [*cells], inputs="x ").labels | _kinds(kinds, list(cells))
-    if groups is not None and np.shape(groups) != np.shape(given)[:1]:
-        raise DataError(f"{where}, groups: shape {np.shape(groups)}: must be ({len(given)},), one a row")
+    if groups is not None and np.shape(groups) != (rows,):
+        raise DataError(f"{where}, groups: shape {np.shape(groups)}: must be ({rows},), one a row")
     if groups is not None:
         cells["groups "] = np.asarray(groups)  # the blank keeps it apart from a task of that name
     return build(
@@ -138,6 +145,7 @@ def arrays_table(
         problems,
         lambda row: f"row {row}",
         ReadOptions(labels=chosen, missing=missing, classes=classes, name=name, about=about),
+        vocabulary=vocabulary,
     )
 
 
