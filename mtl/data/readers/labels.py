@@ -109,9 +109,6 @@ def read_label(
     before, missing = problems.count, missing or Missing()
     codes, distinct = distinct_cells(cells)
     values: dict[int, float | None] = {}
-    if kind and KINDS[kind].dense:
-        problems.add(f'column "{name}": a {kind} task has labels at many positions: must come as an array')
-        return None
     if _labels(kind) == "numbers" or (not kind and not classes and len(distinct) > MAX_CLASSES):
         values = dict(enumerate(_numbers(distinct, missing)))
         kind = kind or _measured(values, distinct)

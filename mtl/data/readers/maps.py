@@ -46,7 +46,7 @@ def read_map(
     found[np.isin(values, np.asarray(list(missing.numbers), np.float64))] = np.nan
     count = 0
     if KINDS[kind].labels == "ids":
-        there = np.unique(found[~np.isnan(found)])
+        there = np.unique(found[np.isfinite(found)])  # The door refuses what is infinite.
         most, before = [*(-1.0, -1.0), *there[-2:].tolist()][:-3:-1]
         count = len(classes) or max(2, int(most) + 1)
         if count > MAX_CLASSES or (not classes and most > before + 1):  # Such as 255 after 20, which many sets ignore.
