@@ -1,5 +1,6 @@
 """Options: what a type or a range does not allow is refused in one sentence, whatever takes them."""
 
+import functools
 import inspect
 import math
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtl import data, models
+from mtl import data, models, regimes
 from mtl.config import ConfigError, override, resolve
 from mtl.config.fields import KNOWN
 from mtl.options import checked
@@ -192,3 +193,52 @@ def test_every_option_of_every_data_set_has_a_type(name):
         for value in values if "|" not in str(p.annotation) and "Labels" not in str(p.annotation) else [object(), 2.5]:
             with pytest.raises(ValueError, match=rf'^data "{name}": {option} = '):
                 checked(data.SOURCES[name], {option: value}, "", f'data "{name}"')
+
+
+# --- names that are registered ---
+
+_FILE = """
+def plain(rows=3): return rows
+def made(k): return lambda: k
+class Net: pass
+one, two = lambda: 1, lambda: 2
+closed, other = made(1), made(2)
+part, narrow = functools.partial(plain, rows=1), functools.partial(plain, rows=2)
+by_default, by_another = [lambda rows=k: rows for k in (1, 2)]
+"""
+
+
+def _executed(code=_FILE):
+    """Return what a file defines that is executed."""
+    space = {"functools": functools, "__name__": "mtl_config_mine"}
+    exec(compile(code, "mine.py", "exec"), space)  # noqa: S102
+    return space
+
+
+def _register(what):
+    """Return a function that registers something, and forgets it again in the end."""
+    if what == "data":
+        return data.register("twice"), data.registry.SOURCES
+    if what == "model":
+        return models.register("twice"), models.MODELS
+    return (lambda phases: regimes.register("twice", regimes.Regime(phases, "twice"))), regimes.REGIMES
+
+
+@pytest.mark.parametrize("what", ["data", "model", "regime"])
+def test_two_functions_of_one_file_are_refused_under_one_name_and_a_file_may_run_twice(what):
+    first, again = _executed(), _executed(_FILE.replace("return rows", "return 2 * rows"))
+    register, known = _register(what)
+    for name in ("plain", "one", "closed", "part", "by_default", *(("Net",) if what != "regime" else ())):
+        try:
+            register(first[name])
+            register(first[name])
+            register(again[name])
+        finally:
+            known.pop("twice")
+    for name, another in (("one", "two"), ("closed", "other"), ("part", "narrow"), ("by_default", "by_another")):
+        register(first[name])
+        try:
+            with pytest.raises(ValueError, match=r'"twice" is (already registered|registered already)'):
+                register(first[another])
+        finally:
+            known.pop("twice")

@@ -12,17 +12,20 @@ from typing import Any
 
 from mtl import adapt, balance, optim, regimes
 from mtl.config import augmentation
+from mtl.config.checks import UNITS, check, duration
 from mtl.config.corruption import corruption
-from mtl.config.default import SAMPLINGS, ConfigError, refused
-from mtl.config.fields import KNOWN, UNITS, Flat, check, duration
+from mtl.config.declaration import SAMPLINGS, SECTIONS
+from mtl.config.default import ConfigError, refused
+from mtl.config.fields import Flat
 from mtl.config.targets import alone, asked, rows_of, section_of, settled
 from mtl.config.trial import Resolved, Trial, canonical
 from mtl.data import nearest
 from mtl.data.corrupt.split import FIELDS as CORRUPTING
 from mtl.data.table import Table
+from mtl.inputs import Shape
 from mtl.models import MODELS, anatomy, build, options_of
 from mtl.options import checked
-from mtl.tasks import METRICS, Task, suggest
+from mtl.tasks import KINDS, Task, suggest
 
 #: The version of the resolved config's format.
 FORMAT = 1
@@ -45,9 +48,9 @@ def resolve(flat: Flat, table: Table) -> Trial:
     if not flat["data.source"] or flat["data.rows"] == "shared":  # Then there is no pool of its rows.
         flat = {**flat, "data.source_size": 0, "data.source_val_size": 0}
     with refused():
-        flat = {**flat, "model.options": options_of(flat["model.name"], flat["model.options"])}
+        shape = table.shape
+        flat = {**flat, "model.options": options_of(flat["model.name"], flat["model.options"], shape)}
         regime = regimes.get(flat["regime"], flat["regimes"])
-        shape = tuple(table.x.shape[1:])
         blocks = _blocks(flat["model.name"], repr(flat["model.options"]), known, flat["model.head_init"], flat, shape)
     sections = {section: {last: flat[path] for path, last in fields} for section, fields in _SECTIONS.items()}
     sections["data"] = section_of(sections["data"]) | corruption(flat, known)
@@ -73,7 +76,7 @@ def resolve(flat: Flat, table: Table) -> Trial:
         "seed": flat["seed"],
         "regime": flat["regime"],
         "phases": [p.stated() for p in phases],
-        "tasks": [{k: v for k, v in vars(t).items() if v or k != "loss"} for t in tasks],
+        "tasks": [{k: v for k, v in vars(t).items() if v or k not in ("loss", "shape")} for t in tasks],
         "evaluations": flat["evaluations"],
         "accumulate": flat["accumulate"],
         "save_model": flat["save_model"],
@@ -90,13 +93,9 @@ def resolve(flat: Flat, table: Table) -> Trial:
         raise ConfigError(f"the config holds a value that JSON cannot: {error}") from None
 
 
-#: (path, last part) of the fields of each section that goes into the resolved config as it is.
+#: (path, last part) of the fields of each section that goes into the resolved config as it is; see ``corruption``.
 _SECTIONS = {
-    section: [
-        (path, path.removeprefix(f"{section}."))
-        for path in KNOWN
-        if path.startswith(f"{section}.") and path.removeprefix("data.") not in CORRUPTING  # See ``corruption``.
-    ]
+    section: [(f"{section}.{last}", last) for last in SECTIONS[section]._fields if last not in CORRUPTING]
     for section in ("data", "model", "optimizer", "balancer", "init", "ridge")
 }
 
@@ -128,7 +127,7 @@ _known_blocks: dict[tuple[Any, ...], tuple[str, ...]] = {}
 
 
 def _blocks(
-    name: str, options: str, tasks: tuple[Task, ...], head_init: str, flat: Flat, shape: tuple[int, ...]
+    name: str, options: str, tasks: tuple[Task, ...], head_init: str, flat: Flat, shape: Shape
 ) -> tuple[str, ...]:
     """Return the model's blocks; built once for all trials of a sweep that share it."""
     key = (MODELS.get(name), name, options, tasks, head_init, shape)
@@ -157,16 +156,16 @@ def _tasks(flat: Flat, available: Sequence[Task]) -> tuple[Task, ...]:
             if name not in by_name:
                 raise ConfigError(f'config.{section}.{name}: no task "{name}": {suggest(name, by_name)}')
     for target in targets if flat["metric"] else ():
-        if flat["metric"] not in METRICS[by_name[target].kind]:
+        if flat["metric"] not in KINDS[by_name[target].kind].metrics:
             raise ConfigError(
                 f'config.metric = "{flat["metric"]}": the target {target} is {by_name[target].kind}: '
-                + suggest(flat["metric"], METRICS[by_name[target].kind])
+                + suggest(flat["metric"], KINDS[by_name[target].kind].metrics)
             )
     return tuple(_with_options(flat, by_name[name]) for name in names)
 
 
 _TASK_OPTIONS = ("pos_weight", "label_smoothing", "focal_gamma", "loss")
-_NOT_OPTIONS = [f.name for f in dataclasses.fields(Task) if f.name not in _TASK_OPTIONS]
+NOT_TASK_OPTIONS = [f.name for f in dataclasses.fields(Task) if f.name not in _TASK_OPTIONS]
 
 
 def _with_options(flat: Flat, task: Task) -> Task:
@@ -174,7 +173,7 @@ def _with_options(flat: Flat, task: Task) -> Task:
     if not isinstance(options, Mapping):
         raise ConfigError(f"config.task_options.{task.name} = {options!r}: must be a dictionary of {_TASK_OPTIONS}")
     with refused():
-        changes = checked(Task, options, f"task_options.{task.name}.", task.name, without=_NOT_OPTIONS)
+        changes = checked(Task, options, f"task_options.{task.name}.", task.name, without=NOT_TASK_OPTIONS)
     if task.name in asked(flat) and flat["metric"]:
         changes["metric"] = flat["metric"]
     if task.name in flat["loss.weights"]:
@@ -236,6 +235,8 @@ def _resolve_phase(
         )
     if ridge and (phase.trainable != "head" or (phase.trunk_mode or flat["trunk_mode"]) != "eval"):
         raise ConfigError(f'regime "{name}": solver = "ridge": needs trainable = "head" and trunk_mode = "eval"')
+    if ridge and (dense := next((t.name for t in known if t.name in tasks and t.shape), "")):
+        raise ConfigError(f'regime "{name}": solver = "ridge": is for one label an example, and {dense} has many')
     own = {
         "tasks": tasks,
         "trainable": trainable,

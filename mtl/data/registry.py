@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from mtl.data.paths import stamp
 from mtl.data.table import Table
-from mtl.options import checked, tuples
+from mtl.options import checked, same, tuples
 from mtl.tasks import suggest
 
 Source = TypeVar("Source", bound=Callable[..., Table])
@@ -45,7 +45,7 @@ def register(name: str) -> Callable[[Source], Source]:
 
     def decorate(source: Source) -> Source:
         present = SOURCES.get(name)
-        if present is not None and _identity(present) != _identity(source):
+        if present is not None and not same(present, source):
             raise ValueError(
                 f'data "{name}" is registered already, by {_described(present)}: give {_described(source)} another name'
             )
@@ -120,19 +120,6 @@ def _load(
             "must be a table of mtl.data.make_table"
         )
     return table
-
-
-def _identity(source: Callable[..., Table]) -> tuple[Any, ...]:
-    """Return what tells two functions apart: code and defaults, or the object if it has no plain code."""
-    if not inspect.isfunction(source) or source.__closure__:
-        return (id(source),)
-    return (
-        source.__module__,
-        source.__qualname__,
-        source.__code__,
-        source.__defaults__,
-        source.__kwdefaults__,
-    )
 
 
 def _described(source: Callable[..., Table]) -> str:

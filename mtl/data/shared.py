@@ -91,7 +91,7 @@ def shared_split(
     roles = [among(table, chosen) for chosen in (trained_on, judged_on, test)]
     for task in asked:
         shuffles = shuffle_source_labels and task in source
-        labels[task] = shuffled(table, task, pool, seed) if shuffles else table.labels[task]
+        labels[task] = shuffled(table, task, pool, seed) if shuffles else table.label_of(task)
         trained[task], judged[task], tested[task] = (role & table.mask[task] for role in roles)
     scaled_by = among(table, train) | among(table, source_rows[: size.source_train])
     scaled_by.setflags(write=False)
@@ -123,10 +123,10 @@ def _test_rows(
     test = _drawn(table, marks, labelled, test_size, np.random.default_rng([_TEST, 0]))
     for name in targets:
         task, strata = table.task(name), _strata(table, name)
-        classes = {"binary": 2, "multiclass": task.num_classes}.get(task.kind, 1)
-        strata = strata if task.kind != "regression" else np.minimum(strata, 0)
-        if absent := sorted(set(range(classes)) - set(strata[test].tolist())):
-            what = "every label" if task.kind == "regression" else f"class {absent[0]}"
+        classes = 0 if task.shape else task.classes
+        strata = strata if classes else np.minimum(strata, 0)
+        if absent := sorted(set(range(classes or 1)) - set(strata[test].tolist())):
+            what = f"class {absent[0]}" if classes else "every label"
             count = f"{(strata == absent[0]).sum()} of {(strata >= 0).sum()} labels"
             raise ValueError(
                 f'test_size = {test_size}: {what} of "{name}" ({count}) would be absent from the test set: must be '

@@ -28,7 +28,7 @@ class Split:
     the order sources, then target.
 
     Args:
-      labels: ``{task: [N]}``, as in the table (permuted in the control with shuffled source labels).
+      labels: ``{task: [N]}``, as ``Table.label_of`` has them (permuted in the control with shuffled source labels).
       train: ``{task: [N]}`` booleans.
       val: ``{task: [N]}`` booleans.
       test: ``{task: [N]}`` booleans; false everywhere for source tasks.
@@ -134,7 +134,7 @@ def transfer_split(
     )
     labels, train, val = source_roles(table, source, source_rows, size.source_train, seed, shuffle_source_labels)
     tested = {name: np.zeros(len(table), dtype=bool) for name in source}
-    labels[target] = table.labels[target]
+    labels[target] = table.label_of(target)
     train[target], val[target] = among(table, train_rows), among(table, val_rows)
     tested[target] = among(table, test)
     pool = among(table, reservoir) | among(table, source_rows[: size.source_train])
@@ -155,7 +155,7 @@ def source_roles(
     val: dict[str, np.ndarray] = {}
     for name in source:
         mask = table.mask[name]
-        labels[name] = shuffled(table, name, rows, seed) if shuffle else table.labels[name]
+        labels[name] = shuffled(table, name, rows, seed) if shuffle else table.label_of(name)
         train[name] = among(table, rows[:train_size]) & mask
         val[name] = among(table, rows[train_size:]) & mask
         if not train[name].any():
@@ -167,9 +167,14 @@ def source_roles(
 
 
 def _strata(table: Table, target: str) -> np.ndarray:
-    """Return the stratum of each row: its class or its quantile bin, −1 where the target label is missing."""
+    """Return the stratum of each row: its class or its quantile bin, −1 where the target label is missing.
+
+    Rows of a dense task are of one stratum.
+    """
     labels, mask = table.labels[target], table.mask[target]
-    if table.task(target).kind == "regression":
+    if target in table.positions:
+        strata = np.zeros(len(table), np.int64)
+    elif table.task(target).labels == "numbers":
         edges = np.unique(np.quantile(labels[mask], np.linspace(0.0, 1.0, BINS + 1)[1:-1]))
         strata = np.searchsorted(edges, labels, side="right")
     else:
@@ -186,10 +191,11 @@ def _test_rows(table: Table, target: str, strata: np.ndarray, test_size: int) ->
             f"must be at most {len(rows) - 2}"
         )
     task = table.task(target)
-    num_strata = {"binary": 2, "multiclass": task.num_classes}.get(task.kind, int(strata.max()) + 1)
+    classes = 0 if task.shape else task.classes
+    num_strata = classes or int(strata.max()) + 1
     counts = np.bincount(strata[rows], minlength=num_strata)
     shares = _apportion(counts, test_size)
-    if task.kind != "regression" and (shares == 0).any():
+    if classes and (shares == 0).any():
         absent = int(np.flatnonzero(shares == 0)[0])
         raise ValueError(
             f'test_size = {test_size}: class {absent} of "{target}" ({counts[absent]} of {len(rows)} labels) '
@@ -315,7 +321,7 @@ def _apportion(counts: np.ndarray, size: int) -> np.ndarray:
 def shuffled(table: Table, task: str, rows: np.ndarray, seed: int) -> np.ndarray:
     """Return a task's labels, those among ``rows`` permuted, by a stream of the task's own name."""
     stream = int.from_bytes(hashlib.sha256(task.encode()).digest()[:4], "big")
-    labels, rows = table.labels[task], rows[table.mask[task][rows]]
+    labels, rows = table.label_of(task), rows[table.mask[task][rows]]
     permuted = labels.copy()
     permuted[rows] = labels[np.random.default_rng([_SHUFFLE, seed, stream]).permutation(rows)]
     permuted.setflags(write=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import dataclasses
+import gc
 import os
 import subprocess
 import sys
@@ -96,12 +97,17 @@ def default_jobs() -> int:
 
     An accelerator belongs to one process, which runs its packs side by side.
     """
-    platforms = os.environ.get("JAX_PLATFORMS", "")
-    if platforms and "cpu" not in platforms:
-        return 0
+    platform = os.environ.get("JAX_PLATFORMS", "").partition(",")[0].strip()  # JAX computes on the first one.
+    if platform:
+        return machine.cores() if platform == "cpu" else 0
     if any(Path(device).exists() for device in ("/dev/nvidia0", "/dev/accel0", "/dev/vfio/0")):
         return 0
     return machine.cores()
+
+
+def collect_seldom() -> None:
+    """Look for garbage in circles a seventieth as often: importing JAX and what rests on it takes 0.2 s less."""
+    gc.set_threshold(50_000)
 
 
 def leave(code: int) -> NoReturn:

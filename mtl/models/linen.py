@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 import flax.linen as nn
+from flax.errors import InvalidRngError
 from jaxtyping import Array
 
 PyTree = Any
@@ -18,8 +19,11 @@ EVAL = {
     **dict.fromkeys(("deterministic", "use_running_average"), True),
 }
 
+#: What is asked of a layer that does not rest.
+TOLD = f"must be told whether it trains by an argument or a field of one of the names {', '.join(EVAL)}"
 
-def init(module: nn.Module, rng: Array, x: Array) -> PyTree:
+
+def init(module: nn.Module, rng: Array, x: PyTree) -> PyTree:
     """Return a module's variables, its parameters and its statistics, for inputs of that shape.
 
     Args:
@@ -32,7 +36,7 @@ def init(module: nn.Module, rng: Array, x: Array) -> PyTree:
 
 
 def apply(
-    module: nn.Module, params: PyTree, state: PyTree, x: Array, train: bool | frozenset[str], rng: Array | None
+    module: nn.Module, params: PyTree, state: PyTree, x: PyTree, train: bool | frozenset[str], rng: Array | None
 ) -> tuple[Array, PyTree]:
     """Return (what a module makes of inputs, new statistics), some of its blocks in train mode.
 
@@ -89,8 +93,13 @@ def _rest_frozen(train: Collection[str]) -> Iterator[None]:
 
 
 def _in_eval_mode(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
-    """Return what a layer gives when it is told not to train, whatever its caller said."""
-    module = context.module
+    """Return what a layer gives when it is told not to train, whatever its caller said.
+
+    Raises:
+      ValueError: for one that draws at random all the same: it is given no key.
+    """
+    module: nn.Module = context.module
+    scope: Any = module.scope
     positions = list(inspect.signature(getattr(type(module), context.method_name)).parameters)[1:]
     fields = [name for name in EVAL if getattr(module, name, None) is not None and name in module.__dataclass_fields__]
     own = {name: getattr(module, name) for name in fields}
@@ -103,8 +112,14 @@ def _in_eval_mode(call: Any, args: Any, kwargs: Any, context: nn.module.Intercep
             kwargs = {**kwargs, name: EVAL[name]}
     for name in fields:
         object.__setattr__(module, name, EVAL[name])  # A bound module is frozen; this one is of this call alone.
+    keys, scope.rngs = scope.rngs, {}
     try:
         return call(*args, **kwargs)
+    except InvalidRngError:
+        raise ValueError(
+            f"model: {'/'.join(module.path)} would draw at random while its block is frozen: its layer {TOLD}"
+        ) from None
     finally:
+        scope.rngs = keys
         for name, value in own.items():
             object.__setattr__(module, name, value)

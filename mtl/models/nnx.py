@@ -14,6 +14,7 @@ from jaxtyping import Array
 
 from mtl import params as paths
 from mtl.models.linen import EVAL, flags_of
+from mtl.models.watch import See, seeing
 
 PyTree = Any
 
@@ -36,7 +37,7 @@ class NNX:
         return _tree(parameters), _statistics(others)
 
     def apply(
-        self, params: PyTree, state: PyTree, x: Array, train: bool | frozenset[str], rng: Array | None
+        self, params: PyTree, state: PyTree, x: PyTree, train: bool | frozenset[str], rng: Array | None
     ) -> tuple[Array, PyTree]:
         """Return (what the module makes of inputs, new statistics).
 
@@ -68,6 +69,8 @@ class NNX:
                 before = path in train if path in self.blocks else before
                 if before:
                     parts[path].train()
+        if (see := seeing.get()) is not None:
+            _show(module, see)
         found = module(x, **{name: EVAL[name] != bool(train) for name in told})
         return found, _statistics(self._split(module)[3])
 
@@ -105,6 +108,20 @@ def _parts(module: nnx.Module) -> list[tuple[str, nnx.Module]]:
         elif isinstance(value, nnx.Module):
             found.append((name, value))
     return [(path, part) for i, (path, part) in enumerate(found) if all(part is not p for _, p in found[:i])]
+
+
+def _show(module: nnx.Module, see: See) -> None:
+    """Have every layer of a module, which is of one call alone, called by way of ``see``."""
+
+    def shown(path: tuple[str, ...], own: type) -> type:
+        def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+            return see(path, self, args, lambda: own.__call__(self, *args, **kwargs))
+
+        return type(own.__name__, (own,), {"__call__": call})
+
+    for block, part in _parts(module):
+        for inner, layer in nnx.iter_modules(part):
+            object.__setattr__(layer, "__class__", shown((block, *map(str, inner)), type(layer)))
 
 
 def _below(tree: PyTree, path: str) -> PyTree:

@@ -128,7 +128,7 @@ def collect(workdir: Workdir, sweep: str, task: str = "") -> Scores:
             *(f"Warning: {said}" for said in (*entry.get("warnings", ()), *differing(done))),
         ),
         groups=first.get("groups"),
-        rarer=int(min((first["labels"] == c).sum() for c in (0, 1))) if spec["kind"] == "binary" else None,
+        rarer=int(min((first["labels"] == c).sum() for c in (0, 1))) if first["labels"].dtype == np.float32 else None,
         task=task,
         rows=first["rows"],
     )

@@ -13,6 +13,7 @@ from mtl.checkpoint import CheckpointError, dump_tree, load_tree
 from mtl.config.trial import has_several
 from mtl.data.streamed import Streamed
 from mtl.host.files import DamagedError, FileError
+from mtl.inputs import Shape
 from mtl.models import Model
 from mtl.sweep.evaluate import PhaseResult, Progress, clean, evaluate
 from mtl.sweep.plan import Node, Plan, scaling_of, split_key, split_of, table_of, val_rows_of
@@ -68,7 +69,7 @@ def execute(
     """
     executor = executor or executor_for(jax.default_backend(), jax.local_device_count())
     for node in plan.nodes.values():
-        loop.check_spread(node.stage.program, tuple(table_of(node.trial).x.shape[1:]), executor)
+        loop.check_spread(node.stage.program, table_of(node.trial).shape, executor)
     failed: dict[str, dict[str, str]] = {}
     snapshots = Snapshots(workdir.inside("snapshots"), interrupt or Interrupt(), say)
     done = _there_already(plan, workdir, say)
@@ -166,7 +167,7 @@ def _most_lanes(node: Node) -> int:
 
     The compiled width is bounded by XLA's analysis; this bounds what a pack leaves behind on the host.
     """
-    shape = tuple(table_of(node.trial).x.shape[1:])
+    shape = table_of(node.trial).shape
     held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes(node.stage.program.model, shape)))
     return max(2, agree(memory_limit()) // (8 * max(1, held)))
 
@@ -195,7 +196,7 @@ def _train(
     """Train a pack and return its outcomes by key."""
     first = nodes[0]
     table = table_of(first.trial)
-    shape = tuple(table.x.shape[1:])
+    shape = table.shape
     program = first.stage.program
     keys = [split_key(n.trial) for n in nodes]
     trials = dict(zip(keys, (n.trial for n in nodes), strict=True))
@@ -268,7 +269,7 @@ def _train(
 
 
 @functools.lru_cache(maxsize=8)
-def _initial(model: Model, shape: tuple[int, ...], seeds: tuple[int, ...], executor: Executor) -> dict[int, Weights]:
+def _initial(model: Model, shape: Shape, seeds: tuple[int, ...], executor: Executor) -> dict[int, Weights]:
     return dict(zip(seeds, loop.initial_weights(model, shape, seeds, executor), strict=True))
 
 

@@ -19,6 +19,7 @@ from mtl.data import duplicates, scaling
 from mtl.data.corrupt.split import without
 from mtl.data.scaling import Scaling
 from mtl.data.streamed import Streamed
+from mtl.inputs import Shape
 from mtl.models import whole_numbers
 from mtl.sweep.fingerprint import Fingerprint, digests, fingerprint
 from mtl.sweep.labelled import check_labels
@@ -195,7 +196,7 @@ def data_warnings(trials: Sequence[Trial]) -> list[str]:
       ConfigError: for sizes that a data set cannot give.
     """
     splits: dict[data.Table, list[data.Split]] = {}
-    for trial in {split_key(trial): trial for trial in trials}.values():
+    for trial in {canonical([trial.config["data"], trial.seed]): trial for trial in trials}.values():
         splits.setdefault(table_of(trial), []).append(split_of(trial))
     said = [f"{table.name}: {sentence}" for table in splits for sentence in table.told]
     said += [duplicates.warning(table, drawn) for table, drawn in splits.items()]
@@ -247,7 +248,7 @@ def make_plan(trials: Sequence[Trial], sources: Sources = Sources()) -> Plan:  #
             continue
         plan.trials[digest] = trial
         table, model, moved = table_of(trial), trial.model(), scaled(trial)
-        shape = tuple(table.x.shape[1:])
+        shape = table.shape
         if differs(labels_key(trial)):
             check_labels(trial, split_of(trial))
         signature = (stage_key(trial), shape, moved)
@@ -274,7 +275,7 @@ def make_plan(trials: Sequence[Trial], sources: Sources = Sources()) -> Plan:  #
     return plan
 
 
-def check_inputs(trial: Trial, table: data.Table, shape: tuple[int, ...]) -> None:
+def check_inputs(trial: Trial, table: data.Table, shape: Shape) -> None:
     """Check that nothing is lost on the way from a table's inputs to what the model makes of them.
 
     Raises:
@@ -319,7 +320,8 @@ def check_images(trial: Trial, table: data.Table) -> None:
     """
     try:
         for phase in trial.phases:
-            augmentation.check_images(phase.augment, table.x, table.name)
+            tasks = [t for t in trial.tasks if t.name in phase.tasks]
+            augmentation.check_images(phase.augment, table.x, table.name, tasks)
     except ValueError as error:
         raise ConfigError(f"config.{error}") from None
 
@@ -350,7 +352,7 @@ def _address(trial: Trial, depth: int, planned: Fingerprint) -> str:
     spec = dict(c["data"])
     # Inputs are scaled by the training part of the target's pool too, whatever the number of its labels. A head of a
     # regression that is loaded is turned to the unit of its own labels before the first phase.
-    turned = bool(trial.loads) and any(t.kind == "regression" for t in trial.tasks if t.name in trial.asked)
+    turned = bool(trial.loads) and any(t.scaled for t in trial.tasks if t.name in trial.asked)
     seen = {task for p in phases for task in p["tasks"]} | set(_own(trial))
     if seen.isdisjoint(trial.asked) and not turned and spec.get("rows") != "shared":
         apart = _TARGET_ONLY[:1] if scaled(trial) else _TARGET_ONLY

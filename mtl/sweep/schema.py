@@ -7,10 +7,10 @@ import math
 from typing import Any
 
 from mtl.config import augmentation
-from mtl.config.default import SAMPLINGS
+from mtl.config.declaration import SAMPLINGS
 from mtl.config.trial import targets_of
 from mtl.host.files import DamagedError
-from mtl.tasks import METRICS, Task
+from mtl.tasks import Task
 
 _REAL = (int, float)
 _NUMBER = (int, float, type(None))  # Null stands for what is not finite.
@@ -97,7 +97,7 @@ RESULT: Any = {
     "hash": str,
     "config": {
         "data": _DATA,
-        "tasks": [{"name": str, "kind": frozenset(METRICS), "metric": str}],
+        "tasks": [{"name": str, "kind": str, "metric": str}],
         "phases": [{"augment?": list, "begin?": str}],
         "init?": {"path": str},
         "targets?": [str],
@@ -127,19 +127,27 @@ PREFIX: Any = {
 }
 #: The facts of a snapshot.
 SNAPSHOT: Any = {"keys": [str], "at": int, "data": int, "seconds": _REAL}
+
+
+def _of_each(fact: Any) -> Either:
+    """Return a fact of the inputs, or of each leaf where they are several."""
+    return Either({str: fact}, fact)
+
+
 #: The facts of a trial's model.
 MODEL: Any = {
     "config": {
         "data": {"target?": str, "targets?": [str]},
         "targets?": [str],
-        "tasks": [{"name": str, "kind": frozenset(METRICS)}],
+        "tasks": [{"name": str, "kind": str}],
     },
     "inputs": {
-        "shape": [int],
-        "pixels": bool,
-        "unit_range": bool,
-        "columns": [str],
-        "gaps": [int],
+        "shape": _of_each([int]),
+        "pixels": _of_each(bool),
+        "unit_range": _of_each(bool),
+        "columns": _of_each([str]),
+        "gaps": _of_each([int]),
+        "vocabulary?": _of_each(int),
         "reading": dict,
         "classes": {str: [str]},
     },

@@ -138,11 +138,14 @@ def digest_of(what: ast.AST | list[ast.stmt] | bytes) -> str:
     while stack:  # Not recursive: a sum of a thousand terms is a thousand levels deep.
         value = stack.pop()
         if isinstance(value, ast.AST):
-            fields = {f: _statements(value) if f == "body" else getattr(value, f, None) for f in value._fields}
-            # A field that a later Python added is empty in the code of an earlier one.
-            fields = {f: inner for f, inner in fields.items() if inner is not None and inner != []}
-            out.append(" ".join((type(value).__name__, *fields)))
-            stack += reversed(fields.values())
+            said, held = [type(value).__name__], []
+            for field in value._fields:
+                inner = _statements(value) if field == "body" else getattr(value, field, None)
+                if inner is not None and inner != []:  # A field that a later Python added is empty in earlier code.
+                    said.append(field)
+                    held.append(inner)
+            out.append(" ".join(said))
+            stack += reversed(held)
         elif isinstance(value, list):
             out.append(f"{len(value)} of")
             stack += reversed(value)

@@ -21,15 +21,8 @@ from mtl.sweep.labelled import check_judged, check_labels, judged
 from mtl.sweep.plan import Plan, fingerprint_of, labels_key, load_table, split_of, trial_of
 from mtl.sweep.store import StoreError, Workdir
 
-#: Base fields that may differ between runs of one sweep: they do not decide any trial's numbers.
-_FREE_TO_CHANGE = (
-    "report.question",
-    "report.margin",
-    "report.baseline",
-    "report.notes",
-    "tune.seeds",
-    "tune.source_lr",
-)
+#: Sections of the base that may differ between runs of one sweep: they do not decide any trial's numbers.
+_FREE_TO_CHANGE = ("report.", "tune.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -269,7 +262,7 @@ def record(workdir: Workdir, sweep: Sweep, plan: Plan, warnings: Sequence[str]) 
     study = workdir.open(base["name"])
     known = study["sweeps"].get(sweep.name, {"base": {}})
     for field, value in known["base"].items():
-        if field in _FREE_TO_CHANGE or field not in base:
+        if field.startswith(_FREE_TO_CHANGE) or field not in base:
             continue
         if canonical(coerce(field, value, base[field])) != canonical(base[field]):
             raise StoreError(

@@ -7,11 +7,13 @@ import os
 import signal
 import sys
 
+from mtl.host.spawn import collect_seldom
 from mtl.host.streams import prepare
 
 
 def main() -> int:
     """Run jobs until there are no more, in this process; ``mtl.host.spawn`` starts it."""
+    collect_seldom()
     prepare()
     # All this before the first line comes: whoever started this process is still planning.
     from mtl.config import ConfigError, Trial, load

@@ -19,9 +19,14 @@ from mtl.train.executor import MAP, WHOLE, Executor
 
 PyTree = Any
 
-#: How programs are compiled. XLA takes half of a CPU's widest vectors if not asked for all (where a CPU has only these,
-#: it takes them): 0.92 of the time of a small perceptron's step, 0.95 of a convolutional network's.
-_OPTIONS: dict[str, dict[str, Any]] = {"cpu": {"xla_cpu_prefer_vector_width": 512}}
+#: How programs are compiled, by backend. XLA takes half of a CPU's widest vectors if not asked for all (where a CPU has
+#: only these, it takes them): 0.92 of the time of a small perceptron's step, 0.95 of a convolutional network's. For a
+#: GPU it would choose kernels by what is fastest at the moment, and add by atomics, in any order: a program that is
+#: compiled or run again would have other bits.
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "cpu": {"xla_cpu_prefer_vector_width": 512},
+    "gpu": {"xla_gpu_deterministic_ops": True},
+}
 
 #: Where processes with a common cache show which programs they are compiling; nothing if they have none.
 turns: Path | None = None
@@ -33,6 +38,12 @@ _WAIT_SECONDS, _LOOK_SECONDS = 120.0, 0.005
 
 #: The part of the mappings of memory that Linux gives a process (65,530 as a rule) after which programs are forgotten.
 _ROOM = 1 / 3
+
+
+def options() -> dict[str, Any]:
+    """Return how programs are compiled for the backend at hand; what the user's ``XLA_FLAGS`` say stands."""
+    flags = os.environ.get("XLA_FLAGS", "")
+    return {name: value for name, value in _OPTIONS.get(jax.default_backend(), {}).items() if name not in flags}
 
 
 class Compiled:
@@ -87,7 +98,7 @@ class Compiled:
             lowered = self._jit.lower(*args)
             name = hashlib.sha256(lowered.as_text().encode()).hexdigest()
             with _turn(name):
-                self._made[key] = lowered.compile(_OPTIONS.get(jax.default_backend()))
+                self._made[key] = lowered.compile(options())
             Compiled.compilations += 1
         return self._made[key]
 

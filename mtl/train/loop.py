@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mtl.data.streamed import Streamed
+from mtl.inputs import Shape
 from mtl.models import Model
 from mtl.params import flatten, path_of
 from mtl.train import executor as executors
@@ -95,12 +96,12 @@ class Checkpointer:
         """Keep a snapshot if one is due; called between chunks, and may raise ``Stopped``."""
 
 
-def check_spread(program: Program, shape: tuple[int, ...], executor: Executor) -> None:
+def check_spread(program: Program, shape: Shape, executor: Executor) -> None:
     """Check that a phase's batches can be spread over the devices of an executor.
 
     Args:
       program: the phase.
-      shape: of one input.
+      shape: what one input is.
       executor: how it will run.
 
     Raises:
@@ -120,7 +121,7 @@ def _check_divides(program: Program, executor: Executor) -> None:
         )
 
 
-def initial_weights(model: Model, shape: tuple[int, ...], seeds: Sequence[int], executor: Executor) -> list[Weights]:
+def initial_weights(model: Model, shape: Shape, seeds: Sequence[int], executor: Executor) -> list[Weights]:
     """Return the initial weights of each seed (NumPy arrays)."""
     width = executors.width_for(executor, len(seeds))
     fn = pack.init_fn(model, shape, executor)
@@ -248,7 +249,7 @@ def _run_group(
     frozen, whole = place(executor, (frozen, whole), LANES)
     fixed, advance = feed.fix(whole, frozen), feed.advance()
     prior = feed.data.prior
-    if not isinstance(prior, tuple):  # Of each lane's split, the phase's tasks.
+    if prior is not None:  # Of each lane's split, the phase's tasks.
         prior = place(executor, fetch(prior)[lanes.split][:, feed.data.columns(program.tasks)], LANES)
 
     def forward(moving: TrainState, reach: Window, begin: int, end: int) -> TrainState:

@@ -12,9 +12,10 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 from jaxtyping import Array
 
+from mtl.inputs import Shape, like
 from mtl.losses import linked
 from mtl.models import Model
-from mtl.train import phase
+from mtl.train import compiled, phase
 from mtl.train.compiled import Compiled
 from mtl.train.executor import LANES, MAP, OWN, WHOLE, Executor, over_lanes, room
 from mtl.train.move import averages
@@ -50,7 +51,7 @@ def adapt_fn(program: Program) -> Callable[[Hypers, PyTree], PyTree]:
 @functools.lru_cache(maxsize=256)
 def adopt_fn(program: Program) -> Callable[[Hypers, PyTree], PyTree]:
     """Return the compiled ``adopt(hypers, params) -> params`` of a pack, whose kernels take up its adapters."""
-    return jax.jit(jax.vmap(functools.partial(phase.merged, program)))
+    return jax.jit(jax.vmap(functools.partial(phase.merged, program)), compiler_options=compiled.options())
 
 
 @functools.lru_cache(maxsize=256)
@@ -264,11 +265,11 @@ def track_best_fn(program: Program, executor: Executor) -> Callable[[TrainState,
 
 
 @functools.lru_cache(maxsize=64)
-def init_fn(model: Model, shape: tuple[int, ...], executor: Executor) -> Compiled:
+def init_fn(model: Model, shape: Shape, executor: Executor) -> Compiled:
     """Return the compiled ``init(count, seeds) -> Weights`` of a pack, for inputs of that shape."""
 
     def one(seed: Array) -> Weights:
-        return Weights(*model.init(key_for(seed, INIT), jnp.zeros((1, *shape), jnp.float32)))
+        return Weights(*model.init(key_for(seed, INIT), like(shape, 1, jnp.zeros)))
 
     mapped = over_lanes(one, executor)
 
@@ -279,21 +280,20 @@ def init_fn(model: Model, shape: tuple[int, ...], executor: Executor) -> Compile
 
 
 @functools.lru_cache(maxsize=64)
-def predict_fn(model: Model, task: str, standardize: bool, gaps: bool) -> Compiled:
+def predict_fn(model: Model, task: str, standardize: bool) -> Compiled:
     """Return the compiled ``predict(count, weights, scaling, x) -> outputs [lanes, n, outputs]`` of a task.
 
-    ``scaling`` is (shift, scale, fill) of each lane; ``fill`` is read only if inputs have ``gaps``.
+    ``scaling`` is (shift, scale, fill) of each lane.
     """
 
-    def one(args: tuple[Weights, tuple[Array, Array, Array]], x: Array) -> Array:
-        weights, (shift, scale, fill) = args
-        x = standardized(x, shift, scale, fill if gaps else ()) if standardize else x
+    def one(args: tuple[Weights, PyTree], x: PyTree) -> Array:
+        weights, scaling = args
+        x = standardized(x, *scaling) if standardize else x
         return linked(model.task(task), model.apply(weights.params, weights.state, x, tasks=(task,))[0][task])
 
     mapped = over_lanes(one, MAP)
 
-    def run(count: Array, weights: Weights, scaling: tuple[Array, Array, Array], x: Array) -> Array:
-        out = jnp.zeros((scaling[0].shape[0], x.shape[0], model.task(task).outputs), jnp.float32)
-        return mapped(count, out, (weights, scaling), x)
+    def run(count: Array, weights: Weights, scaling: PyTree, x: PyTree) -> Array:
+        return mapped(count, room(one, (weights, scaling), x), (weights, scaling), x)
 
     return Compiled(run)

@@ -15,7 +15,9 @@ import numpy as np
 from mtl import adapt, balance, config, optim, regimes
 from mtl import params as paths
 from mtl.data import sizes
-from mtl.models import EVAL, Model, anatomy, untold
+from mtl.inputs import Shape, leaf_shapes
+from mtl.losses import loss_of, registered
+from mtl.models import TOLD, Model, anatomy, untold
 from mtl.optim import rates
 from mtl.train.descent import Descent
 from mtl.train.move import averages
@@ -73,12 +75,12 @@ def _cached(program: Program, steps: int, rows: int) -> bool:
     return still and steps * program.rows >= rows
 
 
-def stages_of(trial: config.Trial, shape: tuple[int, ...], standardize: bool = False) -> tuple[Stage, ...]:
+def stages_of(trial: config.Trial, shape: Shape, standardize: bool = False) -> tuple[Stage, ...]:
     """Return a trial's stages, every pattern checked against the model's parameters; nothing is compiled.
 
     Args:
       trial: the resolved trial.
-      shape: shape of one input.
+      shape: what one input is.
       standardize: whether inputs are scaled.
 
     Raises:
@@ -120,6 +122,7 @@ def stages_of(trial: config.Trial, shape: tuple[int, ...], standardize: bool = F
             standardize=standardize,
             balancer=balancer if balanced else None,
             adapter=adapter,
+            widths=_widths(params["heads"], step.tasks),
         )
         cached = step.solver == "ridge" or _cached(program, step.total_steps, most_labels(trial, step.tasks))
         program = dataclasses.replace(program, cached=cached)
@@ -128,10 +131,10 @@ def stages_of(trial: config.Trial, shape: tuple[int, ...], standardize: bool = F
                 f"config.optimizer.per_task = True: has moments of each task's gradient, and balancer "
                 f'"{c["balancer"]["name"]}" gives one for all: must be False'
             )
-        if own_loss := next((t for t in program.specs if t.loss and step.solver == "ridge"), None):
+        if own_loss := next((t for t in program.specs if registered([t]) and step.solver == "ridge"), None):
             raise config.ConfigError(
                 f'regime: a phase in closed form fits squared errors, and task "{own_loss.name}" has loss '
-                f'"{own_loss.loss}": must have its kind\'s, or another regime'
+                f'"{loss_of(own_loss)}": must have its kind\'s, or another regime'
             )
         check_statistics(program, shape)
         own, unmatched = rates.multiples(section, trainable, program.blocks) if optimizer.rates else ((), [])
@@ -162,8 +165,14 @@ def stages_of(trial: config.Trial, shape: tuple[int, ...], standardize: bool = F
     return tuple(stages)
 
 
+def _widths(heads: PyTree, tasks: tuple[str, ...]) -> tuple[int, ...]:
+    """Return the width of each task's features; nothing if all are the same."""
+    found = tuple(int(heads[t]["kernel"].shape[0]) for t in tasks)
+    return found if len(set(found)) > 1 else ()
+
+
 def _adapter(
-    model: Model, shape: tuple[int, ...], step: config.Resolved
+    model: Model, shape: Shape, step: config.Resolved
 ) -> tuple[adapt.Adapting, dict[str, float], tuple[str, ...]]:
     """Return (a phase's adapter of the layers in which it trains, its numbers, paths of the parameters that move)."""
     spec, own = json.loads(step.adapt), anatomy(model, shape)
@@ -185,7 +194,7 @@ def _adapter(
     return dataclasses.replace(found, layers=tuple(sorted(used))), numbers, trainable
 
 
-def shapes(model: Model, shape: tuple[int, ...]) -> Weights:
+def shapes(model: Model, shape: Shape) -> Weights:
     """Return the shapes of a model's parameters and statistics, for inputs of that shape.
 
     Raises:
@@ -198,26 +207,25 @@ def shapes(model: Model, shape: tuple[int, ...]) -> Weights:
     return Weights(found.params, found.state)
 
 
-def check_statistics(program: Program, shape: tuple[int, ...], shards: int = 1) -> None:
+def check_statistics(program: Program, shape: Shape, shards: int = 1) -> None:
     """Check that a phase which normalises by a batch's own statistics has a batch to take them from.
 
     Args:
       program: the phase.
-      shape: of one input.
+      shape: what one input is.
       shards: devices that a batch is spread over.
 
     Raises:
-      ConfigError: for a batch in parts, whose update would not be that of the whole batch; and for one value a channel
-        in a device's share of a batch, which normalising makes zero whatever it is.
+      ConfigError: for a frozen block that does not rest; a batch in parts, whose update would not be that of the whole
+        batch; and one value a channel in a device's share of a batch, which normalising makes zero whatever it is.
     """
     own = anatomy(program.model, shape)
-    if isinstance(program.train, frozenset) and own.state and not program.cached:
+    if isinstance(program.train, frozenset) and not program.cached:
         with config.refused():
             moved = untold(program.model, shape, program.train)
         if moved:
             raise config.ConfigError(
-                f"config.model: {moved[0]} would change while its block is frozen: its layer must be told whether it "
-                f"trains by an argument or a field of one of the names {', '.join(EVAL)}"
+                f"config.model: {moved[0]} would change while its block is frozen: its layer {TOLD}"
             )
     if not program.statistics(own.state):
         return
@@ -232,7 +240,7 @@ def check_statistics(program: Program, shape: tuple[int, ...], shards: int = 1) 
     trained = tuple(f"{block}/" for block in train) if isinstance(train, frozenset) else ()
     # A layer that is not Flax's has one value a channel if each input is a list of channels, for all that is known.
     values = [v for block, v in own.values.items() if train is True or f"{block}/".startswith(trained)]
-    values = values or [1] * (len(shape) == 1)
+    values = values or [1] * any(len(s) == 1 for s in leaf_shapes(shape))
     if values and min(values) * program.rows // shards == 1:
         spread = f" over {shards} devices" if shards > 1 else ""
         raise config.ConfigError(

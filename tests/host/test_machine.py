@@ -66,6 +66,19 @@ def test_workers_are_as_many_as_the_cores_that_may_be_used(monkeypatch):
     assert default_jobs() == 7
 
 
+@pytest.mark.parametrize("accelerator", [False, True])
+@pytest.mark.parametrize("platforms", [None, "", "cpu", "cpu,cuda", "cuda", "cuda,cpu", "tpu"])
+def test_jobs_suit_the_device_that_jax_computes_on(monkeypatch, platforms, accelerator):
+    """JAX_PLATFORMS decides, its first entry; where it says nothing, whether there is an accelerator."""
+    monkeypatch.setattr(machine, "cores", lambda: 7)
+    monkeypatch.setattr("pathlib.Path.exists", lambda path: accelerator)
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+    if platforms is not None:
+        monkeypatch.setenv("JAX_PLATFORMS", platforms)
+    on_cpu = platforms.startswith("cpu") if platforms else not accelerator
+    assert default_jobs() == (7 if on_cpu else 0)
+
+
 @pytest.mark.parametrize(
     ("groups", "limit", "used"),
     [

@@ -3,12 +3,14 @@
 import contextlib
 
 import flax.linen as nn
+import flax.nnx as nnx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from mtl.models import Model, anatomy, build
+from mtl.models.nnx import NNX
 from mtl.tasks import Task
 
 T = (Task("t", "binary"),)
@@ -108,6 +110,48 @@ def test_a_foreign_backbone_is_explained_in_one_sentence():
         with pytest.raises(ValueError, match=said) as error:
             anatomy(Model(Foreign(what, width), T), shape)
         assert str(error.value).startswith("model") and "\n" not in str(error.value)
+
+
+class Spliced(nnx.Module):
+    """An NNX backbone that halves its images, and normalises what is left."""
+
+    def __init__(self, halvings: int = 1, norm: str = "batch", *, rngs: nnx.Rngs):
+        norms = {
+            "batch": lambda: nnx.BatchNorm(4, rngs=rngs),
+            "group": lambda: nnx.GroupNorm(4, num_groups=4, rngs=rngs),
+            "layer": lambda: nnx.LayerNorm(4, rngs=rngs),
+            "instance": lambda: nnx.InstanceNorm(4, rngs=rngs),
+        }
+        self.blocks = nnx.List([Halving(3 if i == 0 else 4, rngs=rngs) for i in range(halvings)])
+        self.top = nnx.Sequential(norms[norm](), nnx.relu)
+
+    def __call__(self, x):
+        for block in self.blocks:
+            x = block(x)
+        return self.top(x).mean(axis=(1, 2))
+
+
+class Halving(nnx.Module):
+    def __init__(self, channels, *, rngs):
+        self.conv = nnx.Conv(channels, 4, (3, 3), rngs=rngs)
+
+    def __call__(self, x):
+        return nnx.max_pool(self.conv(x), (2, 2), (2, 2))
+
+
+@pytest.mark.parametrize("norm", ["batch", "group", "layer", "instance"])
+def test_an_nnx_module_is_watched_as_a_linen_one_is(norm):
+    for halvings in (1, 2, 3, 4):
+        model = Model(NNX(Spliced, (("halvings", halvings), ("norm", norm))), T)
+        left = sides_left(8, halvings) ** 2
+        if not left:
+            with pytest.raises(ValueError, match=r"^model: blocks/3 leaves nothing of inputs of shape \(8, 8, 3\)"):
+                anatomy(model, (8, 8, 3))
+        elif left == 1 and norm in ("group", "instance"):
+            with pytest.raises(ValueError, match=r"^model: top/layers/0 normalises each value by itself for inputs"):
+                anatomy(model, (8, 8, 3))
+        else:
+            assert dict(anatomy(model, (8, 8, 3)).values) == ({"top/layers/0": left} if norm == "batch" else {})
 
 
 def test_values_that_share_a_channels_statistics():

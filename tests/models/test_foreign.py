@@ -10,11 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mtl.config import ConfigError
 from mtl.cpu import replace
 from mtl.models import MODELS, Model, anatomy, build, register, untold
 from mtl.models.nnx import NNX
 from mtl.params import flatten
 from mtl.tasks import Task
+from mtl.train.trial import check_statistics
 from tests.train.build import stages, trial
 
 T = (Task("t", "binary"),)
@@ -138,7 +140,9 @@ def made(backbone, x=X):
 
 
 def run(model, params, state, train, x=X, key=DROPOUT):
-    return jax.jit(lambda p, s: model.trunk(p["backbone"], s, x, train=train, rng=key))(params, state)
+    """What is given is no constant of the program: programs are the same for all keys, and nothing is folded."""
+    fn = jax.jit(lambda p, s, x, key: model.trunk(p["backbone"], s, x, train=train, rng=key))
+    return fn(params, state, x, key)
 
 
 def equal(a, b, tolerance=0.0):
@@ -154,16 +158,17 @@ def test_a_linen_module_gives_what_it_gives_when_it_is_used_plainly(train, kerne
     monkeypatch.setattr(replace, "used", lambda: kernels)
     model, params, state = made(Plain())
 
-    def plainly(p, s):
+    def plainly(p, s, x, key):
         found, new = Plain().apply(
-            {"params": p, **s}, X, train, rngs={"dropout": DROPOUT}, mutable=list(s) if train else []
+            {"params": p, **s}, x, train, rngs={"dropout": key}, mutable=list(s) if train else []
         )
         return found, {**s, **new}
 
-    equal(run(model, params, state, train), jax.jit(plainly)(params["backbone"], state), 1e-5 * kernels)
-    trunk = lambda p, s: model.trunk(p, s, X, train=train, rng=DROPOUT)  # noqa: E731
+    given = params["backbone"], state, X, DROPOUT
+    equal(run(model, params, state, train), jax.jit(plainly)(*given), 1e-5 * kernels)
+    trunk = lambda p, s, x, key: model.trunk(p, s, x, train=train, rng=key)  # noqa: E731
     ours, theirs = (
-        jax.jit(jax.grad(lambda p, f=f: (f(p, state)[0] * jnp.cos(jnp.arange(5.0))[None]).sum()))(params["backbone"])
+        jax.jit(jax.grad(lambda *given, f=f: (f(*given)[0] * jnp.cos(jnp.arange(5.0))[None]).sum()))(*given)
         for f in (trunk, plainly)
     )
     equal(ours, theirs, 1e-5 * kernels)
@@ -325,6 +330,66 @@ def test_a_frozen_block_that_is_called_by_another_method_rests():
     assert not np.array_equal(
         run(model, params, state, True, x)[0], run(model, params, state, True, x, jax.random.key(9))[0]
     )
+
+
+class Jittery(nn.Module):
+    """Whose first block is told to train by a flag of a name that nobody knows, and keeps no statistics."""
+
+    hidden: bool = True
+
+    @nn.compact
+    def __call__(self, x, train: bool):
+        x = Noise(name="noise")(x, active=train) if self.hidden else Noise(name="noise")(x, train=train)
+        return nn.Dense(2, name="last")(nn.Dropout(0.1)(x, deterministic=not train))
+
+
+class Noise(nn.Module):
+    @nn.compact
+    def __call__(self, x, active: bool = False, train: bool = False):
+        x = nn.Dense(4)(x)
+        return x + jax.random.normal(self.make_rng("noise"), x.shape) if active or train else x
+
+
+def test_a_frozen_block_that_would_draw_at_random_is_refused(monkeypatch):
+    x = jnp.ones((6, 4))
+    for hidden in (True, False):
+        model, params, state = made(Jittery(hidden), x)
+        for train in ({"noise"}, {"noise", "last"}):
+            assert untold(model, (4,), frozenset(train)) == ()
+            one, two = (run(model, params, state, frozenset(train), x, jax.random.key(k))[0] for k in (1, 2))
+            assert not np.array_equal(one, two)
+        if hidden:
+            said = r"^model: noise would draw at random while its block is frozen: its layer must be told .*training"
+            with pytest.raises(ValueError, match=said):
+                untold(model, (4,), frozenset({"last"}))
+            with pytest.raises(ValueError, match=said):  # Nor does it ever.
+                run(model, params, state, frozenset({"last"}), x)
+        else:
+            assert untold(model, (4,), frozenset({"last"})) == ()
+
+    (stage,) = stages(trial(regime="scratch"))
+    fields = {"blocks": ("backbone/noise", "backbone/last"), "trainable": ("backbone/last/kernel", "heads/t/bias")}
+    program = dataclasses.replace(stage.program, model=Model(Jittery(), T), trunk_mode="eval", **fields)
+    assert program.train == frozenset({"last"})
+    with pytest.raises(ConfigError, match=r"^config\.model: noise would draw at random while its block is frozen"):
+        check_statistics(program, (4,))
+
+
+class Restless(nnx.Module):
+    """Which has noise whatever its mode; a key that it draws and does not use is no noise."""
+
+    def __init__(self, noise: float = 1.0, *, rngs: nnx.Rngs):
+        self.dense, self.rngs, self.noise = nnx.Linear(4, 3, rngs=rngs), rngs, noise
+
+    def __call__(self, x):
+        key = self.rngs.dropout()
+        return self.dense(x) + jax.random.normal(key, (len(x), 3)) if self.noise else self.dense(x)
+
+
+def test_an_nnx_module_that_draws_at_random_in_eval_mode_is_refused():
+    assert anatomy(Model(NNX(Restless, (("noise", 0.0),)), T), (4,)).blocks == ("backbone/dense",)
+    with pytest.raises(ValueError, match=r"^model: draws at random in eval mode: each of its layers must go by"):
+        anatomy(Model(NNX(Restless), T), (4,))
 
 
 class Bare(nn.Module):

@@ -14,7 +14,7 @@ from mtl.report.collect import collect
 from mtl.report.tables import result_table
 from mtl.sweep import product, sweep
 from mtl.sweep.launch import Silent, launch
-from mtl.sweep.plan import load_table, make_plan, split_of
+from mtl.sweep.plan import data_warnings, load_table, make_plan, split_of, trial_of
 from mtl.sweep.store import Workdir
 from mtl.sweep.study import settle
 from mtl.tasks import Task
@@ -134,8 +134,11 @@ def test_what_is_hidden_and_what_is_copied_stands_under_the_table(tmp_path):
     half = product(whole, sweep("data.hide", ("at_random",)), sweep("data.hide_rate", (0.5,)))
     workdir, heard = Workdir(tmp_path / "work"), Heard()
     done = launch(base, {"whole": whole, "half": half}, workdir, jobs=0, config_file=None, display=heard)
+    scaled = product(sweep("regime", ("scratch", "scratch_own_scale")), whole)  # Otherwise, on the same splits.
+    (counted,) = data_warnings([trial_of(override(base, changes)) for changes in scaled])
     data.SOURCES.pop("copied")
     assert [(s.ran, s.failed) for s in done] == [(2, {}), (2, {})]
+    assert counted.startswith("in 2 of 2 splits, at most")
 
     said = [line for line in heard.lines if line.startswith("whole: warning: in 2 of 2 splits, at most")]
     assert len(said) == 1 and "of 50 test inputs of copied are copies of inputs that training" in said[0]

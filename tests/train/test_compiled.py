@@ -171,3 +171,14 @@ def test_no_number_of_programs_takes_more_mappings_than_there_are():
     done = subprocess.run([sys.executable, "-c", MANY], capture_output=True, text=True, env=env, check=True)
     most, counts = json.loads(done.stdout)
     assert max(counts) < most + 10 and sum(b < a for a, b in itertools.pairwise(counts)) >= 2, (most, counts)
+
+
+def test_a_gpu_gives_the_same_bits_unless_the_user_says_otherwise(monkeypatch):
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    assert not any("gpu" in name for name in compiled.options())
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert compiled.options() == {"xla_gpu_deterministic_ops": True}
+    lowered = jax.jit(jnp.sin).lower(1.0)
+    assert lowered.compile(compiled.options())(1.0) == jnp.sin(1.0)  # XLA knows it; it refuses what it does not know.
+    monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=a --xla_gpu_deterministic_ops=false")
+    assert compiled.options() == {}
