@@ -153,11 +153,12 @@ def _tested(
     groups = {} if table.groups is None else {"groups": table.groups[rows]}
     coded_labels = np.stack([s.labels(name, labels) for s in scalings])
     every = tuple(metrics.METRICS[n] for n in names)
+    alike = dataclasses.replace(task, name="any", weight=1.0)  # Tasks that differ in these are tested by one program.
     together = 1 if task.shape else _TESTED_TOGETHER  # A map has thousands of labels.
     for first in range(0, len(outputs), together):
         part = slice(first, first + together)
         padded = (pad(a[part], together) for a in (outputs, coded_labels))
-        tested = _test_fn(task, every)(*padded)
+        tested = _test_fn(alike, every)(*padded)
         found.append([np.asarray(a)[: len(outputs[part])] for a in tested])
     told = []
     all_values, all_scores = (np.concatenate(parts) for parts in zip(*found, strict=True))
@@ -172,7 +173,7 @@ def _tested(
                 scores = scores * own.squared(name)
             if not set(names) <= set(_OF_SCALED):  # What a config registers is of predictions in the labels' unit.
                 raw = [np.asarray(a, np.float32)[None] for a in (own_outputs, labels)]
-                again, raw_scores = (np.asarray(a)[0] for a in _test_fn(task, every)(*raw))
+                again, raw_scores = (np.asarray(a)[0] for a in _test_fn(alike, every)(*raw))
                 numbers |= {n: float(v) for n, v in zip(names, again, strict=True) if n not in _OF_SCALED}
                 scores = scores if task.metric in _OF_SCALED else raw_scores
         arrays = {"outputs": own_outputs, "rows": rows.astype(np.int32), "labels": labels, **groups}
