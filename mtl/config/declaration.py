@@ -43,6 +43,10 @@ class Data(NamedTuple):
       options: passed to the data set.
       source: source tasks.
       target: the target task.
+      targets: several targets, or ("all",) for every task that is no source; ``target`` then names one of them for
+        regimes that train a network for one.
+      rows: ``shared``: a row comes with all its labels; ``disjoint``: source tasks have rows of their own; ``auto``:
+        shared where there are several targets.
       target_size: n: present target labels, validation included.
       target_pool: rows that the n are drawn from, nested in n.
       val_fraction: share of the n that is validation.
@@ -65,6 +69,8 @@ class Data(NamedTuple):
     options: dict[str, Any] = {}
     source: Annotated[tuple[str, ...], "names of tasks"] = ("identity",)
     target: str = "even"
+    targets: Annotated[tuple[str, ...], "names of tasks"] = ()
+    rows: Literal["auto", "shared", "disjoint"] = "auto"
     target_size: Annotated[int, Range(2), "at least 2 (one training and one validation label)"] = 100
     target_pool: Annotated[int, Range(2)] = 500
     val_fraction: Annotated[float, Range(0, 1, open_low=True, open_high=True), "between 0 and 1"] = 0.2
@@ -237,7 +243,8 @@ class Fields(NamedTuple):
       batch_size: B rows, drawn with replacement.
       accumulate: micro-batches that a batch is split into, where it does not fit into memory.
       source_sampling: how the tasks of a source phase mix.
-      joint_sampling: how source and target mix.
+      joint_sampling: how tasks mix in phases that see a target and others; ``auto``: ``proportional`` where rows are
+        shared, else ``per_task``.
       temperature: of ``temperature`` sampling, and of ``one_task`` with longer rounds.
       round_steps: of ``one_task`` sampling: steps in a round; 0 for one of each task.
       trunk_mode: of frozen blocks; in ``train`` their dropout drops and their batch statistics move.
@@ -262,7 +269,7 @@ class Fields(NamedTuple):
     source: Duration = Duration()
     target: Duration = Duration()
     source_sampling: Sampling = "proportional"
-    joint_sampling: Sampling = "per_task"
+    joint_sampling: Literal["auto", Sampling] = "auto"
     temperature: Positive = 1.0
     round_steps: Annotated[int, Range(0, 4096)] = 0
     trunk_mode: Literal["eval", "train"] = "eval"

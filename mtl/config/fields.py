@@ -112,7 +112,8 @@ def unknown(path: str, known: Mapping[str, Any]) -> str:
     """Return the sentence for a field that does not exist."""
     inside = [k for k in known if k.startswith(f"{path}.")]
     if inside:
-        return f"config.{path} is a section; its fields: {', '.join(inside)}"
+        more = f", and {len(inside) - 16} more" if len(inside) > 20 else ""
+        return f"config.{path} is a section; its fields: {', '.join(inside[:16] if more else inside)}{more}"
     sections = set() if "." in path else {k.partition(".")[0] for k in known}
     hint = suggest(path, {*known, *sections}).split("Valid:")[0].strip()
     if not hint:  # Perhaps the section was left out.
@@ -176,7 +177,7 @@ def parse(path: str, text: str, flat: Flat) -> Any:
             return {"true": True, "false": False}.get(text.lower(), text)
         raise ConfigError(f"config.{path} = {text}: must be of type {type(old).__name__}, like {old!r}") from None
     if isinstance(old, tuple):
-        if path == "data.source" and text.lstrip()[:1] not in ("(", "[", '"', "'"):
+        if path in ("data.source", "data.targets") and text.lstrip()[:1] not in ("(", "[", '"', "'"):
             return _words(text)  # A task may be called 1, or None.
         return tuple(value) if isinstance(value, (tuple, list)) else (value,)
     return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mtl.data.asked import nearest, sizes
 from mtl.data.contact_sheet import contact_sheet
 from mtl.data.cut import cut
 from mtl.data.picture import Picture
@@ -22,7 +23,7 @@ from mtl.data.sets.road_scenes import road_scenes_table
 from mtl.data.sets.spam_assassin import spam_assassin_table
 from mtl.data.sets.tox21 import tox21_table, toxcast_table
 from mtl.data.sets.yeast import yeast_table
-from mtl.data.splits import Split, nearest, sizes, transfer_split
+from mtl.data.splits import Split, transfer_split
 from mtl.data.streamed import Streamed
 from mtl.data.summary import summary
 from mtl.data.table import Table, make_table

@@ -171,7 +171,7 @@ def learning_curves(workdir: Workdir, scores: Scores) -> Any | None:
         result = workdir.result(t["hash"]) if float(at[COLUMN]) == size and t["hash"] in shown else None
         if result is None or result["val_loss"] is None:
             continue
-        target = result["config"]["data"]["target"]
+        target = scores.task
         seen = [p for p in result["phases"] if target in p["val_loss"]]
         if not seen:
             continue
@@ -264,9 +264,7 @@ def _row(
         row |= {
             "status": result["status"],
             "validation": result["val_loss"],
-            "test": result.get("test", {}).get(result["config"]["data"]["target"], {}).get(scores.metric)
-            if shown
-            else None,
+            "test": result.get("test", {}).get(scores.task, {}).get(scores.metric) if shown else None,
             "examples": result["cost"]["examples"],
             "seconds": result["cost"]["seconds"],
         }

@@ -14,7 +14,9 @@ import numpy as np
 
 from mtl import metrics
 from mtl.config import Trial
+from mtl.config.trial import has_several
 from mtl.data import Table
+from mtl.data.prior import prior_loss
 from mtl.data.scaling import Scaling, coded, counts
 from mtl.data.streamed import Streamed
 from mtl.models import Model
@@ -111,7 +113,7 @@ def _groups(digests: Sequence[str], plan: Plan) -> dict[Any, list[str]]:
         seen = {task for p in trial.phases for task in p.tasks}
         model, test = trial.model(), split_of(trial).test
         tasks = tuple(t.name for t in model.tasks if t.name in seen and test[t.name].any())
-        about = str([d["name"], d["options"], d["target"], d["test_size"]])
+        about = str([d["name"], d["options"], trial.asked, d["test_size"], has_several(trial.config) and d["source"]])
         scaled = plan.nodes[plan.chains[digest][-1]].stage.program.standardize
         groups.setdefault((model, tasks, scaled, about), []).append(digest)
     return groups
@@ -256,8 +258,13 @@ def _kept_loss(trial: Trial, number: int, phase: dict[str, Any], own: Scaling) -
     curves = {task: phase["val_loss"][task] for task in judged(trial, split_of(trial), number)}
     if not curves:
         return None
-    if trial.target not in curves:  # A mean over tasks is one over what they were trained on: no unit decides.
-        curves = {task: [v / own.squared(task) for v in curve] for task, curve in curves.items()}
+    units = {task: 1.0 for task in curves}
+    if has_several(trial.config):  # One state is best for a network, whatever it predicts.
+        table, split = table_of(trial), split_of(trial)
+        units = {task: own.squared(task) * prior_loss(table, split, task) for task in curves}
+    elif trial.target not in curves:  # A mean over tasks is one over what they were trained on: no unit decides.
+        units = {task: own.squared(task) for task in curves}
+    curves = {task: [v / units[task] for v in curve] for task, curve in curves.items()}
     scores = [math.fsum(at) / len(at) for at in zip(*curves.values(), strict=True)]
     finite = [score for score in scores if math.isfinite(score)]
     return min(finite) if trial.phases[number].select == "best" and finite else scores[-1]

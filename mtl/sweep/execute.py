@@ -10,6 +10,7 @@ from typing import Any
 import jax
 
 from mtl.checkpoint import CheckpointError, dump_tree, load_tree
+from mtl.config.trial import has_several
 from mtl.data.streamed import Streamed
 from mtl.host.files import DamagedError, FileError
 from mtl.inputs import Shape
@@ -139,7 +140,7 @@ def _kinds(nodes: dict[str, Node]) -> dict[str, _Kind]:
     found = {}
     for key, node in nodes.items():
         c, stage = node.trial.config, node.stage
-        about = str([c["data"]["name"], c["data"]["options"], c["init"], val_rows_of(node.trial)])
+        about = str([c["data"]["name"], c["data"]["options"], c["init"], val_rows_of(node.trial), has_several(c)])
         found[key] = (programs.setdefault(stage.program, len(programs)), stage.steps, c["evaluations"], about)
     return found
 
@@ -204,7 +205,7 @@ def _train(
     # A power of two of splits, so that packs of about the same width share an executable.
     drawn += [drawn[-1]] * ((1 << (len(drawn) - 1).bit_length()) - len(drawn))
     splits, scalings = [split_of(t) for t in drawn], [scaling_of(t) for t in drawn]
-    arrays = make_data(table, splits, [program], val_rows_of(first.trial), scalings)
+    arrays = make_data(table, splits, [program], val_rows_of(first.trial), scalings, has_several(first.trial.config))
     seeds = sorted({n.trial.seed for n in nodes})
     program_key = plan.program_key(first.key)
     width = workdir.width(program_key, str(executor)) if executor.kind == "vmap" else None

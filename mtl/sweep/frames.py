@@ -65,7 +65,7 @@ def _rows(workdir: Workdir, head: dict[str, Any], what: str, picked: bool) -> It
             yield head | {"status": status, "error": error}
         return
     if what == "trials":
-        target = result["config"]["data"]["target"]
+        target = result["config"]["data"].get("target")  # Of several, each column says which it is of.
         test = {
             f"test_{k}" if task == target else f"test_{k}_of_{task}": _number(v if picked else None)
             for task, values in result.get("test", {}).items()

@@ -64,7 +64,7 @@ class Trained:
         Args:
           x: inputs as the data set's table gives them, [n, …]; or a DataFrame with columns of their names. Where there
             are several leaves, ``{leaf: [n, …]}``.
-          task: a task's name; the target by default.
+          task: a task's name; by default the target of a network for one.
 
         Returns:
           P(y = 1) [n] of a binary task, P(y = c) [n, classes] of a multi-class one, predictions [n] of a regression in

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mtl.data import Split, Table
+from mtl.data.prior import prior_loss
 from mtl.data.scaling import Scaling, centred, coded
 from mtl.data.streamed import Streamed
 from mtl.inputs import each
@@ -23,6 +24,7 @@ def make_data(
     programs: Sequence[Program],
     val_rows: int,
     scalings: Sequence[Scaling] | None = None,
+    relative: bool = False,
 ) -> Data:
     """Return the data on the device: inputs once (unless streamed), splits stacked, with the programs' pools.
 
@@ -33,6 +35,7 @@ def make_data(
       val_rows: the most validation rows that a split of this kind can have. Validation batches are padded to it,
         whatever the splits at hand, so that a trial's losses are summed in one order alone and in any pack.
       scalings: what each split's inputs and labels are scaled with; by default nothing.
+      relative: whether validation losses are taken relative to those of predicting the prior.
     """
     names = list(dict.fromkeys(t.name for p in programs for t in ordered(p)))  # As a program has its columns.
     pools = sorted({p.tasks for p in programs})
@@ -59,6 +62,7 @@ def make_data(
         fill=fill,
         dense=dense,
         units=units,
+        prior=np.asarray([[prior_loss(table, s, t) for t in names] for s in splits], np.float32) if relative else (),
     )
     return jax.tree.map(jnp.asarray, data)
 

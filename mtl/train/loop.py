@@ -248,6 +248,9 @@ def _run_group(
     moving = place(executor, jax.tree.map(np.array, moving), specs)
     frozen, whole = place(executor, (frozen, whole), LANES)
     fixed, advance = feed.fix(whole, frozen), feed.advance()
+    prior = feed.data.prior
+    if not isinstance(prior, tuple):  # Of each lane's split, the phase's tasks.
+        prior = place(executor, fetch(prior)[lanes.split][:, feed.data.columns(program.tasks)], LANES)
 
     def forward(moving: TrainState, reach: Window, begin: int, end: int) -> TrainState:
         bounds = (place(executor, np.int32(b), WHOLE) for b in (begin, end))
@@ -290,7 +293,7 @@ def _run_group(
         val.append(fetch(found)[:count])
         del now, merged, shown
         if program.select == "best":
-            moving = pack.track_best_fn(program, executor)(moving, found, labels)
+            moving = pack.track_best_fn(program, executor)(moving, found, labels, prior)
         else:  # All there is to note: the sum of losses begins anew.
             since = {name: getattr(moving, name) for name in pack.SINCE}
             zeros = {name: np.zeros(was.shape, was.dtype) for name, was in since.items()}

@@ -252,11 +252,12 @@ def mean_fn(executor: Executor) -> Compiled:
 
 
 @functools.lru_cache(maxsize=256)
-def track_best_fn(program: Program, executor: Executor) -> Callable[[TrainState, Array, Array], TrainState]:
-    """Return the compiled ``track_best(moving, losses, labels) -> moving``; elementwise, so lanes run together."""
+def track_best_fn(program: Program, executor: Executor) -> Callable[[TrainState, Array, Array, PyTree], TrainState]:
+    """Return the compiled ``track_best(moving, losses, labels, prior)``; elementwise, so lanes run together."""
 
-    def track_best(moving: TrainState, losses: Array, labels: Array) -> TrainState:
-        noted = jax.vmap(functools.partial(phase.track_best, program))(merged(moving, executor.data), losses, labels)
+    def track_best(moving: TrainState, losses: Array, labels: Array, prior: PyTree) -> TrainState:
+        one = functools.partial(phase.track_best, program)
+        noted = jax.vmap(one)(merged(moving, executor.data), losses, labels, prior)
         nothing = {name: jnp.zeros_like(getattr(moving, name)) for name in SINCE}
         return dataclasses.replace(moving, best=noted.best, **nothing)
 

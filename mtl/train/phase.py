@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from mtl import adapt, regimes
+from mtl import adapt
 from mtl import params as paths
 from mtl.models import Model
 from mtl.models.model import Features
@@ -275,7 +275,11 @@ def mean_loss(
 
 
 def track_best(
-    program: Program, moving: TrainState, losses: Float[Array, " tasks"], labels: Int[Array, " tasks"]
+    program: Program,
+    moving: TrainState,
+    losses: Float[Array, " tasks"],
+    labels: Int[Array, " tasks"],
+    prior: PyTree = (),
 ) -> TrainState:
     """Return the phase with an evaluation taken note of: the best state so far is kept, if the phase selects it.
 
@@ -286,12 +290,14 @@ def track_best(
       program: the phase.
       moving: its state.
       losses, labels: as ``evaluate`` returns them.
+      prior: [tasks], what losses are taken relative to, see ``program.Data``; ``()`` for nothing.
     """
     zeros = jnp.zeros_like(moving.loss_sum), jnp.zeros_like(moving.labels)
     moving = dataclasses.replace(moving, loss_sum=zeros[0], labels=zeros[1])
     if program.select == "last":
         return moving
-    at = jnp.asarray([program.tasks.index(t) for t in regimes.judges(program.tasks, program.target)])
+    at = jnp.asarray([program.tasks.index(t) for t in program.judges])
+    losses = losses if isinstance(prior, tuple) else losses / prior
     # By the labels, not by the losses: one that is NaN because training diverged must not be left out.
     there = labels[at] > 0
     score = jnp.sum(losses[at], where=there) / jnp.sum(there)

@@ -51,7 +51,7 @@ class Program:
       denominator: of the loss, see ``losses.reduce``.
       trunk_mode: ``eval``: blocks without a trainable parameter run in eval mode; ``train``: all run in train mode.
       select: whether the ``last`` or the ``best`` state on validation goes on to the next phase.
-      target: the task whose validation loss decides what is best, if the phase sees it.
+      judges: the tasks whose validation loss decides what is best, see ``regimes.judges``.
       standardize: whether inputs are scaled with the split's numbers.
       accumulate: micro-batches that a batch is split into; the update is that of the whole batch.
       cached: whether the trunk is frozen and still, so that its features are computed once, at the phase's start.
@@ -74,7 +74,7 @@ class Program:
     denominator: str
     trunk_mode: str
     select: str
-    target: str
+    judges: tuple[str, ...]
     standardize: bool = False
     accumulate: int = 1
     cached: bool = False
@@ -282,6 +282,8 @@ class Data:
       train_rows, val_rows: per pool name (see ``pool_name``), the rows with any present label of its tasks.
       shift, scale: per split, what inputs are scaled with, [D, …], or a dict of the leaves that are; else None.
       fill: per split, what a missing input becomes after scaling, [D, …], likewise; None if none is missing.
+      prior: per split, the validation loss that predicting the prior would have, [D, tasks]; ``()`` where losses are
+        not taken relative to it.
       place: where inputs are streamed, which row of x a row of the table is, int32 [N] (0 where it is not there);
         else ``()``.
       dense: of dense tasks, ``{task: (labels, which of them are present)}`` of the whole table, [N, *shape].
@@ -299,6 +301,7 @@ class Data:
     shift: PyTree = None
     scale: PyTree = None
     fill: PyTree = None
+    prior: PyTree = ()
     place: PyTree = ()
     dense: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     units: Mapping[str, Any] = dataclasses.field(default_factory=dict)

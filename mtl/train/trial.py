@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mtl import adapt, balance, config, optim
+from mtl import adapt, balance, config, optim, regimes
 from mtl import params as paths
 from mtl.data import sizes
 from mtl.inputs import Shape, leaf_shapes
@@ -49,17 +49,22 @@ class Stage:
 
 def stage_key(trial: config.Trial) -> str:
     """Return what decides a trial's stages: its config without the replicate, and of its data only what they go by."""
-    return config.canonical({**trial.config, "seed": 0, "data": [trial.target, most_labels(trial)]})
+    data = trial.config["data"]
+    counts = [most_labels(trial, tasks) for tasks in (data["source"], trial.asked)]
+    return config.canonical({**trial.config, "seed": 0, "data": [trial.asked, data.get("rows"), counts]})
 
 
-def most_labels(trial: config.Trial) -> tuple[int, int]:
-    """Return the most rows with a training label that (the source, the target) can have."""
+def most_labels(trial: config.Trial, tasks: Sequence[str]) -> int:
+    """Return the most rows with a training label of any of some tasks that a trial can have."""
     data = trial.config["data"]
     size = sizes(*(data[k] for k in ("target_size", "val_fraction", "source_size", "source_val_size")))
-    return size.source_train, size.target_train
+    if data.get("rows") == "shared":
+        return size.target_train * bool(tasks)
+    of_source, of_targets = (not set(tasks).isdisjoint(pool) for pool in (data["source"], trial.asked))
+    return size.source_train * of_source + size.target_train * of_targets
 
 
-def _cached(program: Program, steps: int, labels: tuple[int, int]) -> bool:
+def _cached(program: Program, steps: int, rows: int) -> bool:
     """Return whether a phase computes its trunk's features once: nothing random or moving is below its heads.
 
     Nor may that be more work than a phase that draws fewer rows than there are: this goes by the config, so that it
@@ -67,7 +72,6 @@ def _cached(program: Program, steps: int, labels: tuple[int, int]) -> bool:
     """
     still = program.trunk_mode == "eval" and all(p.startswith("heads/") for p in program.trainable)
     still = still and not program.augment
-    rows = (labels[0] if set(program.tasks) - {program.target} else 0) + labels[1] * (program.target in program.tasks)
     return still and steps * program.rows >= rows
 
 
@@ -113,14 +117,14 @@ def stages_of(trial: config.Trial, shape: Shape, standardize: bool = False) -> t
             blocks=anatomy(model, shape).blocks,
             optimizer=optimizer if balanced else dataclasses.replace(optimizer, per_task=False),
             denominator=c["denominator"],
-            target=trial.target,
+            judges=regimes.judges(step.tasks, trial.asked),
             accumulate=c["accumulate"],
             standardize=standardize,
             balancer=balancer if balanced else None,
             adapter=adapter,
             widths=_widths(params["heads"], step.tasks),
         )
-        cached = step.solver == "ridge" or _cached(program, step.total_steps, most_labels(trial))
+        cached = step.solver == "ridge" or _cached(program, step.total_steps, most_labels(trial, step.tasks))
         program = dataclasses.replace(program, cached=cached)
         if program.balancer and program.optimizer.per_task and "direction" in program.balancer.needs:
             raise config.ConfigError(

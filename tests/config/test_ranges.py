@@ -51,6 +51,7 @@ CASES = {
     "model.dtype": words("float32", "bfloat16"),
     "source_sampling": words(*SAMPLING),
     "joint_sampling": words(*SAMPLING),
+    "data.rows": words("shared", "disjoint"),
     "temperature": POSITIVE,
     "round_steps": ([0, 1, 4096], [-1, 4097], ["from 0 to 4096"]),
     "trunk_mode": words("eval", "train"),

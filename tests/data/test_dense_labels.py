@@ -49,7 +49,11 @@ def test_what_is_missing_becomes_a_mask_of_positions_and_of_rows():
         (SEGMENTATION, np.zeros(4, int), r'task "c": labels of shape \(4,\): must be \(4, 2, 3\), one label at each'),
         (SEGMENTATION, np.zeros((4, 3, 2), int), r"labels of shape \(4, 3, 2\): must be \(4, 2, 3\)"),
         (SEGMENTATION, np.zeros((4, 2, 3, 1), int), r"labels of shape \(4, 2, 3, 1\): must be \(4, 2, 3\)"),
-        (Task("b", "binary"), np.zeros((4, 2, 3)), r"labels of shape \(4, 2, 3\): must be \(4,\), one label a row of x"),
+        (
+            Task("b", "binary"),
+            np.zeros((4, 2, 3)),
+            r"labels of shape \(4, 2, 3\): must be \(4,\), one label a row of x",
+        ),
         (SEGMENTATION, np.full((4, 2, 3), -1), "none of its 4 labels is present"),
         (REGRESSION, np.full((4, 2, 3), np.nan), "none of its 4 labels is present"),
     ],
