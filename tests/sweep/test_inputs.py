@@ -1,6 +1,7 @@
 """Ids, and inputs of several leaves, the whole way: trained, packed, stopped and gone on from, loaded, predicted."""
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from mtl.sweep.snapshots import Interrupt
 from mtl.sweep.store import Workdir
 from mtl.sweep.weights import brought
 from mtl.tasks import Task
+from mtl.train import stream
 from mtl.train.executor import MAP, VMAP
 from mtl.train.loop import Stopped
 from tests.sweep.test_reloaded import BASE as RELOADED
@@ -57,6 +59,13 @@ def words_alone():
     x, score = leaves()
     labels = {"kind": np.digitize(score, (0.0, 1.0)), "good": x["words"][:, 0] == 7}
     return mtl.data.make_table("words_alone", x["words"], TASKS, labels, vocabulary=IDS)
+
+
+@mtl.data.register("words_streamed")
+def words_streamed():
+    held = words_alone()
+    x = mtl.data.Streamed(held.x.shape, lambda rows: held.x[rows], vocabulary=IDS)
+    return mtl.data.make_table("words_alone", x, TASKS, held.labels)
 
 
 @mtl.data.register("far_ids")
@@ -164,6 +173,22 @@ def test_side_by_side_in_one_call(tmp_path):
         execute(make_plan(trials), workdir, executor=executor)
         found.append([workdir.result(t.hash)["val_loss"] for t in trials])
     np.testing.assert_allclose(*found, rtol=1e-3)
+
+
+def test_streamed_ids_train_to_the_bits_of_those_in_memory(tmp_path, monkeypatch):
+    pytest.importorskip("grain", reason='needs the extra: pip install "mtl[stream]"')
+    monkeypatch.setattr(stream, "WINDOW_BYTES", 2**11)
+    monkeypatch.setattr(stream, "_MOST_STEPS", 4)
+    assert load_table("words_streamed", {}).sha256 == load_table("words_alone", {}).sha256
+    found = []
+    for name in ("words_alone", "words_streamed"):
+        trial = trial_of(override(WORDS, {"data.name": name}), regime="multitask_finetune")
+        ((model, result),) = trained(tmp_path / name, [trial])
+        found.append((jax.tree.leaves(model.weights), result["test"]))
+    np.testing.assert_array_equal(
+        np.concatenate([a.ravel() for a in found[0][0]]), np.concatenate([a.ravel() for a in found[1][0]])
+    )
+    assert found[0][1] == found[1][1]
 
 
 CONFIG = """
