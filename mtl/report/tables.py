@@ -224,7 +224,7 @@ def gain_table(analysis: Analysis) -> Table:
     )
 
 
-def _seconds_cell(cost: Cost) -> TableCell:
+def seconds_cell(cost: Cost) -> TableCell:
     """Seconds, and their range over replicates where it is known."""
     ends = [human(end, "s") for end in (cost.seconds_low, cost.seconds_high)]
     known = math.isfinite(cost.seconds_low) and math.isfinite(cost.seconds_high)
@@ -251,7 +251,7 @@ def cost_table(analysis: Analysis) -> Table:
                 TableCell("—" if not math.isfinite(count) else f"{count:,.0f}")
                 for count in (cost.examples, cost.source_examples)
             ]
-            cells += [TableCell(human(cost.flops, "FLOP")), _seconds_cell(cost)]
+            cells += [TableCell(human(cost.flops, "FLOP")), seconds_cell(cost)]
             records.append({"study": scores.study, "sweep": scores.sweep, "regime": regime} | dataclasses.asdict(cost))
         rows.append((name_cell(analysis, regime), *cells))
     footnotes = ["Mean over trials; the source phases that a regime rests on are charged to it in full."]

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from mtl.report import bootstrap, statistics
+from mtl.report import bootstrap, phrases, statistics
 from mtl.report.analyse import analyse, claimed
 from mtl.report.analysis import Analysis, Cell, Cost, Scores
 
@@ -59,6 +59,38 @@ class Targets:
     def scores(self) -> Scores:
         """The scores of the first target: what all have in common is in them."""
         return next(iter(self.of.values())).scores
+
+    @property
+    def verdict(self) -> tuple[str, ...]:
+        """A sentence a regime: what it comes to on average, on which targets it is better, and where it does harm."""
+        contenders = [r for r in self.scores.regimes if r not in (self.scores.baseline, *self.scores.controls)]
+        return tuple(self._told(regime) for regime in contenders)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What weakens the answer; what does so for all targets is said once."""
+        said: dict[str, list[str]] = {}
+        for task, analysis in self.of.items():
+            for sentence in analysis.warnings:
+                said.setdefault(sentence, []).append(task)
+        return tuple(s if len(of) == len(self.of) else f"{phrases.join(of)}: {s}" for s, of in said.items())
+
+    def _told(self, regime: str) -> str:
+        scores = self.scores
+        claims: dict[str, list[str]] = {"gain": [], "harm": []}
+        for task, analysis in self.of.items():
+            for claim, tasks in claims.items():
+                if sizes := [size for size, cell in analysis.cells[regime].items() if cell.claim == claim]:
+                    tasks.append(f"{task} {phrases.with_labels(sizes, scores.sizes)}")
+        means = [
+            f"{phrases.amount(mean.gain, mean.gain_low, mean.gain_high, scores)} with n = {size:g}"
+            for size, mean in self.means[regime].items()
+            if not math.isnan(mean.gain)
+        ]
+        average = f"on average over {len(self.of)} targets {phrases.join(means)}; " if means else ""
+        better = f"better on {phrases.join(claims['gain'])}" if claims["gain"] else "shown to be better on none"
+        harm = f"; negative transfer: worse on {phrases.join(claims['harm'])}" if claims["harm"] else ""
+        return f"{regime} against {scores.baseline}: {average}{better}{harm}."
 
 
 def analyse_targets(

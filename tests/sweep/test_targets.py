@@ -1,11 +1,17 @@
 """Trials of several targets, run: one state for a joint network, every task tested, one table of results."""
 
+import json
+
 import numpy as np
 import pytest
 
 import mtl
+from mtl.commands.read import print_study
 from mtl.config import default
 from mtl.data.prior import prior_loss
+from mtl.regimes import Phase
+from mtl.report.collect import collect
+from mtl.report.publish import analyses_of, publish
 from mtl.sweep import product, sweep
 from mtl.sweep.plan import split_of, table_of, trial_of
 from mtl.sweep.store import Workdir
@@ -120,3 +126,51 @@ def test_it_is_resumed_to_the_same_bits(study, tmp_path):
     assert trial_of(flat).hash == kept["hash"]
     again = mtl.run(config(), tmp_path, changes=changes, quiet=True)
     assert again["test"] == kept["test"] and again["val_loss"] == kept["val_loss"]
+
+
+def test_each_target_has_the_scores_of_the_networks_that_are_for_it(study):
+    where, frame = study
+    workdir = Workdir(where)
+    chosen = frame[frame.chosen].fillna({"data.target": ""}).set_index(["regime", "seed", "data.target"])
+    for task in TARGETS:
+        scores = collect(workdir, "sweep", task)
+        assert scores.regimes == ("scratch", "multitask", "multitask_finetune") and scores.task == task
+        for g, regime in enumerate(scores.regimes):
+            for seed in range(2):
+                own = chosen.loc[(regime, seed, "" if regime == "multitask" else task)]
+                assert scores.values[g, 0, seed].mean() == pytest.approx(own[f"test_accuracy_of_{task}"])
+        assert not scores.missing.any()
+
+
+def test_a_sweep_ends_with_tables_a_figure_and_a_page(study, capsys):
+    where, _ = study
+    workdir = Workdir(where)
+    assert print_study(workdir, ["sweep"]) == []
+    told = capsys.readouterr().out
+    for words in (
+        "accuracy (%) by target",
+        "paired gain over scratch",
+        "Δ_m (%)",
+        "cost of all targets",
+        "against scratch",
+    ):
+        assert words in told
+    names = {path.name for path in where.rglob("*") if path.is_file()}
+    assert {"sweep-result.md", "sweep-gain.csv", "sweep-cost.json", "sweep-gain.png", "report.html"} <= names
+    (targets,) = analyses_of(workdir)
+    assert targets.networks == {"scratch": 3, "multitask": 1, "multitask_finetune": 3}
+    rows = json.loads((where / "tables" / "sweep-gain.json").read_text())["records"]
+    assert {row["target"] for row in rows} == {*TARGETS, "mean over targets"}
+    before = [path.stat().st_mtime_ns for path in sorted(where.glob("tables/*"))]
+    publish(workdir, [targets], "again")  # Nothing is written twice.
+    assert before == [path.stat().st_mtime_ns for path in sorted(where.glob("tables/*"))]
+
+
+def test_a_regime_of_some_targets_has_no_cells_of_others(tmp_path):
+    c = config(regimes={"pair": (Phase(tasks=("even", "prime"), budget="target"),)}, select="last")
+    entries = product(sweep("regime", ("scratch", "pair")), sweep("seed", range(2)))
+    frame = mtl.run_sweep(c, entries, tmp_path, quiet=True)
+    assert len(frame) == 2 * (3 + 1)
+    (targets,) = analyses_of(Workdir(tmp_path))
+    assert [a.cells["pair"][60.0].replicates for a in targets.of.values()] == [2, 2, 0]
+    assert np.isnan(targets.means["pair"][60.0].gain)
