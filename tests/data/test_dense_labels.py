@@ -100,7 +100,7 @@ def test_a_dense_task_says_where_its_labels_are(shape):
     with pytest.raises(ValueError, match=r'task "c": shape = .*: must be positions, such as \(height, width\)'):
         Task("c", "segmentation", num_classes=2, shape=shape)
     if not shape:
-        with pytest.raises(ValueError, match='task "b": shape = .2, 3.: must be empty for binary'):
+        with pytest.raises(ValueError, match=r'task "b": shape = .2, 3.: must be empty for binary'):
             Task("b", "binary", shape=(2, 3))
 
 
