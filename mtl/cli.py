@@ -1,4 +1,4 @@
-"""The command line: ``mtl run | sweep | status | table | plot | report | data``."""
+"""The command line: ``mtl run | sweep | status | table | plot | report | data | config``."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from mtl.commands.arguments import UsageError, overrides_of, parser
+from mtl.commands.config import config_command
 from mtl.commands.data import DataCommandError, data_command
 from mtl.commands.start import begin, end_alone, in_this_process, takes_devices, together
 from mtl.host import streams
@@ -134,7 +135,7 @@ def _run(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     if slow := make_cache():
         display.say(f"warning: {slow}")
     display.say(f"trial {trial.hash} in {workdir.trial(trial.hash)}")
-    params = shapes(trial.model(), tuple(table_of(trial).x.shape[1:])).params
+    params = shapes(trial.model(), table_of(trial).shape).params
     display.say(f"{jax.devices()[0].device_kind}, {len(jax.devices())} device(s); {count(params):,} parameters")
     if base["init.path"]:
         begins = f"the weights at {trial.loads}" if trial.loads else "random weights: config.init.path is not for it"
@@ -291,6 +292,7 @@ _COMMANDS = {
     "plot": _reader,
     "report": _reader,
     "data": data_command,
+    "config": config_command,
 }
 
 

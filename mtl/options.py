@@ -13,6 +13,7 @@ import functools
 import inspect
 import math
 import numbers
+import re
 import sys
 import types
 import typing
@@ -51,7 +52,7 @@ def checked(
     ...
     ValueError: data.options.shuffled = 'maybe': must be True or False
     """
-    known, open_ended = _parameters(function)
+    known, open_ended = parameters(function)
     at = where or f"{whose}: "
     names = {name: known[name] for name in known if name not in without}
     found = {}
@@ -188,7 +189,7 @@ def _option(what: str, parameter: tuple[Any, Any], value: Any) -> Any:
         return _read(hint, value)
     except _WrongError:
         like = f", like {default!r}" if isinstance(default, tuple) and default else ""
-        raise ValueError(f"{what} = {value!r}: must be {_words(hint)}{like}") from None
+        raise ValueError(f"{what} = {value!r}: must be {words(hint)}{like}") from None
 
 
 def signature_of(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
@@ -204,8 +205,12 @@ def signature_of(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter
 
 
 @functools.lru_cache(maxsize=256)
-def _parameters(function: Callable[..., Any]) -> tuple[dict[str, tuple[Any, Any]], bool]:
-    """Return ({name: (type, default)} of what can be given by name, whether any other name is taken too)."""
+def parameters(function: Callable[..., Any]) -> tuple[dict[str, tuple[Any, Any]], bool]:
+    """Return ({name: (type, default)} of what can be given by name, whether any other name is taken too).
+
+    >>> parameters(lambda rows=3, *, path: ...)
+    ({'rows': (int | float, 3), 'path': (typing.Any, <class 'inspect._empty'>)}, False)
+    """
     found, open_ended = {}, False
     for name, p in signature_of(function).items():
         open_ended |= p.kind is p.VAR_KEYWORD
@@ -216,6 +221,21 @@ def _parameters(function: Callable[..., Any]) -> tuple[dict[str, tuple[Any, Any]
                 hint = next((h for kind, h in _OF_DEFAULTS.items() if type(default) is kind), Any)
             found[name] = (hint, tuples(p.default))
     return found, open_ended
+
+
+#: An entry of a docstring's list of arguments, with the lines that go on with it.
+_ENTRY = re.compile(r"^( +)(\w+(?:, \w+)*)(?: \([^)]*\))?: (.+(?:\n\1 +\S.*)*)", re.MULTILINE)
+
+
+def meanings(of: Any) -> dict[str, str]:
+    """Return ``{name: what it means}`` of arguments or attributes, as a docstring lists them.
+
+    >>> meanings(tried)["what"]
+    'its name, for the beginning of the sentence.'
+    """
+    of_all = of.__mro__[::-1] if isinstance(of, type) else (of,)
+    entries = [entry for each in of_all for entry in _ENTRY.findall(inspect.getdoc(each) or "")]
+    return {name: " ".join(text.split()) for _, names, text in entries for name in names.split(", ")}
 
 
 #: What an option without an annotation is, by the type of its default.
@@ -238,13 +258,27 @@ def _hint(function: Callable[..., Any], name: str, annotation: Any) -> Any:
         return inspect.Parameter.empty
 
 
+def fits(hint: Any, value: Any) -> bool:
+    """Return whether a type and its range allow a value; of a tuple, the range is of its length.
+
+    >>> fits(Annotated[int, Range(1)], 0), fits(Annotated[tuple[float, ...], Range(1)], (0, 0.5))
+    (False, True)
+    """
+    try:
+        _read(hint, value)
+    except _WrongError:
+        return False
+    return True
+
+
 def _read(hint: Any, value: Any) -> Any:
     """Return a value as a type has it, or raise ``_WrongError``."""
     origin, inside = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         read = _read(inside[0], value)
-        plain = isinstance(read, int | float) and not isinstance(read, bool)
-        return read if not plain or all(r.holds(read) for r in inside[1:] if isinstance(r, Range)) else _no()
+        size = len(read) if isinstance(read, tuple) else read
+        counts = isinstance(size, int | float) and not isinstance(size, bool)
+        return read if not counts or all(r.holds(size) for r in inside[1:] if isinstance(r, Range)) else _no()
     if origin in (typing.Union, types.UnionType):
         return _first(inside, value)
     if origin is Literal:
@@ -300,18 +334,18 @@ def _no() -> Any:
     raise _WrongError
 
 
-def _words(hint: Any, bounds: tuple[Range, ...] = ()) -> str:
+def words(hint: Any, bounds: tuple[Range, ...] = ()) -> str:
     """Return what a value must be, for the end of a sentence.
 
-    >>> _words(tuple[Annotated[int, Range(1)], ...] | None)
+    >>> words(tuple[Annotated[int, Range(1)], ...] | None)
     'a tuple, each of it a whole number, at least 1, or None'
     """
     origin, inside = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
-        return _words(inside[0], tuple(r for r in inside[1:] if isinstance(r, Range)))
+        return words(inside[0], tuple(r for r in inside[1:] if isinstance(r, Range)))
     if origin in (typing.Union, types.UnionType):
         # What a compiled program gives is for no config to give.
-        parts = [_words(h, bounds) for h in inside if not str(getattr(h, "__module__", "")).startswith("jax")]
+        parts = [words(h, bounds) for h in inside if not str(getattr(h, "__module__", "")).startswith("jax")]
         if len(parts) == 1:
             return parts[0]
         comma = "," if any("," in p for p in parts) else ""
@@ -327,11 +361,11 @@ def _words(hint: Any, bounds: tuple[Range, ...] = ()) -> str:
     if kind in (tuple, list, Sequence):
         each = _fixed(kind, inside)
         if each is not None:
-            alike = f", each {_words(each[0])}" if len(set(each)) == 1 else f": {', '.join(map(_words, each))}"
+            alike = f", each {words(each[0])}" if len(set(each)) == 1 else f": {', '.join(map(words, each))}"
             return f"a tuple of {len(each)}{alike}"
-        return f"a tuple, each of it {_words(inside[0])}" if inside else "a tuple"
+        return f"a tuple, each of it {words(inside[0])}" if inside else "a tuple"
     if kind in (dict, Mapping):
-        return f"a dictionary, each value {_words(inside[1])}" if inside else "a dictionary"
+        return f"a dictionary, each value {words(inside[1])}" if inside else "a dictionary"
     names = {bool: "True or False", str: "a text", None: "None", types.NoneType: "None"}
     return names.get(kind, f"of type {getattr(kind, '__name__', kind)}")
 

@@ -31,13 +31,14 @@ class Range:
 
     def __str__(self) -> str:
         """Return the end of a sentence that begins with "must be a number"."""
+        low, high = (str(n) if isinstance(n, int) else f"{n:g}" for n in (self.low, self.high))
         if self.high == math.inf:
-            return f"above {self.low:g}" if self.open_low else f"at least {self.low:g}"
+            return f"above {low}" if self.open_low else f"at least {low}"
         if self.low == -math.inf:
-            return f"below {self.high:g}" if self.open_high else f"at most {self.high:g}"
+            return f"below {high}" if self.open_high else f"at most {high}"
         if self.open_low or self.open_high:
-            return f"in {'(' if self.open_low else '['}{self.low:g}, {self.high:g}{')' if self.open_high else ']'}"
-        return f"from {self.low:g} to {self.high:g}"
+            return f"in {'(' if self.open_low else '['}{low}, {high}{')' if self.open_high else ']'}"
+        return f"from {low} to {high}"
 
 
 def finite(value: object) -> bool:
@@ -59,3 +60,5 @@ Share = Annotated[float, Range(0, 1)]
 Dropout = Annotated[float, Range(0, 1, open_high=True)]
 #: A size of any kind that cannot be nothing.
 Positive = Annotated[float, Range(0, open_low=True)]
+#: A size of any kind that can be nothing.
+NotNegative = Annotated[float, Range(0)]

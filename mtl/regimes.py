@@ -17,7 +17,8 @@ class Phase:
     """Which labels are seen, which parameters move, which start fresh, and for how long.
 
     Attributes:
-      tasks: ``source``, ``target``, ``source+target``, or a tuple of task names.
+      tasks: ``source``, ``target``, ``source+target``, or a tuple of task names. In a study of several targets the
+        target is the one that a trial is about, and ``source+target`` are the sources and all targets.
       trainable: ``all``; ``head`` (the heads of the phase's tasks); ``last_k`` (these and the last k blocks of the
         backbone); or a regular expression on whole parameter paths, or several. Heads of other tasks never move.
       fresh: what starts anew: ``head`` (the target's), ``backbone``, or regular expressions on whole paths. A fresh
@@ -91,6 +92,11 @@ class Regime:
     def expand(self, blocks: int) -> tuple[Phase, ...]:
         """Return the phases for a backbone of so many blocks."""
         return self.phases(blocks) if callable(self.phases) else self.phases
+
+    @property
+    def alone(self) -> bool:
+        """Whether some phase sees one target alone, so that of several targets each has a network of its own."""
+        return any(phase.tasks == "target" for phase in self.expand(1))
 
 
 _SOURCE = Phase(tasks="source", lr="source_lr", budget="source")
@@ -263,16 +269,17 @@ def without_source(phases: tuple[Phase, ...]) -> tuple[Phase, ...]:
     return phases[later:]
 
 
-def judges(tasks: tuple[str, ...], target: str) -> tuple[str, ...]:
+def judges(tasks: tuple[str, ...], targets: tuple[str, ...]) -> tuple[str, ...]:
     """Return the tasks whose validation judges a phase, for the best state and for what is tuned.
 
-    It is the target where the phase sees it, else all its tasks. The judgement is the mean loss over those of them
-    that have a validation label.
+    They are the study's targets that the phase sees, or else all its tasks. The judgement is the mean loss over those
+    of them that have a validation label; in a study of several targets each loss is taken relative to that of
+    predicting the prior, so that one network has one state, and no task decides by its unit or by being hard.
 
-    >>> judges(("prime", "even"), "even"), judges(("prime", "high"), "even")
+    >>> judges(("prime", "even"), ("even",)), judges(("prime", "high"), ("even",))
     (('even',), ('prime', 'high'))
     """
-    return (target,) if target in tasks else tasks
+    return tuple(task for task in tasks if task in targets) or tasks
 
 
 def trainable_patterns(
@@ -312,11 +319,12 @@ def trainable_patterns(
     return (trainable,)
 
 
-def fresh_patterns(fresh: tuple[str, ...], target: str) -> tuple[str, ...]:
+def fresh_patterns(fresh: tuple[str, ...], targets: tuple[str, ...]) -> tuple[str, ...]:
     """Return the patterns on whole paths that a phase's ``fresh`` stands for.
 
-    >>> fresh_patterns(("head",), "even")
+    >>> fresh_patterns(("head",), ("even",))
     ('heads/even/.*',)
     """
-    words = {"head": f"{exactly(join('heads', target))}/.*", "backbone": "backbone/.*"}
-    return tuple(words.get(item, item) for item in fresh)
+    heads = tuple(f"{exactly(join('heads', target))}/.*" for target in targets)
+    words = {"head": heads, "backbone": ("backbone/.*",)}
+    return tuple(pattern for item in fresh for pattern in words.get(item, (item,)))

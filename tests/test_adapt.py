@@ -204,6 +204,7 @@ def test_optimizer_state_is_of_the_adapter_and_the_head():
     assert paths.count(moving.opt_state) == 2 * moves + 1 + 1
 
 
+@pytest.mark.slow
 def test_the_regime_lora_through_a_sweep(tmp_path):
     """Executed, saved and read again: a model of the same shapes as any other, with the recorded predictions."""
     changes = {"regime": "lora", "source.total_steps": 2, "target.total_steps": 4, "evaluations": 2}

@@ -79,6 +79,7 @@ def test_a_run_says_how_images_are_changed_and_keeps_it_with_the_result(config, 
     assert phase["augment"] == [["flip", {"probability": 0.5}], ["crop", {"mode": "reflect", "padding": 1}]]
 
 
+@pytest.mark.slow
 def test_a_run_tells_of_copies_as_a_sweep_does(config, tmp_path, capsys):
     work = f"--workdir={tmp_path / 'work'}"
     assert main(["run", config, work, "--config.augment=cutout", *COPIED]) == 0

@@ -32,7 +32,7 @@ def forgotten(monkeypatch):
     """What a config registers is forgotten after the test."""
     known = (
         *(optim.OPTIMIZERS, balance.BALANCERS, adapt.ADAPTERS, models.MODELS, data.SOURCES, regimes.REGIMES),
-        *(losses.LOSSES, tasks.LOSSES, metrics.METRICS, tasks.METRICS),
+        *(losses.LOSSES, metrics.METRICS, tasks.KINDS),
     )
     before = [dict(names) for names in known]
     with jax.numpy_rank_promotion("allow"):  # As it is for users.
@@ -77,7 +77,13 @@ USED = {
 }
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
+#: Whose backbones no other test compiles.
+SLOW = ("linen", "nnx")
+
+
+@pytest.mark.parametrize(
+    "file", [pytest.param(f, id=f.stem, marks=[pytest.mark.slow] if f.stem in SLOW else []) for f in FILES]
+)
 def test_an_extension_trains_from_the_command_line(file, tmp_path):
     result = trained(file, tmp_path)
     assert USED[file.stem](result), result["config"]
@@ -85,6 +91,7 @@ def test_an_extension_trains_from_the_command_line(file, tmp_path):
     assert all(np.isfinite(v) for values in result["test"].values() for v in values.values())
 
 
+@pytest.mark.slow
 def test_a_table_needs_no_config_at_hand_and_a_model_says_what_it_needs(tmp_path, capsys):
     """A metric and a loss of a config file's own, in a process that has not executed it."""
     folder = FILES[0].parent

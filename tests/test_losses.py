@@ -587,7 +587,7 @@ def test_reduce_refuses_what_does_not_fit():
 @pytest.fixture
 def hinge():
     """The hinge loss, as a user would write it; its outputs are margins, of which the link makes logits."""
-    before = dict(losses.LOSSES), dict(tasks.LOSSES)
+    before = dict(losses.LOSSES), dict(tasks.KINDS)
 
     @losses.register("hinge", "binary", link=lambda outputs: 2 * outputs)
     def hinge(outputs, labels):
@@ -596,7 +596,7 @@ def hinge():
     yield
     losses.LOSSES.clear()
     losses.LOSSES.update(before[0])
-    tasks.LOSSES.update(before[1])
+    tasks.KINDS.update(before[1])
 
 
 def test_a_users_loss_is_scikit_learns_over_the_labels_that_are_present(hinge):

@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtl import metrics
-from mtl.tasks import METRICS as OF_KIND
-from mtl.tasks import Task
+from mtl.tasks import KINDS, Task
 
 N, C = 40, 4  # One shape for all draws, so that each kind compiles once.
 TASKS = {
@@ -40,7 +39,7 @@ def compiled():
     """For each kind, all its metrics in one compiled function of (outputs, labels, mask, weights)."""
 
     def of(kind):
-        f = jax.jit(lambda *data: {name: metrics.METRICS[name].value(*data) for name in OF_KIND[kind]})
+        f = jax.jit(lambda *data: {name: metrics.METRICS[name].value(*data) for name in KINDS[kind].metrics})
         return lambda *data: {name: float(value) for name, value in f(*map(jnp.asarray, data)).items()}
 
     return {kind: of(kind) for kind in TASKS}
@@ -102,7 +101,7 @@ def test_every_metric_is_scikit_learns_on_the_rows_present(compiled, kind, ties,
         want = oracle(kind, outputs[mask], labels[mask], weights[mask].astype(np.float64))
         got = compiled[kind](outputs, labels, mask, weights)
         assert got == pytest.approx(want, rel=1e-5, abs=1e-6), seed
-        assert got.keys() == set(OF_KIND[kind])
+        assert got.keys() == set(KINDS[kind].metrics)
 
 
 def test_multiclass_brier_is_scikit_learns(compiled):
@@ -306,7 +305,7 @@ def test_extreme_logits_leave_the_metrics_finite(compiled):
 # --- one number an example ---
 
 
-@pytest.mark.parametrize(("kind", "name"), [(k, n) for k in TASKS for n in OF_KIND[k]])
+@pytest.mark.parametrize(("kind", "name"), [(k, n) for k in TASKS for n in KINDS[k].metrics])
 def test_the_mean_of_the_numbers_per_example_is_the_metric(compiled, kind, name):
     outputs, labels, mask, _ = draw(kind, 14)
     labels[~mask] = -1 if kind == "multiclass" else np.nan
@@ -365,7 +364,7 @@ def test_per_example_refuses_what_the_task_cannot_have_and_is_undefined_with_the
 
 
 def test_every_metric_a_task_can_have_exists_and_no_other():
-    assert {name for names in OF_KIND.values() for name in names} <= metrics.METRICS.keys()
+    assert {name for kind in KINDS.values() for name in kind.metrics} <= metrics.METRICS.keys()
 
 
 def test_metric_is_the_tasks_own_unless_named():
@@ -403,7 +402,7 @@ def test_macro_skips_what_is_undefined_and_counts_it():
 def mcc(monkeypatch):
     """Matthews's correlation, as a user would write it."""
     monkeypatch.setattr("mtl.metrics.registry.METRICS", dict(metrics.METRICS))
-    before = dict(OF_KIND)
+    before = dict(KINDS)
 
     @metrics.register("mcc", ("binary",), range=(-1, 1))
     def mcc(outputs, labels, mask, weights=None):
@@ -414,7 +413,7 @@ def mcc(monkeypatch):
         return jnp.where(below > 0, (tp * tn - fp * fn) / below, jnp.nan)
 
     yield
-    OF_KIND.update(before)
+    KINDS.update(before)
 
 
 def test_a_users_metric_is_scikit_learns_and_has_its_jackknife(mcc):
@@ -442,7 +441,7 @@ def test_a_users_metric_is_scikit_learns_and_has_its_jackknife(mcc):
         (
             ("binary", "ordinal"),
             lambda o, y, m, weights=None: 0.0,
-            "kinds = .*: .*Valid: binary, mu",
+            "kinds = .*: .*Valid: binary, dense",
         ),
         (("binary",), lambda outputs, labels, mask: 0.0, "takes no weights of the examples: must"),
     ],

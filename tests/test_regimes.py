@@ -186,7 +186,7 @@ def test_patterns_of_names_that_need_no_care_are_spelled_as_they_were_so_that_ad
     plain = ("even", "NR-AR", "a_b", "class 1", "Gr\u00f6\u00dfe", "a&b", "#1", "x:y", "~", "<b>", "'")
     for name in plain:
         assert regimes.trainable_patterns("head", (name,), ()) == (f"heads/{name}/.*",)
-        assert regimes.fresh_patterns(("head",), name) == (f"heads/{name}/.*",)
+        assert regimes.fresh_patterns(("head",), (name,)) == (f"heads/{name}/.*",)
 
 
 def of_its_own(**fields):

@@ -22,15 +22,16 @@ def test_a_task_knows_its_head_its_labels_and_its_metric(kind, classes, outputs,
     assert (task.outputs, task.label_dtype, task.metric) == (outputs, dtype, metric)
 
 
-@pytest.mark.parametrize("kind", tasks.METRICS)
+@pytest.mark.parametrize("kind", tasks.KINDS)
 def test_a_task_can_have_each_metric_of_its_kind_and_no_other(kind):
-    classes = 3 if kind == "multiclass" else 0
-    for metric in {m for names in tasks.METRICS.values() for m in names}:
-        if metric in tasks.METRICS[kind]:
-            assert Task("t", kind, num_classes=classes, metric=metric).metric == metric
+    own = tasks.KINDS[kind]
+    given = {"num_classes": 3 if own.labels == "ids" else 0, "shape": (2, 2) if own.dense else ()}
+    for metric in {m for k in tasks.KINDS.values() for m in k.metrics}:
+        if metric in own.metrics:
+            assert Task("t", kind, **given, metric=metric).metric == metric
         else:
             with pytest.raises(ValueError, match=f'task "t": a {kind} task cannot have metric "{metric}"'):
-                Task("t", kind, num_classes=classes, metric=metric)
+                Task("t", kind, **given, metric=metric)
 
 
 @pytest.mark.parametrize(

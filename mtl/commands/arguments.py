@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from mtl.commands.config import add_config_command
 from mtl.commands.data import add_data_command
 from mtl.commands.start import add_options
 from mtl.tasks import suggest
@@ -18,8 +19,9 @@ examples:
   mtl table runs/digits --format=latex                      the table for a paper
   mtl run --config=configs/digits.py --config.regime=lp_ft --config.data.target_size=50
 
-Any field of the config can be changed: --config.optimizer.weight_decay=0.01. Exit codes: 0 done, 1 some trials
-failed, 2 the command or its input is wrong, 130 or 143 interrupted (run it again: it goes on where it was).
+Any field of the config can be changed: --config.optimizer.weight_decay=0.01. `mtl config` says what they are.
+Exit codes: 0 done, 1 some trials failed, 2 the command or its input is wrong, 130 or 143 interrupted (run it again:
+it goes on where it was).
 """
 
 
@@ -86,6 +88,7 @@ def parser() -> argparse.ArgumentParser:
     plot.add_argument("--sweep", metavar="NAME", help="which (default: all)")
     command("report", "Write the study's page, one self-contained HTML file, and print its path.", False)
     add_data_command(commands)
+    add_config_command(commands)
     return top
 
 

@@ -259,7 +259,7 @@ def _draw(table: Any, out: str) -> list[Path]:
     import importlib.util
     import re
 
-    from mtl.data import contact_sheet
+    from mtl.data.contact_sheet import contact_sheet, pictures
     from mtl.data.label_picture import label_picture
 
     folder = Path(out) if out else Path("runs") / "data" / (re.sub(r"[^\w.+-]", "_", table.name).strip(".") or "data")
@@ -267,7 +267,7 @@ def _draw(table: Any, out: str) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         found = [folder / "labels.png"]
         label_picture(table, found[0])
-        if table.x.ndim == 4 and table.x.shape[3] in (1, 3):
+        if pictures(table) is not None:
             if importlib.util.find_spec("PIL") is None:
                 print('mtl: no contact sheet without Pillow: pip install "mtl[images]"', file=sys.stderr)
             else:

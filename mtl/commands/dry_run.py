@@ -22,9 +22,9 @@ def show(base: Any, entries: Mapping[str, list[Changes]], workdir: Workdir, each
       workdir: where results would go.
       each: whether to print every trial.
     """
-    for name, changes in entries.items():
-        shown = preview(base, name, changes, workdir)
-        plan = shown.plan
+    for name, given in entries.items():
+        shown = preview(base, name, given, workdir)
+        plan, changes = shown.plan, shown.changes
         print(f"sweep {name}: {len(changes):,} trials, {shown.to_run:,} to run")
         for sentence in shown.news:
             print(f"  {sentence}")

@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from mtl.data.streamed import Inputs, Streamed
+from mtl.inputs import image_leaf, leaves, structure
 from mtl.options import checked
 from mtl.ranges import Range, Share
-from mtl.tasks import LOSSES, Task, suggest
+from mtl.tasks import KINDS, Task, suggest
 
 Operations = Annotated[int, Range(1, 16)]
 Alpha = Annotated[float, Range(1e-3, 1e3)]
@@ -157,7 +158,7 @@ def parse(augment: Sequence[Any], tasks: Sequence[Task] = ()) -> Spec:
     ...
     ValueError: augment: "flop" does not exist: did you mean "flip"? Valid: ...
     """
-    classes = tuple((t.name, t.num_classes) for t in tasks if t.kind == "multiclass")
+    classes = tuple((t.name, t.num_classes) for t in tasks if t.labels == "ids")
     found: list[Operation] = []
     for entry in augment:
         named = isinstance(entry, str)
@@ -167,6 +168,9 @@ def parse(augment: Sequence[Any], tasks: Sequence[Task] = ()) -> Spec:
         if name not in OPERATIONS:
             raise ValueError(f'augment: "{name}" does not exist: {suggest(name, OPERATIONS)}')
         options = checked(OPERATIONS[name], options, f"augment: {name}.", name, without=("classes",))
+        dense = next((t.name for t in tasks if t.shape), "")
+        if dense and OPERATIONS[name] not in (Crop, Flip, Cutout, Colour):
+            raise ValueError(f"augment: {name} does not change labels of pixels, and {dense} has some: leave it out")
         if OPERATIONS[name] in (Mixup, Cutmix):  # They mix rows, and with them their labels.
             for task in tasks:
                 if task.focal_gamma:
@@ -174,9 +178,9 @@ def parse(augment: Sequence[Any], tasks: Sequence[Task] = ()) -> Spec:
                         f"augment: {name} mixes labels, and focal_gamma = {task.focal_gamma:g} of {task.name} judges "
                         "whole ones: leave one of them out"
                     )
-                if task.kind == "multiclass" and task.loss not in ("", LOSSES["multiclass"][0]):
+                if task.labels == "ids" and (loss := task.loss or KINDS[task.kind].losses[0]) != "softmax":
                     raise ValueError(
-                        f'augment: {name} mixes labels, and loss "{task.loss}" of {task.name} takes whole ones: '
+                        f'augment: {name} mixes labels, and loss "{loss}" of {task.name} takes whole ones: '
                         "leave one of them out"
                     )
             options["classes"] = classes
@@ -202,16 +206,18 @@ def described(spec: Spec) -> str:
     return ", ".join(f"{name} ({', '.join(f'{k} {v}' for k, v in options.items())})" for name, options in stated(spec))
 
 
-def check_images(spec: Spec, x: Inputs, name: str) -> None:
+def check_images(spec: Spec, x: Inputs, name: str, tasks: Sequence[Task] = ()) -> None:
     """Check that a data set's inputs are images that a spec can change.
 
     Args:
       spec: the spec; the empty one changes anything.
       x: inputs.
       name: the data set's, for the message.
+      tasks: those that are trained on.
 
     Raises:
-      ValueError: for inputs that are no images, or not in [0, 1], or no larger than a crop's reflected padding.
+      ValueError: for inputs of which no leaf, or more than one, holds images; images not in [0, 1], or no larger than a
+        crop's reflected padding; and what mixes rows, if there are other leaves beside.
 
     >>> import numpy as np
     >>> check_images(parse(("flip",)), np.zeros((2, 64)), "digits")
@@ -221,16 +227,29 @@ def check_images(spec: Spec, x: Inputs, name: str) -> None:
     """
     if not spec:
         return
-    if x.ndim != 4:
+    image = image_leaf(x)
+    if image is None:
+        several = ", one of them" if isinstance(x, Mapping) else ""
         raise ValueError(
-            f"augment: inputs of {name} are of shape {x.shape[1:]}: must be images (height, width, channels)"
+            f"augment: inputs of {name} are of shape {structure(x)}: must be images (height, width, channels){several}"
         )
-    low, high = x.range if isinstance(x, Streamed) else (float(x.min()), float(x.max()))
+    for task in tasks:
+        if task.shape and task.shape != image.shape[1:3] and any(isinstance(op, Crop | Flip | Cutout) for op in spec):
+            raise ValueError(
+                f"augment: {task.name} has labels at {task.shape} and images of {name} are {image.shape[1:3]}: must be "
+                "one a pixel, to go where pixels go"
+            )
+    mixing = [type(op).__name__.lower() for op in spec if isinstance(op, Mixup | Cutmix)]
+    if mixing and len(leaves(x)) > 1:
+        raise ValueError(
+            f"augment: {mixing[0]} mixes whole inputs, and those of {name} are not images alone: must be left out"
+        )
+    low, high = image.range if isinstance(image, Streamed) else (float(image.min()), float(image.max()))
     if not (low >= 0 and high <= 1):  # Not the other way round: of NaN it would be false.
         raise ValueError(f"augment: inputs of {name} go from {low:g} to {high:g}: must be in [0, 1]")
     for op in spec:
-        if isinstance(op, Crop) and op.mode == "reflect" and op.padding >= min(x.shape[1:3]):
+        if isinstance(op, Crop) and op.mode == "reflect" and op.padding >= min(image.shape[1:3]):
             raise ValueError(
-                f"augment: crop.padding = {op.padding}: must be below the sides {x.shape[1:3]} of the images of {name} "
-                "to reflect"
+                f"augment: crop.padding = {op.padding}: must be below the sides {image.shape[1:3]} of the images of "
+                f"{name} to reflect"
             )

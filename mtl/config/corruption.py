@@ -11,6 +11,9 @@ from mtl.config.fields import Flat
 from mtl.ranges import finite
 from mtl.tasks import Task, suggest
 
+#: What labels are, by the kind of task that is best known for them.
+_NAMES = {"binary": "binary", "ids": "multiclass", "numbers": "regression"}
+
 
 def corruption(flat: Flat, tasks: Sequence[Task]) -> dict[str, Any]:
     """Return the fields of the resolved data section that corrupt labels (see ``mtl.data.corrupt.split``), checked.
@@ -73,13 +76,14 @@ def _ways(flat: Flat, tasks: Mapping[str, Task]) -> dict[str, Any]:
     most = 1.0 / (1.0 + abs(skew)) if way == "by_rank" else 1.0
     chosen: Mapping[str, Any] = given
     if not given:
-        kinds = ("binary",) if way == "positive_only" else ("binary", "multiclass", "regression")
-        chosen = {name: rate for name, task in tasks.items() if task.kind in kinds}
+        fits = {"positive_only": lambda t: _is(t, "binary"), "by_rank": lambda t: not t.shape}.get(way, lambda t: True)
+        chosen = {name: rate for name, task in tasks.items() if fits(task)}
         if not chosen:
             raise ConfigError(f'config.data.hide = "{way}": no task is binary: choose another way')
         _number(rate, "hide_rate", 0.0, most)
-    for name in given if way == "positive_only" else ():
-        _kind(tasks[name], ("binary",), f'hide = "{way}" and hide_rates.{name}')
+    right = {"positive_only": ("binary",), "by_rank": tuple(_NAMES)}.get(way, ())
+    for name in given if right else ():
+        _kind(tasks[name], right, f'hide = "{way}" and hide_rates.{name}')
     numbers = {name: _number(value, f"hide_rates.{name}", 0.0, most) for name, value in chosen.items()}
     numbers = {name: value for name, value in numbers.items() if value}
     if not numbers:
@@ -88,20 +92,19 @@ def _ways(flat: Flat, tasks: Mapping[str, Task]) -> dict[str, Any]:
 
 
 def _by_class(task: Task, value: Any) -> list[float]:
-    _kind(task, ("binary", "multiclass"), f'hide = "by_class" and hide_rates.{task.name}')
-    classes = 2 if task.kind == "binary" else task.num_classes
-    if not isinstance(value, (tuple, list)) or len(value) != classes:
-        raise ConfigError(f"config.data.hide_rates.{task.name} = {value!r}: must be {classes} rates, one a class")
+    _kind(task, ("binary", "ids"), f'hide = "by_class" and hide_rates.{task.name}')
+    if not isinstance(value, (tuple, list)) or len(value) != task.classes:
+        raise ConfigError(f"config.data.hide_rates.{task.name} = {value!r}: must be {task.classes} rates, one a class")
     return [_number(v, f"hide_rates.{task.name}", 0.0, 1.0) for v in value]
 
 
 def _noise(flat: Flat, tasks: Mapping[str, Task]) -> dict[str, float]:
     asymmetry, found = flat["data.label_noise_asymmetry"], {}
     for name, value in _per_task(flat, "label_noise", tasks).items():
-        kind = tasks[name].kind
-        most = {"binary": 1.0 / (1.0 + abs(asymmetry)), "multiclass": 1.0, "regression": math.inf}[kind]
+        _kind(tasks[name], tuple(_NAMES), f"label_noise.{name} = {value!r}")
+        most = {"binary": 1.0 / (1.0 + abs(asymmetry)), "ids": 1.0, "numbers": math.inf}[tasks[name].labels]
         found[name] = _number(value, f"label_noise.{name}", 0.0, most)
-    if asymmetry and not any(tasks[name].kind == "binary" for name in found):
+    if asymmetry and not any(_is(tasks[name], "binary") for name in found):
         raise ConfigError(
             f"config.data.label_noise_asymmetry = {asymmetry}: is of binary tasks, and label_noise names none"
         )
@@ -125,6 +128,12 @@ def _number(value: Any, field: str, low: float, high: float, open_ends: bool = F
     raise ConfigError(f"config.data.{field} = {value!r}: must be {to if high < math.inf else 'finite, at least 0'}")
 
 
+def _is(task: Task, labels: str) -> bool:
+    """Return whether a task has one label an example, and of what."""
+    return task.labels == labels and not task.shape
+
+
 def _kind(task: Task, right: tuple[str, ...], what: str) -> None:
-    if task.kind not in right:
-        raise ConfigError(f"config.data.{what}: {task.name} is {task.kind}: must be {' or '.join(right)}")
+    if not any(_is(task, labels) for labels in right):
+        names = [_NAMES[labels] for labels in right]
+        raise ConfigError(f"config.data.{what}: {task.name} is {task.kind}: must be {' or '.join(names)}")

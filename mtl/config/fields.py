@@ -1,4 +1,4 @@
-"""A config as a flat dictionary of fields: overriding, reading from the command line, checking.
+"""A config as a flat dictionary of fields: overriding, and reading from the command line.
 
 Sweeps resolve thousands of trials, so everything past the config file works on plain flat dictionaries:
 ``{"data.target_size": 20, "model.options": {"hidden": (64, 64)}, …}``, where free sections are values of their own.
@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import ast
 import itertools
-import math
 from collections.abc import Mapping
 from typing import Any
 
-from mtl.config.contents import check_contents
-from mtl.config.default import FREE, RANGES, Config, ConfigError, default, refused
+from mtl.config.declaration import FIELDS
+from mtl.config.default import FREE, Config, ConfigError, refused
 from mtl.regimes import REGIMES, plain
 from mtl.tasks import suggest
 
@@ -26,6 +25,7 @@ def flatten(config: Config) -> Flat:
     Raises:
       ConfigError: for a regime that is none.
 
+    >>> from mtl.config import default
     >>> flatten(default())["data.target_size"]
     100
     """
@@ -56,11 +56,8 @@ def _regimes(given: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-#: What a duration is in.
-UNITS = ("total_steps", "total_epochs", "total_examples")
-
 #: The default's fields.
-KNOWN = flatten(default())
+KNOWN: Flat = {path: field.default for path, field in FIELDS.items()}
 
 
 def override(flat: Flat, changes: Mapping[str, Any]) -> Flat:
@@ -73,9 +70,9 @@ def override(flat: Flat, changes: Mapping[str, Any]) -> Flat:
     Raises:
       ConfigError: for a field that does not exist or a value of another type.
 
-    >>> override(flatten(default()), {"data.target_size": 20})["data.target_size"]
+    >>> override(KNOWN, {"data.target_size": 20})["data.target_size"]
     20
-    >>> override(flatten(default()), {"data.targt_size": 20})
+    >>> override(KNOWN, {"data.targt_size": 20})
     Traceback (most recent call last):
     ...
     mtl.config.default.ConfigError: config.data.targt_size does not exist; did you mean "data.target_size"?
@@ -115,7 +112,8 @@ def unknown(path: str, known: Mapping[str, Any]) -> str:
     """Return the sentence for a field that does not exist."""
     inside = [k for k in known if k.startswith(f"{path}.")]
     if inside:
-        return f"config.{path} is a section; its fields: {', '.join(inside)}"
+        more = f", and {len(inside) - 16} more" if len(inside) > 20 else ""
+        return f"config.{path} is a section; its fields: {', '.join(inside[:16] if more else inside)}{more}"
     sections = set() if "." in path else {k.partition(".")[0] for k in known}
     hint = suggest(path, {*known, *sections}).split("Valid:")[0].strip()
     if not hint:  # Perhaps the section was left out.
@@ -153,11 +151,11 @@ def parse(path: str, text: str, flat: Flat) -> Any:
     Raises:
       ConfigError: if the text cannot be read as that type.
 
-    >>> parse("data.source", "even,log(P)", flatten(default())), parse("data.source", "1,1e3", flatten(default()))
+    >>> parse("data.source", "even,log(P)", KNOWN), parse("data.source", "1,1e3", KNOWN)
     (('even', 'log(P)'), ('1', '1e3'))
-    >>> parse("init.fresh", "(heads|decoder)/.*, backbone/dense_[0-9]{1,2}/.*", flatten(default()))
+    >>> parse("init.fresh", "(heads|decoder)/.*, backbone/dense_[0-9]{1,2}/.*", KNOWN)
     ('(heads|decoder)/.*', 'backbone/dense_[0-9]{1,2}/.*')
-    >>> parse("lr", "1e-4", flatten(default())), parse("data.options.stream", "true", flatten(default()))
+    >>> parse("lr", "1e-4", KNOWN), parse("data.options.stream", "true", KNOWN)
     (0.0001, True)
     """
     old = flat.get(path)
@@ -179,7 +177,7 @@ def parse(path: str, text: str, flat: Flat) -> Any:
             return {"true": True, "false": False}.get(text.lower(), text)
         raise ConfigError(f"config.{path} = {text}: must be of type {type(old).__name__}, like {old!r}") from None
     if isinstance(old, tuple):
-        if path == "data.source" and text.lstrip()[:1] not in ("(", "[", '"', "'"):
+        if path in ("data.source", "data.targets") and text.lstrip()[:1] not in ("(", "[", '"', "'"):
             return _words(text)  # A task may be called 1, or None.
         return tuple(value) if isinstance(value, (tuple, list)) else (value,)
     return value
@@ -218,57 +216,3 @@ def _outside(text: str) -> tuple[list[int], int]:
         elif char == "," and not awaited:
             commas.append(i)
     return commas, closes
-
-
-def check(flat: Flat) -> None:
-    """Check every field's name, type and range, before anything is compiled.
-
-    Raises:
-      ConfigError: for the first value that cannot be, naming the field, the value and what would be right.
-
-    >>> check(override(flatten(default()), {"lr": -1.0}))
-    Traceback (most recent call last):
-    ...
-    mtl.config.default.ConfigError: config.lr = -1.0: must be a finite number above 0
-    """
-    for path, value in flat.items():
-        if path not in KNOWN:
-            raise ConfigError(unknown(path, KNOWN))
-        if type(value) is not type(KNOWN[path]):
-            coerce(path, value, KNOWN[path])
-    if missing := KNOWN.keys() - flat.keys():
-        raise ConfigError(f"config.{min(missing)} is missing: a config begins with mtl.config.default()")
-    for path, accepts, right in RANGES:
-        alone = path == "data.source_size" and not flat["data.source"] and not flat[path]
-        if not accepts(flat[path]) and not alone:
-            raise ConfigError(f"config.{path} = {flat[path]!r}: must be {right}")
-    if flat["batch_size"] % flat["accumulate"]:
-        raise ConfigError(
-            f"config.accumulate = {flat['accumulate']}: must divide batch_size = {flat['batch_size']} evenly"
-        )
-    for section in ("source", "target"):
-        duration(section, flat)
-    check_contents(flat)
-
-
-def duration(section: str, flat: Mapping[str, Any]) -> tuple[str, float]:
-    """Return (unit, amount) of a section's duration.
-
-    Raises:
-      ConfigError: unless exactly one of the three units is set; of the source, none need be if it has no tasks.
-    """
-    names = [f"{section}.{unit}" for unit in UNITS]
-    given = []
-    for name in names:
-        if not math.isfinite(flat[name]) or flat[name] < 0:
-            raise ConfigError(f"config.{name} = {flat[name]}: must be a finite number, at least 0 (0: not set)")
-        if flat[name]:
-            given.append(name)
-    if not given and section == "source" and not flat["data.source"]:
-        return "total_steps", 0.0
-    if len(given) != 1:
-        what = " and ".join(f"{n} = {flat[n]:g}" for n in given) or "nothing"
-        raise ConfigError(
-            f"config.{section}: {what} set: set exactly one of total_steps, total_epochs, total_examples (0: not set)"
-        )
-    return given[0].rsplit(".", 1)[-1], float(flat[given[0]])

@@ -9,7 +9,8 @@ from pathlib import Path
 from types import ModuleType
 
 from mtl.config import beside
-from mtl.config.default import FREE, Config, ConfigError, default
+from mtl.config.declaration import SECTIONS, Fields
+from mtl.config.default import FREE, Config, ConfigError
 from mtl.config.fields import KNOWN, coerce, unknown
 from mtl.tasks import suggest
 
@@ -124,8 +125,7 @@ def _path_of(node: Config, seen: list[object]) -> str | None:
                 if section is node:
                     return path
     # Nobody holds the config it is a part of: a section is also known by its keys, if they are its alone.
-    base = default()
-    alike = [path for path, section in _sections(base) if set(section.keys()) == set(node.keys()) and len(node)]
+    alike = [name for name, section in SECTIONS.items() if set(section._fields) == set(node.keys())]
     return alike[0] if len(alike) == 1 else None
 
 
@@ -139,4 +139,4 @@ def _sections(config: Config, prefix: str = "") -> list[tuple[str, Config]]:
 
 def is_ours(config: Config) -> bool:
     """Return whether a config began from ``default()`` (files written for other codebases did not)."""
-    return set(default().keys()) <= set(config.keys())
+    return set(Fields._fields) <= set(config.keys())

@@ -12,17 +12,20 @@ from typing import Any
 
 from mtl import adapt, balance, optim, regimes
 from mtl.config import augmentation
+from mtl.config.checks import UNITS, check, duration
 from mtl.config.corruption import corruption
-from mtl.config.default import SAMPLINGS, ConfigError, refused
-from mtl.config.fields import KNOWN, UNITS, Flat, check, duration
+from mtl.config.declaration import SAMPLINGS, SECTIONS
+from mtl.config.default import ConfigError, refused
+from mtl.config.fields import Flat
+from mtl.config.targets import alone, asked, rows_of, section_of, settled
 from mtl.config.trial import Resolved, Trial, canonical
-from mtl.data import cut, load, nearest, sizes
+from mtl.data import nearest
 from mtl.data.corrupt.split import FIELDS as CORRUPTING
-from mtl.data.readers.cells import spelled
 from mtl.data.table import Table
+from mtl.inputs import Shape
 from mtl.models import MODELS, anatomy, build, options_of
 from mtl.options import checked
-from mtl.tasks import METRICS, Task, suggest
+from mtl.tasks import KINDS, Task, suggest
 
 #: The version of the resolved config's format.
 FORMAT = 1
@@ -40,42 +43,48 @@ def resolve(flat: Flat, table: Table) -> Trial:
         cannot be built.
     """
     check(flat)
-    flat = _spelled(flat, table.tasks)
-    tasks = _tasks(flat, table.tasks)
-    if not flat["data.source"]:  # Then there is no pool of its rows.
+    flat = settled(flat, table.tasks)
+    known = _tasks(flat, table.tasks)
+    if not flat["data.source"] or flat["data.rows"] == "shared":  # Then there is no pool of its rows.
         flat = {**flat, "data.source_size": 0, "data.source_val_size": 0}
     with refused():
-        flat = {**flat, "model.options": options_of(flat["model.name"], flat["model.options"])}
+        shape = table.shape
+        flat = {**flat, "model.options": options_of(flat["model.name"], flat["model.options"], shape)}
         regime = regimes.get(flat["regime"], flat["regimes"])
-        shape = tuple(table.x.shape[1:])
-        blocks = _blocks(flat["model.name"], repr(flat["model.options"]), tasks, flat["model.head_init"], flat, shape)
+        blocks = _blocks(flat["model.name"], repr(flat["model.options"]), known, flat["model.head_init"], flat, shape)
     sections = {section: {last: flat[path] for path, last in fields} for section, fields in _SECTIONS.items()}
-    sections["data"] |= corruption(flat, tasks)
+    sections["data"] = section_of(sections["data"]) | corruption(flat, known)
     sections["optimizer"] = _optimizer(sections["optimizer"])
     sections["balancer"] = _balancer(sections["balancer"])
-    rows = functools.partial(_rows, sections["data"], flat["seed"])
+    rows = functools.partial(rows_of, sections["data"], flat["seed"])
     named = regime.expand(len(blocks))
     if flat["init.path"] and not flat["data.source"] and named and named[0].begin != "random":
         named = regimes.without_source(named)
-    phases = tuple(_resolve_phase(i, p, flat, tasks, blocks, rows) for i, p in enumerate(named))
+    about = alone(flat, regime)
+    phases = tuple(_resolve_phase(i, p, flat, known, about, blocks, rows) for i, p in enumerate(named))
     if not phases:
         raise ConfigError(f'regime "{flat["regime"]}" has no phases: it must have at least one')
     if not any(len(p.tasks) > 1 and p.solver == "gradient" for p in phases):  # There is nothing to balance.
         sections["balancer"] = {"name": "equal", "options": {}}
         sections["optimizer"] = {**sections["optimizer"], "per_task": False}
+    tasks = known
+    if "targets" in sections["data"]:  # A network has the heads that it trains.
+        tasks = tuple(t for t in known if any(t.name in p.tasks for p in phases))
     # What phases state in numbers is not stated twice: a rate that no phase uses must not change the hash.
     resolved = {
         "format": FORMAT,
         "seed": flat["seed"],
         "regime": flat["regime"],
         "phases": [p.stated() for p in phases],
-        "tasks": [{k: v for k, v in vars(t).items() if v or k != "loss"} for t in tasks],
+        "tasks": [{k: v for k, v in vars(t).items() if v or k not in ("loss", "shape")} for t in tasks],
         "evaluations": flat["evaluations"],
         "accumulate": flat["accumulate"],
         "save_model": flat["save_model"],
         **sections,
         "denominator": flat["loss.denominator"],
     }
+    if "targets" in sections["data"]:
+        resolved["targets"] = [about] if about else [t for t in asked(flat) if t in phases[-1].tasks]
     if regime.scale_with == "own":
         resolved["scale_with"] = "own"
     try:
@@ -84,13 +93,9 @@ def resolve(flat: Flat, table: Table) -> Trial:
         raise ConfigError(f"the config holds a value that JSON cannot: {error}") from None
 
 
-#: (path, last part) of the fields of each section that goes into the resolved config as it is.
+#: (path, last part) of the fields of each section that goes into the resolved config as it is; see ``corruption``.
 _SECTIONS = {
-    section: [
-        (path, path.removeprefix(f"{section}."))
-        for path in KNOWN
-        if path.startswith(f"{section}.") and path.removeprefix("data.") not in CORRUPTING  # See ``corruption``.
-    ]
+    section: [(f"{section}.{last}", last) for last in SECTIONS[section]._fields if last not in CORRUPTING]
     for section in ("data", "model", "optimizer", "balancer", "init", "ridge")
 }
 
@@ -122,7 +127,7 @@ _known_blocks: dict[tuple[Any, ...], tuple[str, ...]] = {}
 
 
 def _blocks(
-    name: str, options: str, tasks: tuple[Task, ...], head_init: str, flat: Flat, shape: tuple[int, ...]
+    name: str, options: str, tasks: tuple[Task, ...], head_init: str, flat: Flat, shape: Shape
 ) -> tuple[str, ...]:
     """Return the model's blocks; built once for all trials of a sweep that share it."""
     key = (MODELS.get(name), name, options, tasks, head_init, shape)
@@ -131,48 +136,36 @@ def _blocks(
     return _known_blocks[key]
 
 
-def _spelled(flat: Flat, available: Sequence[Task]) -> Flat:
-    """Return the fields with tasks' names spelled as readers of data spell them (see ``mtl.data.readers.cells``)."""
-    known = {t.name for t in available}
-
-    def name(given: Any) -> Any:
-        return given if given in known else spelled(given) or given
-
-    sections = ("task_options", "loss.weights", "data.hide_rates", "data.label_noise", "data.imbalance")
-    return {
-        **flat,
-        "data.source": tuple(map(name, flat["data.source"])),
-        "data.target": name(flat["data.target"]),
-        **{section: {name(k): v for k, v in flat[section].items()} for section in sections},
-    }
-
-
 def _tasks(flat: Flat, available: Sequence[Task]) -> tuple[Task, ...]:
-    """Return the trial's tasks (sources, then the target) with the options the config gives them."""
+    """Return the study's tasks (sources, then targets) with the options the config gives them."""
     by_name = {t.name: t for t in available}
-    source, target, data = flat["data.source"], flat["data.target"], flat["data.name"]
-    for field, name in [*(("source", s) for s in source), ("target", target)]:
+    source, targets, data = flat["data.source"], asked(flat), flat["data.name"]
+    of_targets = "targets" if flat["data.targets"] else "target"
+    for field, name in [*(("source", s) for s in source), *((of_targets, t) for t in targets)]:
         if name not in by_name:
             raise ConfigError(f'config.data.{field}: no task "{name}" in {data}: {suggest(str(name), by_name)}')
-    if target in source:
-        raise ConfigError(f'config.data.target = "{target}": is also a source; leave it out of data.source')
-    names = (*source, target)
-    if len(set(names)) < len(names):
-        raise ConfigError(f"config.data.source = {source}: names a task twice")
+    for target in targets:
+        if target in source:
+            raise ConfigError(f'config.data.target = "{target}": is also a source; leave it out of data.source')
+    for field, names in (("source", source), ("targets", targets)):
+        if len(set(names)) < len(names):
+            raise ConfigError(f"config.data.{field} = {names}: names a task twice")
+    names = (*source, *targets)
     for section in ("task_options", "loss.weights"):
         for name in flat[section]:
             if name not in by_name:
                 raise ConfigError(f'config.{section}.{name}: no task "{name}": {suggest(name, by_name)}')
-    if flat["metric"] and flat["metric"] not in METRICS[by_name[target].kind]:
-        raise ConfigError(
-            f'config.metric = "{flat["metric"]}": the target {target} is {by_name[target].kind}: '
-            + suggest(flat["metric"], METRICS[by_name[target].kind])
-        )
+    for target in targets if flat["metric"] else ():
+        if flat["metric"] not in KINDS[by_name[target].kind].metrics:
+            raise ConfigError(
+                f'config.metric = "{flat["metric"]}": the target {target} is {by_name[target].kind}: '
+                + suggest(flat["metric"], KINDS[by_name[target].kind].metrics)
+            )
     return tuple(_with_options(flat, by_name[name]) for name in names)
 
 
 _TASK_OPTIONS = ("pos_weight", "label_smoothing", "focal_gamma", "loss")
-_NOT_OPTIONS = [f.name for f in dataclasses.fields(Task) if f.name not in _TASK_OPTIONS]
+NOT_TASK_OPTIONS = [f.name for f in dataclasses.fields(Task) if f.name not in _TASK_OPTIONS]
 
 
 def _with_options(flat: Flat, task: Task) -> Task:
@@ -180,8 +173,8 @@ def _with_options(flat: Flat, task: Task) -> Task:
     if not isinstance(options, Mapping):
         raise ConfigError(f"config.task_options.{task.name} = {options!r}: must be a dictionary of {_TASK_OPTIONS}")
     with refused():
-        changes = checked(Task, options, f"task_options.{task.name}.", task.name, without=_NOT_OPTIONS)
-    if task.name == flat["data.target"] and flat["metric"]:
+        changes = checked(Task, options, f"task_options.{task.name}.", task.name, without=NOT_TASK_OPTIONS)
+    if task.name in asked(flat) and flat["metric"]:
         changes["metric"] = flat["metric"]
     if task.name in flat["loss.weights"]:
         changes["weight"] = flat["loss.weights"][task.name]
@@ -196,25 +189,26 @@ def _resolve_phase(
     phase: regimes.Phase,
     flat: Flat,
     known: Sequence[Task],
+    about: str,
     blocks: tuple[str, ...],
     rows: Callable[[Sequence[str]], int],
 ) -> Resolved:
-    name, source, target = flat["regime"], tuple(flat["data.source"]), flat["data.target"]
-    groups = {"source": source, "target": (target,), "source+target": (*source, target)}
+    name, source, targets = flat["regime"], tuple(flat["data.source"]), asked(flat)
+    groups = {"source": source, "target": (about,), "source+target": (*source, *targets)}
     tasks = groups.get(phase.tasks, phase.tasks) if isinstance(phase.tasks, str) else phase.tasks
-    if isinstance(tasks, str) or not set(tasks) <= {*source, target} or len(set(tasks)) < len(tasks):
+    if isinstance(tasks, str) or not set(tasks) <= {*source, *targets} or len(set(tasks)) < len(tasks):
         raise ConfigError(
             f'regime "{name}": tasks = {phase.tasks!r}: must be "source", "target", "source+target" '
-            f"or a tuple of {', '.join((*source, target))}, each once"
+            f"or a tuple of {', '.join((*source, *targets))}, each once"
         )
-    if not source and phase.tasks in ("source", "source+target"):
+    if not source and (phase.tasks == "source" or (phase.tasks == "source+target" and len(targets) == 1)):
         raise ConfigError(
             f'config.data.source = (): regime "{name}" trains on the source; name at least one source task'
         )
     if not tasks:
         raise ConfigError(f'regime "{name}": tasks = (): a phase must name at least one task')
     _check_phase(phase, name)
-    joint = target in tasks and len(tasks) > 1
+    joint = not set(tasks).isdisjoint(targets) and len(tasks) > 1
     sampling = phase.sampling or flat["joint_sampling" if joint else "source_sampling"]
     batch = phase.batch or flat["batch_size"]
     rates = {"lr": flat["lr"], "source_lr": flat["source_lr"]}
@@ -241,10 +235,12 @@ def _resolve_phase(
         )
     if ridge and (phase.trainable != "head" or (phase.trunk_mode or flat["trunk_mode"]) != "eval"):
         raise ConfigError(f'regime "{name}": solver = "ridge": needs trainable = "head" and trunk_mode = "eval"')
+    if ridge and (dense := next((t.name for t in known if t.name in tasks and t.shape), "")):
+        raise ConfigError(f'regime "{name}": solver = "ridge": is for one label an example, and {dense} has many')
     own = {
         "tasks": tasks,
         "trainable": trainable,
-        "fresh": regimes.fresh_patterns(phase.fresh, target),
+        "fresh": regimes.fresh_patterns(phase.fresh, (about,) if about else targets),
         # A closed form has no rate: one spelling, one hash.
         "lr": 0.0 if ridge else float(rates[phase.lr] if isinstance(phase.lr, str) else phase.lr),
         "total_steps": steps,
@@ -355,33 +351,20 @@ def _steps(
         if unit == "total_steps":
             return int(amount)
         return max(1, _whole((amount if unit == "total_examples" else amount * rows(tasks)) / batch))
-    examples, groups = 0.0, {"source": tuple(flat["data.source"]), "target": (flat["data.target"],)}
+    examples, groups = 0.0, {"source": tuple(flat["data.source"]) or asked(flat), "target": asked(flat)}
     for part in phase.budget.split("+"):
         unit, amount = duration(part, flat)
         if unit == "total_epochs":
             amount *= rows(groups[part])
         examples += amount * (flat["batch_size"] if unit == "total_steps" else 1)
+    if not examples and flat["data.targets"]:
+        raise ConfigError(
+            f'config.source: nothing set, and regime "{flat["regime"]}" has a phase that spends it: set one of '
+            f"{', '.join(UNITS)}"
+        )
     return max(1, _whole(phase.share * examples / batch))
 
 
 def _whole(steps: float) -> int:
     """Return steps to the nearest, halves up; of more than can be counted, more than are allowed."""
     return nearest(min(steps, 2.0**40))
-
-
-def _rows(section: Mapping[str, Any], seed: int, tasks: Sequence[str]) -> int:
-    """Return how many rows have a training label of any of some tasks.
-
-    Args:
-      section: the resolved config's section ``data``.
-      seed: the replicate.
-      tasks: their names.
-    """
-    sources = set(tasks) & set(section["source"])
-    if not tasks:
-        return 0
-    if sources not in (set(), set(section["source"])) or section.keys() & set(CORRUPTING):
-        with refused("config.data: "):  # Which rows have these labels the data say, and chance.
-            return len(cut(load(section["name"], **section["options"]), canonical(section), seed).rows(tasks))
-    size = sizes(*(section[k] for k in ("target_size", "val_fraction", "source_size", "source_val_size")))
-    return size.source_train * bool(sources) + size.target_train * (section["target"] in tasks)

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from mtl.config import augmentation
@@ -72,9 +73,19 @@ class Trial:
         return int(self.config["seed"])
 
     @property
+    def targets(self) -> tuple[str, ...]:
+        """The targets that its network is for."""
+        return targets_of(self.config)
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """The study's targets."""
+        return asked_of(self.config)
+
+    @property
     def target(self) -> str:
-        """The target task's name."""
-        return str(self.config["data"]["target"])
+        """The target of a network for one; empty for a network for several."""
+        return self.targets[0] if len(self.targets) == 1 else ""
 
     @property
     def loads(self) -> str:
@@ -95,7 +106,7 @@ class Trial:
 
     @functools.cached_property
     def tasks(self) -> tuple[Task, ...]:
-        """The tasks: sources, then the target."""
+        """The tasks: sources, then targets; in a study of several targets those that its phases see."""
         return tuple(Task(**t) for t in self.config["tasks"])
 
     def model(self) -> Model:
@@ -118,3 +129,19 @@ def canonical(value: Any) -> str:
     '{"a":null,"b":[1,2]}'
     """
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def asked_of(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the tasks that a study asks about, from a trial's resolved config."""
+    data = config["data"]
+    return tuple(data["targets"]) if "targets" in data else (data["target"],)
+
+
+def targets_of(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the targets that a trial's network is for, from its resolved config."""
+    return tuple(config["targets"]) if "targets" in config else asked_of(config)
+
+
+def has_several(config: Mapping[str, Any]) -> bool:
+    """Return whether a trial is of a study whose rows have the labels of several tasks, from its resolved config."""
+    return "targets" in config["data"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mtl.data.asked import nearest, sizes
 from mtl.data.contact_sheet import contact_sheet
 from mtl.data.cut import cut
 from mtl.data.picture import Picture
@@ -19,13 +20,15 @@ from mtl.data.sets.digits import digits_table
 from mtl.data.sets.latent import latent_table
 from mtl.data.sets.mnist import fashion_mnist_table, mnist_table, multi_mnist_table
 from mtl.data.sets.road_scenes import road_scenes_table
+from mtl.data.sets.spam_assassin import spam_assassin_table
 from mtl.data.sets.tox21 import tox21_table, toxcast_table
 from mtl.data.sets.yeast import yeast_table
-from mtl.data.splits import Split, nearest, sizes, transfer_split
+from mtl.data.splits import Split, transfer_split
 from mtl.data.streamed import Streamed
 from mtl.data.summary import summary
 from mtl.data.table import Table, make_table
 from mtl.data.tfds.source import tfds_table
+from mtl.data.words import token_ids
 
 __all__ = [
     "SOURCES",
@@ -58,8 +61,10 @@ __all__ = [
     "register",
     "road_scenes_table",
     "sizes",
+    "spam_assassin_table",
     "summary",
     "tfds_table",
+    "token_ids",
     "tox21_table",
     "toxcast_table",
     "transfer_split",
@@ -81,4 +86,5 @@ register("mnist")(mnist_table)
 register("fashion_mnist")(fashion_mnist_table)
 register("multi_mnist")(multi_mnist_table)
 register("road_scenes")(road_scenes_table)
+register("spam_assassin")(spam_assassin_table)
 register("tfds")(tfds_table)

@@ -14,6 +14,7 @@ from mtl.data.problems import DataError
 from mtl.data.registry import SOURCES
 from mtl.data.sets.about import About
 from mtl.data.sets.mnist import FASHION_MNIST, MNIST, find
+from mtl.data.sets.spam_assassin import SPAM_ASSASSIN, find_mails
 from mtl.data.sets.tox21 import TOX21, TOXCAST
 from mtl.data.sets.yeast import YEAST, find_yeast
 from mtl.data.tfds.source import root
@@ -45,6 +46,7 @@ _ABOUT = {
     "mnist": MNIST,
     "fashion_mnist": FASHION_MNIST,
     "multi_mnist": MNIST,
+    "spam_assassin": SPAM_ASSASSIN,
 }
 
 _LICENCES = {"digits": "CC BY 4.0 (UCI), as scikit-learn distributes it.", "latent": "drawn.", "road_scenes": "drawn."}
@@ -99,6 +101,8 @@ def _is_there(name: str, about: About) -> bool:
     try:
         if name == "yeast":
             find_yeast()
+        elif name == "spam_assassin":
+            find_mails()
         elif name in ("tox21", "toxcast"):
             resolve(about.sha256[0][0])
         else:

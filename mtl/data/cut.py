@@ -6,6 +6,7 @@ import functools
 import json
 
 from mtl.data.corrupt.split import FIELDS, corrupt
+from mtl.data.shared import shared_split
 from mtl.data.splits import Split, transfer_split
 from mtl.data.table import Table
 
@@ -20,10 +21,13 @@ def cut(table: Table, section: str, seed: int) -> Split:
       seed: the replicate.
 
     Raises:
-      ValueError: as ``transfer_split``.
+      ValueError: as ``transfer_split`` and ``shared_split``.
     """
     fields = {k: v for k, v in json.loads(section).items() if k not in ("name", "options", "normalize")}
     fields["source"] = tuple(fields["source"])
     corrupting = {k: fields.pop(k) for k in FIELDS if k in fields}
-    split = transfer_split(table, seed=seed, **fields)
+    if "targets" in fields:
+        split = shared_split(table, seed=seed, **{**fields, "targets": tuple(fields["targets"])})
+    else:
+        split = transfer_split(table, seed=seed, **fields)
     return corrupt(split, table, seed, **corrupting) if corrupting else split

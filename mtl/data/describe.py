@@ -10,6 +10,7 @@ from mtl.data.duplicates import across, within
 from mtl.data.splits import Split
 from mtl.data.streamed import blocks
 from mtl.data.table import Table
+from mtl.inputs import Shape, each, leaves, structure
 from mtl.tasks import Task
 
 #: Tasks up to which the matrix of co-occurrence is printed.
@@ -34,7 +35,8 @@ def description(table: Table, split: Split | None = None) -> dict[str, Any]:
         "about": table.about,
         "told": list(table.told),
         "examples": len(table),
-        "inputs": list(table.x.shape[1:]),
+        "inputs": each(lambda leaf: list(leaf.shape[1:]), table.x),
+        **({"vocabulary": table.vocabulary} if table.vocabulary else {}),
         "constant_inputs": _constant(table),
         "complete": int(np.all(np.stack(list(table.mask.values())), axis=0).sum()),
         "sha256": table.sha256,
@@ -58,10 +60,13 @@ def description(table: Table, split: Split | None = None) -> dict[str, Any]:
 
 def _constant(table: Table) -> int:
     """Return how many inputs have one value in all rows."""
-    first, same = table.x[0], np.ones(table.x.shape[1:], bool)
-    for block in blocks(table.x):
-        same &= (block == first).all(axis=0)
-    return int(same.sum())
+    found = 0
+    for x in leaves(table.x):
+        first, same = x[0], np.ones(x.shape[1:], bool)
+        for block in blocks(x):
+            same &= (block == first).all(axis=0)
+        found += int(same.sum())
+    return found
 
 
 def co_occurrence(table: Table) -> dict[str, Any]:
@@ -71,7 +76,7 @@ def co_occurrence(table: Table) -> dict[str, Any]:
       ``{"tasks": names, "positive": [K, K] rows where both are positive, "present": [K, K] rows where both labels
       are present}``; their quotient along a row is not needed to be symmetric: see ``conditional``.
     """
-    names = [task.name for task in table.tasks if task.kind == "binary"]
+    names = [task.name for task in table.tasks if task.labels == "binary" and not task.shape]
     mask = np.stack([table.mask[n] for n in names]).astype(np.float32) if names else np.zeros((0, len(table)))
     positive = np.stack([table.labels[n] for n in names]) * mask if names else mask
     return {
@@ -97,7 +102,7 @@ def text(found: dict[str, Any]) -> str:
     Args:
       found: from ``description``.
     """
-    lines = [f"{found['name']}: {found['examples']:,} examples, inputs {tuple(found['inputs'])}"]
+    lines = [f"{found['name']}: {found['examples']:,} examples, inputs {_inputs(found)}"]
     if found["about"]:
         lines.append(found["about"])
     lines += found["told"]
@@ -110,7 +115,8 @@ def text(found: dict[str, Any]) -> str:
     share = found["complete"] / found["examples"]
     lines += ["", f"{found['complete']:,} examples ({100 * share:.1f} %) have the labels of all tasks."]
     if found["constant_inputs"]:
-        lines.append(f"{found['constant_inputs']:,} of {int(np.prod(found['inputs'])):,} inputs are constant.")
+        every = sum(int(np.prod(shape)) for shape in leaves(found["inputs"]))
+        lines.append(f"{found['constant_inputs']:,} of {every:,} inputs are constant.")
     lines += _duplicates(found)
     together = found["co_occurrence"]
     if 2 <= len(together["tasks"]) <= MATRIX:
@@ -132,20 +138,27 @@ def text(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _inputs(found: dict[str, Any]) -> Shape:
+    """Return what one input is."""
+    return structure(each(lambda shape: np.broadcast_to(0, (1, *shape)), found["inputs"]), found.get("vocabulary"))
+
+
 def _task(table: Table, task: Task) -> dict[str, Any]:
     mask = table.mask[task.name]
-    labels, names = table.labels[task.name][mask], table.classes.get(task.name, ())
+    labels, names = table.present_labels(task.name, mask), table.classes.get(task.name, ())
     found: dict[str, Any] = {
         "name": task.name,
         "kind": task.kind,
         "labels": int(mask.sum()),
         "missing": float(1 - mask.mean()),
     }
-    if task.kind == "binary":
+    if task.shape:
+        found |= {"shape": list(task.shape), "positions": len(labels)}
+    if task.labels == "binary":
         found["positives"] = int(labels.sum())
         if names:
             found["classes"] = list(names)
-    elif task.kind == "multiclass":
+    elif task.labels == "ids":
         counts = np.bincount(labels, minlength=task.num_classes)
         found["classes"] = {names[c] if names else str(c): int(n) for c, n in enumerate(counts)}
     else:
@@ -155,11 +168,14 @@ def _task(table: Table, task: Task) -> dict[str, Any]:
 
 
 def _what(task: dict[str, Any]) -> str:
-    if task["kind"] == "binary":
+    if "positives" in task:
         named = f" ({task['classes'][1]}; else {task['classes'][0]})" if "classes" in task else ""
-        return f"{task['positives']:,} positive, {100 * task['positives'] / task['labels']:.1f} %{named}"
-    if task["kind"] == "multiclass":
-        shown = [f"{name} {n:,}" for name, n in list(task["classes"].items())[:10]]
+        share = task["positives"] / task.get("positions", task["labels"])
+        return f"{task['positives']:,} positive, {100 * share:.1f} %{named}"
+    if "classes" in task:
+        total = task.get("positions", 0)
+        amounts = {name: f"{100 * n / total:.1f} %" if total else f"{n:,}" for name, n in task["classes"].items()}
+        shown = [f"{name} {amount}" for name, amount in list(amounts.items())[:10]]
         more = len(task["classes"]) - len(shown)
         return f"{len(task['classes'])} classes: {', '.join(shown)}{f' and {more} more' if more else ''}"
     return f"{task['min']:.4g} to {task['max']:.4g}, mean {task['mean']:.4g}, std {task['std']:.4g}"

@@ -64,14 +64,17 @@ def within(table: Table) -> Duplicates:
     """
     first = copies(table)
     count = np.bincount(first, minlength=len(table))
+    copied = np.flatnonzero(count[first] > 1)
+    sets, own = np.unique(first[copied], return_inverse=True)
     conflicts = {}
     for task in table.tasks:
-        mask = table.mask[task.name]
-        rows, values = first[mask], table.labels[task.name][mask].astype(np.float64)
-        low, high = np.full(len(table), np.inf), np.full(len(table), -np.inf)
-        np.minimum.at(low, rows, values)
-        np.maximum.at(high, rows, values)
-        if differing := int((low < high).sum()):
+        there = table.positions.get(task.name, table.mask[task.name])[copied]
+        labels = table.labels[task.name][copied].astype(np.float64)
+        low, high = (np.full((len(sets), *task.shape), at) for at in (np.inf, -np.inf))
+        np.minimum.at(low, own, np.where(there, labels, np.inf))
+        np.maximum.at(high, own, np.where(there, labels, -np.inf))
+        # Maps differ where both have a label at any of their positions, and another.
+        if differing := int((low < high).any(axis=tuple(range(1, low.ndim))).sum()):
             conflicts[task.name] = differing
     return Duplicates(int((first != np.arange(len(table))).sum()), int((count > 1).sum()), conflicts)
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import numpy as np
+
+from mtl.inputs import leaves
 
 
 class FirstRows:
@@ -28,10 +31,12 @@ class FirstRows:
         self._first: dict[bytes, int] = {}
         self._row = 0
 
-    def see(self, block: np.ndarray) -> None:
-        """Take the next rows' inputs, float32 [rows, …]."""
-        for inputs in block.reshape(len(block), -1):
-            digest = hashlib.blake2b((inputs + np.float32(0)).data, digest_size=16).digest()
-            self.found[self._row] = self._first.setdefault(digest, self._row)
+    def see(self, block: Any) -> None:
+        """Take the next rows' inputs, [rows, …] or ``{leaf: [rows, …]}``."""
+        for row in zip(*(leaf.reshape(len(leaf), -1) for leaf in leaves(block)), strict=True):
+            digest = hashlib.blake2b(digest_size=16)
+            for inputs in row:
+                digest.update((inputs + inputs.dtype.type(0)).data)
+            self.found[self._row] = self._first.setdefault(digest.digest(), self._row)
             self._row += 1
         self.found.setflags(write=self._row < len(self.found))

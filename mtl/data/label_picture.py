@@ -67,7 +67,7 @@ def _matrix(axes: Any, table: Table) -> None:
     ranked = False
     for column, task in enumerate(table.tasks):
         values = codes[shown, column]
-        if task.kind == "binary":
+        if task.labels == "binary":
             low, high = np.array(to_rgb(_NEGATIVE)), np.array(to_rgb(_POSITIVE))
             colours = np.where(values[:, None] > 0.5, high, low)
         else:
@@ -81,7 +81,7 @@ def _matrix(axes: Any, table: Table) -> None:
         axes.axvline(edge, color="white", linewidth=1.5)
     every = f", {len(shown):,} of them drawn" if len(shown) < len(table) else ""
     axes.set_ylabel(f"{len(table):,} examples, sorted{every}", color=_SOFT)
-    kinds = {task.kind for task in table.tasks}
+    kinds = {task.labels for task in table.tasks}
     legend = [Patch(color=_POSITIVE, label="positive"), Patch(color=_NEGATIVE, label="negative")]
     legend = legend if "binary" in kinds else []
     if ranked:
@@ -142,8 +142,11 @@ def _ranks(table: Table, task: str) -> np.ndarray:
     """Return [N] labels scaled to [0, 1] by rank, NaN where missing."""
     mask, labels = table.mask[task], table.labels[task]
     found = np.full(len(table), np.nan)
+    if task in table.positions:  # A map has no rank: it is there, or it is not.
+        found[mask] = 1.0
+        return found
     distinct, ranks = np.unique(labels[mask], return_inverse=True)
-    if table.task(task).kind == "binary":
+    if table.task(task).labels == "binary":
         found[mask] = labels[mask]
     else:
         found[mask] = ranks / max(1, len(distinct) - 1)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import math
 from collections.abc import Sequence
 
 import numpy as np
 
+from mtl.data.asked import check_names, checked_sizes, nearest
 from mtl.data.grouped import draw, others
 from mtl.data.table import Table, sha256_of
-from mtl.tasks import suggest
 
 # What a random stream is for; the test set's stream has no seed of a trial in it. The purpose comes first
 # because SeedSequence pads with zeros: [seed] and [seed, 0] would be one stream.
@@ -29,7 +28,7 @@ class Split:
     the order sources, then target.
 
     Args:
-      labels: ``{task: [N]}``, as in the table (permuted in the control with shuffled source labels).
+      labels: ``{task: [N]}``, as ``Table.label_of`` has them (permuted in the control with shuffled source labels).
       train: ``{task: [N]}`` booleans.
       val: ``{task: [N]}`` booleans.
       test: ``{task: [N]}`` booleans; false everywhere for source tasks.
@@ -53,36 +52,6 @@ class Split:
         roles = {"labels": self.labels, "train": self.train, "val": self.val, "test": self.test}
         arrays = {f"{role}/{task}": a for role, by_task in roles.items() for task, a in by_task.items()}
         return sha256_of({}, arrays)
-
-
-@dataclasses.dataclass(frozen=True)
-class Sizes:
-    """How many rows of a split have each role: what the split is cut by, and what an epoch goes through.
-
-    Attributes:
-      source_train, source_val: rows with a label of any source task.
-      target_train, target_val: rows with a label of the target.
-    """
-
-    source_train: int
-    source_val: int
-    target_train: int
-    target_val: int
-
-
-def sizes(target_size: int, val_fraction: float, source_size: int, source_val_size: int) -> Sizes:
-    """Return the sizes of a split whose labels nobody hides; arguments as in ``transfer_split``.
-
-    >>> sizes(10, 0.25, 100, 20)
-    Sizes(source_train=80, source_val=20, target_train=7, target_val=3)
-    """
-    val = nearest(val_fraction * target_size)
-    return Sizes(source_size - source_val_size, source_val_size, target_size - val, val)
-
-
-def nearest(value: float) -> int:
-    """Return ⌊value + ½⌋ (Python's own ``round`` would take 2.5 to 2 and 3.5 to 4)."""
-    return math.floor(value + 0.5)
 
 
 def transfer_split(
@@ -152,90 +121,60 @@ def transfer_split(
     >>> [int(part["identity"].sum()) for part in (split.train, split.val, split.test)]
     [700, 97, 0]
     """
-    _check_names(table, source, target)
-    _check_numbers(seed, target_size, test_size, source_size, source_val_size, target_pool, val_fraction)
-    size = sizes(target_size, val_fraction, source_size, source_val_size)
-    if not (size.target_train and size.target_val):
-        raise ValueError(
-            f"target_size = {target_size}: with val_fraction = {val_fraction} it gives "
-            f"{size.target_train} training and {size.target_val} validation labels: must give one of each"
-        )
+    check_names(table, source, (target,))
+    size = checked_sizes(seed, target_size, test_size, source_size, source_val_size, target_pool, val_fraction)
     if source_size and not source:
         raise ValueError(f"source_size = {source_size}: must be 0, as there is no source task")
 
     strata = _strata(table, target)
     test = _test_rows(table, target, strata, test_size)
-    target_rows, source_rows = _pools(table, source, target, test, seed, target_pool, source_size, source_val_size)
+    target_rows, source_rows = pools(table, source, (target,), test, seed, target_pool, source_size, source_val_size)
     train_rows, val_rows, reservoir = _subset(
         strata, target_rows, seed, size.target_train, size.target_val, val_fraction, table.groups
     )
-    source_train_rows = source_rows[: size.source_train]
-
-    labels, train, val, tested = {}, {}, {}, {}
-    for name in source:
-        mask = table.mask[name]
-        labels[name] = table.labels[name]
-        if shuffle_source_labels:
-            labels[name] = _shuffled(labels[name], source_rows[mask[source_rows]], seed, name)
-        train[name] = _mask(table, source_train_rows) & mask
-        val[name] = _mask(table, source_rows[len(source_train_rows) :]) & mask
-        tested[name] = np.zeros(len(table), dtype=bool)
-        if not train[name].any():
-            raise ValueError(
-                f'source task "{name}" has no label in its {len(source_train_rows)} training rows: '
-                "take a larger source_size or leave the task out"
-            )
-    labels[target] = table.labels[target]
-    train[target], val[target] = _mask(table, train_rows), _mask(table, val_rows)
-    tested[target] = _mask(table, test)
-    pool = _mask(table, reservoir) | _mask(table, source_train_rows)
+    labels, train, val = source_roles(table, source, source_rows, size.source_train, seed, shuffle_source_labels)
+    tested = {name: np.zeros(len(table), dtype=bool) for name in source}
+    labels[target] = table.label_of(target)
+    train[target], val[target] = among(table, train_rows), among(table, val_rows)
+    tested[target] = among(table, test)
+    pool = among(table, reservoir) | among(table, source_rows[: size.source_train])
     pool.setflags(write=False)
     return Split(labels, train, val, tested, pool)
 
 
-def _check_names(table: Table, source: tuple[str, ...], target: str) -> None:
-    names = [task.name for task in table.tasks]
-    for field, name in (*(("source", name) for name in source), ("target", target)):
-        if name not in names:
-            raise ValueError(f'{field}: data "{table.name}" has no task "{name}": {suggest(name, names)}')
+def source_roles(
+    table: Table, source: tuple[str, ...], rows: np.ndarray, train_size: int, seed: int, shuffle: bool
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Return the (labels, training masks, validation masks) of source tasks on their pool, whose first rows train.
+
+    Raises:
+      ValueError: for a task without a label in train.
+    """
+    labels: dict[str, np.ndarray] = {}
+    train: dict[str, np.ndarray] = {}
+    val: dict[str, np.ndarray] = {}
     for name in source:
-        if source.count(name) > 1:
-            raise ValueError(f'source = {source}: task "{name}" is there twice or more: name it once')
-    if target in source:
-        raise ValueError(f'target = "{target}" is also in source = {source}: must not be a source task')
-
-
-def _check_numbers(
-    seed: int,
-    target_size: int,
-    test_size: int,
-    source_size: int,
-    source_val_size: int,
-    target_pool: int,
-    val_fraction: float,
-) -> None:
-    for field, value, low in (
-        ("seed", seed, 0),
-        ("target_size", target_size, 2),
-        ("test_size", test_size, 1),
-        ("source_size", source_size, 0),
-        ("source_val_size", source_val_size, 0),
-        ("target_pool", target_pool, 2),
-    ):
-        if value < low:
-            raise ValueError(f"{field} = {value}: must be at least {low}")
-    if not 0.0 < val_fraction < 1.0:
-        raise ValueError(f"val_fraction = {val_fraction}: must be between 0 and 1, both excluded")
-    if source_val_size >= max(source_size, 1):
-        raise ValueError(f"source_val_size = {source_val_size}: must be less than source_size = {source_size}")
-    if target_size > target_pool:
-        raise ValueError(f"target_size = {target_size}: must be at most target_pool = {target_pool}")
+        mask = table.mask[name]
+        labels[name] = shuffled(table, name, rows, seed) if shuffle else table.label_of(name)
+        train[name] = among(table, rows[:train_size]) & mask
+        val[name] = among(table, rows[train_size:]) & mask
+        if not train[name].any():
+            raise ValueError(
+                f'source task "{name}" has no label in its {train_size} training rows: '
+                "take a larger source_size or leave the task out"
+            )
+    return labels, train, val
 
 
 def _strata(table: Table, target: str) -> np.ndarray:
-    """Return the stratum of each row: its class or its quantile bin, −1 where the target label is missing."""
+    """Return the stratum of each row: its class or its quantile bin, −1 where the target label is missing.
+
+    Rows of a dense task are of one stratum.
+    """
     labels, mask = table.labels[target], table.mask[target]
-    if table.task(target).kind == "regression":
+    if target in table.positions:
+        strata = np.zeros(len(table), np.int64)
+    elif table.task(target).labels == "numbers":
         edges = np.unique(np.quantile(labels[mask], np.linspace(0.0, 1.0, BINS + 1)[1:-1]))
         strata = np.searchsorted(edges, labels, side="right")
     else:
@@ -252,10 +191,11 @@ def _test_rows(table: Table, target: str, strata: np.ndarray, test_size: int) ->
             f"must be at most {len(rows) - 2}"
         )
     task = table.task(target)
-    num_strata = {"binary": 2, "multiclass": task.num_classes}.get(task.kind, int(strata.max()) + 1)
+    classes = 0 if task.shape else task.classes
+    num_strata = classes or int(strata.max()) + 1
     counts = np.bincount(strata[rows], minlength=num_strata)
     shares = _apportion(counts, test_size)
-    if task.kind != "regression" and (shares == 0).any():
+    if classes and (shares == 0).any():
         absent = int(np.flatnonzero(shares == 0)[0])
         raise ValueError(
             f'test_size = {test_size}: class {absent} of "{target}" ({counts[absent]} of {len(rows)} labels) '
@@ -268,10 +208,10 @@ def _test_rows(table: Table, target: str, strata: np.ndarray, test_size: int) ->
     return np.sort(np.concatenate(chosen))
 
 
-def _pools(
+def pools(
     table: Table,
     source: tuple[str, ...],
-    target: str,
+    targets: tuple[str, ...],
     test: np.ndarray,
     seed: int,
     target_pool: int,
@@ -280,21 +220,18 @@ def _pools(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows of the target pool and of the source pool, both in shuffled order."""
     rng = np.random.default_rng([_POOLS, seed])
-    rest = rng.permutation(np.flatnonzero(~_mask(table, test)))
+    rest = rng.permutation(np.flatnonzero(~among(table, test)))
     if table.groups is not None:
         rest = others(rest, test, table.groups)
-    labelled = rest[table.mask[target][rest]]
+    labelled = rest[labelled_rows(table, targets)[rest]]
     if target_pool > len(labelled):
         raise ValueError(
-            f'target_pool = {target_pool}: only {len(labelled)} rows with a label of "{target}" remain '
+            f'target_pool = {target_pool}: only {len(labelled)} rows with a label of "{", ".join(targets)}" remain '
             f"beside the test set of {len(test)}: must be at most {len(labelled)}"
         )
     target_rows = _first(table, labelled, target_pool, rng)
-    rest = rest[~_mask(table, target_rows)[rest]] if table.groups is None else others(rest, target_rows, table.groups)
-    any_source = np.zeros(len(table), dtype=bool)
-    for name in source:
-        any_source |= table.mask[name]
-    candidates = rest[any_source[rest]]
+    rest = rest[~among(table, target_rows)[rest]] if table.groups is None else others(rest, target_rows, table.groups)
+    candidates = rest[labelled_rows(table, source)[rest]]
     if source_size > len(candidates):
         raise ValueError(
             f"source_size = {source_size}: only {len(candidates)} rows with a label of {', '.join(source)} remain "
@@ -381,16 +318,26 @@ def _apportion(counts: np.ndarray, size: int) -> np.ndarray:
     return shares
 
 
-def _shuffled(labels: np.ndarray, rows: np.ndarray, seed: int, task: str) -> np.ndarray:
-    """Return ``labels`` permuted among ``rows``, by a stream of the task's own name."""
+def shuffled(table: Table, task: str, rows: np.ndarray, seed: int) -> np.ndarray:
+    """Return a task's labels, those among ``rows`` permuted, by a stream of the task's own name."""
     stream = int.from_bytes(hashlib.sha256(task.encode()).digest()[:4], "big")
+    labels, rows = table.label_of(task), rows[table.mask[task][rows]]
     permuted = labels.copy()
     permuted[rows] = labels[np.random.default_rng([_SHUFFLE, seed, stream]).permutation(rows)]
     permuted.setflags(write=False)
     return permuted
 
 
-def _mask(table: Table, rows: np.ndarray) -> np.ndarray:
+def labelled_rows(table: Table, tasks: Sequence[str]) -> np.ndarray:
+    """Return which rows have a label of any of some tasks, [N] booleans."""
+    found = np.zeros(len(table), dtype=bool)
+    for name in tasks:
+        found |= table.mask[name]
+    return found
+
+
+def among(table: Table, rows: np.ndarray) -> np.ndarray:
+    """Return which rows of a table are among some, [N] booleans."""
     mask = np.zeros(len(table), dtype=bool)
     mask[rows] = True
     return mask

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
 
 from mtl.data.extras import needs
 from mtl.host import machine
+from mtl.inputs import count, each, leaves
 
 Made = TypeVar("Made")
 
@@ -20,12 +21,14 @@ _BLOCK_BYTES = 2**21
 
 
 class Streamed:
-    """Inputs [N, …] float32 that are nowhere in memory: rows are read, and checked, when they are asked for.
+    """Inputs [N, …] that are nowhere in memory: rows are read, and checked, when they are asked for.
 
     A data set of one's own streams if it gives ``make_table`` this in place of an array.
 
     Attributes:
       shape: (N, …).
+      vocabulary: how many ids there are, of inputs that are ids; else 0.
+      dtype: int32 of ids, else float32.
       first_rows: for each row the first one with the same inputs, once all of them were read for a table.
       range: their least and their greatest value, likewise.
 
@@ -34,13 +37,14 @@ class Streamed:
     (5, array([9., 1., 9.], dtype=float32), array([4.], dtype=float32))
     """
 
-    def __init__(self, shape: tuple[int, ...], read: Callable[[np.ndarray], np.ndarray]) -> None:
+    def __init__(self, shape: tuple[int, ...], read: Callable[[np.ndarray], np.ndarray], vocabulary: int = 0) -> None:
         """Wrap a way to read rows.
 
         Args:
           shape: (N, …), N ≥ 1 and an axis of features or more.
-          read: from numbers of rows, ascending and different, to their inputs, float32 and finite; called by several
-            threads at once, and always with the same answer.
+          read: from numbers of rows, ascending and different, to their inputs, float32 and finite, or int32 ids; called
+            by several threads at once, and always with the same answer.
+          vocabulary: how many ids there are, if inputs are ids, from 0 to one less.
 
         Raises:
           ValueError: for a shape that cannot be.
@@ -49,7 +53,8 @@ class Streamed:
         needs("grain", "stream", "Streams of data")
         if len(shape) < 2 or min(shape) < 1:
             raise ValueError(f"streamed inputs of shape {shape}: must be (N, …) with at least one row and one feature")
-        self.shape, self._read = shape, read
+        self.shape, self._read, self.vocabulary = shape, read, vocabulary
+        self.dtype = np.dtype(np.int32 if vocabulary else np.float32)
         self.first_rows: np.ndarray | None = None
         self.range: tuple[float, float] = (np.inf, -np.inf)
 
@@ -77,18 +82,21 @@ class Streamed:
             return self[np.array([rows])][0]
         wanted, back = np.unique(rows, return_inverse=True)
         found = self._read(wanted)
-        if found.dtype != np.float32 or found.shape != (len(wanted), *self.shape[1:]):
-            raise ValueError(
-                f"streamed inputs: read {found.dtype} {found.shape}: must be float32 {(len(wanted), *self.shape[1:])}"
-            )
-        good = np.isfinite(found).reshape(len(found), -1).all(axis=1)
+        right = (len(wanted), *self.shape[1:])
+        if found.dtype != self.dtype or found.shape != right:
+            raise ValueError(f"streamed inputs: read {found.dtype} {found.shape}: must be {self.dtype} {right}")
+        known = (found >= 0) & (found < self.vocabulary) if self.vocabulary else np.isfinite(found)
+        good = known.reshape(len(found), -1).all(axis=1)
         if not good.all():
-            raise ValueError(f"streamed inputs: row {wanted[~good][0]} is not finite: inputs must be finite in float32")
+            row, wrong = wanted[~good][0], found[~known][0]
+            if self.vocabulary:
+                raise ValueError(f"streamed inputs: id {wrong} in row {row}: must be from 0 to {self.vocabulary - 1:,}")
+            raise ValueError(f"streamed inputs: row {row} is not finite: inputs must be finite in float32")
         return found if np.array_equal(wanted, rows) else found[back]
 
 
-#: Inputs [N, …]: held in memory, or streamed.
-Inputs = np.ndarray | Streamed
+#: Inputs [N, …]: held in memory, as one array or ``{leaf: array}``, or streamed.
+Inputs = np.ndarray | Streamed | Mapping[str, np.ndarray]
 
 
 def prefetched(make: Callable[[int], Made], count: int, threads: int = THREADS) -> Generator[Made, None, None]:
@@ -131,23 +139,24 @@ class _Source:
         return self._make(int(index))
 
 
-def blocks(x: Inputs, rows: np.ndarray | None = None, size: int = 0) -> Iterator[np.ndarray]:
+def blocks(x: Inputs, rows: np.ndarray | None = None, size: int = 0) -> Iterator[Any]:
     """Yield the inputs of some rows, block by block; streamed ones are read ahead.
 
     Args:
-      x: inputs [N, …].
+      x: inputs [N, …], or ``{leaf: [N, …]}``.
       rows: which, in this order; all of them if none.
       size: of a block, in rows; 2 MiB if 0.
 
     >>> [block.tolist() for block in blocks(np.arange(3.0)[:, None], np.array([2, 0, 1]), 2)]
     [[[2.0], [0.0]], [[1.0]]]
     """
-    size = size or max(1, _BLOCK_BYTES // (4 * int(np.prod(x.shape[1:], dtype=np.int64))))
-    parts = range(0, (len(x) if rows is None else len(rows)) or 1, size)
+    row_bytes = sum(4 * int(np.prod(leaf.shape[1:], dtype=np.int64)) for leaf in leaves(x))
+    size = size or max(1, _BLOCK_BYTES // row_bytes)
+    parts = range(0, (count(x) if rows is None else len(rows)) or 1, size)
     if isinstance(x, Streamed):
         wanted = np.arange(len(x)) if rows is None else rows
         yield from prefetched(lambda i: x[wanted[parts[i] : parts[i] + size]], len(parts))
-    elif rows is None:
-        yield from (x[i : i + size] for i in parts)
     else:
-        yield from (x[rows[i : i + size]] for i in parts)
+        for i in parts:
+            part = slice(i, i + size) if rows is None else rows[i : i + size]
+            yield each(lambda leaf, part=part: leaf[part], x)

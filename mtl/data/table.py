@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from mtl.data.first_rows import FirstRows
-from mtl.data.picture import holds_pixels, unit
+from mtl.data.leaf import Leaf, make_leaf, numbers
 from mtl.data.streamed import Inputs, Streamed, blocks
-from mtl.tasks import Task, suggest
+from mtl.inputs import Shape, count, each, leaves, structure
+from mtl.tasks import KINDS, Task, suggest
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -25,11 +26,12 @@ class Table:
     Args:
       name: the name of the data.
       x: inputs, [N, ...], float32, or float64 where float32 would move a value; in memory, or streamed. Finite, but
-        for missing ones, which are NaN.
+        for missing ones, which are NaN. Ids are int32. Or several leaves, ``{leaf: [N, ...]}``; what is below of inputs
+        is then a dict too, of the leaves that have it.
       tasks: what can be predicted, in order.
-      labels: ``{task: [N]}``, int32 class ids for ``multiclass``, float32 for ``binary``, float64 for ``regression``; 0
-        where missing.
-      mask: ``{task: [N]}``, true where the label is present.
+      labels: ``{task: [N]}``, and ``[N, *shape]`` of a dense task: int32 class ids, float32 zeros and ones, or float64
+        numbers; 0 where missing.
+      mask: ``{task: [N]}``, true where the label is present, at any position.
       sha256: of the names, kinds, shapes, dtypes and bytes of all of the above, tasks in sorted order.
       about: what the data are, their source and licence.
       groups: [N] int64, equal for rows that no split may part (copies, one molecule, one person); None if
@@ -39,8 +41,10 @@ class Table:
         None for pixels.
       gaps: which inputs some row lacks, booleans likewise; None if none does.
       columns: what the inputs are called, in order; empty if they have no names.
+      vocabulary: how many ids there are, where x holds ids; else None.
       reading: JSON-able facts on how a raw input becomes x, such as the size of pictures; kept with models.
       told: sentences on cells that were read as one class or group, or as two, where it might be doubted.
+      positions: ``{task: [N, *shape]}`` of dense tasks, true at the positions whose label is present.
 
     >>> table = make_table("toy", np.eye(3), [Task("even", "binary")], {"even": [1, 0, float("nan")]})
     >>> len(table), table.labels["even"], table.mask["even"]
@@ -56,15 +60,26 @@ class Table:
     about: str = ""
     groups: np.ndarray | None = None
     classes: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
-    measured: np.ndarray | None = None
-    gaps: np.ndarray | None = None
-    columns: tuple[str, ...] = ()
+    measured: np.ndarray | Mapping[str, np.ndarray] | None = None
+    gaps: np.ndarray | Mapping[str, np.ndarray] | None = None
+    columns: tuple[str, ...] | Mapping[str, tuple[str, ...]] = ()
+    vocabulary: int | Mapping[str, int] | None = None
     reading: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     told: tuple[str, ...] = ()
+    positions: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
         """Return N, the number of examples."""
-        return len(self.x)
+        return count(self.x)
+
+    @property
+    def shape(self) -> Shape:
+        """What one input is.
+
+        >>> make_table("toy", np.eye(2), [Task("even", "binary")], {"even": [1, 0]}).shape
+        (2,)
+        """
+        return structure(self.x, self.vocabulary)
 
     def task(self, name: str) -> Task:
         """Return the task of that name.
@@ -95,37 +110,63 @@ class Table:
         """
         return np.flatnonzero(self.mask[self.task(name).name])
 
+    def label_of(self, name: str) -> np.ndarray:
+        """Return what a split keeps of a task's labels, [N]: themselves, or of a dense task whose row each one is.
+
+        >>> table = make_table("toy", np.eye(2), [Task("even", "binary")], {"even": [float("nan"), 0]})
+        >>> table.label_of("even")
+        array([0., 0.], dtype=float32)
+        """
+        return np.arange(len(self), dtype=np.int64) if name in self.positions else self.labels[name]
+
+    def present_labels(self, name: str, rows: np.ndarray) -> np.ndarray:
+        """Return the labels of a task that are present in some rows, one after the other; of a dense one, at positions.
+
+        Args:
+          name: the task's.
+          rows: indices, or [N] booleans.
+        """
+        labels, mask = self.labels[name][rows], self.positions.get(name, self.mask[name])[rows]
+        return labels[mask]
+
     @property
-    def range(self) -> tuple[float, float]:
-        """The least and the greatest input that is there.
+    def range(self) -> Any:
+        """The least and the greatest input that is there, of each leaf.
 
         >>> make_table("toy", np.eye(2), [Task("even", "binary")], {"even": [1, 0]}).range
         (0.0, 1.0)
         """
-        x = self.x
-        return x.range if isinstance(x, Streamed) else (float(np.fmin.reduce(x, None)), float(np.fmax.reduce(x, None)))
+        return each(range_of, self.x)
 
-    def column(self, index: int) -> str:
-        """Return what to call an input of a table [N, F] in a sentence.
+    def column(self, index: int, leaf: str = "") -> str:
+        """Return what to call an input of a table [N, F], or of a leaf [N, F], in a sentence.
 
         >>> make_table("toy", np.eye(2), [Task("even", "binary")], {"even": [1, 0]}, columns=["age", "sex"]).column(1)
         'column "sex"'
         """
-        return f'column "{self.columns[index]}"' if self.columns else f"input {index}"
+        columns = self.columns.get(leaf) if isinstance(self.columns, Mapping) else self.columns
+        named = f'column "{columns[index]}"' if columns else f"input {index}"
+        return f"{named} of {leaf}" if leaf else named
+
+
+def range_of(x: np.ndarray | Streamed) -> tuple[float, float]:
+    """Return the least and the greatest number of one leaf that is there."""
+    return x.range if isinstance(x, Streamed) else (float(np.fmin.reduce(x, None)), float(np.fmax.reduce(x, None)))
 
 
 def make_table(
     name: str,
-    x: npt.ArrayLike | Streamed,
+    x: npt.ArrayLike | Streamed | Mapping[str, npt.ArrayLike | Streamed],
     tasks: Sequence[Task],
     labels: Mapping[str, npt.ArrayLike],
     about: str = "",
     groups: npt.ArrayLike | None = None,
     classes: Mapping[str, Sequence[str]] | None = None,
-    columns: Sequence[str] = (),
-    pixels: bool | None = None,
-    missing_inputs: str = "error",
+    columns: Sequence[str] | Mapping[str, Sequence[str]] = (),
+    pixels: bool | Mapping[str, bool] | None = None,
+    missing_inputs: str | Mapping[str, str] = "error",
     reading: Mapping[str, Any] | None = None,
+    vocabulary: int | Mapping[str, int] | None = None,
 ) -> Table:
     """Check data where they enter and turn missing labels into masks, once.
 
@@ -135,9 +176,11 @@ def make_table(
     Args:
       name: the name of the data.
       x: inputs, [N, ...] numbers or booleans, N ≥ 1, an axis of features or more. Streamed ones are read through once.
-        With three axes or more, uint8 and uint16 are pixels and become [0, 1] (divided by 255 or 65,535).
+        With three axes or more, uint8 and uint16 are pixels and become [0, 1] (divided by 255 or 65,535). Or several
+        leaves, ``{leaf: [N, ...]}``, which a model gets as a dict; columns, pixels, missing_inputs and vocabulary are
+        then dicts too, of the leaves that they are for.
       tasks: what can be predicted; names differ.
-      labels: ``{task: [N]}``, one entry for every task and none beside.
+      labels: ``{task: [N]}``, and ``[N, *shape]`` of a dense task; one entry for every task and none beside.
       about: what the data are, their source and licence.
       groups: [N] integers, equal for rows that no split may part; part of the sha256, as it moves the splits.
       classes: ``{task: names}``, one name for each class id, in order; no part of the sha256.
@@ -148,39 +191,28 @@ def make_table(
       missing_inputs: ``error``, or ``flag``: NaN among inputs [N, F] is a missing one, to be filled in with the mean of
         what is there, and each input that has any gets one more, 1 where it is missing.
       reading: see ``Table``.
+      vocabulary: how many ids there are, if x holds ids (of words, of categories), which are whole numbers from 0 to
+        one less. They stay integers, and nothing scales, fills in, rounds or augments them.
 
     Returns:
       The table; its arrays are read-only copies.
 
     Raises:
       ValueError: one sentence with the field, the value, the first row at fault and what would be right, for
-        inputs that are empty, not finite or of rank below 2; tasks that repeat; labels that no task owns or
-        a task without labels; labels of the wrong length, kind or range; groups that are not N integers; and
-        class names of another number than the task's classes.
+        inputs that are empty, not finite or of rank below 2; ids that do not exist; leaves of different lengths;
+        tasks that repeat; labels that no task owns or a task without labels; labels of the wrong length, kind or
+        range; groups that are not N integers; and class names of another number than the task's classes.
 
     >>> make_table("toy", np.eye(2), [Task("even", "binary")], {"even": [0, 2]})
     Traceback (most recent call last):
     ...
     ValueError: data "toy", task "even": label 2 in row 1: must be 0, 1 or NaN (missing)
     """
-    if missing_inputs not in ("error", "flag"):
-        raise ValueError(f'data "{name}", missing_inputs = "{missing_inputs}": must be "error" or "flag"')
-    given = x if isinstance(x, Streamed) else _numbers(f'data "{name}", x', x)
-    inputs = given if isinstance(given, Streamed) else _inputs(name, given, missing_inputs == "flag")
-    if isinstance(given, np.ndarray) and holds_pixels(given):
-        reading = {**(reading or {}), "divided_by": int(np.iinfo(given.dtype).max)}
-    titles = _columns(name, columns, inputs)
-    gaps = None if isinstance(inputs, Streamed) or missing_inputs == "error" else np.isnan(inputs).any(axis=0)
-    if gaps is not None and gaps.any():
-        assert not isinstance(inputs, Streamed)
-        flags = np.isnan(inputs[:, gaps]).astype(inputs.dtype)
-        inputs = np.concatenate([inputs, flags], axis=1)
-        titles += tuple(f"{c} is missing" for c, gap in zip(titles, gaps, strict=bool(titles)) if gap)
-        titles = _columns(name, titles, inputs)
-        gaps = np.append(gaps, np.zeros(flags.shape[1], bool))
-    else:
-        gaps = None
-    measured = None if (_pixels(inputs) if pixels is None else pixels) else _measured(inputs)
+    entered = _entered(name, x, columns, pixels, missing_inputs, vocabulary)
+    inputs = each(lambda leaf: leaf.x, entered)
+    if divided_by := _part(entered, "divided_by"):
+        reading = {**(reading or {}), "divided_by": divided_by}
+    vocabulary = _part(entered, "vocabulary")
     names = [task.name for task in tasks]
     if not names:
         raise ValueError(f'data "{name}" has no tasks: give at least one')
@@ -192,23 +224,70 @@ def make_table(
     for key in labels:
         if key not in names:
             raise ValueError(f'data "{name}": labels of "{key}", which is no task: {suggest(key, names)}')
-    values, mask = {}, {}
+    values: dict[str, np.ndarray] = {}
+    mask: dict[str, np.ndarray] = {}
+    positions: dict[str, np.ndarray] = {}
     for task in tasks:
-        values[task.name], mask[task.name] = _labels(name, task, labels[task.name], len(inputs))
+        values[task.name], present = _labels(name, task, labels[task.name], count(inputs))
+        mask[task.name] = np.asarray(present.reshape(count(inputs), -1).any(axis=1))
+        if task.shape:
+            positions[task.name] = present
     named = _classes(name, tasks, classes or {})
-    together = {} if groups is None else {"groups": _groups(name, groups, len(inputs))}
-    held = [a for a in (inputs, measured, gaps) if isinstance(a, np.ndarray)]
-    for array in (*held, *values.values(), *mask.values(), *together.values()):
+    together = {} if groups is None else {"groups": _groups(name, groups, count(inputs))}
+    held = [a for leaf in leaves(entered) for a in (leaf.x, leaf.measured, leaf.gaps) if isinstance(a, np.ndarray)]
+    for array in (*held, *values.values(), *mask.values(), *positions.values(), *together.values()):
         array.setflags(write=False)
     digest = sha256_of(
-        {"data": name, "kinds": sorted((t.name, t.kind, t.num_classes) for t in tasks)},
-        {"x": inputs}
+        {"data": name, "kinds": sorted((t.name, t.kind, t.num_classes) for t in tasks)}
+        | ({"vocabulary": vocabulary} if vocabulary else {}),
+        ({f"x/{k}": v for k, v in inputs.items()} if isinstance(inputs, dict) else {"x": inputs})
+        | together
         | {f"labels/{k}": v for k, v in values.items()}
         | {f"mask/{k}": v for k, v in mask.items()}
-        | together,
+        | {f"positions/{k}": v for k, v in positions.items()},
     )
     found = (name, inputs, tuple(tasks), values, mask, digest, about, together.get("groups"), named)
-    return Table(*found, measured, gaps, titles, dict(reading or {}))
+    measured, gaps, titles = (_part(entered, part) for part in ("measured", "gaps", "columns"))
+    return Table(*found, measured, gaps, titles or (), vocabulary, dict(reading or {}), positions=positions)
+
+
+def _entered(name: str, x: Any, columns: Any, pixels: Any, missing_inputs: Any, vocabulary: Any) -> Any:
+    """Return inputs as a ``Leaf``, or ``{leaf: Leaf}`` in the order of their names."""
+    data = f'data "{name}"'
+    options = {"columns": columns, "pixels": pixels, "missing_inputs": missing_inputs, "vocabulary": vocabulary}
+    if not isinstance(x, Mapping):
+        if wrong := [option for option, given in options.items() if isinstance(given, Mapping)]:
+            raise ValueError(f"{data}, {wrong[0]}: a dict: must be one value, as x is one array")
+        return make_leaf(data, "", x, columns, pixels, missing_inputs, vocabulary)
+    defaults = {"columns": (), "pixels": None, "missing_inputs": "error", "vocabulary": None}
+    if not x or not all(isinstance(leaf, str) and leaf for leaf in x):
+        raise ValueError(f"{data}, x: leaves {list(x)}: must be one or more, named by texts")
+    for option, given in options.items():
+        if not isinstance(given, Mapping) and given != defaults[option]:
+            raise ValueError(f"{data}, {option} = {given!r}: must be a dict of leaves, as x is")
+        if unknown := set(given if isinstance(given, Mapping) else ()) - set(x):
+            raise ValueError(f'{data}, {option}: x has no leaf "{min(unknown)}": {suggest(min(unknown), list(x))}')
+    found = {}
+    for leaf in sorted(x):
+        if isinstance(x[leaf], Streamed):
+            raise ValueError(f'{data}, x["{leaf}"]: is streamed: only inputs that are one array can be')
+        own = {k: given.get(leaf, defaults[k]) if isinstance(given, Mapping) else given for k, given in options.items()}
+        found[leaf] = make_leaf(data, f'["{leaf}"]', x[leaf], **own)
+        first = min(found)
+        if count(found[leaf].x) != count(found[first].x):
+            raise ValueError(
+                f'{data}, x["{leaf}"]: {count(found[leaf].x):,} rows, and x["{first}"] has {count(found[first].x):,}: '
+                "must be as many"
+            )
+    return found
+
+
+def _part(entered: Any, part: str) -> Any:
+    """Return a part of each leaf that has it; None if none does."""
+    if isinstance(entered, Leaf):
+        return getattr(entered, part)
+    found = {leaf: getattr(entered[leaf], part) for leaf in entered}
+    return {leaf: value for leaf, value in found.items() if isinstance(value, np.ndarray) or value} or None
 
 
 def sha256_of(header: Mapping[str, Any], arrays: Mapping[str, Inputs]) -> str:
@@ -227,10 +306,11 @@ def sha256_of(header: Mapping[str, Any], arrays: Mapping[str, Inputs]) -> str:
     for key in sorted(arrays):
         given = arrays[key]
         if isinstance(given, Streamed):
-            digest.update(repr((key, "<f4", given.shape)).encode())
+            kind = given.dtype.newbyteorder("<")
+            digest.update(repr((key, kind.str, given.shape)).encode())
             rows = FirstRows(len(given))  # In the same pass: reading is what takes time.
             for block in blocks(given):
-                digest.update(np.ascontiguousarray(block, "<f4").reshape(-1).view(np.uint8).data)
+                digest.update(np.ascontiguousarray(block, kind).reshape(-1).view(np.uint8).data)
                 rows.see(block)
                 low, high = given.range
                 given.range = min(low, float(block.min())), max(high, float(block.max()))
@@ -243,103 +323,31 @@ def sha256_of(header: Mapping[str, Any], arrays: Mapping[str, Inputs]) -> str:
     return digest.hexdigest()
 
 
-def _numbers(where: str, values: npt.ArrayLike) -> np.ndarray:
-    """Return ``values`` as an array of real numbers, or say what they are."""
-    try:
-        array = np.asarray(values)
-    except ValueError as error:
-        raise ValueError(f"{where}: rows of different lengths: must be one array of numbers") from error
-    if array.dtype.kind not in "biuf":
-        raise ValueError(f"{where}: dtype {array.dtype}: must be real numbers or booleans")
-    return array
-
-
-def _inputs(name: str, given: np.ndarray, missing: bool) -> np.ndarray:
-    """Return inputs in float32; in float64 where that moves a value, so that scaling comes first."""
-    if missing and given.ndim != 2:
-        raise ValueError(f'data "{name}", x: shape {given.shape}: missing inputs must be in a table [N, F]')
-    if given.ndim < 2 or given.size == 0:
-        raise ValueError(
-            f'data "{name}", x: shape {given.shape}: must be [N, ...] with at least one row and one feature'
-        )
-    if holds_pixels(given):
-        if given.max() == 1:  # One-hot codes, masks: divided, they would all but vanish.
-            raise ValueError(
-                f'data "{name}", x: {given.dtype} {given.shape} of 0 and 1 alone, which as pixels would be divided: '
-                "must be booleans or floats, which are taken as they are"
-            )
-        given = unit(given)
-    elif given.ndim > 3 and given.dtype.kind in "iu" and given.max() > 1:
-        raise ValueError(
-            f'data "{name}", x: {given.dtype} {given.shape} up to {given.max():,}, and nothing says which is white: '
-            "must be uint8 or uint16, which become [0, 1], or floats, which are taken as they are"
-        )
-    # What its maker has closed for good is taken as it is: a copy of a large set takes seconds.
-    ours = given.dtype == np.float32 and given.flags.owndata and given.flags.c_contiguous and not given.flags.writeable
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is refused below
-        inputs = given if ours else given.astype(np.float32)
-    step = max(
-        1, 2**16 // max(1, inputs[0].size)
-    )  # Block by block, in the cache: a mask of it all takes as long again.
-    for first in range(0, len(inputs), step):
-        bad = ~np.isfinite(inputs[first : first + step])
-        if missing:
-            bad &= ~np.isnan(given[first : first + step].astype(np.float64))
-        if bad.any():
-            at = (first + int(np.argwhere(bad)[0][0]), *(int(i) for i in np.argwhere(bad)[0][1:]))
-            raise ValueError(f'data "{name}", x: {given[at]} in row {at[0]}: inputs must be finite in float32')
-    wide = given.ndim < 4 or abs(given).max() > 2  # Pixels in [0, 1] need no more than float32.
-    if wide and not ours and given.dtype.itemsize > 2 and not np.array_equal(inputs, given, equal_nan=True):
-        return given.astype(np.float64)
-    return inputs
-
-
-def _columns(name: str, columns: Sequence[str], inputs: Inputs) -> tuple[str, ...]:
-    if columns and (inputs.ndim != 2 or len(columns) != inputs.shape[1] or len(set(columns)) != len(columns)):
-        raise ValueError(
-            f'data "{name}", columns: {len(columns)} names for inputs {tuple(inputs.shape[1:])}: must be a name of its '
-            "own for each input of [N, F]"
-        )
-    return tuple(columns)
-
-
-def _pixels(inputs: Inputs) -> bool:
-    """Return whether inputs count as pixels: [N, height, width, channels], or [N, a, b] in [0, 1]."""
-    if inputs.ndim == 3 and isinstance(inputs, np.ndarray):
-        return bool(inputs.min() >= 0 and inputs.max() <= 1)
-    return inputs.ndim > 2
-
-
-def _measured(inputs: Inputs) -> np.ndarray:
-    """Return which inputs hold anything but 0, 1 and missing; of streamed ones all count as measured."""
-    measured = np.full(inputs.shape[1:], isinstance(inputs, Streamed))
-    for block in () if isinstance(inputs, Streamed) else blocks(inputs):
-        measured |= ((block != 0) & (block != 1) & ~np.isnan(block)).any(axis=0)
-    return measured
-
-
 def _labels(name: str, task: Task, given: npt.ArrayLike, length: int) -> tuple[np.ndarray, np.ndarray]:
     """Return (labels with 0 where missing, mask) of one task."""
     where = f'data "{name}", task "{task.name}"'
-    raw = _numbers(f"{where}: labels", given)
-    if raw.shape != (length,):
-        raise ValueError(f"{where}: labels of shape {raw.shape}: must be ({length},), one label a row of x")
-    present = ~np.isnan(raw) if raw.dtype.kind == "f" else np.ones(length, dtype=bool)
-    if task.kind == "multiclass":
+    raw = numbers(f"{where}: labels", given)
+    if raw.shape != (length, *task.shape):
+        each = "one label at each position of a row of x" if task.shape else "one label a row of x"
+        raise ValueError(f"{where}: labels of shape {raw.shape}: must be {(length, *task.shape)}, {each}")
+    present = ~np.isnan(raw) if raw.dtype.kind == "f" else np.ones(raw.shape, dtype=bool)
+    if task.labels == "ids":
         number = raw.astype(np.float64)  # floor is not there for booleans
         fractional = present & (number != np.floor(number))
         _refuse(where, raw, fractional, "class ids must be integers, -1 or NaN (missing)")
         allowed = f"class ids must be 0 to {task.num_classes - 1}, -1 or NaN (missing)"
         _refuse(where, raw, present & ((raw < -1) | (raw >= task.num_classes)), allowed)
         present &= raw != -1
-    elif task.kind == "binary":
+    elif task.labels == "binary":
         _refuse(where, raw, present & (raw != 0) & (raw != 1), "must be 0, 1 or NaN (missing)")
     with np.errstate(over="ignore"):
         labels = np.where(present, raw, 0).astype(task.label_dtype)
-    if task.kind == "regression":
+    if task.labels == "numbers":
         _refuse(
             where, raw, ~(np.abs(labels) <= np.finfo(np.float32).max), "must be finite in float32, or NaN (missing)"
         )
+        least = KINDS[task.kind].least
+        _refuse(where, raw, present & (labels < least), f"must be at least {least:g}, or NaN (missing)")
     if not present.any():
         raise ValueError(f"{where}: none of its {length} labels is present: must have at least one")
     return labels, present
@@ -353,7 +361,7 @@ def _groups(name: str, groups: npt.ArrayLike, length: int) -> np.ndarray:
 
 
 def _classes(name: str, tasks: Sequence[Task], classes: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
-    count = {task.name: {"binary": 2, "multiclass": task.num_classes, "regression": 0}[task.kind] for task in tasks}
+    count = {task.name: task.classes for task in tasks}
     for key, names in classes.items():
         if key not in count:
             raise ValueError(f'data "{name}": classes of "{key}", which is no task: {suggest(key, count)}')
@@ -367,5 +375,6 @@ def _classes(name: str, tasks: Sequence[Task], classes: Mapping[str, Sequence[st
 def _refuse(where: str, raw: np.ndarray, bad: np.ndarray, right: str) -> None:
     """Raise for the first row at which ``bad`` is true, saying what would be right."""
     if bad.any():
-        row = int(np.flatnonzero(bad)[0])
-        raise ValueError(f"{where}: label {raw[row]} in row {row}: {right}")
+        at = tuple(int(i) for i in np.argwhere(bad)[0])
+        position = f", position {at[1:]}" if at[1:] else ""
+        raise ValueError(f"{where}: label {raw[at]} in row {at[0]}{position}: {right}")

@@ -7,7 +7,7 @@ such class) makes the loss NaN.
 
 from mtl.losses.formulas import logistic, softmax, squared
 from mtl.losses.reduction import DENOMINATORS, coefficients, factors, reduce, reduce_sums, sum_and_count
-from mtl.losses.registry import LOSSES, Loss, linked, register, registered, values
+from mtl.losses.registry import LOSSES, Loss, linked, loss_of, register, registered, values
 
 __all__ = [
     "DENOMINATORS",
@@ -17,6 +17,7 @@ __all__ = [
     "factors",
     "linked",
     "logistic",
+    "loss_of",
     "reduce",
     "reduce_sums",
     "register",

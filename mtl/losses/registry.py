@@ -38,7 +38,10 @@ def _softmax(task: tasks.Task, z: Array, y: Array) -> Array:
     return softmax(z, y, label_smoothing=task.label_smoothing, focal_gamma=task.focal_gamma)
 
 
-#: Losses by name; ``tasks.LOSSES`` says which kind of task can have which.
+#: What a task computes without a config's help: its name is enough to say what is compiled.
+_OURS = ("logistic", "softmax", "squared")
+
+#: Losses by name; ``tasks.KINDS`` says which kind of task can have which.
 LOSSES: dict[str, Loss] = {
     "logistic": Loss(_logistic),
     "softmax": Loss(_softmax),
@@ -52,13 +55,14 @@ def register(
     """Make a function ``(outputs [n, outputs], labels [n]) -> [n]`` the loss of that name, as a decorator.
 
     It is called where labels are present, and never with a missing one: those are made harmless before and dropped
-    after. A config has it with ``c.task_options.TASK.loss = NAME``.
+    after. Of a dense task it is given all positions of all examples as n labels. A config has it with
+    ``c.task_options.TASK.loss = NAME``.
 
     Args:
       name: what a config calls it.
       kind: of the tasks that can have it.
-      link: from outputs to what metrics and predictions take: logits of a binary task, log-probabilities up to a
-        constant of a multi-class one, predictions of a regression; by default they are that already.
+      link: from outputs [n, outputs] to what metrics and predictions take: logits of a binary task, log-probabilities
+        of classes up to a constant, predictions of numbers; by default they are that already.
 
     Raises:
       ValueError: if another loss has that name, or there is no such kind.
@@ -68,10 +72,10 @@ def register(
     ...     return jnp.square(jax.nn.sigmoid(outputs[:, 0]) - labels)
     >>> float(values(tasks.Task("t", "binary", loss="doubt"), jnp.zeros((1, 1)), jnp.ones(1), jnp.ones(1, bool))[0])
     0.25
-    >>> tasks.LOSSES["binary"] = tasks.LOSSES["binary"][:-1]  # Forgotten again.
+    >>> tasks.KINDS["binary"] = dataclasses.replace(tasks.KINDS["binary"], losses=("logistic",))  # Forgotten again.
     """
-    if kind not in tasks.LOSSES:
-        raise ValueError(f'loss "{name}": kind = "{kind}": {tasks.suggest(kind, tasks.LOSSES)}')
+    if kind not in tasks.KINDS:
+        raise ValueError(f'loss "{name}": kind = "{kind}": {tasks.suggest(kind, tasks.KINDS)}')
 
     def decorate(function: Callable[[Array, Array], Array]) -> Callable[[Array, Array], Array]:
         check_free(LOSSES[name].values if name in LOSSES else None, function, f'loss "{name}"')
@@ -81,7 +85,8 @@ def register(
             return function(outputs, labels)
 
         LOSSES[name] = Loss(of_any_task, link)
-        tasks.LOSSES[kind] = tuple(dict.fromkeys((*tasks.LOSSES[kind], name)))
+        of = tasks.KINDS[kind]
+        tasks.KINDS[kind] = dataclasses.replace(of, losses=tuple(dict.fromkeys((*of.losses, name))))
         return function
 
     return decorate
@@ -89,20 +94,22 @@ def register(
 
 def values(
     task: tasks.Task,
-    outputs: Float[Array, "batch outputs"],
-    labels: Real[Array, " batch"] | Float[Array, "batch outputs"],
-    mask: Bool[Array, " batch"],
+    outputs: Float[Array, "batch *shape outputs"],
+    labels: Real[Array, "batch ..."] | Float[Array, "batch outputs"],
+    mask: Bool[Array, "batch ..."],
 ) -> Float[Array, " batch"]:
     """Return one task's unreduced losses; exactly zero, gradient included, where the label is missing.
 
-    v_i = m_i · l(z_i, y_i), with l the loss of the task's kind, in 32 bits or more; 0 · NaN never arises.
+    v_i = m_i · l(z_i, y_i), with l the loss of the task's kind, in 32 bits or more; 0 · NaN never arises. Of a dense
+    task, an example's loss is the mean over the positions p that have a label: v_i = Σ_p m_ip l(z_ip, y_ip) / Σ_p m_ip,
+    so that an image weighs as much as a label of it would, however many pixels it has.
 
     Args:
       task: which loss, and its options.
       outputs: the head's logits, or a regression's predictions.
       labels: class ids (integers) of a multiclass task, or its classes' probabilities; otherwise numbers, of a
         binary task in [0, 1]; anything where ``mask`` is false.
-      mask: true where the label is present.
+      mask: true where the label is present, at each position of a dense task.
 
     Raises:
       ValueError: for outputs of another width than the task's, class ids that are not integers, or probabilities of
@@ -114,35 +121,47 @@ def values(
     """
     if outputs.shape[-1] != task.outputs:
         raise ValueError(f'task "{task.name}": outputs of width {outputs.shape[-1]}: must be {task.outputs}')
+    if task.shape:
+        flat = [a.reshape(-1, *a.shape[1 + len(task.shape) :]) for a in (outputs, labels, mask)]
+        each, there = _present(task, *flat).reshape(len(mask), -1), mask.reshape(len(mask), -1)
+        return each.sum(axis=1) / jnp.maximum(there.sum(axis=1), 1)
+    return _present(task, outputs, labels, mask)
+
+
+def _present(task: tasks.Task, outputs: Array, labels: Array, mask: Array) -> Array:
+    """Return a loss a label, zero where it is missing."""
     soft = labels.ndim == 2
-    if soft and task.kind != "multiclass":
+    if soft and task.labels != "ids":
         raise ValueError(f'task "{task.name}": labels {labels.shape}: must be one number an example')
-    if task.kind == "multiclass" and not soft and not jnp.issubdtype(labels.dtype, jnp.integer):
+    if task.labels == "ids" and not soft and not jnp.issubdtype(labels.dtype, jnp.integer):
         raise ValueError(f'task "{task.name}": class ids of type {labels.dtype}: must be integers')
     # The double `where`: a missing slot is made harmless before the loss, or its gradient would be 0 · NaN;
     # and its loss is dropped after, for a harmless slot still has one.
     z = jnp.where(mask[:, None], outputs, 0).astype(jnp.promote_types(outputs.dtype, jnp.float32))
     y = jnp.where(mask[:, None] if soft else mask, labels, 0)
-    if task.kind == "multiclass" and not soft:
+    if task.labels == "ids" and not soft:
         y = y.astype(jnp.int32)
-    found = LOSSES[_name(task)].values(task, z, y)
+    found = LOSSES[loss_of(task)].values(task, z, y)
     if found.shape != mask.shape:
-        raise ValueError(f'loss "{_name(task)}": gives {found.shape}: must be {mask.shape}, a number a label')
+        raise ValueError(f'loss "{loss_of(task)}": gives {found.shape}: must be {mask.shape}, a number a label')
     return jnp.where(mask, found, 0)
 
 
-def linked(task: tasks.Task, outputs: Float[Array, "n outputs"]) -> Float[Array, "n outputs"]:
+def linked(task: tasks.Task, outputs: Float[Array, "n *shape outputs"]) -> Float[Array, "n *shape linked"]:
     """Return a head's outputs as metrics take them, by the link of the task's loss: logits, or predictions.
 
     >>> float(linked(tasks.Task("toxic", "binary"), jnp.array([[0.5]]))[0, 0])
     0.5
     """
-    link = LOSSES[_name(task)].link
-    return outputs if link is None else link(outputs)
+    link = LOSSES[loss_of(task)].link
+    if link is None or not task.shape:
+        return outputs if link is None else link(outputs)
+    found = link(outputs.reshape(-1, outputs.shape[-1]))
+    return found.reshape(*outputs.shape[:-1], found.shape[-1])
 
 
 def registered(of: Iterable[tasks.Task]) -> tuple[Loss, ...]:
-    """Return the losses of tasks that have not their kind's default; each is tried out on shapes.
+    """Return the losses of tasks that a config registered; each is tried out on shapes.
 
     Raises:
       ValueError: for a loss that cannot be used, or that gives anything but a number a label.
@@ -150,15 +169,21 @@ def registered(of: Iterable[tasks.Task]) -> tuple[Loss, ...]:
     >>> registered([tasks.Task("toxic", "binary")])
     ()
     """
-    named = [task for task in of if task.loss]
+    named = [task for task in of if loss_of(task) not in _OURS]
     for task in named:
-        outputs, mask = (jax.ShapeDtypeStruct(s, t) for s, t in (((2, task.outputs), jnp.float32), ((2,), jnp.bool)))
-        labels = jax.ShapeDtypeStruct((2,), jnp.int32 if task.kind == "multiclass" else jnp.float32)
-        with tried(f'loss "{task.loss}"'):
+        shapes = ((2, *task.shape, task.outputs), jnp.float32), ((2, *task.shape), jnp.bool)
+        outputs, mask = (jax.ShapeDtypeStruct(*of) for of in shapes)
+        labels = jax.ShapeDtypeStruct(mask.shape, jnp.int32 if task.labels == "ids" else jnp.float32)
+        with tried(f'loss "{loss_of(task)}"'):
             jax.eval_shape(functools.partial(values, task), outputs, labels, mask)
             jax.eval_shape(functools.partial(linked, task), outputs)
-    return tuple(LOSSES[task.loss] for task in named)
+    return tuple(LOSSES[loss_of(task)] for task in named)
 
 
-def _name(task: tasks.Task) -> str:
-    return task.loss or tasks.LOSSES[task.kind][0]
+def loss_of(task: tasks.Task) -> str:
+    """Return the name of a task's loss.
+
+    >>> loss_of(tasks.Task("toxic", "binary"))
+    'logistic'
+    """
+    return task.loss or tasks.KINDS[task.kind].losses[0]

@@ -6,6 +6,7 @@ cannot be (NaN, no such class), or a NaN among the outputs there, gives NaN.
 """
 
 from mtl.metrics.averages import accuracy, brier, log_loss, squared_error
+from mtl.metrics.dense import iou, pixel_accuracy, pixel_squared_error
 from mtl.metrics.pooled import ECE_BINS, ece, f1, r2
 from mtl.metrics.ranking import auroc, average_precision
 from mtl.metrics.registry import METRICS, Metric, evaluate, macro, metric, per_example, register
@@ -21,10 +22,13 @@ __all__ = [
     "ece",
     "evaluate",
     "f1",
+    "iou",
     "log_loss",
     "macro",
     "metric",
     "per_example",
+    "pixel_accuracy",
+    "pixel_squared_error",
     "r2",
     "register",
     "squared_error",

@@ -25,7 +25,7 @@ def weights_of(like: Float[Array, "n ..."], mask: Mask, weights: Weights | None)
     return mask.astype(dtype) if weights is None else jnp.where(mask, weights, 0).astype(dtype)
 
 
-def widen(outputs: Outputs) -> Outputs:
+def widen(outputs: Float[Array, "n *shape outputs"]) -> Float[Array, "n *shape outputs"]:
     """Return the outputs in 32 bits or more."""
     return outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
 

@@ -11,11 +11,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from mtl.metrics import averages, pooled, present, ranking
+from mtl.metrics import averages, dense, pooled, present, ranking
 from mtl.metrics.present import Labels, Mask, Outputs, Value, Vector
 from mtl.options import check_free, signature_of
-from mtl.tasks import METRICS as OF_KIND
-from mtl.tasks import Task, suggest
+from mtl.tasks import KINDS, Task, suggest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +40,7 @@ def _less(value: Callable[..., Array], each: Any = None, most: float = math.inf)
     return Metric(value, each, (0.0, most), higher_is_better=False, points=False)
 
 
-#: Every metric by its name; ``tasks.METRICS`` says which kind of task can have which.
+#: Every metric by its name; ``tasks.KINDS`` says which kind of task can have which.
 METRICS: dict[str, Metric] = {
     "accuracy": Metric(averages.accuracy, averages.accuracy_each),
     "auroc": Metric(ranking.auroc),
@@ -49,7 +48,10 @@ METRICS: dict[str, Metric] = {
     "brier": _less(averages.brier, averages.brier_each),
     "ece": _less(pooled.ece, most=1.0),
     "f1": Metric(pooled.f1),
+    "iou": Metric(dense.iou),
     "log_loss": _less(averages.log_loss, averages.log_loss_each),
+    "pixel_accuracy": Metric(dense.pixel_accuracy),
+    "pixel_squared_error": _less(dense.pixel_squared_error),
     "r2": Metric(pooled.r2, range=(-math.inf, 1.0), points=False),
     "squared_error": _less(averages.squared_error, averages.squared_error_each),
 }
@@ -64,7 +66,8 @@ def register(
 ) -> Callable[[Callable[..., Array]], Callable[..., Array]]:
     """Make a function ``(outputs, labels, mask, weights=None) -> value`` the metric of that name, as a decorator.
 
-    It must be a smooth function of the examples' weights, by which its intervals come (see ``per_example``). A config
+    Of a dense task it takes outputs [n, *shape, outputs], labels and mask [n, *shape], and weights [n] all the same. It
+    must be a smooth function of the examples' weights, by which its intervals come (see ``per_example``). A config
     has it with ``c.metric = NAME``; tables of what was tested need no config.
 
     Args:
@@ -80,11 +83,11 @@ def register(
     ...     return jnp.average(outputs[:, 0] > 0, weights=mask * (1.0 if weights is None else weights))
     >>> per_example(Task("t", "binary"), "positive", jnp.array([[1.0], [-1.0]]), jnp.array([0.0, 1.0])).tolist()
     [1.0, 0.0]
-    >>> OF_KIND["binary"] = OF_KIND["binary"][:-1]  # Forgotten again.
+    >>> KINDS["binary"] = dataclasses.replace(KINDS["binary"], metrics=KINDS["binary"].metrics[:-1])  # Forgotten again.
     """
     for kind in kinds:
-        if kind not in OF_KIND:
-            raise ValueError(f'metric "{name}": kinds = {tuple(kinds)}: {suggest(kind, OF_KIND)}')
+        if kind not in KINDS:
+            raise ValueError(f'metric "{name}": kinds = {tuple(kinds)}: {suggest(kind, KINDS)}')
 
     low, high = range
     if not low < high:
@@ -96,7 +99,8 @@ def register(
             raise ValueError(f'metric "{name}": takes no weights of the examples: must, for its intervals come by them')
         METRICS[name] = Metric(function, None, (float(low), float(high)), higher_is_better, points)
         for kind in kinds:
-            OF_KIND[kind] = tuple(dict.fromkeys((*OF_KIND[kind], name)))
+            of = KINDS[kind]
+            KINDS[kind] = dataclasses.replace(of, metrics=tuple(dict.fromkeys((*of.metrics, name))))
         return function
 
     return decorate
@@ -116,18 +120,19 @@ def metric(task: Task, name: str = "") -> Callable[..., Array]:
     'auroc'
     """
     name = name or task.metric
-    if name not in OF_KIND[task.kind]:
+    if name not in KINDS[task.kind].metrics:
         raise ValueError(
-            f'task "{task.name}": a {task.kind} task cannot have metric "{name}": ' + suggest(name, OF_KIND[task.kind])
+            f'task "{task.name}": a {task.kind} task cannot have metric "{name}": '
+            + suggest(name, KINDS[task.kind].metrics)
         )
     return METRICS[name].value
 
 
 def evaluate(
     tasks: Sequence[Task],
-    outputs: Mapping[str, Outputs],
-    labels: Mapping[str, Labels],
-    masks: Mapping[str, Mask],
+    outputs: Mapping[str, Outputs | dense.Outputs],
+    labels: Mapping[str, Labels | dense.Labels],
+    masks: Mapping[str, Mask | dense.Mask],
     names: Sequence[str] | None = None,
 ) -> dict[str, dict[str, Value]]:
     """Return the metrics of every task, each over its own present labels.
@@ -149,7 +154,7 @@ def evaluate(
     >>> {name: float(value) for name, value in values["toxic"].items()}
     {'accuracy': 1.0, 'auroc': nan}
     """
-    possible = {name for task in tasks for name in OF_KIND[task.kind]}
+    possible = {name for task in tasks for name in KINDS[task.kind].metrics}
     for name in names or ():
         if name not in possible:
             raise ValueError(f'metric "{name}": none of the tasks can have it: {suggest(name, possible)}')
@@ -159,8 +164,8 @@ def evaluate(
     return {
         task.name: {
             name: METRICS[name].value(outputs[task.name], labels[task.name], masks[task.name])
-            for name in (OF_KIND[task.kind] if names is None else names)
-            if name in OF_KIND[task.kind]
+            for name in (KINDS[task.kind].metrics if names is None else names)
+            if name in KINDS[task.kind].metrics
         }
         for task in tasks
     }
@@ -184,7 +189,7 @@ def macro(values: Float[Array, " k"]) -> tuple[Value, Int[Array, ""]]:
     return present.defined_or_nan(total / defined.sum(), defined.any()), jnp.sum(~defined, dtype=jnp.int32)
 
 
-def per_example(task: Task, name: str, outputs: Outputs, labels: Labels) -> Vector:
+def per_example(task: Task, name: str, outputs: Outputs | dense.Outputs, labels: Labels | dense.Labels) -> Vector:
     """Return one number for each example whose mean is the metric, for paired tests and bootstraps.
 
     What an average averages; of the other metrics the pseudo-values of the infinitesimal jackknife::
@@ -197,7 +202,7 @@ def per_example(task: Task, name: str, outputs: Outputs, labels: Labels) -> Vect
     Args:
       task: the task.
       name: one of the task's metrics.
-      outputs, labels: as ``accuracy`` and ``squared_error``.
+      outputs, labels: as ``accuracy``, ``squared_error`` and ``iou``; a missing label is NaN, or -1.
 
     Returns:
       The numbers, NaN where the label is missing, all NaN where the metric is undefined.
@@ -216,7 +221,8 @@ def per_example(task: Task, name: str, outputs: Outputs, labels: Labels) -> Vect
     of = metric(task, name)
     if (each := METRICS[name].each) is not None:
         return each(outputs, labels)
-    there = ~jnp.isnan(labels) if jnp.issubdtype(labels.dtype, jnp.floating) else labels >= 0
+    mask = ~jnp.isnan(labels) if jnp.issubdtype(labels.dtype, jnp.floating) else labels >= 0
+    there = mask.any(axis=tuple(range(1, mask.ndim)))
     w = there.astype(jnp.float32)
-    value, slope = jax.value_and_grad(lambda w: of(outputs, labels, there, w))(w)
+    value, slope = jax.value_and_grad(lambda w: of(outputs, labels, mask, w))(w)
     return jnp.where(there & ~jnp.isnan(value), value + w.sum() * slope, jnp.nan)

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax.interpreters.partial_eval import dce_jaxpr
 
 from mtl import params as paths
+from mtl.inputs import Shape, like
 from mtl.models import watch
 from mtl.models.model import Model
 from mtl.models.watch import watched
@@ -44,12 +45,12 @@ class Anatomy:
 
 
 @functools.lru_cache(maxsize=64)
-def anatomy(model: Model, shape: tuple[int, ...]) -> Anatomy:
+def anatomy(model: Model, shape: Shape) -> Anatomy:
     """Return the anatomy of a model.
 
     Args:
       model: the model.
-      shape: of one input.
+      shape: what one input is.
 
     Raises:
       ValueError: for a model that does not take inputs of that shape; one of which a block or a parameter is empty, so
@@ -76,7 +77,7 @@ def anatomy(model: Model, shape: tuple[int, ...]) -> Anatomy:
     try:
         with watched(shape) as values, nn.intercept_methods(see):
             params, state = jax.eval_shape(
-                lambda: model.init(jax.random.key(0), jnp.zeros((1, *shape), jnp.float32)),
+                lambda: model.init(jax.random.key(0), like(shape, 1, jnp.zeros)),
             )
     except Exception as error:  # A backbone may be anybody's, and fail in any way.
         if isinstance(error, ValueError) and str(error).startswith("model"):
@@ -94,11 +95,11 @@ def anatomy(model: Model, shape: tuple[int, ...]) -> Anatomy:
     return Anatomy(params, state, _blocks(model, params["backbone"], ran), values, tuple(found))
 
 
-def _draws(model: Model, params: PyTree, state: PyTree, shape: tuple[int, ...]) -> bool:
+def _draws(model: Model, params: PyTree, state: PyTree, shape: Shape) -> bool:
     """Return whether what a model gives in eval mode depends on the key that it is given."""
-    x, key = jax.ShapeDtypeStruct((1, *shape), jnp.float32), jax.eval_shape(lambda: jax.random.key(0))
+    x, key = like(shape, 1, jax.ShapeDtypeStruct), jax.eval_shape(lambda: jax.random.key(0))
     traced = jax.make_jaxpr(lambda key, p, s, x: model.run(False, p, s, x, key)[0])(key, params, state, x).jaxpr
-    _, used = dce_jaxpr(traced, True)
+    _, used = dce_jaxpr(traced, [True] * len(traced.outvars))
     return used[0]
 
 
@@ -119,21 +120,21 @@ def _explained(error: Exception, inputs: str) -> str:
 
 
 @functools.lru_cache(maxsize=256)
-def untold(model: Model, shape: tuple[int, ...], train: frozenset[str]) -> tuple[str, ...]:
+def untold(model: Model, shape: Shape, train: frozenset[str]) -> tuple[str, ...]:
     """Return the paths of statistics that a model replaces though their block is frozen: their layers cannot be told.
 
     Its trace is looked at; nothing is compiled.
 
     Args:
       model: the model.
-      shape: of one input.
+      shape: what one input is.
       train: names of the blocks that train.
 
     Raises:
       ValueError: for a layer that draws at random though its block is frozen.
     """
     own = anatomy(model, shape)
-    x, key = jax.ShapeDtypeStruct((2, *shape), jnp.float32), jax.eval_shape(lambda: jax.random.key(0))
+    x, key = like(shape, 2, jax.ShapeDtypeStruct), jax.eval_shape(lambda: jax.random.key(0))
     params = own.params["backbone"]
     traced = jax.make_jaxpr(functools.partial(model.run, train))(params, own.state, x, key).jaxpr
     first = len(jax.tree.leaves(params))

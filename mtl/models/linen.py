@@ -23,7 +23,7 @@ EVAL = {
 TOLD = f"must be told whether it trains by an argument or a field of one of the names {', '.join(EVAL)}"
 
 
-def init(module: nn.Module, rng: Array, x: Array) -> PyTree:
+def init(module: nn.Module, rng: Array, x: PyTree) -> PyTree:
     """Return a module's variables, its parameters and its statistics, for inputs of that shape.
 
     Args:
@@ -36,7 +36,7 @@ def init(module: nn.Module, rng: Array, x: Array) -> PyTree:
 
 
 def apply(
-    module: nn.Module, params: PyTree, state: PyTree, x: Array, train: bool | frozenset[str], rng: Array | None
+    module: nn.Module, params: PyTree, state: PyTree, x: PyTree, train: bool | frozenset[str], rng: Array | None
 ) -> tuple[Array, PyTree]:
     """Return (what a module makes of inputs, new statistics), some of its blocks in train mode.
 

@@ -12,10 +12,11 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 from mtl import cpu
 from mtl.adapt import ADAPTERS
+from mtl.inputs import count, structure
 from mtl.losses import Loss
 from mtl.models import linen
 from mtl.models.watch import watched
@@ -23,6 +24,25 @@ from mtl.params import flatten, path_of
 from mtl.tasks import Task
 
 PyTree = Any
+#: A batch of inputs: an array, or ``{leaf: array}``.
+Inputs = Shaped[Array, "batch *shape"] | Mapping[str, Shaped[Array, "batch ..."]]
+
+
+#: What a backbone makes of inputs: one array for all tasks, or one for each of them.
+Features = Float[Array, "batch ..."] | Mapping[str, Float[Array, "batch ..."]]
+
+
+def features_of(features: Features, task: str) -> Float[Array, "batch ..."]:
+    """Return a task's features, which may be those of all tasks.
+
+    Raises:
+      ValueError: if there are none of it.
+    """
+    if not isinstance(features, Mapping):
+        return features
+    if task not in features:
+        raise ValueError(f"model: features of {', '.join(features)}, and none of {task}: must be of every task")
+    return features[task]
 
 
 def _with_adapters(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
@@ -48,8 +68,9 @@ class Model:
     arXiv:1912.11370).
 
     Attributes:
-      backbone: a Linen module, or an ``NNX`` one, that makes features [batch, features] of inputs. Its *blocks* are the
-        modules that it holds and that have parameters, in order of depth: see ``Anatomy``.
+      backbone: a Linen module, or an ``NNX`` one, that makes features [batch, features] of inputs, or ``{task:
+        features}`` for each task its own; [batch, *shape, features] for a dense task. Its *blocks* are the modules that
+        it holds and that have parameters, in order of depth: see ``Anatomy``.
       tasks: the tasks that have a head.
       head_init: ``zeros`` or ``lecun_normal`` for the heads' kernels; biases begin at zero.
       dtype: what the backbone computes in, ``float32`` or ``bfloat16``. Parameters, their gradients, batch statistics
@@ -67,45 +88,48 @@ class Model:
         """Return the task of that name."""
         return next(task for task in self.tasks if task.name == name)
 
-    def init(self, rng: Array, x: Float[Array, batch * shape]) -> tuple[PyTree, PyTree]:
-        """Return (params, state).
+    def init(self, rng: Array, x: Inputs) -> tuple[PyTree, PyTree]:
+        """Return (params, state), for inputs like x.
 
         Each part draws from its own stream (the backbone's does not depend on the tasks, a head's only on its
         name), so regimes with different tasks begin from the same trunk.
 
         Raises:
-          ValueError: for a backbone that leaves nothing of the inputs, or whose features are no [batch, features].
+          ValueError: for a backbone that leaves nothing of the inputs, or whose features are not those of its tasks.
         """
         key = jax.random.fold_in(rng, zlib.crc32(b"backbone"))
-        with watched(x.shape[1:]):
+        with watched(structure(x)):
             params, state = self._init(key, x)
         features = self._features(params, state, x, False, None)[0]
-        if features.ndim != 2 or len(features) != len(x):
-            raise ValueError(
-                f"model: features of {len(x)} input(s) are of shape {features.shape}: must be [batch, features]"
-            )
         heads = {}
         for task in self.tasks:
+            own = features_of(features, task.name)
+            if own.shape[:-1] != (count(x), *task.shape):
+                whose = f" of {task.name}" if task.shape or isinstance(features, Mapping) else ""
+                right = ", ".join(("batch", *map(str, task.shape), "features"))
+                raise ValueError(
+                    f"model: features{whose} of {count(x)} input(s) are of shape {own.shape}: must be [{right}]"
+                )
             head_key = jax.random.fold_in(rng, zlib.crc32(f"heads/{task.name}".encode()))
-            heads[task.name] = self._head(task).init(head_key, features)["params"]
+            heads[task.name] = self._head(task).init(head_key, own)["params"]
         return {"backbone": params, "heads": heads}, state
 
     def apply(
         self,
         params: PyTree,
         state: PyTree,
-        x: Float[Array, batch * shape],
+        x: Inputs,
         *,
         tasks: tuple[str, ...] | None = None,
         train: bool | frozenset[str] = False,
         rng: Array | None = None,
-    ) -> tuple[Mapping[str, Float[Array, "batch outputs"]], PyTree]:
-        """Return ({task: outputs [batch, task.outputs]}, new state).
+    ) -> tuple[Mapping[str, Float[Array, "batch ..."]], PyTree]:
+        """Return ({task: outputs [batch, *task.shape, task.outputs]}, new state).
 
         Args:
           params: as ``init`` returns them; heads of tasks not asked for are not touched.
           state: batch statistics.
-          x: inputs, [batch, …].
+          x: inputs, [batch, …], or a dict of them.
           tasks: names of the heads to compute, all by default.
           train: whether it runs in train mode, with batch statistics of the batch and dropout; or the names of the
             blocks that do.
@@ -118,35 +142,36 @@ class Model:
         self,
         params: PyTree,
         state: PyTree,
-        x: Float[Array, batch * shape],
+        x: Inputs,
         *,
         train: bool | frozenset[str] = False,
         rng: Array | None = None,
-    ) -> tuple[Float[Array, "batch features"], PyTree]:
+    ) -> tuple[Features, PyTree]:
         """Return (features, new state): ``apply`` without heads, from the backbone's parameters."""
         return self._features(params, state, x, train, rng)
 
-    def features(self, params: PyTree, state: PyTree, x: Float[Array, batch * shape]) -> Float[Array, "batch features"]:
+    def features(self, params: PyTree, state: PyTree, x: Inputs) -> Features:
         """Return the backbone's features in eval mode: what ``heads`` takes."""
         return self._features(params["backbone"], state, x, False, None)[0]
 
     def heads(
-        self, params: PyTree, features: Float[Array, "batch features"], tasks: tuple[str, ...] | None = None
-    ) -> dict[str, Float[Array, "batch outputs"]]:
+        self, params: PyTree, features: Features, tasks: tuple[str, ...] | None = None
+    ) -> dict[str, Float[Array, "batch ..."]]:
         """Return {task: outputs} of the heads alone."""
         names = tuple(t.name for t in self.tasks) if tasks is None else tasks
-        return {n: self.head(params["heads"][n], features) for n in names}
+        return {n: self.head(params["heads"][n], features_of(features, n)) for n in names}
 
     @staticmethod
-    def head(params: PyTree, features: Float[Array, "batch features"]) -> Float[Array, "batch outputs"]:
+    def head(params: PyTree, features: Float[Array, "batch *shape features"]) -> Float[Array, "batch *shape outputs"]:
         """Return a head's outputs: features · kernel + bias; of several whose columns lie side by side, all of them."""
-        return cpu.dense(features, jnp.asarray(params["kernel"])) + params["bias"][None]
+        bias = params["bias"].reshape(*[1] * (features.ndim - 1), -1)
+        return cpu.dense(features, jnp.asarray(params["kernel"])) + bias
 
     def _head(self, task: Task) -> nn.Dense:
         init = nn.initializers.zeros if self.head_init == "zeros" else nn.initializers.lecun_normal()
         return nn.Dense(task.outputs, kernel_init=init)
 
-    def _init(self, rng: Array, x: Array) -> tuple[PyTree, PyTree]:
+    def _init(self, rng: Array, x: Inputs) -> tuple[PyTree, PyTree]:
         """Return the backbone's (parameters, statistics)."""
         if not isinstance(self.backbone, nn.Module):
             return self.backbone.init(rng)
@@ -155,21 +180,23 @@ class Model:
         return variables.pop("params", {}), variables
 
     def _features(
-        self, params: PyTree, state: PyTree, x: Array, train: bool | frozenset[str], rng: Array | None
-    ) -> tuple[Array, PyTree]:
+        self, params: PyTree, state: PyTree, x: Inputs, train: bool | frozenset[str], rng: Array | None
+    ) -> tuple[Features, PyTree]:
         if self.dtype == "bfloat16":
-            params, x = jax.tree.map(lambda a: a.astype(jnp.bfloat16), (params, x))
+            params, x = jax.tree.map(_rounded, (params, x))
         has_adapters = any("/+" in path for path in flatten(params))
         with nn.intercept_methods(_with_adapters) if has_adapters else contextlib.nullcontext():
             features, new = cpu.with_kernels(functools.partial(self.run, train))(params, state, x, rng)
         if isinstance(train, frozenset):
             new = _frozen_kept(train, params, state, new)
         # Heads and losses in full precision: they are a small part of the work and where rounding shows.
-        return features.astype(jnp.float32) if self.dtype == "bfloat16" else features, new if train else state
+        if self.dtype == "bfloat16":
+            features = jax.tree.map(lambda a: a.astype(jnp.float32), features)
+        return features, new if train else state
 
     def run(
-        self, train: bool | frozenset[str], params: PyTree, state: PyTree, x: Array, rng: Array | None
-    ) -> tuple[Array, PyTree]:
+        self, train: bool | frozenset[str], params: PyTree, state: PyTree, x: Inputs, rng: Array | None
+    ) -> tuple[Features, PyTree]:
         """Return the backbone's (features, statistics) as its library computes them, before what is frozen is kept.
 
         Args:
@@ -185,6 +212,11 @@ class Model:
         if flatten(new).keys() != flatten(state).keys():
             raise ValueError("model: keeps other variables after a call than before it: must not sow what grows")
         return features, new
+
+
+def _rounded(a: Array) -> Array:
+    """Return numbers as bfloat16; ids stay integers."""
+    return a.astype(jnp.bfloat16) if jnp.issubdtype(a.dtype, jnp.floating) else a
 
 
 def _frozen_kept(train: frozenset[str], params: PyTree, old: PyTree, new: PyTree) -> PyTree:

@@ -37,7 +37,7 @@ class NNX:
         return _tree(parameters), _statistics(others)
 
     def apply(
-        self, params: PyTree, state: PyTree, x: Array, train: bool | frozenset[str], rng: Array | None
+        self, params: PyTree, state: PyTree, x: PyTree, train: bool | frozenset[str], rng: Array | None
     ) -> tuple[Array, PyTree]:
         """Return (what the module makes of inputs, new statistics).
 

@@ -11,6 +11,8 @@ from typing import Any
 import flax.linen as nn
 import jax
 
+from mtl.inputs import Shape
+
 #: Called with (a layer's path in the backbone, the layer, its inputs, its call, which takes nothing more).
 See = Callable[[tuple[str, ...], Any, Sequence[Any], Callable[[], Any]], Any]
 
@@ -19,11 +21,11 @@ seeing: contextvars.ContextVar[See | None] = contextvars.ContextVar("seeing", de
 
 
 @contextlib.contextmanager
-def watched(shape: tuple[int, ...]) -> Iterator[dict[str, int]]:
+def watched(shape: Shape) -> Iterator[dict[str, int]]:
     """Watch the layers that run inside, on inputs of a shape.
 
     Args:
-      shape: of one input.
+      shape: what one input is.
 
     Yields:
       Of each layer of batch normalisation, by its path in the backbone, how many values of one row share a channel's

@@ -1,4 +1,4 @@
-"""Whether a model takes its inputs as whole numbers: ids that no scaling and no rounding may change."""
+"""Whether a model takes floats as whole numbers: ids that are not declared, which no scaling or rounding may change."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import jax
 import jax.extend.core as jex
 import jax.numpy as jnp
 
+from mtl.inputs import Shape, like
 from mtl.models.anatomy import anatomy
 from mtl.models.model import Model
 
@@ -17,25 +18,27 @@ _MIXING = ("dot_general", "conv_general_dilated", "reduce_sum", "reduce_max", "r
 
 
 @functools.lru_cache(maxsize=64)
-def whole_numbers(model: Model, shape: tuple[int, ...]) -> bool:
-    """Return whether a model's backbone turns its inputs into integers before it mixes them, as an embedding does.
+def whole_numbers(model: Model, shape: Shape) -> bool:
+    """Return whether a model's backbone turns floats into integers before it mixes them, as an embedding does.
 
-    Or compares them with many numbers at once, as a one-hot code does.
+    Or compares them with many numbers at once, as a one-hot code does. Of inputs that are ids, nothing is asked: they
+    come as integers.
 
     Its trace is looked at; nothing is compiled.
 
     Args:
       model: the model.
-      shape: of one input.
+      shape: what one input is.
 
     >>> from mtl.models import build
     >>> from mtl.tasks import Task
     >>> whole_numbers(build("mlp", {}, (Task("even", "binary"),)), (8,))
     False
     """
-    x, own = jax.ShapeDtypeStruct((1, *shape), jnp.float32), anatomy(model, shape)
+    x, own = like(shape, 1, jax.ShapeDtypeStruct), anatomy(model, shape)
     traced = jax.make_jaxpr(lambda x, params, state: model.features(params, state, x))(x, own.params, own.state)
-    return _converted(traced.jaxpr, {traced.jaxpr.invars[0]})[0]
+    inputs = traced.jaxpr.invars[: len(jax.tree.leaves(x))]
+    return _converted(traced.jaxpr, {v for v in inputs if jnp.issubdtype(v.aval.dtype, jnp.floating)})[0]
 
 
 def _converted(jaxpr: Any, inputs: set[Any]) -> tuple[bool, set[Any]]:

@@ -81,11 +81,11 @@ OPTIMIZERS: dict[str, Transformation] = _of_optax()
 NUMBERS = ("weight_decay", "warmup", "clip", "ema")
 
 #: What a transformation takes beside its options: of these the config has fields of its own.
-_NOT_OPTIONS = ("learning_rate", "weight_decay", "adam_weight_decay", "mask", "weight_decay_mask")
+NOT_OPTIONS = ("learning_rate", "weight_decay", "adam_weight_decay", "mask", "weight_decay_mask")
 _MASKS = ("mask", "weight_decay_mask")
 
 #: What numbers of this name can be, whoever takes them.
-_RANGES = {
+RANGES = {
     **dict.fromkeys(
         ("b1", "b2", "b3", "beta", "momentum", "decay", "rho", "adam_b1", "adam_b2"), Range(0, 1, open_high=True)
     ),
@@ -192,7 +192,7 @@ def options_of(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """
     if name not in OPTIMIZERS:
         raise ValueError(f'optimizer.name = "{name}": {suggest(name, OPTIMIZERS)}')
-    return stated(OPTIMIZERS[name].make, options, "optimizer.options.", f"optimizer {name}", _NOT_OPTIONS, _RANGES)
+    return stated(OPTIMIZERS[name].make, options, "optimizer.options.", f"optimizer {name}", NOT_OPTIONS, RANGES)
 
 
 def optimizer(section: Mapping[str, Any]) -> tuple[Optimizer, dict[str, Any]]:

@@ -38,7 +38,8 @@ def _check(scores: Scores) -> None:
     bootstrap.present_replicates(scores.values)
 
 
-def _claim(gain: float, p_holm: float, p_margin_holm: float) -> str:
+def claimed(gain: float, p_holm: float, p_margin_holm: float) -> str:
+    """Return what a paired gain lets us claim, see ``Cell``."""
     if p_holm <= 1 - LEVEL:
         return "gain" if gain > 0 else "harm"
     return "equivalent" if p_margin_holm <= 1 - LEVEL else "inconclusive"
@@ -150,7 +151,7 @@ def analyse(scores: Scores, resamples: int = 4000, seed: int = 0, exclude: tuple
                 gain_low, gain_high = bootstrap.two_way_interval(
                     drawn, gain, float(pairs.se[g, base, s]), float(pairs.df[g, base, s])
                 )
-                claim = _claim(gain, float(p_holm[g, s]), float(p_margin_holm[g, s]))
+                claim = claimed(gain, float(p_holm[g, s]), float(p_margin_holm[g, s]))
             at_edge, chosen = _tuned(scores.chosen[g, s], scores.grid)
             cells[name][size] = Cell(
                 mean=float(sign * mean[g, s]),

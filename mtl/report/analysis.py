@@ -63,6 +63,8 @@ class Scores:
         resampled as wholes.
       rarer: test examples of the rarer class of a binary task.
       bounds: where the metric can be; ends of intervals of it lie within.
+      task: the target that was tested.
+      rows: int [I], the rows of the data set that the test examples are.
     """
 
     study: str
@@ -88,6 +90,8 @@ class Scores:
     groups: np.ndarray | None = None
     rarer: int | None = None
     bounds: tuple[float, float] = (-math.inf, math.inf)
+    task: str = ""
+    rows: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,12 +10,13 @@ import numpy as np
 
 from mtl import regimes
 from mtl.config import augmentation, canonical
+from mtl.config.trial import asked_of, has_several
 from mtl.report.analysis import Cost, Scores
 from mtl.report.begun import begun_notes
 from mtl.report.corruption import corruption_notes
 from mtl.report.made_by import differing
 from mtl.report.phrases import join
-from mtl.sweep.chosen import COLUMN, REPLICATE, ROW, candidates, choose, order, tuned
+from mtl.sweep.chosen import COLUMN, REPLICATE, ROW, TARGET, candidates, choose, order, tuned
 from mtl.sweep.fingerprint import stale_sentences
 from mtl.sweep.store import NoResultError, StoreError, Workdir
 from mtl.tasks import suggest
@@ -25,8 +26,8 @@ from mtl.tasks import suggest
 _CELLS, _CELLS_A_TRIAL = 10_000, 10
 
 
-def collect(workdir: Workdir, sweep: str) -> Scores:
-    """Return the scores of a sweep.
+def collect(workdir: Workdir, sweep: str, task: str = "") -> Scores:
+    """Return the scores of a sweep, of one target.
 
     Within each replicate, regime and size validation chooses (see `mtl.sweep.chosen.choose`), and only what it chose is
     read. Where a candidate has no result the replicate counts as missing; if all diverged it failed.
@@ -34,6 +35,7 @@ def collect(workdir: Workdir, sweep: str) -> Scores:
     Args:
       workdir: the work directory.
       sweep: the sweep's name.
+      task: of several targets, the one; its networks are those for it alone, or else those for all.
 
     Raises:
       StoreError: if there is no such sweep, or results that must not be mixed.
@@ -59,11 +61,13 @@ def collect(workdir: Workdir, sweep: str) -> Scores:
     results = {t["hash"]: result for found in cells.values() for t, result in found}
     done = [result for t in entry["trials"] if (result := results[t["hash"]]) is not None]
     _refuse_mixtures(workdir, sweep, done)
-    tested = [r for r in done if r["config"]["data"]["target"] in r.get("test", {})]
+    tested = [r for r in done if (task or asked_of(r["config"])[0]) in r.get("test", {})]
     if not tested:
         raise NoResultError(_nothing(workdir, sweep, results))
-    task = next(t for t in tested[0]["config"]["tasks"] if t["name"] == tested[0]["config"]["data"]["target"])
-    metric = tested[0]["metrics"][task["metric"]]
+    task = task or asked_of(tested[0]["config"])[0]
+    spec = next(t for t in tested[0]["config"]["tasks"] if t["name"] == task)
+    metric = tested[0]["metrics"][spec["metric"]]
+    joint = base[TARGET]  # As of today's question; of several targets it is empty.
     missing, failed = np.zeros(shape[:2], int), np.zeros(shape[:2], int)
     chosen = np.full(shape, np.nan)
     values: np.ndarray | None = None
@@ -72,8 +76,11 @@ def collect(workdir: Workdir, sweep: str) -> Scores:
     for g, row in enumerate(axes[ROW]):
         for s, column in enumerate(axes[COLUMN]):
             for r, replicate in enumerate(axes[REPLICATE]):
-                found = cells.get((row, column, replicate), [])
+                found = cells.get((row, column, replicate, task), cells.get((row, column, replicate, joint), []))
                 pick = choose(found, fields)
+                if pick is not None and task not in pick[1].get("test", {}):  # Its networks are for other targets.
+                    missing[g, s] += 1
+                    continue
                 if pick is None:
                     absent = [t for t, result in found if result is None]
                     missing[g, s] += 1
@@ -81,7 +88,7 @@ def collect(workdir: Workdir, sweep: str) -> Scores:
                     failed[g, s] += int(crashed or (bool(found) and not absent))
                     continue
                 best, result = pick
-                arrays = workdir.predictions(best["hash"], task["name"])
+                arrays = workdir.predictions(best["hash"], task)
                 first = first or arrays
                 _refuse_other_examples(workdir, sweep, first, arrays)
                 if values is None:
@@ -98,8 +105,8 @@ def collect(workdir: Workdir, sweep: str) -> Scores:
         study=study["study"],
         sweep=sweep,
         question=base["report.question"] or _question(base, sweep),
-        notes=_notes(entry, tested[0], fields, _changed_notes(tested), first.get("groups")),
-        metric=task["metric"],
+        notes=_notes(entry, tested[0], task, fields, _changed_notes(tested), first.get("groups")),
+        metric=spec["metric"],
         higher_is_better=metric["higher_is_better"],
         unit=100.0 if metric["points"] else 1.0,
         bounds=_bounds(*metric["range"]),
@@ -121,7 +128,9 @@ def collect(workdir: Workdir, sweep: str) -> Scores:
             *(f"Warning: {said}" for said in (*entry.get("warnings", ()), *differing(done))),
         ),
         groups=first.get("groups"),
-        rarer=int(min((first["labels"] == c).sum() for c in (0, 1))) if task["kind"] == "binary" else None,
+        rarer=int(min((first["labels"] == c).sum() for c in (0, 1))) if first["labels"].dtype == np.float32 else None,
+        task=task,
+        rows=first["rows"],
     )
 
 
@@ -224,12 +233,15 @@ def _rounds(base: Mapping[str, Any]) -> str:
 
 def _question(base: Mapping[str, Any], sweep: str) -> str:
     source = ", ".join(base["data.source"]) or "nothing"
+    if targets := base.get("data.targets"):
+        return f"{sweep}: with n rows that have labels of {len(targets)} targets, one network for all or one for each?"
     return f"{sweep}: with n labels of {base['data.target']} and a source of {source}, what is best?"
 
 
 def _notes(
     entry: Mapping[str, Any],
     result: Mapping[str, Any],
+    task: str,
     fields: Sequence[str],
     changed: list[str],
     groups: np.ndarray | None,
@@ -249,8 +261,10 @@ def _notes(
         f"Sampling in joint phases: {how[base['joint_sampling']]}; loss denominator: {base['loss.denominator']}."
     )
     notes += changed
+    several = has_several(result["config"])
+    counted = "labelled training and validation rows" if several else f"training and validation labels of {task}"
     notes.append(
-        f"n counts training and validation labels of {data['target']} ({1 - data['val_fraction']:.0%} and "
+        f"n counts {counted} ({1 - data['val_fraction']:.0%} and "
         f"{data['val_fraction']:.0%}); the test set is {data['test_size']} fixed, stratified examples, used once."
     )
     notes.append(
@@ -284,7 +298,7 @@ def _notes(
         "Source model, subset, split and initialisation vary with the replicate. Intervals: two-way bootstrap over "
         f"replicates and {examples}."
     )
-    metric = next(t["metric"] for t in result["config"]["tasks"] if t["name"] == data["target"])
+    metric = next(t["metric"] for t in result["config"]["tasks"] if t["name"] == task)
     if not result["metrics"][metric]["average"]:
         notes.append(
             f"{metric} is no mean over examples: what an example contributes to it is taken to first order "

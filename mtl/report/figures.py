@@ -6,6 +6,7 @@ How lines, labels and titles are drawn is in `mtl.report.drawing`. The same anal
 from __future__ import annotations
 
 import io
+import itertools
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -32,7 +33,8 @@ from mtl.report.drawing import (
     title_points,
     write,
 )
-from mtl.report.text import gain_unit_text, metric_text
+from mtl.report.targets import Targets
+from mtl.report.text import gain_unit_text, metric_text, size_text
 
 
 def _columns(analysis: Analysis, regime: str, *names: str) -> list[np.ndarray]:
@@ -146,6 +148,63 @@ def gain_figure(analysis: Analysis, titled: bool = True) -> Any:
     label = f"gain over {' '.join(scores.baseline.split())} in {points}"
     shaded = f"shaded: equivalent (± {margin:g}); filled: significant after Holm"
     put_title(figure, question, f"{label}, paired, with 95 % intervals; {shaded}", 0.012, wrap)
+    return figure
+
+
+#: A figure has room for so many targets.
+_TARGETS = 40
+
+
+@own_settings()
+def forest_figure(targets: Targets, titled: bool = True) -> Any:
+    """Draw each target's gain over the baseline with its 95 % interval, a panel a regime, and their mean below.
+
+    Args:
+      targets: of one sweep; of several sizes the middle one is shown, and of many targets the first 40.
+      titled: whether the question stands above it.
+
+    Returns:
+      A `matplotlib.figure.Figure`.
+    """
+    scores, names = targets.scores, list(targets.of)[:_TARGETS]
+    size = scores.sizes[len(scores.sizes) // 2]
+    regimes = [regime for regime in scores.regimes if regime != scores.baseline]
+    looks = styles(scores.regimes, scores.baseline, scores.controls)
+    columns = min(4, max(1, len(regimes)))
+    rows = max(1, -(-len(regimes) // columns))
+    width, wrap = 8.6, 92
+    question = scores.question if titled else ""
+    above, below, each = title_points(question, wrap), 34.0, 15.0 * (len(names) + 2) + 24
+    height = (rows * each + above + below) / 72
+    figure = new_figure(width, height)
+    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    left = label_room([*names, "mean"]) / width
+    figure.subplots_adjust(left, below / 72 / height, 0.985, 1 - (above + 16) / 72 / height, 0.08, 24 / (each - 24))
+    y = np.array([*range(len(names)), len(names) + 0.4])  # The mean stands a little apart.
+    for axes, regime in itertools.zip_longest(panels.flat, regimes):
+        if regime is None:
+            axes.set_visible(False)
+            continue
+        mean, color = targets.means[regime][size], looks[regime]["color"]
+        cells = [(targets.of[name].cells[regime][size], targets.of[name].scores.unit) for name in names]
+        drawn = [(c.gain * unit, c.gain_low * unit, c.gain_high * unit) for c, unit in cells]
+        drawn.append((mean.gain * scores.unit, mean.gain_low * scores.unit, mean.gain_high * scores.unit))
+        gain, low, high = np.array(drawn, float).T
+        sure = np.array([*(c.claim in ("gain", "harm") for c, _ in cells), False])
+        axes.axvline(0, color=INK, linewidth=1.0, zorder=1)
+        axes.hlines(y, low, high, color=color, linewidth=1.6, zorder=3)
+        dots = {"linestyle": "", "markersize": 4.8, "markeredgecolor": color, "zorder": 4}
+        axes.plot(gain[sure], y[sure], marker="o", markerfacecolor=color, **dots)
+        axes.plot(gain[:-1][~sure[:-1]], y[:-1][~sure[:-1]], marker="o", markerfacecolor="white", **dots)
+        axes.plot(gain[-1:], y[-1:], marker="D", markerfacecolor="white", **dots)
+        clean(axes)
+        axes.set_ylim(y[-1] + 0.7, -0.7)
+        axes.set_yticks(y, [*(short_name(name) for name in names), "mean"], parse_math=False)
+        title = axes.set_title(short_name(regime, 22), fontsize=FONT, color=INK, loc="left", pad=4, parse_math=False)
+        title.set_fontweight("bold")
+    points = " or ".join(dict.fromkeys(gain_unit_text(a.scores.metric, a.scores.unit) for a in targets.of.values()))
+    label = f"gain over {' '.join(scores.baseline.split())} in {points} at n = {size_text(size)}"
+    put_title(figure, question, f"{label}, 95 % intervals; filled: significant after Holm", 0.012, wrap)
     return figure
 
 

@@ -15,8 +15,10 @@ from typing import Any
 from mtl.report import figures
 from mtl.report.analysis import Analysis
 from mtl.report.render import render
+from mtl.report.show import tables_of
 from mtl.report.svg import inline_svg
-from mtl.report.tables import cost_table, crossover_table, gain_table, result_table
+from mtl.report.tables import crossover_table
+from mtl.report.targets import Targets
 from mtl.report.text import plain
 
 # What a trial's row may hold: key, title, whether readers may filter by it,
@@ -78,9 +80,21 @@ def trial_data(trials: Sequence[Mapping[str, Any]], configs: Mapping[str, Any]) 
     }
 
 
-def _section(analysis: Analysis, index: int) -> dict[str, Any]:
+def _section(analysis: Analysis | Targets, index: int) -> dict[str, Any]:
     """Return what ``section.html`` takes; ids in it begin with its own."""
     scores, name = analysis.scores, f"s{index}"
+    tables = {f"{table.name}_table": table for _, table in tables_of([analysis])}
+    if isinstance(analysis, Targets):
+        label = f"gain over {scores.baseline} of each target; the numbers are in the table below"
+        forest = figures.forest_figure(analysis, titled=False) if len(scores.regimes) > 1 else None
+        gain = None if forest is None else inline_svg(forest, f"{name}-gain", label)
+        nothing: dict[str, Any] = {
+            "metric_figure": None,
+            "crossover_table": None,
+            "extra_figures": {},
+            "extra_facts": {},
+        }
+        return {"id": name, "analysis": analysis, "gain_figure": gain, **nothing, **tables}
     label = f"{scores.metric} against target labels, by regime; the numbers are in the table below"
     metric = inline_svg(figures.metric_figure(analysis, titled=False), f"{name}-metric", label)
     gain = None
@@ -97,15 +111,13 @@ def _section(analysis: Analysis, index: int) -> dict[str, Any]:
             title: inline_svg(figure, f"{name}-extra{i}", title) for i, (title, figure) in enumerate(drawn.items())
         },
         "extra_facts": plain({title: value for title, value in analysis.extra.items() if title not in drawn}),
-        "result_table": result_table(analysis),
-        "gain_table": gain_table(analysis),
-        "crossover_table": crossover_table(analysis),
-        "cost_table": cost_table(analysis),
+        "crossover_table": crossover_table(analysis) if analysis.crossovers else None,
+        **tables,
     }
 
 
 def page(
-    analyses: Sequence[Analysis],
+    analyses: Sequence[Analysis | Targets],
     *,
     title: str,
     provenance: dict[str, Any],

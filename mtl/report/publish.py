@@ -20,18 +20,21 @@ import numpy as np
 
 import mtl
 from mtl.config import canonical
+from mtl.config.trial import targets_of
 from mtl.host.files import MAX_JSON_BYTES, FileError, parse, read, write_atomically
 from mtl.report.analyse import analyse
 from mtl.report.analysis import Analysis, Scores
 from mtl.report.collect import collect
+from mtl.report.formats import to_csv, to_json, to_latex, to_markdown
 from mtl.report.made_by import made_by
-from mtl.report.tables import cost_table, gain_table, result_table, to_csv, to_json, to_latex, to_markdown
-from mtl.sweep.chosen import COLUMN, REPLICATE, ROW, chosen
+from mtl.report.show import tables_of
+from mtl.report.targets import Targets, analyse_targets
+from mtl.sweep.chosen import COLUMN, REPLICATE, ROW, TARGET, chosen
 from mtl.sweep.fingerprint import code
 from mtl.sweep.store import StoreError, Workdir
 
 
-def analyses_of(workdir: Workdir, sweeps: Sequence[str] = (), partial: bool = False) -> list[Analysis]:
+def analyses_of(workdir: Workdir, sweeps: Sequence[str] = (), partial: bool = False) -> list[Analysis | Targets]:
     """Return the analysis of each sweep (of all that have results, by default).
 
     Args:
@@ -46,10 +49,11 @@ def analyses_of(workdir: Workdir, sweeps: Sequence[str] = (), partial: bool = Fa
     names = list(sweeps) or list(study["sweeps"])
     if not names:
         raise StoreError(f"{workdir.path} holds no sweep yet: run `mtl sweep --workdir={workdir.path}` first")
-    found, reasons = [], []
+    found: list[Analysis | Targets] = []
+    reasons: list[str] = []
     for name in names:
         try:
-            found.append(analyse(collect(workdir, name)))
+            found.append(_analysed(workdir, name, study["sweeps"].get(name)))
         except StoreError as error:
             if sweeps and not partial:
                 raise
@@ -59,7 +63,21 @@ def analyses_of(workdir: Workdir, sweeps: Sequence[str] = (), partial: bool = Fa
     return found
 
 
-def publish(workdir: Workdir, analyses: Sequence[Analysis], command: str) -> list[Path]:
+def _analysed(workdir: Workdir, name: str, entry: Mapping[str, Any] | None) -> Analysis | Targets:
+    """Return the analysis of a sweep, of one target or of several."""
+    tasks = entry["base"].get("data.targets") if entry else None
+    if entry is None or not tasks:
+        return analyse(collect(workdir, name))
+    of: dict[str, set[str]] = {}
+    for trial in entry["trials"]:
+        regime = trial["changes"].get(ROW, entry["base"][ROW])
+        of.setdefault(regime, set()).add(trial["changes"].get(TARGET, ""))
+    return analyse_targets(
+        [collect(workdir, name, task) for task in tasks], {regime: len(targets) for regime, targets in of.items()}
+    )
+
+
+def publish(workdir: Workdir, analyses: Sequence[Analysis | Targets], command: str) -> list[Path]:
     """Write the tables and figures of some sweeps and the study's page, and return the figures and the page.
 
     Where no sweep has a result there is no page, and nothing is returned. What was written before from the same
@@ -79,7 +97,8 @@ def publish(workdir: Workdir, analyses: Sequence[Analysis], command: str) -> lis
     digests = {name: _digest(workdir, entry) for name, entry in study["sweeps"].items()}
     for analysis in analyses:
         name = analysis.scores.sweep
-        drawn = [workdir.path / "figures" / f"{name}-{kind}.png" for kind in ("metric", "gain", "curves")]
+        kinds = ("gain",) if isinstance(analysis, Targets) else ("metric", "gain", "curves")
+        drawn = [workdir.path / "figures" / f"{name}-{kind}.png" for kind in kinds]
         if stamps.get(name) != digests[name] or not all(path.is_file() for path in drawn[:2]):
             publish_tables(workdir, analysis)
             drawn = publish_figures(workdir, analysis)
@@ -120,30 +139,28 @@ def _digest(workdir: Workdir, entry: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical([_report_version(), code(), entry, done]).encode()).hexdigest()
 
 
-def publish_tables(workdir: Workdir, analysis: Analysis) -> list[Path]:
+def publish_tables(workdir: Workdir, analysis: Analysis | Targets) -> list[Path]:
     """Write a sweep's tables as Markdown, LaTeX, CSV and JSON and return their paths."""
     paths = []
-    for kind, table in (
-        ("result", result_table(analysis)),
-        ("gain", gain_table(analysis)),
-        ("cost", cost_table(analysis)),
-    ):
+    for _, table in tables_of([analysis]):
         for ending, write in (("md", to_markdown), ("tex", to_latex), ("csv", to_csv), ("json", to_json)):
-            path = workdir.inside("tables", f"{analysis.scores.sweep}-{kind}.{ending}")
+            path = workdir.inside("tables", f"{analysis.scores.sweep}-{table.name}.{ending}")
             write_atomically(path, write(table).encode(), durable=False)
             paths.append(path)
     return paths
 
 
-def publish_figures(workdir: Workdir, analysis: Analysis) -> list[Path]:
+def publish_figures(workdir: Workdir, analysis: Analysis | Targets) -> list[Path]:
     """Draw a sweep's figures as PNG and SVG and return the paths of the PNGs."""
     from mtl.report import figures
 
     folder = workdir.inside("figures")
-    drawn = {"metric": figures.metric_figure(analysis), "gain": figures.gain_figure(analysis)}
-    curves = learning_curves(workdir, analysis.scores)
-    if curves is not None:
-        drawn["curves"] = curves
+    if isinstance(analysis, Targets):
+        drawn = {"gain": figures.forest_figure(analysis)} if len(analysis.scores.regimes) > 1 else {}
+    else:
+        drawn = {"metric": figures.metric_figure(analysis), "gain": figures.gain_figure(analysis)}
+        if (curves := learning_curves(workdir, analysis.scores)) is not None:
+            drawn["curves"] = curves
     found = []
     for kind, figure in drawn.items():
         for ending in ("png", "svg"):
@@ -171,7 +188,7 @@ def learning_curves(workdir: Workdir, scores: Scores) -> Any | None:
         result = workdir.result(t["hash"]) if float(at[COLUMN]) == size and t["hash"] in shown else None
         if result is None or result["val_loss"] is None:
             continue
-        target = result["config"]["data"]["target"]
+        target = scores.task
         seen = [p for p in result["phases"] if target in p["val_loss"]]
         if not seen:
             continue
@@ -200,7 +217,7 @@ def learning_curves(workdir: Workdir, scores: Scores) -> Any | None:
     )
 
 
-def publish_page(workdir: Workdir, analyses: Sequence[Analysis], command: str) -> Path:
+def publish_page(workdir: Workdir, analyses: Sequence[Analysis | Targets], command: str) -> Path:
     """Write the study's page, one self-contained HTML file, and return its path."""
     from mtl.report.page import page
 
@@ -213,9 +230,9 @@ def publish_page(workdir: Workdir, analyses: Sequence[Analysis], command: str) -
         entry = study["sweeps"][analysis.scores.sweep]
         configs[f"{analysis.scores.sweep}: base"] = entry["base"]
         shown = chosen(workdir, entry)
-        figure = learning_curves(workdir, analysis.scores)
-        extra = dict(analysis.extra) | ({"learning curves": figure} if figure is not None else {})
-        with_curves.append(dataclasses.replace(analysis, extra=extra))
+        if isinstance(analysis, Analysis) and (figure := learning_curves(workdir, analysis.scores)) is not None:
+            analysis = dataclasses.replace(analysis, extra=analysis.extra | {"learning curves": figure})
+        with_curves.append(analysis)
         for t in entry["trials"]:
             result = workdir.result(t["hash"])
             trials.append(_row(workdir, analysis.scores, entry["base"], t, result, t["hash"] in shown))
@@ -264,13 +281,21 @@ def _row(
         row |= {
             "status": result["status"],
             "validation": result["val_loss"],
-            "test": result.get("test", {}).get(result["config"]["data"]["target"], {}).get(scores.metric)
-            if shown
-            else None,
+            "test": _tested(result) if shown else None,
             "examples": result["cost"]["examples"],
             "seconds": result["cost"]["seconds"],
         }
     return row
+
+
+def _tested(result: Mapping[str, Any]) -> float | None:
+    """Return the metric that a trial's network has on its targets, on average; nothing if their metrics differ."""
+    metric = {task["name"]: task["metric"] for task in result["config"]["tasks"]}
+    tested = [task for task in targets_of(result["config"]) if task in result.get("test", {})]
+    if len({metric[task] for task in tested}) != 1:
+        return None
+    values = [result["test"][task].get(metric[task]) for task in tested]
+    return None if None in values else sum(values) / len(values)
 
 
 def drawn_by() -> dict[str, Any]:

@@ -21,20 +21,33 @@ from mtl.report.tables import (
     to_latex,
     to_markdown,
 )
+from mtl.report.target_tables import target_cost_table, target_gain_table, target_result_table
+from mtl.report.targets import Targets
 from mtl.report.text import plain
 
 #: The kinds of tables, in the order in which they are shown.
 KINDS: dict[str, Callable[[Analysis], Table]] = {"result": result_table, "gain": gain_table, "cost": cost_table}
 
+#: The same of several targets.
+OF_TARGETS: dict[str, Callable[[Targets], Table]] = {
+    "result": target_result_table,
+    "gain": target_gain_table,
+    "cost": target_cost_table,
+}
 
-def tables_of(analyses: Sequence[Analysis], kind: str = "all") -> list[tuple[str, Table]]:
+
+def tables_of(analyses: Sequence[Analysis | Targets], kind: str = "all") -> list[tuple[str, Table]]:
     """Return (sweep, table) of each sweep and kind, sweep by sweep.
 
     Args:
       analyses: one a sweep.
       kind: a name in ``KINDS``, or ``all``.
     """
-    return [(a.scores.sweep, make(a)) for a in analyses for name, make in KINDS.items() if kind in (name, "all")]
+    found = []
+    for a in analyses:
+        for name in [name for name in KINDS if kind in (name, "all")]:
+            found.append((a.scores.sweep, OF_TARGETS[name](a) if isinstance(a, Targets) else KINDS[name](a)))
+    return found
 
 
 def as_csv(tables: Sequence[tuple[str, Table]]) -> str:
@@ -87,7 +100,7 @@ FORMATS: dict[str, Callable[[Sequence[tuple[str, Table]]], str]] = {
 }
 
 
-def print_analysis(analysis: Analysis, kind: str = "all", width: int | None = None) -> None:
+def print_analysis(analysis: Analysis | Targets, kind: str = "all", width: int | None = None) -> None:
     """Print a sweep's tables on the console; with all of them its verdict and warnings.
 
     Args:

@@ -64,21 +64,23 @@ def _coverage(cell: Cell) -> str:
     return f"{cell.replicates}/{cell.replicates + cell.missing}" if cell.missing else ""
 
 
-def _name_cell(analysis: Analysis, regime: str) -> TableCell:
+def name_cell(analysis: Analysis, regime: str) -> TableCell:
+    """A regime's name, with what it is."""
     scores = analysis.scores
     if regime in scores.controls:
         return TableCell(regime, mark=CONTROL, kind="control")
     return TableCell(regime, kind="baseline" if regime == scores.baseline else "")
 
 
-def _records(analysis: Analysis, regimes: Iterable[str]) -> tuple[dict[str, Any], ...]:
+def records(analysis: Analysis, regimes: Iterable[str]) -> tuple[dict[str, Any], ...]:
+    """The numbers behind a table, one dict a regime and size."""
     scores = analysis.scores
     names = [field.name for field in dataclasses.fields(Cell)]
-    records = []
+    found = []
     for regime in regimes:
         for size in scores.sizes:
             cell = _cell(analysis, regime, size)
-            records.append(
+            found.append(
                 {
                     "study": scores.study,
                     "sweep": scores.sweep,
@@ -92,10 +94,10 @@ def _records(analysis: Analysis, regimes: Iterable[str]) -> tuple[dict[str, Any]
                     **{name: None if cell is None else getattr(cell, name) for name in names},
                 }
             )
-    return tuple(records)
+    return tuple(found)
 
 
-def _shared_footnotes(analysis: Analysis, regimes: Iterable[str]) -> list[str]:
+def shared_footnotes(analysis: Analysis, regimes: Iterable[str]) -> list[str]:
     """Sentences for signs that occur in both the result and the gain table, and only for those that occur."""
     scores, regimes = analysis.scores, list(regimes)
     cells = [_cell(analysis, regime, size) for regime in regimes for size in scores.sizes]
@@ -104,7 +106,7 @@ def _shared_footnotes(analysis: Analysis, regimes: Iterable[str]) -> list[str]:
         notes.append(f"{CONTROL} control: shows what a part of the recipe does alone; not a contender.")
     if any(cell is not None and cell.replicates and cell.missing for cell in cells):
         notes.append("k/R after a cell: it rests on k of R replicates; the others are missing or failed.")
-    shown = {"" if (absent := _absent(cell)) is None else absent.text for cell in cells}
+    shown = {"" if (gap := _absent(cell)) is None else gap.text for cell in cells}
     if "failed" in shown:
         notes.append("failed: no replicate gave a result, and at least one trial failed or diverged.")
     if "—" in shown:
@@ -112,10 +114,41 @@ def _shared_footnotes(analysis: Analysis, regimes: Iterable[str]) -> list[str]:
     return notes
 
 
-def _sampled(analysis: Analysis) -> str:
+def sampled(analysis: Analysis) -> str:
     """What stands for the test set in an interval."""
     groups = analysis.scores.groups
     return "test examples" if groups is None else f"{len(np.unique(groups)):,} groups of test examples"
+
+
+def metric_cell(analysis: Analysis, regime: str, size: float) -> TableCell:
+    """The metric of a regime at a size, with its interval."""
+    scores, cell = analysis.scores, _cell(analysis, regime, size)
+    gap = _absent(cell)
+    if gap is not None or cell is None:
+        return gap or TableCell("—", kind="missing")
+    return TableCell(
+        number_text(cell.mean, scores.unit),
+        interval_text(cell.low, cell.high, scores.unit),
+        note=_coverage(cell),
+        mark=NOT_WORSE if cell.not_worse else "",
+        bold=cell.best,
+    )
+
+
+def gain_cell(analysis: Analysis, regime: str, size: float) -> TableCell:
+    """The paired gain of a regime at a size, with its interval and what it lets us claim."""
+    scores, cell = analysis.scores, _cell(analysis, regime, size)
+    gap = _absent(cell)
+    if gap is not None or cell is None:
+        return gap or TableCell("—", kind="missing")
+    text = number_text(cell.gain, scores.unit, signed=True)
+    return TableCell(
+        f"{SIGNS[cell.claim]} {text}" if cell.claim in SIGNS else text,
+        interval_text(cell.gain_low, cell.gain_high, scores.unit),
+        note=_coverage(cell),
+        mark=NO_GAIN if math.isnan(cell.gain) else "",
+        kind=cell.claim,
+    )
 
 
 def result_table(analysis: Analysis) -> Table:
@@ -128,31 +161,18 @@ def result_table(analysis: Analysis) -> Table:
       Mean and interval a cell, the column's best bold, everything not shown to be worse marked.
     """
     scores = analysis.scores
-    rows = []
-    for regime in scores.regimes:
-        row = [_name_cell(analysis, regime)]
-        for size in scores.sizes:
-            cell = _cell(analysis, regime, size)
-            shown = _absent(cell)
-            if shown is None and cell is not None:
-                shown = TableCell(
-                    number_text(cell.mean, scores.unit),
-                    interval_text(cell.low, cell.high, scores.unit),
-                    note=_coverage(cell),
-                    mark=NOT_WORSE if cell.not_worse else "",
-                    bold=cell.best,
-                )
-            assert shown is not None
-            row.append(shown)
-        rows.append(tuple(row))
+    rows = [
+        (name_cell(analysis, regime), *(metric_cell(analysis, regime, size) for size in scores.sizes))
+        for regime in scores.regimes
+    ]
     metric = metric_text(scores.metric, scores.unit)
     better = "higher" if scores.higher_is_better else "lower"
     footnotes = [
-        f"Mean and 95 % interval over {len(scores.replicates)} replicates and the {_sampled(analysis)} "
+        f"Mean and 95 % interval over {len(scores.replicates)} replicates and the {sampled(analysis)} "
         f"(two-way bootstrap, {analysis.resamples:,} resamples); {better} is better.",
         f"Bold: best mean of the column. {NOT_WORSE} not shown to be worse: in the set that holds the "
         "column's best with 95 % confidence (Hsu).",
-        *_shared_footnotes(analysis, scores.regimes),
+        *shared_footnotes(analysis, scores.regimes),
         *scores.data_notes,
     ]
     return Table(
@@ -161,7 +181,7 @@ def result_table(analysis: Analysis) -> Table:
         header=("regime", *(f"n={size_text(size)}" for size in scores.sizes)),
         rows=tuple(rows),
         footnotes=tuple(footnotes),
-        records=_records(analysis, scores.regimes),
+        records=records(analysis, scores.regimes),
     )
 
 
@@ -176,31 +196,17 @@ def gain_table(analysis: Analysis) -> Table:
     """
     scores = analysis.scores
     regimes = [regime for regime in scores.regimes if regime != scores.baseline]
-    rows = []
-    for regime in regimes:
-        row = [_name_cell(analysis, regime)]
-        for size in scores.sizes:
-            cell = _cell(analysis, regime, size)
-            shown = _absent(cell)
-            if shown is None and cell is not None:
-                text = number_text(cell.gain, scores.unit, signed=True)
-                shown = TableCell(
-                    f"{SIGNS[cell.claim]} {text}" if cell.claim in SIGNS else text,
-                    interval_text(cell.gain_low, cell.gain_high, scores.unit),
-                    note=_coverage(cell),
-                    mark=NO_GAIN if math.isnan(cell.gain) else "",
-                    kind=cell.claim,
-                )
-            assert shown is not None
-            row.append(shown)
-        rows.append(tuple(row))
+    rows = [
+        (name_cell(analysis, regime), *(gain_cell(analysis, regime, size) for size in scores.sizes))
+        for regime in regimes
+    ]
     margin = number_text(scores.margin, scores.unit)
     footnotes = [
         "Differences within replicates and test examples, positive is better, with 95 % intervals.",
         f"{SIGNS['gain']} gain and {SIGNS['harm']} harm: significant at 5 % after Holm over the whole sweep. "
         f"{SIGNS['equivalent']} equivalent: within ± {margin}, at 5 % after Holm likewise. "
         f"{SIGNS['inconclusive']} inconclusive.",
-        *_shared_footnotes(analysis, regimes),
+        *shared_footnotes(analysis, regimes),
     ]
     if any(cell.mark == NO_GAIN for row in rows for cell in row[1:]):
         footnotes.append(
@@ -214,11 +220,11 @@ def gain_table(analysis: Analysis) -> Table:
         header=("regime", *(f"n={size_text(size)}" for size in scores.sizes)),
         rows=tuple(rows),
         footnotes=tuple(footnotes),
-        records=_records(analysis, regimes),
+        records=records(analysis, regimes),
     )
 
 
-def _seconds_cell(cost: Cost) -> TableCell:
+def seconds_cell(cost: Cost) -> TableCell:
     """Seconds, and their range over replicates where it is known."""
     ends = [human(end, "s") for end in (cost.seconds_low, cost.seconds_high)]
     known = math.isfinite(cost.seconds_low) and math.isfinite(cost.seconds_high)
@@ -245,9 +251,9 @@ def cost_table(analysis: Analysis) -> Table:
                 TableCell("—" if not math.isfinite(count) else f"{count:,.0f}")
                 for count in (cost.examples, cost.source_examples)
             ]
-            cells += [TableCell(human(cost.flops, "FLOP")), _seconds_cell(cost)]
+            cells += [TableCell(human(cost.flops, "FLOP")), seconds_cell(cost)]
             records.append({"study": scores.study, "sweep": scores.sweep, "regime": regime} | dataclasses.asdict(cost))
-        rows.append((_name_cell(analysis, regime), *cells))
+        rows.append((name_cell(analysis, regime), *cells))
     footnotes = ["Mean over trials; the source phases that a regime rests on are charged to it in full."]
     if any(cell.detail for row in rows for cell in row):
         footnotes.append(

@@ -10,23 +10,27 @@ from mtl.sweep.store import Workdir
 #: Axes of a table. Every other field that a sweep changes is tuned: validation chooses within each replicate.
 ROW, COLUMN, REPLICATE = "regime", "data.target_size", "seed"
 
+#: In a sweep of several targets, the one that a trial's network is for; empty for all that it is trained on.
+TARGET = "data.target"
+AXES = (ROW, COLUMN, REPLICATE, TARGET)
+
 #: A trial of a sweep (its changes and its hash), and its result if there is one.
 Candidate = tuple[Mapping[str, Any], Mapping[str, Any] | None]
 
 
 def tuned(entry: Mapping[str, Any]) -> list[str]:
     """Return the fields that a sweep changes and that are no axis."""
-    return sorted({field for trial in entry["trials"] for field in trial["changes"]} - {ROW, COLUMN, REPLICATE})
+    return sorted({field for trial in entry["trials"] for field in trial["changes"]} - set(AXES))
 
 
-def candidates(workdir: Workdir, entry: Mapping[str, Any]) -> dict[tuple[Any, Any, Any], list[Candidate]]:
-    """Return the trials of each (regime, target size, replicate) of a sweep, with their results."""
+def candidates(workdir: Workdir, entry: Mapping[str, Any]) -> dict[tuple[Any, Any, Any, Any], list[Candidate]]:
+    """Return the trials of each (regime, target size, replicate, target) of a sweep, with their results."""
     workdir.expect(entry)
-    found: dict[tuple[Any, Any, Any], list[Candidate]] = {}
+    found: dict[tuple[Any, Any, Any, Any], list[Candidate]] = {}
     for trial in entry["trials"]:
         changes = trial["changes"]
-        row, column, replicate = (changes.get(axis, entry["base"][axis]) for axis in (ROW, COLUMN, REPLICATE))
-        found.setdefault((row, column, replicate), []).append((trial, workdir.result(trial["hash"])))
+        row, column, replicate, target = (changes.get(axis, entry["base"][axis]) for axis in AXES)
+        found.setdefault((row, column, replicate, target), []).append((trial, workdir.result(trial["hash"])))
     return found
 
 

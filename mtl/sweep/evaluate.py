@@ -14,7 +14,9 @@ import numpy as np
 
 from mtl import metrics
 from mtl.config import Trial
+from mtl.config.trial import has_several
 from mtl.data import Table
+from mtl.data.prior import prior_loss
 from mtl.data.scaling import Scaling, coded, counts
 from mtl.data.streamed import Streamed
 from mtl.models import Model
@@ -27,7 +29,7 @@ from mtl.sweep.provenance import provenance
 from mtl.sweep.shards import NewResult
 from mtl.sweep.store import Workdir, now
 from mtl.sweep.weights import brought, check_weights
-from mtl.tasks import METRICS, Task
+from mtl.tasks import KINDS, Task
 from mtl.train.compiled import Compiled
 from mtl.train.dataset import device_inputs
 from mtl.train.executor import Executor
@@ -111,7 +113,7 @@ def _groups(digests: Sequence[str], plan: Plan) -> dict[Any, list[str]]:
         seen = {task for p in trial.phases for task in p.tasks}
         model, test = trial.model(), split_of(trial).test
         tasks = tuple(t.name for t in model.tasks if t.name in seen and test[t.name].any())
-        about = str([d["name"], d["options"], d["target"], d["test_size"]])
+        about = str([d["name"], d["options"], trial.asked, d["test_size"], has_several(trial.config) and d["source"]])
         scaled = plan.nodes[plan.chains[digest][-1]].stage.program.standardize
         groups.setdefault((model, tasks, scaled, about), []).append(digest)
     return groups
@@ -142,17 +144,19 @@ def _tested(
         weights,
         table.x if isinstance(table.x, Streamed) else device_inputs(table, scaled),
         [coded(table, s) for s in scalings] if scaled else None,
-        gaps=table.gaps is not None,
         rows=rows,
     )
-    names, found, labels = METRICS[task.kind], [], table.labels[name][rows]
+    names, found, labels = KINDS[task.kind].metrics, [], table.labels[name][rows]
+    if task.shape:
+        labels = np.where(table.positions[name][rows], labels, -1 if task.labels == "ids" else np.nan)
     # Rows of one group are alike: intervals resample groups.
     groups = {} if table.groups is None else {"groups": table.groups[rows]}
     coded_labels = np.stack([s.labels(name, labels) for s in scalings])
     every = tuple(metrics.METRICS[n] for n in names)
-    for first in range(0, len(outputs), _TESTED_TOGETHER):
-        part = slice(first, first + _TESTED_TOGETHER)
-        padded = (pad(a[part], _TESTED_TOGETHER) for a in (outputs, coded_labels))
+    together = 1 if task.shape else _TESTED_TOGETHER  # A map has thousands of labels.
+    for first in range(0, len(outputs), together):
+        part = slice(first, first + together)
+        padded = (pad(a[part], together) for a in (outputs, coded_labels))
         tested = _test_fn(task, every)(*padded)
         found.append([np.asarray(a)[: len(outputs[part])] for a in tested])
     told = []
@@ -160,10 +164,13 @@ def _tested(
     for each, values, scores, own in zip(outputs, all_values, all_scores, scalings, strict=True):
         numbers = {n: float(v) for n, v in zip(names, values, strict=True)}
         own_outputs = own.outputs(name, each)
-        if task.kind == "regression":
-            numbers["squared_error"] *= own.squared(name)
-            scores = regression_scores(task, own_outputs, labels)
-            if len(names) > len(_OF_SCALED):  # What a config registers is of predictions in the labels' unit.
+        if task.scaled:
+            numbers |= {n: numbers[n] * own.squared(name) for n in _SQUARED if n in numbers}
+            if not task.shape:
+                scores = regression_scores(task, own_outputs, labels)
+            elif task.metric in _SQUARED:
+                scores = scores * own.squared(name)
+            if not set(names) <= set(_OF_SCALED):  # What a config registers is of predictions in the labels' unit.
                 raw = [np.asarray(a, np.float32)[None] for a in (own_outputs, labels)]
                 again, raw_scores = (np.asarray(a)[0] for a in _test_fn(task, every)(*raw))
                 numbers |= {n: float(v) for n, v in zip(names, again, strict=True) if n not in _OF_SCALED}
@@ -173,8 +180,11 @@ def _tested(
     return told
 
 
-#: Metrics of a regression that are computed of scaled labels, whose digits float32 keeps.
-_OF_SCALED = ("r2", "squared_error")
+#: Metrics in the square of the labels' unit.
+_SQUARED = ("squared_error", "pixel_squared_error")
+
+#: Metrics of numbers that are computed of scaled labels, whose digits float32 keeps.
+_OF_SCALED = ("r2", *_SQUARED)
 
 
 @functools.lru_cache(maxsize=64)
@@ -184,6 +194,8 @@ def _test_fn(task: Task, every: tuple[metrics.Metric, ...]) -> Compiled:
     def one(args: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         outputs, labels = args
         mask = jnp.ones(labels.shape, bool)
+        if task.shape:
+            mask = labels >= 0 if task.labels == "ids" else ~jnp.isnan(labels)
         values = jnp.stack([metric.value(outputs, labels, mask) for metric in every])
         return values, metrics.per_example(task, task.metric, outputs, labels)
 
@@ -246,8 +258,13 @@ def _kept_loss(trial: Trial, number: int, phase: dict[str, Any], own: Scaling) -
     curves = {task: phase["val_loss"][task] for task in judged(trial, split_of(trial), number)}
     if not curves:
         return None
-    if trial.target not in curves:  # A mean over tasks is one over what they were trained on: no unit decides.
-        curves = {task: [v / own.squared(task) for v in curve] for task, curve in curves.items()}
+    units = {task: 1.0 for task in curves}
+    if has_several(trial.config):  # One state is best for a network, whatever it predicts.
+        table, split = table_of(trial), split_of(trial)
+        units = {task: own.squared(task) * prior_loss(table, split, task) for task in curves}
+    elif trial.target not in curves:  # A mean over tasks is one over what they were trained on: no unit decides.
+        units = {task: own.squared(task) for task in curves}
+    curves = {task: [v / units[task] for v in curve] for task, curve in curves.items()}
     scores = [math.fsum(at) / len(at) for at in zip(*curves.values(), strict=True)]
     finite = [score for score in scores if math.isfinite(score)]
     return min(finite) if trial.phases[number].select == "best" and finite else scores[-1]

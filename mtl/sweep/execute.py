@@ -10,8 +10,10 @@ from typing import Any
 import jax
 
 from mtl.checkpoint import CheckpointError, dump_tree, load_tree
+from mtl.config.trial import has_several
 from mtl.data.streamed import Streamed
 from mtl.host.files import DamagedError, FileError
+from mtl.inputs import Shape
 from mtl.models import Model
 from mtl.sweep.evaluate import PhaseResult, Progress, clean, evaluate
 from mtl.sweep.plan import Node, Plan, scaling_of, split_key, split_of, table_of, val_rows_of
@@ -67,7 +69,7 @@ def execute(
     """
     executor = executor or executor_for(jax.default_backend(), jax.local_device_count())
     for node in plan.nodes.values():
-        loop.check_spread(node.stage.program, tuple(table_of(node.trial).x.shape[1:]), executor)
+        loop.check_spread(node.stage.program, table_of(node.trial).shape, executor)
     failed: dict[str, dict[str, str]] = {}
     snapshots = Snapshots(workdir.inside("snapshots"), interrupt or Interrupt(), say)
     done = _there_already(plan, workdir, say)
@@ -138,7 +140,7 @@ def _kinds(nodes: dict[str, Node]) -> dict[str, _Kind]:
     found = {}
     for key, node in nodes.items():
         c, stage = node.trial.config, node.stage
-        about = str([c["data"]["name"], c["data"]["options"], c["init"], val_rows_of(node.trial)])
+        about = str([c["data"]["name"], c["data"]["options"], c["init"], val_rows_of(node.trial), has_several(c)])
         found[key] = (programs.setdefault(stage.program, len(programs)), stage.steps, c["evaluations"], about)
     return found
 
@@ -165,7 +167,7 @@ def _most_lanes(node: Node) -> int:
 
     The compiled width is bounded by XLA's analysis; this bounds what a pack leaves behind on the host.
     """
-    shape = tuple(table_of(node.trial).x.shape[1:])
+    shape = table_of(node.trial).shape
     held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes(node.stage.program.model, shape)))
     return max(2, agree(memory_limit()) // (8 * max(1, held)))
 
@@ -194,7 +196,7 @@ def _train(
     """Train a pack and return its outcomes by key."""
     first = nodes[0]
     table = table_of(first.trial)
-    shape = tuple(table.x.shape[1:])
+    shape = table.shape
     program = first.stage.program
     keys = [split_key(n.trial) for n in nodes]
     trials = dict(zip(keys, (n.trial for n in nodes), strict=True))
@@ -203,7 +205,7 @@ def _train(
     # A power of two of splits, so that packs of about the same width share an executable.
     drawn += [drawn[-1]] * ((1 << (len(drawn) - 1).bit_length()) - len(drawn))
     splits, scalings = [split_of(t) for t in drawn], [scaling_of(t) for t in drawn]
-    arrays = make_data(table, splits, [program], val_rows_of(first.trial), scalings)
+    arrays = make_data(table, splits, [program], val_rows_of(first.trial), scalings, has_several(first.trial.config))
     seeds = sorted({n.trial.seed for n in nodes})
     program_key = plan.program_key(first.key)
     width = workdir.width(program_key, str(executor)) if executor.kind == "vmap" else None
@@ -267,7 +269,7 @@ def _train(
 
 
 @functools.lru_cache(maxsize=8)
-def _initial(model: Model, shape: tuple[int, ...], seeds: tuple[int, ...], executor: Executor) -> dict[int, Weights]:
+def _initial(model: Model, shape: Shape, seeds: tuple[int, ...], executor: Executor) -> dict[int, Weights]:
     return dict(zip(seeds, loop.initial_weights(model, shape, seeds, executor), strict=True))
 
 

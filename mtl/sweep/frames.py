@@ -65,7 +65,7 @@ def _rows(workdir: Workdir, head: dict[str, Any], what: str, picked: bool) -> It
             yield head | {"status": status, "error": error}
         return
     if what == "trials":
-        target = result["config"]["data"]["target"]
+        target = result["config"]["data"].get("target")  # Of several, each column says which it is of.
         test = {
             f"test_{k}" if task == target else f"test_{k}_of_{task}": _number(v if picked else None)
             for task, values in result.get("test", {}).items()
@@ -88,6 +88,10 @@ def _rows(workdir: Workdir, head: dict[str, Any], what: str, picked: bool) -> It
     for task in result.get("test", ()) if what == "predictions" and picked else ():
         arrays = workdir.predictions(head["hash"], task)
         outputs = arrays["outputs"]
+        if outputs.ndim > 2:  # Maps do not fit into a cell: see ``Workdir.predictions``.
+            for row, score in zip(arrays["rows"], arrays["scores"], strict=True):
+                yield head | {"task": task, "row": int(row), "score": float(score)}
+            continue
         names = ["output"] if outputs.shape[1] == 1 else [f"output_{i}" for i in range(outputs.shape[1])]
         for i, (row, label, output) in enumerate(zip(arrays["rows"], arrays["labels"], outputs, strict=True)):
             group = {"group": int(arrays["groups"][i])} if "groups" in arrays else {}

@@ -17,7 +17,7 @@ def judged(trial: Trial, split: Split, number: int) -> tuple[str, ...]:
       split: its split.
       number: of the phase.
     """
-    tasks = regimes.judges(trial.phases[number].tasks, trial.target)
+    tasks = regimes.judges(trial.phases[number].tasks, trial.asked)
     return tuple(t for t in tasks if split.val[t].any())
 
 
@@ -27,12 +27,12 @@ def check_labels(trial: Trial, split: Split) -> None:
     Raises:
       ConfigError: if not.
     """
-    target = next(task for task in trial.tasks if task.name == trial.target)
-    if target.metric == "r2" and np.ptp(tested := split.labels[target.name][split.test[target.name]]) == 0:
-        raise ConfigError(
-            f'config.metric = "r2": all test labels of {target.name} are {tested[0]:g}, and it is undefined then: use '
-            '"squared_error", or take a larger data.test_size'
-        )
+    for target in (task for task in trial.tasks if task.name in trial.asked):
+        if target.metric == "r2" and np.ptp(tested := split.labels[target.name][split.test[target.name]]) == 0:
+            raise ConfigError(
+                f'config.metric = "r2": all test labels of {target.name} are {tested[0]:g}, and it is undefined then: '
+                'use "squared_error", or take a larger data.test_size'
+            )
     by_validation = trial.config["ridge"]["choose"] == "validation"
     for number, phase in enumerate(trial.phases):
         for task in phase.tasks:
@@ -59,14 +59,15 @@ def check_judged(trial: Trial, split: Split, number: int, what: str, instead: st
       ConfigError: if it has none.
     """
     if not judged(trial, split, number):
-        tasks = regimes.judges(trial.phases[number].tasks, trial.target)
+        tasks = regimes.judges(trial.phases[number].tasks, trial.asked)
         raise ConfigError(_unjudged(what, trial, tasks, instead))
 
 
 def _unjudged(what: str, trial: Trial, tasks: tuple[str, ...], instead: str) -> str:
     """Return the sentence for a judgement without labels."""
     data = trial.config["data"]
-    fields = ("target_size", "val_fraction") if trial.target in tasks else ("source_val_size",)
+    of_targets = data.get("rows") == "shared" or not set(tasks).isdisjoint(trial.asked)
+    fields = ("target_size", "val_fraction") if of_targets else ("source_val_size",)
     more = " or ".join(f"data.{field} = {data[field]}" for field in fields)
     hidden = "set data.hide_in_validation = False, or " if data.get("hide_in_validation") else ""
     none = f'task "{tasks[0]}" has no validation label' if len(tasks) == 1 else f"none of {', '.join(tasks)} has one"

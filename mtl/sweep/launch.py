@@ -72,6 +72,7 @@ class Preview:
 
     Attributes:
       hashes: each trial's hash; empty while the source's rate is still to be tuned.
+      changes: what the sweep changes for each.
       tuning: the trials that tune it.
       plan: of all the sweep's trials (with the config's own source rate while it is still to be tuned).
       to_run: how many have no result yet, or a stale one.
@@ -79,6 +80,7 @@ class Preview:
     """
 
     hashes: list[str]
+    changes: list[Changes]
     tuning: int
     plan: Plan
     to_run: int
@@ -98,7 +100,8 @@ def preview(base: Flat, name: str, entries: list[Changes], workdir: Workdir) -> 
     hashes = [] if waiting else [t.hash for t in sweep.trials]
     todo = sum(workdir.result(t.hash) is None for _, t in sweep.pairs)
     plan = make_plan(sweep.trials, workdir.sources)
-    return Preview(hashes, todo, plan, len(absent), workdir.news("to be run again"))
+    changes = [m.changes for m in sweep.members]
+    return Preview(hashes, changes, todo, plan, len(absent), workdir.news("to be run again"))
 
 
 def launch(

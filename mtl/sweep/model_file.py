@@ -14,6 +14,7 @@ from mtl.config import Trial
 from mtl.data import Table
 from mtl.data.scaling import Scaling, described, restore
 from mtl.host.files import DamagedError
+from mtl.inputs import by_name, each
 from mtl.sweep.documents import FORMAT
 from mtl.sweep.schema import MODEL, check
 from mtl.train.program import Weights
@@ -64,20 +65,23 @@ def read_model(file: Path) -> ModelFile | None:
     if not isinstance(tree.get("params"), dict):
         raise CheckpointError(f"{file} holds no model of a trial: it has no params")
     kept = tree.get("scaling", {})
-    if not _is_scaling(kept, tuple(about["inputs"]["shape"])):
-        raise CheckpointError(f"{file} holds no scaling of inputs of shape {tuple(about['inputs']['shape'])}")
+    shape = each(tuple, about["inputs"]["shape"])
+    if not _is_scaling(kept, shape):
+        raise CheckpointError(f"{file} holds no scaling of inputs of shape {shape}")
     weights = Weights(tree["params"], tree.get("state", {}))
     return ModelFile(about["config"], about["inputs"], weights, restore(kept))
 
 
-def _is_scaling(kept: Any, shape: tuple[int, ...]) -> bool:
-    """Return whether arrays are those of ``Scaling.tree``, for inputs of that shape."""
+def _is_scaling(kept: Any, shape: tuple[int, ...] | Mapping[str, tuple[int, ...]]) -> bool:
+    """Return whether arrays are those of ``Scaling.tree``, for inputs of that shape, or leaves of these shapes."""
     if not isinstance(kept, dict) or not kept.keys() <= {"shift", "scale", "fill", "units"}:
         return False
     units = kept.get("units", {})
-    arrays = [(a, shape) for name, a in kept.items() if name != "units"]
+    inputs, known = {name: by_name(a) for name, a in kept.items() if name != "units"}, by_name(shape)
+    arrays = [(a, known.get(leaf)) for each_leaf in inputs.values() for leaf, a in each_leaf.items()]
     arrays += [(a, (2,)) for a in (units.values() if isinstance(units, dict) else [None])]
     if not all(isinstance(a, np.ndarray) and a.dtype == np.float64 and a.shape == of for a, of in arrays):
         return False
-    finite = all(np.isfinite(kept[name]).all() for name in ("shift", "scale") if name in kept)
-    return finite and ("shift" in kept) == ("scale" in kept) and ("fill" not in kept or "shift" in kept)
+    finite = all(np.isfinite(a).all() for name in ("shift", "scale") for a in inputs.get(name, {}).values())
+    shift, scale, fill = (inputs.get(name, {}).keys() for name in ("shift", "scale", "fill"))
+    return finite and shift == scale and fill <= shift

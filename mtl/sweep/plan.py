@@ -19,6 +19,7 @@ from mtl.data import duplicates, scaling
 from mtl.data.corrupt.split import without
 from mtl.data.scaling import Scaling
 from mtl.data.streamed import Streamed
+from mtl.inputs import Shape
 from mtl.models import whole_numbers
 from mtl.sweep.fingerprint import Fingerprint, digests, fingerprint
 from mtl.sweep.labelled import check_labels
@@ -39,7 +40,7 @@ class Node:
       parent: the address of the phase before it, if any.
       trial: a trial it belongs to (all of them agree on everything that matters to it).
       stage: the phase.
-      source_only: whether it sees no label of the target.
+      source_only: whether it sees no label of a target.
     """
 
     key: str
@@ -247,7 +248,7 @@ def make_plan(trials: Sequence[Trial], sources: Sources = Sources()) -> Plan:  #
             continue
         plan.trials[digest] = trial
         table, model, moved = table_of(trial), trial.model(), scaled(trial)
-        shape = tuple(table.x.shape[1:])
+        shape = table.shape
         if differs(labels_key(trial)):
             check_labels(trial, split_of(trial))
         signature = (stage_key(trial), shape, moved)
@@ -268,13 +269,13 @@ def make_plan(trials: Sequence[Trial], sources: Sources = Sources()) -> Plan:  #
             if key not in plan.nodes:
                 seen = {t for s in stages[signature][: depth + 1] for t in s.program.tasks}
                 parent = keys[-2] if depth else None
-                plan.nodes[key] = Node(key, parent, trial, stage, trial.target not in seen)
+                plan.nodes[key] = Node(key, parent, trial, stage, seen.isdisjoint(trial.asked))
             plan.users.setdefault(key, []).append(digest)
         plan.chains[digest] = tuple(keys)
     return plan
 
 
-def check_inputs(trial: Trial, table: data.Table, shape: tuple[int, ...]) -> None:
+def check_inputs(trial: Trial, table: data.Table, shape: Shape) -> None:
     """Check that nothing is lost on the way from a table's inputs to what the model makes of them.
 
     Raises:
@@ -319,7 +320,8 @@ def check_images(trial: Trial, table: data.Table) -> None:
     """
     try:
         for phase in trial.phases:
-            augmentation.check_images(phase.augment, table.x, table.name)
+            tasks = [t for t in trial.tasks if t.name in phase.tasks]
+            augmentation.check_images(phase.augment, table.x, table.name, tasks)
     except ValueError as error:
         raise ConfigError(f"config.{error}") from None
 
@@ -350,11 +352,13 @@ def _address(trial: Trial, depth: int, planned: Fingerprint) -> str:
     spec = dict(c["data"])
     # Inputs are scaled by the training part of the target's pool too, whatever the number of its labels. A head of a
     # regression that is loaded is turned to the unit of its own labels before the first phase.
-    kind = next(t.kind for t in trial.tasks if t.name == trial.target)
-    turned = bool(trial.loads) and kind == "regression"
-    if not any(trial.target in p["tasks"] for p in phases) and trial.target not in _own(trial) and not turned:
+    turned = bool(trial.loads) and any(t.scaled for t in trial.tasks if t.name in trial.asked)
+    seen = {task for p in phases for task in p["tasks"]} | set(_own(trial))
+    if seen.isdisjoint(trial.asked) and not turned and spec.get("rows") != "shared":
         apart = _TARGET_ONLY[:1] if scaled(trial) else _TARGET_ONLY
-        spec = {k: v for k, v in without(spec, trial.target).items() if k not in apart}
+        for target in trial.asked:
+            spec = without(spec, target)
+        spec = {k: v for k, v in spec.items() if k not in apart}
     several = any(len(p["tasks"]) > 1 for p in phases)
     content = {
         "phases": phases,

@@ -7,9 +7,10 @@ import math
 from typing import Any
 
 from mtl.config import augmentation
-from mtl.config.default import SAMPLINGS
+from mtl.config.declaration import SAMPLINGS
+from mtl.config.trial import targets_of
 from mtl.host.files import DamagedError
-from mtl.tasks import METRICS, Task
+from mtl.tasks import Task
 
 _REAL = (int, float)
 _NUMBER = (int, float, type(None))  # Null stands for what is not finite.
@@ -41,6 +42,7 @@ STUDY: Any = {
                 "joint_sampling": frozenset(SAMPLINGS),
                 "round_steps?": int,
                 "data.source": [str],
+                "data.targets?": [str],
                 "report.question": str,
                 "report.notes?": [str],
                 "regimes?": dict,
@@ -53,6 +55,7 @@ STUDY: Any = {
                     "fingerprint": str,
                     "changes": {
                         "regime?": str,
+                        "data.target?": str,
                         "data.target_size?": int,
                         "seed?": int,
                         "lr?": _REAL,
@@ -68,7 +71,9 @@ STUDY: Any = {
 }
 _RATES: Any = {str: Either([_REAL], _REAL)}
 _DATA: Any = {
-    "target": str,
+    "target?": str,
+    "targets?": [str],
+    "rows?": str,
     "val_fraction": _REAL,
     "test_size": int,
     "hide?": str,
@@ -92,9 +97,10 @@ RESULT: Any = {
     "hash": str,
     "config": {
         "data": _DATA,
-        "tasks": [{"name": str, "kind": frozenset(METRICS), "metric": str}],
+        "tasks": [{"name": str, "kind": str, "metric": str}],
         "phases": [{"augment?": list, "begin?": str}],
         "init?": {"path": str},
+        "targets?": [str],
     },
     "status": frozenset(("done", "diverged")),
     "val_loss": _NUMBER,
@@ -121,15 +127,27 @@ PREFIX: Any = {
 }
 #: The facts of a snapshot.
 SNAPSHOT: Any = {"keys": [str], "at": int, "data": int, "seconds": _REAL}
+
+
+def _of_each(fact: Any) -> Either:
+    """Return a fact of the inputs, or of each leaf where they are several."""
+    return Either({str: fact}, fact)
+
+
 #: The facts of a trial's model.
 MODEL: Any = {
-    "config": {"data": {"target": str}, "tasks": [{"name": str, "kind": frozenset(METRICS)}]},
+    "config": {
+        "data": {"target?": str, "targets?": [str]},
+        "targets?": [str],
+        "tasks": [{"name": str, "kind": str}],
+    },
     "inputs": {
-        "shape": [int],
-        "pixels": bool,
-        "unit_range": bool,
-        "columns": [str],
-        "gaps": [int],
+        "shape": _of_each([int]),
+        "pixels": _of_each(bool),
+        "unit_range": _of_each(bool),
+        "columns": _of_each([str]),
+        "gaps": _of_each([int]),
+        "vocabulary?": _of_each(int),
         "reading": dict,
         "classes": {str: [str]},
     },
@@ -206,8 +224,11 @@ def check_result(result: dict[str, Any]) -> None:
     """
     config = result["config"]
     names = [task["name"] for task in config["tasks"]]
-    if config["data"]["target"] not in names:
-        raise DamagedError(f"has the target {config['data']['target'][:40]!r} and no such task")
+    if ("target" in config["data"]) == ("targets" in config["data"] and "targets" in config):
+        raise DamagedError("has no target, or one and several")
+    for target in targets_of(config):
+        if target not in names:
+            raise DamagedError(f"has the target {target[:40]!r} and no such task")
     try:
         for task in config["tasks"]:  # Its metric and its loss may be what a config registers, which is not at hand.
             Task(**{k: v for k, v in task.items() if k not in ("metric", "loss")})

@@ -52,7 +52,8 @@ class NewResult:
 
     Attributes:
       result: JSON-able facts, its hash among them.
-      predictions: of each task that it was tested on, its outputs on the test set, their rows, labels and scores.
+      predictions: of each task that it was tested on, its outputs on the test set, [n, outputs] or of a dense task
+        [n, *shape, outputs], their rows, labels (-1 or NaN where a position has none) and scores.
       model: the bytes of its model; nothing if it is not kept.
     """
 
@@ -151,9 +152,11 @@ def _check_predictions(found: Any, result: Mapping[str, Any]) -> None:
     for task, own in found.items():
         good = isinstance(own, dict) and own.keys() - {GROUPS} == set(NAMES)
         good = good and all(isinstance(a, np.ndarray) and a.dtype.kind in "fiu" for a in own.values())
-        good = good and own["outputs"].ndim == 2 and own["outputs"].shape[1] > 0
+        good = good and own["outputs"].ndim >= 2 and own["outputs"].shape[-1] > 0
         good = good and (GROUPS not in own or own[GROUPS].dtype.kind in "iu")
-        if not good or any(a.shape != own["outputs"].shape[:1] for name, a in own.items() if name != "outputs"):
+        good = good and own["labels"].shape == own["outputs"].shape[:-1]
+        each = {name: a for name, a in own.items() if name not in ("outputs", "labels")} if good else {}
+        if not good or any(a.shape != own["outputs"].shape[:1] for a in each.values()):
             raise DamagedError(
                 f"holds no outputs [n, k], rows, labels and scores [n] (and groups [n]) of {task[:40]!r}"
             )

@@ -9,26 +9,20 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mtl.config import ConfigError, Flat, Trial, canonical, check, override
+from mtl.config import ConfigError, Flat, Trial, canonical, check, override, refused
 from mtl.config.fields import coerce
-from mtl.regimes import judges
+from mtl.config.targets import settled
+from mtl.regimes import get, judges
 from mtl.sweep.documents import identifier
 from mtl.sweep.evaluate import clean
 from mtl.sweep.expand import Changes
 from mtl.sweep.fingerprint import Fingerprint, name_of
 from mtl.sweep.labelled import check_judged, check_labels, judged
-from mtl.sweep.plan import Plan, fingerprint_of, labels_key, split_of, trial_of
+from mtl.sweep.plan import Plan, fingerprint_of, labels_key, load_table, split_of, trial_of
 from mtl.sweep.store import StoreError, Workdir
 
-#: Base fields that may differ between runs of one sweep: they do not decide any trial's numbers.
-_FREE_TO_CHANGE = (
-    "report.question",
-    "report.margin",
-    "report.baseline",
-    "report.notes",
-    "tune.seeds",
-    "tune.source_lr",
-)
+#: Sections of the base that may differ between runs of one sweep: they do not decide any trial's numbers.
+_FREE_TO_CHANGE = ("report.", "tune.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +83,7 @@ def make_sweep(
       StoreError: for a name that files cannot have.
     """
     identifier(name)  # Tables and figures are named after it.
+    base, entries = of_targets(base, entries)
     base = override(base, {"source_lr": tuning["source_lr"]}) if tuning else base
     members: dict[str, Member] = {}
     for changes in entries:
@@ -97,6 +92,23 @@ def make_sweep(
             raise ConfigError(f"sweep {name}: {same.changes} and {changes} are the same trial: drop one of them")
         members[trial.hash] = Member(changes, trial)
     return Sweep(name, base, tuple(members.values()), pairs, tuning)
+
+
+def of_targets(base: Flat, entries: Sequence[Changes]) -> tuple[Flat, list[Changes]]:
+    """Return a base with nothing left open on targets, and the changes of each trial that they come to.
+
+    Of several targets, a regime that ends on one has a trial for each, and one that trains jointly has one for all.
+    """
+    found = settled(base, load_table(base["data.name"], base["data.options"]).tasks)
+    fields = ("data.targets", "data.rows", "joint_sampling", *(("data.target",) if base["data.targets"] else ()))
+    base = override(base, {field: found[field] for field in fields})
+    targets, every = base["data.targets"], []
+    for changes in entries:
+        flat = override(base, changes)
+        with refused():
+            each = bool(targets) and "data.target" not in changes and get(flat["regime"], flat["regimes"]).alone
+        every += [{**changes, "data.target": target} for target in targets] if each else [changes]
+    return override(base, {"data.target": ""}) if targets else base, every
 
 
 def settle(base: Flat, entries: Sequence[Changes], question: str = "") -> tuple[Flat, list[Changes]]:
@@ -168,10 +180,10 @@ def check_choices(sweep: Sweep, there: Collection[str]) -> None:
     cells: dict[str, list[Member]] = {}
     for m in sweep.members:
         c = m.trial.config
-        cells.setdefault(canonical([c["regime"], c["data"]["target_size"], c["seed"]]), []).append(m)
+        cells.setdefault(canonical([c["regime"], c["data"]["target_size"], c["seed"], m.trial.targets]), []).append(m)
     deciding = [(t, "config.tune.source_lr", "one source_lr") for _, t in sweep.pairs]
     for members in cells.values():
-        fields = {k for m in members for k in m.changes} - {"regime", "data.target_size", "seed"}
+        fields = {k for m in members for k in m.changes} - {"regime", "data.target_size", "seed", "data.target"}
         field = " and ".join(f"config.{name}" for name in sorted(fields)) if len(members) > 1 else ""
         deciding += [(m.trial, field, f"one value of {field}") for m in members]
     seen: set[Any] = set()
@@ -192,7 +204,7 @@ def left_out(sweep: Sweep) -> list[str]:
         for number, phase in enumerate(trial.phases):
             if tuned or phase.select == "best":
                 there = judged(trial, split_of(trial), number)
-                for task in set(judges(phase.tasks, trial.target)) - set(there):
+                for task in set(judges(phase.tasks, trial.asked)) - set(there):
                     found.setdefault(task, set()).add(trial.seed)
     return [
         f"{task} has no validation label in {len(seeds)} replicate{'s' * (len(seeds) > 1)}: there, source phases are "
@@ -250,7 +262,7 @@ def record(workdir: Workdir, sweep: Sweep, plan: Plan, warnings: Sequence[str]) 
     study = workdir.open(base["name"])
     known = study["sweeps"].get(sweep.name, {"base": {}})
     for field, value in known["base"].items():
-        if field in _FREE_TO_CHANGE or field not in base:
+        if field.startswith(_FREE_TO_CHANGE) or field not in base:
             continue
         if canonical(coerce(field, value, base[field])) != canonical(base[field]):
             raise StoreError(

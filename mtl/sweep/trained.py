@@ -12,11 +12,13 @@ import numpy as np
 
 from mtl.checkpoint import CheckpointError
 from mtl.config import Trial
+from mtl.data.leaf import check_ids
 from mtl.data.scaling import Scaling
+from mtl.inputs import by_name, count
 from mtl.models import Model
 from mtl.sweep.documents import StoreError, inside
 from mtl.sweep.model_file import read_model
-from mtl.tasks import LOSSES, METRICS, suggest
+from mtl.tasks import KINDS, suggest
 from mtl.train.predict import predict
 from mtl.train.program import Weights
 
@@ -31,7 +33,8 @@ class Trained:
       weights: parameters and batch statistics.
       scaling: what inputs and labels were scaled with.
       inputs: what the inputs were: ``shape``, whether they are ``pixels``, names of ``columns``, which of them have
-        ``gaps``, how raw ones were read (``reading``), and the ``classes`` of each task.
+        ``gaps``, the ``vocabulary`` of ids, each of them ``{leaf: …}`` where there are several; how raw ones were read
+        (``reading``), and the ``classes`` of each task.
     """
 
     trial: Trial
@@ -41,12 +44,12 @@ class Trained:
     inputs: Mapping[str, Any]
 
     @property
-    def shift(self) -> np.ndarray | None:
+    def shift(self) -> Any:
         """What is subtracted from inputs, in their own unit; ``None`` if they are taken as they are."""
         return self.scaling.shift
 
     @property
-    def scale(self) -> np.ndarray | None:
+    def scale(self) -> Any:
         """What inputs are multiplied by then; ``None`` likewise."""
         return self.scaling.scale
 
@@ -59,60 +62,81 @@ class Trained:
         """Return probabilities of a task for inputs x; they are scaled, and missing ones filled in, as in training.
 
         Args:
-          x: inputs as the data set's table gives them, [n, …]; or a DataFrame with columns of their names.
-          task: a task's name; the target by default.
+          x: inputs as the data set's table gives them, [n, …]; or a DataFrame with columns of their names. Where there
+            are several leaves, ``{leaf: [n, …]}``.
+          task: a task's name; by default the target of a network for one.
 
         Returns:
           P(y = 1) [n] of a binary task, P(y = c) [n, classes] of a multi-class one, predictions [n] of a regression in
-          the unit of its labels.
+          the unit of its labels; of a dense task at each position, [n, *shape] and [n, *shape, classes].
 
         Raises:
           ValueError: for a task without a head, and inputs that are not like those of the training: of another shape,
-            not finite or missing where none was, pixels outside [0, 1].
+            not finite or missing where none was, pixels outside [0, 1], ids that do not exist.
         """
         name = task or self.trial.target
         names = [t.name for t in self.model.tasks]
         if name not in names:
             raise ValueError(f'task = "{name}": {suggest(name, names)}')
-        seen = self.scaling.inputs(self._checked(x))
+        seen = self.scaling.inputs(self._checked(x), self.inputs.get("vocabulary"))
         spec = self.model.task(name)
-        none = np.zeros((0, spec.outputs), np.float32)
-        outputs = predict(self.model, name, [self.weights], seen)[0] if len(seen) else none
-        if spec.kind == "multiclass":
+        none = np.zeros((0, *spec.shape, spec.outputs), np.float32)
+        outputs = predict(self.model, name, [self.weights], seen)[0] if count(seen) else none
+        if spec.labels == "ids":
             return np.asarray(jax.nn.softmax(outputs, axis=-1))
-        if spec.kind == "binary":
-            return np.asarray(jax.nn.sigmoid(outputs[:, 0]))
-        return self.scaling.outputs(name, outputs[:, 0])
+        if spec.labels == "binary":
+            return np.asarray(jax.nn.sigmoid(outputs[..., 0]))
+        return self.scaling.outputs(name, outputs[..., 0])
 
-    def _checked(self, x: Any) -> np.ndarray:
+    def _checked(self, x: Any) -> Any:
         """Return inputs, if they are like those of the training."""
-        shape = tuple(self.inputs["shape"])
-        sizes = ", ".join(map(str, shape))
-        if (names := getattr(x, "columns", None)) is not None and (wanted := self.inputs["columns"]):
-            if absent := [name for name in wanted if name not in names]:
-                raise ValueError(f'x: has no column "{absent[0]}": must have {", ".join(wanted)}, as in training')
-            x = x[wanted]  # By name, whatever their order.
-        given = np.asarray(x)
-        if given.dtype.kind not in "biuf":
-            raise ValueError(f"x: dtype {given.dtype}: must be numbers [n, {sizes}]")
-        if given.shape[1:] != shape or given.ndim != len(shape) + 1:
-            one = ": one input is x[None]" if given.shape == shape else ""
-            raise ValueError(f"x: shape {given.shape}: must be (n, {sizes}), as in training{one}")
-        gaps = np.zeros(shape, bool)
-        gaps.reshape(-1)[self.inputs["gaps"]] = True
-        bad = ~np.isfinite(given) & ~(np.isnan(given.astype(np.float64)) & gaps)
-        if bad.any():
-            at = np.argwhere(bad)[0]
-            where = ", ".join(str(i) for i in at[1:])
-            name = f'"{self.inputs["columns"][at[1]]}"' if self.inputs["columns"] else where
+        known = by_name(self.inputs["shape"])
+        if "" in known:
+            return _like_training("x", x, self.inputs)
+        if not isinstance(x, Mapping) or x.keys() != known.keys():
+            given = f"a dict of {', '.join(map(str, x))}" if isinstance(x, Mapping) else f"a {type(x).__name__}"
+            raise ValueError(f"x: {given}: must be a dict of {', '.join(known)}, as in training")
+        found = {
+            leaf: _like_training(f'x["{leaf}"]', x[leaf], {k: facts.get(leaf) for k, facts in self.inputs.items()})
+            for leaf in known
+        }
+        if len(set(rows := [len(given) for given in found.values()])) > 1:
+            raise ValueError(f"x: leaves of {', '.join(map(str, rows))} rows: must be as many of each")
+        return found
+
+
+def _like_training(where: str, x: Any, facts: Mapping[str, Any]) -> np.ndarray:
+    """Return one leaf of inputs, if it is like that of the training."""
+    shape = tuple(facts["shape"])
+    sizes = ", ".join(map(str, shape))
+    if (names := getattr(x, "columns", None)) is not None and (wanted := facts["columns"]):
+        if absent := [name for name in wanted if name not in names]:
+            raise ValueError(f'{where}: has no column "{absent[0]}": must have {", ".join(wanted)}, as in training')
+        x = x[wanted]  # By name, whatever their order.
+    given = np.asarray(x)
+    if given.dtype.kind not in "biuf":
+        raise ValueError(f"{where}: dtype {given.dtype}: must be numbers [n, {sizes}]")
+    if given.shape[1:] != shape or given.ndim != len(shape) + 1:
+        one = f": one input is {where}[None]" if given.shape == shape else ""
+        raise ValueError(f"{where}: shape {given.shape}: must be (n, {sizes}), as in training{one}")
+    if vocabulary := facts.get("vocabulary"):
+        return check_ids(where, given, vocabulary, "vocabulary")
+    gaps = np.zeros(shape, bool)
+    gaps.reshape(-1)[facts["gaps"]] = True
+    bad = ~np.isfinite(given) & ~(np.isnan(given.astype(np.float64)) & gaps)
+    if bad.any():
+        at = np.argwhere(bad)[0]
+        name = f'"{facts["columns"][at[1]]}"' if facts["columns"] else ", ".join(str(i) for i in at[1:])
+        raise ValueError(
+            f"{where}: {given[tuple(at)]} in row {at[0]}, input {name}: must be finite, as none was missing in training"
+        )
+    if facts["pixels"] and facts["unit_range"] and given.size:
+        low, high = float(given.min()), float(given.max())
+        if low < 0 or high > 1:
             raise ValueError(
-                f"x: {given[tuple(at)]} in row {at[0]}, input {name}: must be finite, as none was missing in training"
+                f"{where}: {given.dtype} from {low:g} to {high:g}: must be pixels in [0, 1], as in training"
             )
-        if self.inputs["pixels"] and self.inputs["unit_range"] and given.size:
-            low, high = float(given.min()), float(given.max())
-            if low < 0 or high > 1:
-                raise ValueError(f"x: {given.dtype} from {low:g} to {high:g}: must be pixels in [0, 1], as in training")
-        return given
+    return given
 
 
 def load(trial: str | Path) -> Trained:
@@ -134,11 +158,13 @@ def load(trial: str | Path) -> Trained:
     if found is None:
         raise CheckpointError(f"{file} holds no model of a trial")
     for task in found.config["tasks"]:
-        for what, known in (("loss", LOSSES), ("metric", METRICS)):
-            if task.get(what) and task[what] not in known[task["kind"]]:
+        kind = KINDS.get(task["kind"])
+        for what, room in (("kind", "tasks"), ("loss", "losses"), ("metric", "metrics")):
+            known = KINDS if kind is None or what == "kind" else kind.losses if what == "loss" else kind.metrics
+            if task.get(what) and task[what] not in known:
                 raise CheckpointError(
                     f'{file}: task "{task["name"]}" has the {what} "{task[what]}", which this process does not know: '
-                    f"first execute what registers it (with mtl.{'losses' if what == 'loss' else 'metrics'}.register)"
+                    f"first execute what registers it (with mtl.{room}.register)"
                 )
     resolved = Trial(found.config)
     return Trained(resolved, resolved.model(), found.weights, found.scaling, found.inputs)

@@ -13,6 +13,7 @@ from mtl.checkpoint import CheckpointError, load_weights, sha256_of
 from mtl.config import ConfigError, Trial
 from mtl.data import Table
 from mtl.data.scaling import Scaling, described
+from mtl.inputs import Shape, by_name
 from mtl.params import exactly, join
 from mtl.sweep.fingerprint import Fingerprint
 from mtl.sweep.model_file import read_model
@@ -40,7 +41,7 @@ def weights_at(path: str) -> Path:
     return model if model.is_file() else Path(path)
 
 
-def check_init(trial: Trial, shape: tuple[int, ...]) -> None:
+def check_init(trial: Trial, shape: Shape) -> None:
     """Check that the weights that a trial begins from fit its model.
 
     Raises:
@@ -59,7 +60,7 @@ def _checked_init(
     fresh: tuple[str, ...],
     rename: tuple[tuple[str, str], ...],
     model: Any,
-    shape: tuple[int, ...],
+    shape: Shape,
 ) -> None:
     try:
         load(shapes(model, shape), *load_weights(path), fresh, rename)
@@ -95,6 +96,7 @@ _MUST_FIT = {
     "reading": "reading",
     "shape": "shapes",
     "unit_range": "ranges",
+    "vocabulary": "vocabularies",
 }
 
 
@@ -118,10 +120,11 @@ def brought(trial: Trial, table: Table) -> Scaling | None:
     was, own = known
     now = described(table)
     for what, name in _MUST_FIT.items():
-        if was[what] != now[what]:
+        then, today = was.get(what, 0), now.get(what, 0)
+        if then != today:
             raise ConfigError(
-                f"config.init.path = {trial.loads}: its weights were trained on other {name} ({_told(was[what])}) than "
-                f"those of {table.name} ({_told(now[what])}): must be the same"
+                f"config.init.path = {trial.loads}: its weights were trained on other {name} ({_told(then)}) than "
+                f"those of {table.name} ({_told(today)}): must be the same"
             )
     for name, old in _loaded_heads(trial, was).items():
         task, known_kind = next(t for t in trial.tasks if t.name == name), was["kinds"][old]
@@ -138,11 +141,12 @@ def brought(trial: Trial, table: Table) -> Scaling | None:
                 f"and {table.name} has {_told(today or ['0, 1, …'])}: must be the same, or add "
                 f'"{exactly(join("heads", name))}/.*" to config.init.fresh'
             )
-    if unfilled := sorted(set(now["gaps"]) - set(was["gaps"])):
-        raise ConfigError(
-            f"config.init.path = {trial.loads}: {table.column(unfilled[0])} of {table.name} has missing inputs, and "
-            "had none where its weights were trained: must be filled in"
-        )
+    for leaf, gaps in by_name(now["gaps"]).items():
+        if unfilled := sorted(set(gaps) - set(by_name(was["gaps"])[leaf])):
+            raise ConfigError(
+                f"config.init.path = {trial.loads}: {table.column(unfilled[0], leaf)} of {table.name} has missing "
+                "inputs, and had none where its weights were trained: must be filled in"
+            )
     return own
 
 
@@ -158,6 +162,8 @@ def _loaded_heads(trial: Trial, was: Mapping[str, Any]) -> dict[str, str]:
 def _told(value: Any) -> str:
     if isinstance(value, bool):
         return "pixels in [0, 1]" if value else "others"
+    if isinstance(value, int):
+        return f"{value:,} ids"
     text = ", ".join([f"{k} {v}" for k, v in value.items()] if isinstance(value, dict) else map(str, value))
     return text if len(text) <= 80 else f"{text[:80]}…"
 

@@ -5,7 +5,8 @@ are mixed the other row and its own changes. ``change`` does it to any part of t
 on the step and on where the row stands in its batch alone, not on the micro-batch, the block or the device that
 computes it.
 
-Inputs are images in [0, 1], before they are standardised. Validation and test inputs are never changed.
+Inputs are images in [0, 1], before they are standardised; of several leaves, the one that holds them is changed.
+Validation and test inputs are never changed.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from mtl.config.augmentation import Colour, Crop, Cutmix, Cutout, Flip, Mixup, Randaugment, Spec
+from mtl.inputs import image_leaf
 from mtl.train import colour, geometry, threefry
-from mtl.train.program import Hypers, Indices, Program, key_for, pool_name
+from mtl.train.program import Hypers, Indices, Program, PyTree, key_for, pool_name
 
 #: The purpose that augmentation's randomness is drawn for.
 AUGMENT = zlib.crc32(b"augment")
@@ -143,9 +145,9 @@ def _beta(key: Array, alpha: float, size: int) -> Float[Array, " size"]:
 
 
 def change(
-    spec: Spec, drawn: Indices, fetch: Callable[[Array], tuple[Array, dict[str, Array]]]
-) -> tuple[Images, dict[str, Array]]:
-    """Return the images and labels of rows, changed as was drawn.
+    spec: Spec, drawn: Indices, fetch: Callable[[Array], tuple[PyTree, dict[str, Any]]]
+) -> tuple[PyTree, dict[str, Any]]:
+    """Return the inputs and labels of rows, their images and labels changed as was drawn.
 
     Of two rows mixed, with weights λ and 1 − λ:
 
@@ -156,10 +158,14 @@ def change(
       λ e_y + (1 − λ) e_y', which ``losses.values`` takes in place of ids.
     - what a masked slot holds changes nothing.
 
+    Labels of each pixel go where their pixels go; those that are cut out, or come from outside of the image, are
+    missing.
+
     Args:
       spec: the operations that it was drawn for.
       drawn: all rows of a batch, or a part.
-      fetch: from rows to their images in [0, 1] and labels, [rows, …] by a task that has their classes.
+      fetch: from rows to their inputs, images in [0, 1] and what is beside them, and labels, [rows, …] by a task
+        that has their classes.
 
     >>> from mtl.config.augmentation import parse
     >>> x, spec = jnp.linspace(0, 1, 48).reshape(1, 4, 4, 3), parse([("flip", {"probability": 1.0})])
@@ -167,13 +173,24 @@ def change(
     >>> bool((change(spec, drawn, lambda rows: (x[rows], {}))[0] == x[:, :, ::-1]).all())
     True
     """
-    x, labels = fetch(drawn.rows)
+    inputs, labels = fetch(drawn.rows)
+    x = before = image_leaf(inputs)
     for operation, how in zip(spec, drawn.changes, strict=False):  # Another row ends before the one that mixes it.
         if isinstance(operation, (Mixup, Cutmix)):
-            x, labels = _mix(operation, how, x, labels, *change(spec, how.other, fetch))
+            other, others = change(spec, how.other, fetch)
+            x, labels = _mix(operation, how, x, labels, image_leaf(other), others)
         else:
-            x = jax.vmap(lambda k, image, op=operation: _CHANGES[type(op)](op, k, image))(how, x)
-    return x, labels
+            apply = jax.vmap(lambda k, image, op=operation: _CHANGES[type(op)](op, k, image))
+            x = apply(how, x)
+            for task, of_pixels in labels.items():
+                if isinstance(of_pixels, tuple) and isinstance(operation, (Crop, Flip, Cutout)):
+                    # As channels of an image: with the same key, the same happens to them.
+                    own, there = of_pixels
+                    if isinstance(operation, Cutout):
+                        apply = jax.vmap(functools.partial(_cutout, dataclasses.replace(operation, fill=0.0)))
+                    own, kept = (a[..., 0] for a in (apply(how, own[..., None]), apply(how, there[..., None])))
+                    labels = {**labels, task: (own, kept)}
+    return jax.tree.map(lambda leaf: x if leaf is before else leaf, inputs), labels
 
 
 def _crop(op: Crop, key: Array, image: Array) -> Array:
@@ -234,14 +251,14 @@ def _mix(
         kept = how.share
         # Equal pixels stay exact: x' + λ (x − x'); and a row that is not mixed keeps its bits.
         blend = other_x + _along(kept, x).astype(x.dtype) * (x - other_x)
-        images = jnp.where(_along(how.mixed, x), blend, x)
+        blended = jnp.where(_along(how.mixed, x), blend, x)
     else:
         height, width = x.shape[1:3]
         sides = jnp.array([[height, width]])
         half = jnp.sqrt(1.0 - how.share)[:, None] * sides / 2
         low, high = jnp.round(how.centre * sides - half), jnp.round(how.centre * sides + half)
         inside = jax.vmap(lambda a, b: _rectangle(height, width, a[0], b[0], a[1], b[1]))(low, high)
-        images = jnp.where((inside & how.mixed[:, None, None])[..., None], other_x, x)
+        blended = jnp.where((inside & how.mixed[:, None, None])[..., None], other_x, x)
         kept = 1.0 - inside.mean(axis=(1, 2))
     found = {}
     for task, label in labels.items():
@@ -249,7 +266,7 @@ def _mix(
         y, other = _soft(label, classes), _soft(others[task], classes)
         # Equal labels stay exact: y' + λ (y − y').
         found[task] = jnp.where(_along(how.mixed, y), other + _along(kept, y).astype(y.dtype) * (y - other), y)
-    return images, found
+    return blended, found
 
 
 def _soft(y: Array, classes: int) -> Array:

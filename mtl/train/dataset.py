@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from mtl.data import Split, Table
+from mtl.data.prior import prior_loss
 from mtl.data.scaling import Scaling, centred, coded
 from mtl.data.streamed import Streamed
+from mtl.inputs import each
 from mtl.train.program import Data, Pool, Program, pool_name
 from mtl.train.stacks import ordered
 
@@ -21,6 +24,7 @@ def make_data(
     programs: Sequence[Program],
     val_rows: int,
     scalings: Sequence[Scaling] | None = None,
+    relative: bool = False,
 ) -> Data:
     """Return the data on the device: inputs once (unless streamed), splits stacked, with the programs' pools.
 
@@ -31,6 +35,7 @@ def make_data(
       val_rows: the most validation rows that a split of this kind can have. Validation batches are padded to it,
         whatever the splits at hand, so that a trial's losses are summed in one order alone and in any pack.
       scalings: what each split's inputs and labels are scaled with; by default nothing.
+      relative: whether validation losses are taken relative to those of predicting the prior.
     """
     names = list(dict.fromkeys(t.name for p in programs for t in ordered(p)))  # As a program has its columns.
     pools = sorted({p.tasks for p in programs})
@@ -38,8 +43,9 @@ def make_data(
     longest = max(int(s.train[t].sum()) for s in splits for t in names)
     scalings = [Scaling()] * len(splits) if scalings is None else scalings
     scaled = any(p.standardize for p in programs)
-    shift, scale, fill = zip(*(coded(table, s) if scaled else nothing(table) for s in scalings), strict=True)
+    shift, scale, fill = _stacked([coded(table, s) for s in scalings]) if scaled else (None, None, None)
     pairs = list(zip(splits, scalings, strict=True))
+    dense, units = _dense(table, names, scalings)
     data = Data(
         tasks=tuple(names),
         x=() if isinstance(table.x, Streamed) else device_inputs(table, scaled),
@@ -51,23 +57,48 @@ def make_data(
         ),
         train_rows={pool_name(p): _pool([_any(s.train, p) for s in splits], longest) for p in pools},
         val_rows={pool_name(p): _pool([_any(s.val, p) for s in splits], val_rows) for p in pools},
-        shift=np.stack(shift),
-        scale=np.stack(scale),
-        fill=() if table.gaps is None else np.stack(fill),
+        shift=shift,
+        scale=scale,
+        fill=fill,
+        dense=dense,
+        units=units,
+        prior=np.asarray([[prior_loss(table, s, t) for t in names] for s in splits], np.float32) if relative else (),
     )
     return jax.tree.map(jnp.asarray, data)
 
 
-def device_inputs(table: Table, scaled: bool) -> np.ndarray:
-    """Return the inputs [N, …] in memory that programs take, float32: centred first where they are scaled."""
-    assert not isinstance(table.x, Streamed)
-    return np.asarray(centred(table)[0] if scaled else table.x, np.float32)
+def _dense(table: Table, names: Sequence[str], scalings: Sequence[Scaling]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return (labels and positions of the dense tasks among some, their units in each split), see ``Data``."""
+    dense, units = {}, {}
+    for name in names:
+        if name not in table.positions:
+            continue
+        if len(table) > _ROWS:
+            raise ValueError(f'data "{table.name}": {len(table):,} rows with a dense task: must be at most {_ROWS:,}')
+        labels, there = table.labels[name], table.positions[name]
+        if table.task(name).labels == "numbers":
+            # Once for all splits, and in float32 centred so that nothing is lost by it.
+            known = labels[there]
+            mean, spread = float(known.mean()), float(known.std()) or 1.0
+            own = [s.units.get(name, (0.0, 1.0)) for s in scalings]
+            units[name] = np.asarray([[(mean - m) / s, spread / s] for m, s in own], np.float32)
+            labels = np.where(there, (labels - mean) / spread, 0)
+        dense[name] = labels.astype(np.int32 if table.task(name).labels == "ids" else np.float32), there
+    return dense, units
 
 
-def nothing(table: Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the (shift, scale, fill) that would change nothing."""
-    zeros = np.zeros(table.x.shape[1:], np.float32)
-    return zeros, np.ones_like(zeros), zeros
+#: Rows that can be counted in the float32 of a label.
+_ROWS = 2**24
+
+
+def device_inputs(table: Table, scaled: bool) -> Any:
+    """Return the inputs [N, …] in memory that programs take, float32, or int32 ids: centred first where scaled."""
+    x = centred(table)[0] if scaled else table.x
+    return each(lambda leaf, ids: leaf if ids else np.asarray(leaf, np.float32), x, table.vocabulary)
+
+
+def _stacked(trees: Sequence[Any]) -> Any:
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
 
 
 def _matrix(columns: Sequence[Sequence[np.ndarray]], kind: type) -> np.ndarray:

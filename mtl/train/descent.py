@@ -6,8 +6,10 @@ import dataclasses
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array
 
+from mtl.inputs import Shape, each, structure
 from mtl.optim import Optimizer
 from mtl.train import move, threefry
 from mtl.train.augment import changed
@@ -42,7 +44,8 @@ class Descent:
         sample = changed(program, hypers, make_sampler(program, hypers, own))
         fetch = make_gather(program, own, fixed)
         trunk = trunk_of(moving.trainable, fixed.frozen)
-        cuts = microbatches(program, trunk, moving.state, tuple(own.x.shape[1:]), shards)
+        ids = each(lambda leaf: jnp.issubdtype(leaf.dtype, jnp.integer), own.x)  # How many does not matter here.
+        cuts = microbatches(program, trunk, moving.state, structure(own.x, ids), shards)
         others, validation = further(program, hypers, own, fixed)
 
         def body(step: Array, m: TrainState) -> TrainState:
@@ -71,7 +74,7 @@ class Descent:
         """Return how many examples so many steps see."""
         return steps * program.rows
 
-    def flops(self, program: Program, shape: tuple[int, ...], steps: int, rows: int) -> float:
+    def flops(self, program: Program, shape: Shape, steps: int, rows: int) -> float:
         """Return the floating-point operations of so many steps; ``shape`` is one input's."""
         return steps * flops_per_step(program, shape)
 

@@ -9,13 +9,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from mtl.inputs import Shape, like
 from mtl.models import anatomy
+from mtl.tasks import Task
 from mtl.train import phase, sampling, step
 from mtl.train.program import Frozen, Hypers, Program, PyTree, Weights
+from mtl.train.stacks import ordered
 
 
 @functools.lru_cache(maxsize=256)
-def flops_per_step(program: Program, shape: tuple[int, ...]) -> float:
+def flops_per_step(program: Program, shape: Shape) -> float:
     """Return the floating-point operations of one gradient step, by XLA's cost analysis of its update.
 
     Counted before XLA's optimisations, on one update without the drawing of its batch and without what changes its
@@ -24,14 +27,16 @@ def flops_per_step(program: Program, shape: tuple[int, ...]) -> float:
 
     Args:
       program: the phase.
-      shape: shape of one input.
+      shape: what one input is.
     """
     program = dataclasses.replace(program, accumulate=1)  # The same arithmetic, and no loop to look into.
     hypers, k = _hypers(program), len(program.tasks)
     moving, frozen = jax.eval_shape(functools.partial(phase.start, program), hypers, _weights(program, shape))
     x = features(program, shape) if program.cached else _inputs(program, shape)
     labels, mask = (jax.ShapeDtypeStruct((program.rows, k), kind) for kind in ("float32", "bool"))
-    batch = sampling.Batch(x, jax.eval_shape(functools.partial(sampling.by_columns, program), labels), mask)
+    tasks = ordered(program)
+    dense = {t.name: _dense_labels(program.rows, t) for t in tasks if t.shape}
+    batch = sampling.Batch(x, jax.eval_shape(functools.partial(sampling.by_columns, tasks), labels, dense), mask)
 
     def update(hypers: Hypers, at: Any, moving: Any, frozen: Any, batch: sampling.Batch) -> Any:
         draw = sampling.Indices(jnp.zeros((program.rows,), jnp.int32), batch.mask)
@@ -64,31 +69,36 @@ def _hypers(program: Program) -> Hypers:
 
 
 @functools.lru_cache(maxsize=256)
-def flops_to_cache(program: Program, shape: tuple[int, ...], rows: int) -> float:
+def flops_to_cache(program: Program, shape: Shape, rows: int) -> float:
     """Return the floating-point operations of computing the features of so many rows once; 0 if none are cached."""
     if not program.cached:
         return 0.0
     return -(-rows // program.rows) * _count(program.model.features, *_featured(program, shape))
 
 
-def features(program: Program, shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
-    """Return the shape of a batch's features."""
-    found: jax.ShapeDtypeStruct = jax.eval_shape(program.model.features, *_featured(program, shape))
-    return found
+def _dense_labels(rows: int, task: Task) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
+    kinds = "int32" if task.labels == "ids" else "float32", "bool"
+    labels, there = (jax.ShapeDtypeStruct((rows, *task.shape), kind) for kind in kinds)
+    return labels, there
 
 
-def _featured(program: Program, shape: tuple[int, ...]) -> tuple[PyTree, PyTree, jax.ShapeDtypeStruct]:
+def features(program: Program, shape: Shape) -> PyTree:
+    """Return the shapes of a batch's features."""
+    return jax.eval_shape(program.model.features, *_featured(program, shape))
+
+
+def _featured(program: Program, shape: Shape) -> tuple[PyTree, PyTree, PyTree]:
     weights = _weights(program, shape)
     return weights.params, weights.state, _inputs(program, shape)
 
 
-def _weights(program: Program, shape: tuple[int, ...]) -> Weights:
+def _weights(program: Program, shape: Shape) -> Weights:
     own = anatomy(program.model, shape)
     return Weights(own.params, own.state)
 
 
-def _inputs(program: Program, shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct((program.rows, *shape), "float32")
+def _inputs(program: Program, shape: Shape) -> PyTree:
+    return like(shape, program.rows, jax.ShapeDtypeStruct)
 
 
 def _count(fn: Any, *args: Any) -> float:

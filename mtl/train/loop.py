@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mtl.data.streamed import Streamed
+from mtl.inputs import Shape
 from mtl.models import Model
 from mtl.params import flatten, path_of
 from mtl.train import executor as executors
@@ -95,12 +96,12 @@ class Checkpointer:
         """Keep a snapshot if one is due; called between chunks, and may raise ``Stopped``."""
 
 
-def check_spread(program: Program, shape: tuple[int, ...], executor: Executor) -> None:
+def check_spread(program: Program, shape: Shape, executor: Executor) -> None:
     """Check that a phase's batches can be spread over the devices of an executor.
 
     Args:
       program: the phase.
-      shape: of one input.
+      shape: what one input is.
       executor: how it will run.
 
     Raises:
@@ -120,7 +121,7 @@ def _check_divides(program: Program, executor: Executor) -> None:
         )
 
 
-def initial_weights(model: Model, shape: tuple[int, ...], seeds: Sequence[int], executor: Executor) -> list[Weights]:
+def initial_weights(model: Model, shape: Shape, seeds: Sequence[int], executor: Executor) -> list[Weights]:
     """Return the initial weights of each seed (NumPy arrays)."""
     width = executors.width_for(executor, len(seeds))
     fn = pack.init_fn(model, shape, executor)
@@ -247,6 +248,9 @@ def _run_group(
     moving = place(executor, jax.tree.map(np.array, moving), specs)
     frozen, whole = place(executor, (frozen, whole), LANES)
     fixed, advance = feed.fix(whole, frozen), feed.advance()
+    prior = feed.data.prior
+    if not isinstance(prior, tuple):  # Of each lane's split, the phase's tasks.
+        prior = place(executor, fetch(prior)[lanes.split][:, feed.data.columns(program.tasks)], LANES)
 
     def forward(moving: TrainState, reach: Window, begin: int, end: int) -> TrainState:
         bounds = (place(executor, np.int32(b), WHOLE) for b in (begin, end))
@@ -289,7 +293,7 @@ def _run_group(
         val.append(fetch(found)[:count])
         del now, merged, shown
         if program.select == "best":
-            moving = pack.track_best_fn(program, executor)(moving, found, labels)
+            moving = pack.track_best_fn(program, executor)(moving, found, labels, prior)
         else:  # All there is to note: the sum of losses begins anew.
             since = {name: getattr(moving, name) for name in pack.SINCE}
             zeros = {name: np.zeros(was.shape, was.dtype) for name, was in since.items()}

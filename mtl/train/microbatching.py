@@ -14,9 +14,9 @@ import math
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from mtl import params as paths
+from mtl.inputs import Shape, leaf_shapes, like
 from mtl.train.program import Program
 
 PyTree = Any
@@ -30,7 +30,7 @@ CACHE_BYTES = 1 << 20
 _PASSES = 4
 
 
-def microbatches(program: Program, params: PyTree, state: PyTree, shape: tuple[int, ...], shards: int = 1) -> int:
+def microbatches(program: Program, params: PyTree, state: PyTree, shape: Shape, shards: int = 1) -> int:
     """Return the number of blocks, a power of two that divides the rows of a micro-batch; 1 for none.
 
     One where it would change what is computed (batch statistics are those of a batch), and where inputs are no images.
@@ -40,10 +40,11 @@ def microbatches(program: Program, params: PyTree, state: PyTree, shape: tuple[i
       program: the phase.
       params: the backbone's parameters (shapes are enough).
       state: batch statistics.
-      shape: shape of one input.
+      shape: what one input is.
       shards: devices that a batch is spread over.
     """
-    if jax.default_backend() != "cpu" or program.cached or len(shape) != 3 or program.statistics(state):
+    images = any(len(leaf) == 3 for leaf in leaf_shapes(shape))
+    if jax.default_backend() != "cpu" or program.cached or not images or program.statistics(state):
         return 1
     weights = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
     arrays = _arrays(program, params, state, shape)
@@ -59,14 +60,14 @@ def microbatches(program: Program, params: PyTree, state: PyTree, shape: tuple[i
     return count
 
 
-def _arrays(program: Program, params: PyTree, state: PyTree, shape: tuple[int, ...]) -> list[int]:
+def _arrays(program: Program, params: PyTree, state: PyTree, shape: Shape) -> list[int]:
     """Return the bytes for one input of each array that the trunk hands from operation to operation."""
     rows = 2
-    x = jax.ShapeDtypeStruct((rows, *shape), jnp.float32)
-    like = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), (params, state))
+    x = like(shape, rows, jax.ShapeDtypeStruct)
+    weights = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), (params, state))
     key = jax.eval_shape(lambda: jax.random.key(0))
     trunk, train = program.model.trunk, program.train
-    found = jax.make_jaxpr(lambda p, s, x, k: trunk(p, s, x, train=train, rng=k)[0])(*like, x, key)
+    found = jax.make_jaxpr(lambda p, s, x, k: trunk(p, s, x, train=train, rng=k)[0])(*weights, x, key)
     arrays = [v.aval for e in found.eqns for v in e.outvars if v.aval.shape[:1] == (rows,)]
     return [math.prod(a.shape) * a.dtype.itemsize // rows for a in arrays] or [0]
 

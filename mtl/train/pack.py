@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 from jaxtyping import Array
 
+from mtl.inputs import Shape, like
 from mtl.losses import linked
 from mtl.models import Model
 from mtl.train import compiled, phase
@@ -251,11 +252,12 @@ def mean_fn(executor: Executor) -> Compiled:
 
 
 @functools.lru_cache(maxsize=256)
-def track_best_fn(program: Program, executor: Executor) -> Callable[[TrainState, Array, Array], TrainState]:
-    """Return the compiled ``track_best(moving, losses, labels) -> moving``; elementwise, so lanes run together."""
+def track_best_fn(program: Program, executor: Executor) -> Callable[[TrainState, Array, Array, PyTree], TrainState]:
+    """Return the compiled ``track_best(moving, losses, labels, prior)``; elementwise, so lanes run together."""
 
-    def track_best(moving: TrainState, losses: Array, labels: Array) -> TrainState:
-        noted = jax.vmap(functools.partial(phase.track_best, program))(merged(moving, executor.data), losses, labels)
+    def track_best(moving: TrainState, losses: Array, labels: Array, prior: PyTree) -> TrainState:
+        one = functools.partial(phase.track_best, program)
+        noted = jax.vmap(one)(merged(moving, executor.data), losses, labels, prior)
         nothing = {name: jnp.zeros_like(getattr(moving, name)) for name in SINCE}
         return dataclasses.replace(moving, best=noted.best, **nothing)
 
@@ -263,11 +265,11 @@ def track_best_fn(program: Program, executor: Executor) -> Callable[[TrainState,
 
 
 @functools.lru_cache(maxsize=64)
-def init_fn(model: Model, shape: tuple[int, ...], executor: Executor) -> Compiled:
+def init_fn(model: Model, shape: Shape, executor: Executor) -> Compiled:
     """Return the compiled ``init(count, seeds) -> Weights`` of a pack, for inputs of that shape."""
 
     def one(seed: Array) -> Weights:
-        return Weights(*model.init(key_for(seed, INIT), jnp.zeros((1, *shape), jnp.float32)))
+        return Weights(*model.init(key_for(seed, INIT), like(shape, 1, jnp.zeros)))
 
     mapped = over_lanes(one, executor)
 
@@ -278,21 +280,20 @@ def init_fn(model: Model, shape: tuple[int, ...], executor: Executor) -> Compile
 
 
 @functools.lru_cache(maxsize=64)
-def predict_fn(model: Model, task: str, standardize: bool, gaps: bool) -> Compiled:
+def predict_fn(model: Model, task: str, standardize: bool) -> Compiled:
     """Return the compiled ``predict(count, weights, scaling, x) -> outputs [lanes, n, outputs]`` of a task.
 
-    ``scaling`` is (shift, scale, fill) of each lane; ``fill`` is read only if inputs have ``gaps``.
+    ``scaling`` is (shift, scale, fill) of each lane.
     """
 
-    def one(args: tuple[Weights, tuple[Array, Array, Array]], x: Array) -> Array:
-        weights, (shift, scale, fill) = args
-        x = standardized(x, shift, scale, fill if gaps else ()) if standardize else x
+    def one(args: tuple[Weights, PyTree], x: PyTree) -> Array:
+        weights, scaling = args
+        x = standardized(x, *scaling) if standardize else x
         return linked(model.task(task), model.apply(weights.params, weights.state, x, tasks=(task,))[0][task])
 
     mapped = over_lanes(one, MAP)
 
-    def run(count: Array, weights: Weights, scaling: tuple[Array, Array, Array], x: Array) -> Array:
-        out = jnp.zeros((scaling[0].shape[0], x.shape[0], model.task(task).outputs), jnp.float32)
-        return mapped(count, out, (weights, scaling), x)
+    def run(count: Array, weights: Weights, scaling: PyTree, x: PyTree) -> Array:
+        return mapped(count, room(one, (weights, scaling), x), (weights, scaling), x)
 
     return Compiled(run)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from mtl import adapt, regimes
+from mtl import adapt
 from mtl import params as paths
 from mtl.models import Model
+from mtl.models.model import Features
 from mtl.train import move
 from mtl.train.program import (
     ADAPT,
@@ -27,7 +29,8 @@ from mtl.train.program import (
     pool_name,
 )
 from mtl.train.pull import DATA_AXIS
-from mtl.train.stacks import columns, stacked, together, unstacked
+from mtl.train.sampling import by_columns
+from mtl.train.stacks import columns, in_one_matrix, stacked, sums_apart, together, unstacked
 from mtl.train.threefry import fold_in
 
 PyTree = Any
@@ -108,7 +111,7 @@ def fix(program: Program, split: Array, weights: Weights, frozen: PyTree, data: 
         return Frozen(frozen)
     own, size, blocks = data.of(split), program.rows, feature_blocks(program, data)
     shape = jax.eval_shape(lambda: _features(program, weights, own, jnp.zeros((size,), jnp.int32)))
-    empty = jnp.zeros((blocks * size, *shape.shape[1:]), shape.dtype)
+    empty = jax.tree.map(lambda a: jnp.zeros((blocks * size, *a.shape[1:]), a.dtype), shape)
     return cache(program, split, weights, Frozen(frozen, empty), data, jnp.int32(0), jnp.int32(blocks))
 
 
@@ -137,9 +140,10 @@ def cache(
     pool, size = own.train_rows[pool_name(program.tasks)], program.rows
     most = pool.rows.shape[0]
 
-    def block(i: Array, held: Array) -> Array:
+    def block(i: Array, held: PyTree) -> PyTree:
         rows = jnp.take(pool.rows, i * size + jnp.arange(size), mode="clip")
-        return jax.lax.dynamic_update_slice_in_dim(held, _features(program, weights, own, rows), i * size, axis=0)
+        put = functools.partial(jax.lax.dynamic_update_slice_in_dim, start_index=i * size, axis=0)
+        return jax.tree.map(put, held, _features(program, weights, own, rows))
 
     needed = (pool.count + size - 1) // size
     found = jax.lax.fori_loop(begin, jnp.minimum(end, needed), block, fixed.features)
@@ -148,7 +152,7 @@ def cache(
     return Frozen(fixed.frozen, found, place)
 
 
-def _features(program: Program, weights: Weights, own: Data, rows: Array) -> Array:
+def _features(program: Program, weights: Weights, own: Data, rows: Array) -> Features:
     return program.model.features(weights.params, weights.state, inputs(program.standardize, own, rows))
 
 
@@ -250,7 +254,8 @@ def validate(
         rows, real = jnp.take(pool.rows, at, mode="clip"), (at < pool.count) & (first + jnp.arange(size) < share)
         features = model.features(weights.params, weights.state, inputs(standardize, own, rows))
         labels, masks = (jnp.take(a, rows, axis=0, mode="clip")[:, at_] for a in (own.labels, own.val))
-        return validation_sums(model, tasks, weights.params, features, labels, masks & real[:, None])
+        dense = own.dense_labels([model.task(t) for t in tasks], labels)
+        return validation_sums(model, tasks, weights.params, features, labels, masks & real[:, None], dense)
 
     if count == 1:
         total, labels = block(begin)
@@ -270,7 +275,11 @@ def mean_loss(
 
 
 def track_best(
-    program: Program, moving: TrainState, losses: Float[Array, " tasks"], labels: Int[Array, " tasks"]
+    program: Program,
+    moving: TrainState,
+    losses: Float[Array, " tasks"],
+    labels: Int[Array, " tasks"],
+    prior: PyTree = (),
 ) -> TrainState:
     """Return the phase with an evaluation taken note of: the best state so far is kept, if the phase selects it.
 
@@ -281,12 +290,14 @@ def track_best(
       program: the phase.
       moving: its state.
       losses, labels: as ``evaluate`` returns them.
+      prior: [tasks], what losses are taken relative to, see ``program.Data``; ``()`` for nothing.
     """
     zeros = jnp.zeros_like(moving.loss_sum), jnp.zeros_like(moving.labels)
     moving = dataclasses.replace(moving, loss_sum=zeros[0], labels=zeros[1])
     if program.select == "last":
         return moving
-    at = jnp.asarray([program.tasks.index(t) for t in regimes.judges(program.tasks, program.target)])
+    at = jnp.asarray([program.tasks.index(t) for t in program.judges])
+    losses = losses if isinstance(prior, tuple) else losses / prior
     # By the labels, not by the losses: one that is NaN because training diverged must not be left out.
     there = labels[at] > 0
     score = jnp.sum(losses[at], where=there) / jnp.sum(there)
@@ -300,9 +311,10 @@ def validation_sums(
     model: Model,
     tasks: Sequence[str],
     params: PyTree,
-    features: Array,
+    features: Features,
     labels: Float[Array, "rows tasks"],
     masks: Bool[Array, "rows tasks"],
+    dense: Mapping[str, tuple[Array, Array]] | None = None,
 ) -> tuple[Float[Array, " tasks"], Int[Array, " tasks"]]:
     """Return (the sum of each task's plain losses over the labels that are present, their number).
 
@@ -312,17 +324,21 @@ def validation_sums(
       model: the model.
       tasks: names.
       params: all parameters.
-      features: the trunk's, [rows, features].
+      features: the trunk's.
       labels: numbers and class ids.
       masks: true where a label is present.
+      dense: labels of the dense ones among the tasks, as a batch has them.
     """
     specs = (model.task(name) for name in tasks)
     plain = [dataclasses.replace(t, pos_weight=1.0, label_smoothing=0.0, focal_gamma=0.0) for t in specs]
+    if not in_one_matrix(features, plain):
+        found = sums_apart(plain, model.head, params["heads"], features, by_columns(plain, labels, dense or {}), masks)
+        return found, jnp.sum(masks, axis=0, dtype=jnp.int32)
     sums, parts = [], columns(plain)
     for group in parts:
         head = jax.tree.map(lambda *a: jnp.concatenate(a, axis=-1), *(params["heads"][t] for t in group.names))
         outputs = model.head(head, features).reshape(len(features), len(group.names), group.task.outputs)
         mask, own = group.of(masks), group.of(labels)
-        own = own.astype(jnp.int32) if group.task.kind == "multiclass" else own
+        own = own.astype(jnp.int32) if group.task.labels == "ids" else own
         sums.append(group.sums(outputs, own, mask))
     return together(parts, sums), jnp.sum(masks, axis=0, dtype=jnp.int32)

@@ -17,6 +17,7 @@ from mtl import params as paths
 from mtl.adapt import Adapting
 from mtl.balance import Balancing
 from mtl.config.augmentation import Spec
+from mtl.inputs import each
 from mtl.models import Model
 from mtl.optim import Optimizer
 from mtl.tasks import Task
@@ -50,7 +51,7 @@ class Program:
       denominator: of the loss, see ``losses.reduce``.
       trunk_mode: ``eval``: blocks without a trainable parameter run in eval mode; ``train``: all run in train mode.
       select: whether the ``last`` or the ``best`` state on validation goes on to the next phase.
-      target: the task whose validation loss decides what is best, if the phase sees it.
+      judges: the tasks whose validation loss decides what is best, see ``regimes.judges``.
       standardize: whether inputs are scaled with the split's numbers.
       accumulate: micro-batches that a batch is split into; the update is that of the whole batch.
       cached: whether the trunk is frozen and still, so that its features are computed once, at the phase's start.
@@ -58,6 +59,7 @@ class Program:
       augment: how training images are changed at random, see ``train.augment``.
       balancer: the static part of what balances the tasks' gradients for the trunk; none for their sum.
       adapter: the static part of the adapter that trains in place of the backbone; none for none.
+      widths: of the features of each of ``tasks``, where not all are the same; else empty.
     """
 
     model: Model
@@ -72,7 +74,7 @@ class Program:
     denominator: str
     trunk_mode: str
     select: str
-    target: str
+    judges: tuple[str, ...]
     standardize: bool = False
     accumulate: int = 1
     cached: bool = False
@@ -80,6 +82,7 @@ class Program:
     augment: Spec = ()
     balancer: Balancing | None = None
     adapter: Adapting | None = None
+    widths: tuple[int, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -142,7 +145,7 @@ class Frozen:
 
     Attributes:
       frozen: the parameters that do not move, ``None`` where they do.
-      features: the trunk's features of the rows that the phase draws from, [M, features]; ``()`` if the program does
+      features: the trunk's features of the rows that the phase draws from, [M, …]; ``()`` if the program does
         not cache them.
       place: for each row of the table, where its features are, int32 [N]; ``()`` likewise.
     """
@@ -272,29 +275,36 @@ class Data:
 
     Attributes:
       tasks: names of the tasks that the columns below are of.
-      x: inputs of the whole table, [N, …]; where they are streamed, of a window's rows, [W, …].
-      labels: numbers and class ids, float32 [D, N, tasks].
+      x: inputs of the whole table, [N, …], or ``{leaf: [N, …]}``; where they are streamed, of a window's rows, [W, …].
+      labels: numbers and class ids, float32 [D, N, tasks]; of a dense task, whose row of ``dense`` each row's are.
       train, val: present labels of that role, bool [D, N, tasks].
       own_rows: of each task, the rows with a training label of it.
       train_rows, val_rows: per pool name (see ``pool_name``), the rows with any present label of its tasks.
-      shift, scale: per split, what inputs are scaled with, [D, …]; only read if the program scales.
-      fill: per split, what a missing input becomes after scaling, [D, …]; ``()`` if none is missing.
+      shift, scale: per split, what inputs are scaled with, [D, …], or a dict of the leaves that are; else None.
+      fill: per split, what a missing input becomes after scaling, [D, …], likewise; None if none is missing.
+      prior: per split, the validation loss that predicting the prior would have, [D, tasks]; ``()`` where losses are
+        not taken relative to it.
       place: where inputs are streamed, which row of x a row of the table is, int32 [N] (0 where it is not there);
         else ``()``.
+      dense: of dense tasks, ``{task: (labels, which of them are present)}`` of the whole table, [N, *shape].
+      units: per split, (a, b) of those whose labels are scaled: they train on a + b · labels, ``{task: [D, 2]}``.
     """
 
     tasks: tuple[str, ...] = dataclasses.field(metadata={"static": True})
-    x: Numbers
+    x: PyTree
     labels: Numbers
     train: Numbers
     val: Numbers
     own_rows: Any
     train_rows: Mapping[str, Any]
     val_rows: Mapping[str, Any]
-    shift: Numbers
-    scale: Numbers
-    fill: PyTree = ()
+    shift: PyTree = None
+    scale: PyTree = None
+    fill: PyTree = None
+    prior: PyTree = ()
     place: PyTree = ()
+    dense: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    units: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def table_rows(self) -> int:
@@ -313,9 +323,26 @@ class Data:
 
     def of(self, split: Array) -> Data:
         """Return the data of one split, without the leading axis."""
-        stacked = dataclasses.replace(self, x=None, place=None)
+        stacked = dataclasses.replace(self, x=None, place=None, dense={})
         own = jax.tree.map(lambda a: jax.lax.dynamic_index_in_dim(a, split, 0, keepdims=False), stacked)
-        return dataclasses.replace(own, x=self.x, place=self.place)
+        return dataclasses.replace(own, x=self.x, place=self.place, dense=self.dense)
+
+    def dense_labels(self, tasks: Sequence[Task], labels: Array) -> dict[str, tuple[Array, Array]]:
+        """Return (labels, which are present) of the dense tasks among some, of one split.
+
+        Args:
+          tasks: in the order of the columns of ``labels``.
+          labels: of some rows, [rows, tasks].
+        """
+        found = {}
+        for i, task in enumerate(tasks):
+            if task.shape:
+                rows = labels[:, i].astype(jnp.int32)
+                own, there = (jnp.take(a, rows, axis=0, mode="clip") for a in self.dense[task.name])
+                if task.name in self.units:
+                    own = self.units[task.name][0] + self.units[task.name][1] * own
+                found[task.name] = own, there
+        return found
 
 
 def pool_name(tasks: Sequence[str]) -> str:
@@ -354,15 +381,21 @@ def key_for(seed: Array, purpose: int, name: str = "") -> Array:
     return fold_in(key, zlib.crc32(name.encode())) if name else key
 
 
-def inputs(standardize: bool, data: Data, rows: Array) -> Array:
+def inputs(standardize: bool, data: Data, rows: Array) -> PyTree:
     """Return the inputs of some rows, scaled as the split says if asked."""
     if not isinstance(data.place, tuple):
         rows = jnp.take(data.place, rows, mode="clip")
-    x = jnp.take(data.x, rows, axis=0, mode="clip")
+    x = jax.tree.map(lambda a: jnp.take(a, rows, axis=0, mode="clip"), data.x)
     return standardized(x, data.shift, data.scale, data.fill) if standardize else x
 
 
-def standardized(x: Array, shift: Array, scale: Array, fill: PyTree) -> Array:
-    """Return (x − shift) · scale, and ``fill`` where x is missing."""
-    found = (x - shift[None]) * scale[None]
-    return found if isinstance(fill, tuple) else jnp.where(jnp.isnan(x), fill[None], found)
+def standardized(x: PyTree, shift: PyTree, scale: PyTree, fill: PyTree) -> PyTree:
+    """Return (x − shift) · scale, and ``fill`` where x is missing; leaves without them as they are."""
+
+    def one(x: Array, shift: Array | None, scale: Array, fill: Array | None) -> Array:
+        if shift is None:
+            return x
+        found = (x - shift[None]) * scale[None]
+        return found if fill is None else jnp.where(jnp.isnan(x), fill[None], found)
+
+    return each(one, x, shift, scale, fill)

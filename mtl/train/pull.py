@@ -11,10 +11,11 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
+from mtl.models.model import Features
 from mtl.params import combine
 from mtl.train.program import Frozen, Program
 from mtl.train.sampling import Batch, Indices, part
-from mtl.train.stacks import columns, order, ordered, outputs, together
+from mtl.train.stacks import columns, in_one_matrix, order, ordered, outputs, sums_apart, together, unstacked
 from mtl.train.threefry import fold_in
 
 PyTree = Any
@@ -23,10 +24,14 @@ PyTree = Any
 DATA_AXIS = "data"
 
 
-def sums_of(program: Program, heads: PyTree, features: Array, batch: Batch) -> Float[Array, " tasks"]:
+def sums_of(program: Program, heads: PyTree, features: Features, batch: Batch) -> Float[Array, " tasks"]:
     """Return the sum of each task's losses over its present labels; tasks as in ``stacks.ordered``."""
+    tasks = ordered(program)
+    if not in_one_matrix(features, tasks):
+        own = unstacked(program, heads)["heads"]
+        return sums_apart(tasks, program.model.head, own, features, batch.labels, batch.mask)
     found = outputs(program, program.model.head, heads, features)
-    sums, parts = [], columns(ordered(program))
+    sums, parts = [], columns(tasks)
     for group in parts:
         mask = group.of(batch.mask)
         sums.append(group.sums(group.outputs(found), batch.labels[group.names[0]], mask))
@@ -100,7 +105,7 @@ class Pull:
             params = combine(trainable, self.fixed.frozen)
             features, state = self._trunk(params, state, batch, rng)
             sums, back = jax.vjp(lambda f: sums_of(self.program, params, f, batch), features)
-            rows = jax.vmap(lambda c: back(c)[0].ravel())(jnp.diag(self.task_weights))
+            rows = jax.vmap(lambda c: ravel_pytree(back(c)[0])[0])(jnp.diag(self.task_weights))
             return (sums, rows @ rows.T), state
 
         return self.exchanged(self._over_pieces(of, state)[0])
@@ -135,13 +140,13 @@ class Pull:
             return *self.exchanged((rows, heads)), sums, state
 
         def of(batch: Batch, rng: Array, state: PyTree) -> tuple[PyTree, PyTree]:
-            def trunk(backbone: PyTree) -> tuple[Array, PyTree]:
+            def trunk(backbone: PyTree) -> tuple[Features, PyTree]:
                 params = combine({**trainable, "backbone": backbone}, self.fixed.frozen)
                 return self._trunk(params, state, batch, rng)
 
             features, back, new = jax.vjp(trunk, trainable["backbone"], has_aux=True)
 
-            def heads(heads: PyTree, features: Array) -> Array:
+            def heads(heads: PyTree, features: Features) -> Array:
                 params = combine({**trainable, "heads": heads}, self.fixed.frozen)
                 return sums_of(self.program, params, features, batch)
 
@@ -160,7 +165,7 @@ class Pull:
         flat, restore = ravel_pytree(tree)
         return restore(jax.lax.psum(flat, DATA_AXIS))
 
-    def _trunk(self, params: PyTree, state: PyTree, batch: Batch, rng: Array) -> tuple[Array, PyTree]:
+    def _trunk(self, params: PyTree, state: PyTree, batch: Batch, rng: Array) -> tuple[Features, PyTree]:
         if self.program.cached:
             return batch.x, state
         return self.program.model.trunk(params["backbone"], state, batch.x, train=self.program.train, rng=rng)

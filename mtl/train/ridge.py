@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Real
 
+from mtl.inputs import Shape
+from mtl.models.model import features_of
 from mtl.optim import Optimizer
 from mtl.params import combine
 from mtl.tasks import Task
@@ -41,10 +43,10 @@ def codes(task: Task, labels: Real[Array, " rows"]) -> Float[Array, "rows output
     >>> codes(Task("even", "binary"), jnp.array([1.0, 0.0])).tolist()
     [[1.0], [-1.0]]
     """
-    if task.kind == "multiclass":
+    if task.labels == "ids":
         return 2.0 * jax.nn.one_hot(labels.astype(jnp.int32), task.num_classes) - 1.0
     y = labels.astype(jnp.float32)[:, None]
-    return y if task.kind == "regression" else 2.0 * y - 1.0
+    return y if task.labels == "numbers" else 2.0 * y - 1.0
 
 
 def fit(
@@ -156,14 +158,14 @@ class Ridge:
         """Return how many examples it sees: each of its rows, once."""
         return rows
 
-    def flops(self, program: Program, shape: tuple[int, ...], steps: int, rows: int) -> float:
+    def flops(self, program: Program, shape: Shape, steps: int, rows: int) -> float:
         """Return the floating-point operations of finding the heads from n rows; ``shape`` is one input's.
 
         Of a task: 2nF² for the Gram matrix, 9F³ for its eigendecomposition (Golub & Van Loan 2013, §8.3), and 2nF² to
         turn the features.
         """
-        width = features(program, shape).shape[-1]
-        return float(len(program.tasks) * (4 * rows * width**2 + 9 * width**3))
+        widths = [features_of(features(program, shape), task).shape[-1] for task in program.tasks]
+        return float(sum(4 * rows * width**2 + 9 * width**3 for width in widths))
 
     def _solve(self, program: Program, moving: TrainState, fixed: Frozen, own: Data, shards: int) -> TrainState:
         """Return the phase with its heads in closed form; the loss is their squared error, held out.
@@ -177,15 +179,16 @@ class Ridge:
         for task in program.specs:
             (at,) = own.columns([task.name])
             pool, labels = Pool(own.own_rows.rows[at], own.own_rows.count[at]), own.labels[:, at]
-            x = jnp.take(fixed.features, jnp.take(fixed.place, pool.rows), axis=0, mode="clip")
+            seen = features_of(fixed.features, task.name)
+            x = jnp.take(seen, jnp.take(fixed.place, pool.rows), axis=0, mode="clip")
             y = codes(task, labels[pool.rows])
             held_out = None
             if self.choose == "validation":
                 there = own.val[later.rows, at] & (jnp.arange(later.rows.shape[0]) < later.count)
-                seen = program.model.features(params, moving.state, inputs(program.standardize, own, later.rows))
-                held_out = (seen, codes(task, labels[later.rows]), there)
+                later_x = program.model.features(params, moving.state, inputs(program.standardize, own, later.rows))
+                held_out = (features_of(later_x, task.name), codes(task, labels[later.rows]), there)
             found = fit(x, y, jnp.arange(pool.rows.shape[0]) < pool.count, self.penalties, held_out)
-            factor = 1.0 if task.kind == "regression" else 2.0
+            factor = 1.0 if task.labels == "numbers" else 2.0
             heads[task.name] = {"bias": factor * found.bias, "kernel": factor * found.kernel}
             errors[task.name], penalties[task.name] = found.error, found.penalty
         trainable = stacked(program, {"backbone": moving.trainable["backbone"], "heads": heads})

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
+from mtl.tasks import Task
 from mtl.train import threefry
 from mtl.train.augment import change
 from mtl.train.program import (
@@ -22,6 +23,7 @@ from mtl.train.program import (
     Numbers,
     Pool,
     Program,
+    PyTree,
     inputs,
     key_for,
     pool_name,
@@ -50,14 +52,15 @@ class Batch:
     """Inputs with labels and masks.
 
     Attributes:
-      x: [rows, …]; where the program caches features, these.
+      x: [rows, …], or ``{leaf: [rows, …]}``; where the program caches features, these.
       labels: of each of ``stacks.columns``, by its first task, [rows, tasks]; of multiclass tasks whose rows are mixed,
-        probabilities [rows, tasks, classes].
+        probabilities [rows, tasks, classes]. Of each dense task, by its own name, (labels, which are present), [rows,
+        *shape].
       mask: bool [rows, tasks], tasks as in ``stacks.ordered``; true where the label is present and counts.
     """
 
-    x: Numbers
-    labels: Mapping[str, Numbers]
+    x: PyTree
+    labels: Mapping[str, Any]
     mask: Numbers
 
 
@@ -251,26 +254,37 @@ def part(program: Program, draw: Indices, index: Array, parts: int) -> Indices:
     return jax.tree.map(of, draw)
 
 
-def by_columns(program: Program, labels: Array) -> dict[str, Array]:
-    """Return labels [rows, tasks], as in ``stacks.ordered``, as a batch has them; class ids as integers."""
-    found = {}
-    for group in columns(ordered(program)):
+def by_columns(tasks: Sequence[Task], labels: Array, dense: Mapping[str, tuple[Array, Array]]) -> dict[str, Any]:
+    """Return labels as a batch has them; class ids as integers.
+
+    Args:
+      tasks: in the order of the columns of ``labels``, such as ``stacks.ordered``.
+      labels: [rows, tasks].
+      dense: of the dense ones among them, as a batch has them.
+    """
+    found: dict[str, Any] = {}
+    for group in columns(tasks):
+        if group.task.shape:
+            found |= {name: dense[name] for name in group.names}
+            continue
         own = group.of(labels)
-        found[group.names[0]] = own.astype(jnp.int32) if group.task.kind == "multiclass" else own
+        found[group.names[0]] = own.astype(jnp.int32) if group.task.labels == "ids" else own
     return found
 
 
 def make_gather(program: Program, data: Data, fixed: Frozen) -> Callable[[Indices], Batch]:
     """Return a function from a draw to its rows' inputs (or features, where the program caches them) and labels."""
-    names = [t.name for t in ordered(program)]
-    table = data.beside(data.labels, names)
+    tasks = ordered(program)
+    table = data.beside(data.labels, [t.name for t in tasks])
 
-    def fetch(rows: Array) -> tuple[Array, dict[str, Array]]:
+    def fetch(rows: Array) -> tuple[PyTree, dict[str, Any]]:
         if program.cached:
-            x = jnp.take(fixed.features, jnp.take(fixed.place, rows, mode="clip"), axis=0, mode="clip")
+            at = jnp.take(fixed.place, rows, mode="clip")
+            x = jax.tree.map(lambda a: jnp.take(a, at, axis=0, mode="clip"), fixed.features)
         else:
             x = inputs(program.standardize and not program.augment, data, rows)
-        return x, by_columns(program, jnp.take(table, rows, axis=0, mode="clip"))
+        own = jnp.take(table, rows, axis=0, mode="clip")
+        return x, by_columns(tasks, own, data.dense_labels(tasks, own))
 
     def gather(draw: Indices) -> Batch:
         if not program.augment:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ from jaxtyping import Array
 
 from mtl import losses
 from mtl import params as paths
+from mtl.models.model import Features, features_of
 from mtl.tasks import Task
 from mtl.train.program import Numbers, Program
 
@@ -74,13 +75,18 @@ class Stack:
 
 @functools.lru_cache(maxsize=256)
 def stacks_of(program: Program) -> tuple[Stack, ...]:
-    """Return the stacks of a phase's heads, in an order that does not depend on that of its tasks."""
-    groups: dict[tuple[int, tuple[str, ...]], list[Task]] = {}
+    """Return the stacks of a phase's heads, in an order that does not depend on that of its tasks.
+
+    Heads of one stack read features of one width.
+    """
+    features = dict(zip(program.tasks, program.widths or (0,) * len(program.tasks), strict=True))
+    groups: dict[tuple[int, int, tuple[str, ...]], list[Task]] = {}
     for task in sorted(program.specs, key=lambda t: t.name):
         head = f"{paths.join('heads', task.name)}/"
         moving = tuple(p.removeprefix(head) for p in program.trainable if p.startswith(head))
-        groups.setdefault((0 if program.optimizer.elementwise else task.outputs, moving), []).append(task)
-    return tuple(Stack(tuple(tasks), width) for (width, _), tasks in sorted(groups.items(), key=lambda g: g[0]))
+        width = 0 if program.optimizer.elementwise else task.outputs
+        groups.setdefault((width, features[task.name], moving), []).append(task)
+    return tuple(Stack(tuple(tasks), width) for (width, *_), tasks in sorted(groups.items(), key=lambda g: g[0]))
 
 
 def stacked(program: Program, params: PyTree) -> PyTree:
@@ -106,6 +112,43 @@ def outputs(program: Program, head: Callable[[PyTree, Array], Array], params: Py
     """Return the outputs of all of a phase's heads, [rows, columns], in the order of ``ordered``."""
     each = [head(s.matrix(params["heads"][str(i)]), features) for i, s in enumerate(stacks_of(program))]
     return each[0] if len(each) == 1 else jnp.concatenate(each, axis=1)
+
+
+def sums_apart(
+    tasks: Sequence[Task],
+    head: Callable[[PyTree, Array], Array],
+    heads: Mapping[str, PyTree],
+    features: Features,
+    labels: Mapping[str, Any],
+    mask: Array,
+) -> Array:
+    """Return the sum of each task's losses over the labels that are present, [tasks], one task after the other.
+
+    Args:
+      tasks: in the order of the columns of ``mask``.
+      head: from a head and features to its outputs.
+      heads: by task.
+      features: of all tasks, or of each.
+      labels: as a batch has them, see ``sampling.Batch``.
+      mask: [rows, tasks].
+    """
+    sums = {}
+    for group in columns(tasks):
+        for i, (name, place) in enumerate(zip(group.names, group.places, strict=True)):
+            task, there = tasks[place], mask[:, place]
+            if task.shape:
+                own, positions = labels[name]
+                there = positions & there.reshape(-1, *[1] * len(task.shape))
+            else:
+                own = labels[group.names[0]][:, i]
+            outputs = head(heads[name], features_of(features, name))
+            sums[name] = jnp.sum(losses.values(task, outputs, own, there))
+    return jnp.stack([sums[task.name] for task in tasks])
+
+
+def in_one_matrix(features: Features, tasks: Sequence[Task]) -> TypeGuard[Array]:
+    """Return whether all tasks have the same features and one label an example, so that their heads are one matrix."""
+    return not isinstance(features, Mapping) and not any(task.shape for task in tasks)
 
 
 def ordered(program: Program) -> tuple[Task, ...]:

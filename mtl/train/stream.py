@@ -21,6 +21,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array
 
 from mtl.data.streamed import Streamed, prefetched
+from mtl.inputs import structure
 from mtl.train import pack, phase
 from mtl.train.compiled import Compiled
 from mtl.train.executor import LANES, OWN, WHOLE, Executor, ExecutorError
@@ -72,7 +73,7 @@ def make_feed(
     every = fed.every_row()
     if len(every) > fed.capacity:
         return fed
-    held = np.zeros((1 << (len(every) - 1).bit_length(), *stream.shape[1:]), np.float32)
+    held = np.zeros((1 << (len(every) - 1).bit_length(), *stream.shape[1:]), stream.dtype)
     held[: len(every)] = stream[every]
     data = dataclasses.replace(data, x=held, place=_places(every, len(stream)))
     return Feed(program, steps, count, lanes, data, executor)
@@ -88,7 +89,10 @@ class _Streaming(Feed):
         super().__post_init__()
         program, data, executor, lanes, stream = self.program, self.data, self.executor, self.host, self.stream
         self._pools = jax.tree.map(
-            fetch, dataclasses.replace(data, x=(), labels=(), train=(), val=(), shift=(), scale=(), fill=())
+            fetch,
+            dataclasses.replace(
+                data, x=(), labels=(), train=(), val=(), shift=None, scale=None, fill=None, dense={}, units={}
+            ),
         )
         # Lanes of one replicate draw the same rows whatever else differs.
         drawn = np.column_stack([lanes.seed, lanes.split, lanes.offset])
@@ -142,9 +146,9 @@ class _Streaming(Feed):
             return Frozen(frozen)
         pool = self._pools.train_rows[pool_name(self.program.tasks)]
         most, size, lanes = phase.feature_blocks(self.program, self._pools), self.program.rows, len(self._back)
-        one = features(self.program, self.stream.shape[1:])
+        one = features(self.program, structure(self.stream, self.stream.vocabulary))
         held = (
-            np.zeros((lanes, most * size, *one.shape[1:]), one.dtype),
+            jax.tree.map(lambda a: np.zeros((lanes, most * size, *a.shape[1:]), a.dtype), one),
             np.zeros((lanes, len(self.stream)), np.int32),
         )
         held = place(self.executor, jax.tree.map(jnp.asarray, held), LANES)
@@ -230,7 +234,7 @@ class _Streaming(Feed):
 
         @functools.cache
         def read(shard: int) -> np.ndarray:
-            x = np.zeros(shape, np.float32)
+            x = np.zeros(shape, self.stream.dtype)
             each = max(1, _PIECE_BYTES // self.stream.row_bytes)
             for i in range(0, len(rows[shard]), each):
                 x[i : min(i + each, len(rows[shard]))] = self.stream[rows[shard][i : i + each]]

@@ -12,9 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mtl import adapt, balance, config, optim
+from mtl import adapt, balance, config, optim, regimes
 from mtl import params as paths
 from mtl.data import sizes
+from mtl.inputs import Shape, leaf_shapes
+from mtl.losses import loss_of, registered
 from mtl.models import TOLD, Model, anatomy, untold
 from mtl.optim import rates
 from mtl.train.descent import Descent
@@ -47,17 +49,22 @@ class Stage:
 
 def stage_key(trial: config.Trial) -> str:
     """Return what decides a trial's stages: its config without the replicate, and of its data only what they go by."""
-    return config.canonical({**trial.config, "seed": 0, "data": [trial.target, most_labels(trial)]})
+    data = trial.config["data"]
+    counts = [most_labels(trial, tasks) for tasks in (data["source"], trial.asked)]
+    return config.canonical({**trial.config, "seed": 0, "data": [trial.asked, data.get("rows"), counts]})
 
 
-def most_labels(trial: config.Trial) -> tuple[int, int]:
-    """Return the most rows with a training label that (the source, the target) can have."""
+def most_labels(trial: config.Trial, tasks: Sequence[str]) -> int:
+    """Return the most rows with a training label of any of some tasks that a trial can have."""
     data = trial.config["data"]
     size = sizes(*(data[k] for k in ("target_size", "val_fraction", "source_size", "source_val_size")))
-    return size.source_train, size.target_train
+    if data.get("rows") == "shared":
+        return size.target_train * bool(tasks)
+    of_source, of_targets = (not set(tasks).isdisjoint(pool) for pool in (data["source"], trial.asked))
+    return size.source_train * of_source + size.target_train * of_targets
 
 
-def _cached(program: Program, steps: int, labels: tuple[int, int]) -> bool:
+def _cached(program: Program, steps: int, rows: int) -> bool:
     """Return whether a phase computes its trunk's features once: nothing random or moving is below its heads.
 
     Nor may that be more work than a phase that draws fewer rows than there are: this goes by the config, so that it
@@ -65,16 +72,15 @@ def _cached(program: Program, steps: int, labels: tuple[int, int]) -> bool:
     """
     still = program.trunk_mode == "eval" and all(p.startswith("heads/") for p in program.trainable)
     still = still and not program.augment
-    rows = (labels[0] if set(program.tasks) - {program.target} else 0) + labels[1] * (program.target in program.tasks)
     return still and steps * program.rows >= rows
 
 
-def stages_of(trial: config.Trial, shape: tuple[int, ...], standardize: bool = False) -> tuple[Stage, ...]:
+def stages_of(trial: config.Trial, shape: Shape, standardize: bool = False) -> tuple[Stage, ...]:
     """Return a trial's stages, every pattern checked against the model's parameters; nothing is compiled.
 
     Args:
       trial: the resolved trial.
-      shape: shape of one input.
+      shape: what one input is.
       standardize: whether inputs are scaled.
 
     Raises:
@@ -111,23 +117,24 @@ def stages_of(trial: config.Trial, shape: tuple[int, ...], standardize: bool = F
             blocks=anatomy(model, shape).blocks,
             optimizer=optimizer if balanced else dataclasses.replace(optimizer, per_task=False),
             denominator=c["denominator"],
-            target=trial.target,
+            judges=regimes.judges(step.tasks, trial.asked),
             accumulate=c["accumulate"],
             standardize=standardize,
             balancer=balancer if balanced else None,
             adapter=adapter,
+            widths=_widths(params["heads"], step.tasks),
         )
-        cached = step.solver == "ridge" or _cached(program, step.total_steps, most_labels(trial))
+        cached = step.solver == "ridge" or _cached(program, step.total_steps, most_labels(trial, step.tasks))
         program = dataclasses.replace(program, cached=cached)
         if program.balancer and program.optimizer.per_task and "direction" in program.balancer.needs:
             raise config.ConfigError(
                 f"config.optimizer.per_task = True: has moments of each task's gradient, and balancer "
                 f'"{c["balancer"]["name"]}" gives one for all: must be False'
             )
-        if own_loss := next((t for t in program.specs if t.loss and step.solver == "ridge"), None):
+        if own_loss := next((t for t in program.specs if registered([t]) and step.solver == "ridge"), None):
             raise config.ConfigError(
                 f'regime: a phase in closed form fits squared errors, and task "{own_loss.name}" has loss '
-                f'"{own_loss.loss}": must have its kind\'s, or another regime'
+                f'"{loss_of(own_loss)}": must have its kind\'s, or another regime'
             )
         check_statistics(program, shape)
         own, unmatched = rates.multiples(section, trainable, program.blocks) if optimizer.rates else ((), [])
@@ -158,8 +165,14 @@ def stages_of(trial: config.Trial, shape: tuple[int, ...], standardize: bool = F
     return tuple(stages)
 
 
+def _widths(heads: PyTree, tasks: tuple[str, ...]) -> tuple[int, ...]:
+    """Return the width of each task's features; nothing if all are the same."""
+    found = tuple(int(heads[t]["kernel"].shape[0]) for t in tasks)
+    return found if len(set(found)) > 1 else ()
+
+
 def _adapter(
-    model: Model, shape: tuple[int, ...], step: config.Resolved
+    model: Model, shape: Shape, step: config.Resolved
 ) -> tuple[adapt.Adapting, dict[str, float], tuple[str, ...]]:
     """Return (a phase's adapter of the layers in which it trains, its numbers, paths of the parameters that move)."""
     spec, own = json.loads(step.adapt), anatomy(model, shape)
@@ -181,7 +194,7 @@ def _adapter(
     return dataclasses.replace(found, layers=tuple(sorted(used))), numbers, trainable
 
 
-def shapes(model: Model, shape: tuple[int, ...]) -> Weights:
+def shapes(model: Model, shape: Shape) -> Weights:
     """Return the shapes of a model's parameters and statistics, for inputs of that shape.
 
     Raises:
@@ -194,12 +207,12 @@ def shapes(model: Model, shape: tuple[int, ...]) -> Weights:
     return Weights(found.params, found.state)
 
 
-def check_statistics(program: Program, shape: tuple[int, ...], shards: int = 1) -> None:
+def check_statistics(program: Program, shape: Shape, shards: int = 1) -> None:
     """Check that a phase which normalises by a batch's own statistics has a batch to take them from.
 
     Args:
       program: the phase.
-      shape: of one input.
+      shape: what one input is.
       shards: devices that a batch is spread over.
 
     Raises:
@@ -227,7 +240,7 @@ def check_statistics(program: Program, shape: tuple[int, ...], shards: int = 1) 
     trained = tuple(f"{block}/" for block in train) if isinstance(train, frozenset) else ()
     # A layer that is not Flax's has one value a channel if each input is a list of channels, for all that is known.
     values = [v for block, v in own.values.items() if train is True or f"{block}/".startswith(trained)]
-    values = values or [1] * (len(shape) == 1)
+    values = values or [1] * any(len(s) == 1 for s in leaf_shapes(shape))
     if values and min(values) * program.rows // shards == 1:
         spread = f" over {shards} devices" if shards > 1 else ""
         raise config.ConfigError(

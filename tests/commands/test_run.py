@@ -38,6 +38,7 @@ def test_a_trial_is_the_command_lines(tmp_path, capsys):
     assert mtl.load(tmp_path / "python" / "trials" / found["hash"]).predict(np.zeros((3, 64))).shape == (3,)
 
 
+@pytest.mark.slow
 def test_a_sweep_is_the_command_lines(tmp_path):
     assert main(["sweep", f"--config={FILE}", f"--workdir={tmp_path / 'cli'}", "--jobs=0"]) == 0
     want = mtl.results(tmp_path / "cli").set_index("hash").sort_index()

@@ -86,7 +86,7 @@ def test_budgets_and_plans_count_the_same_rows(n, fraction, epochs):
         source__total_epochs=epochs, target__total_epochs=2 * epochs, regime="finetune",
     )  # fmt: skip
     counts = rows(trial, ("a", "b")), rows(trial, ("t",))
-    assert most_labels(trial) == counts
+    assert (most_labels(trial, ("a", "b")), most_labels(trial, ("t",))) == counts
     examples = epochs * counts[0], 2 * epochs * counts[1]
     assert [p.total_steps for p in trial.phases] == [max(1, math.floor(e / 7 + 0.5)) for e in examples]
 

@@ -140,7 +140,9 @@ def made(backbone, x=X):
 
 
 def run(model, params, state, train, x=X, key=DROPOUT):
-    return jax.jit(lambda p, s: model.trunk(p["backbone"], s, x, train=train, rng=key))(params, state)
+    """What is given is no constant of the program: programs are the same for all keys, and nothing is folded."""
+    fn = jax.jit(lambda p, s, x, key: model.trunk(p["backbone"], s, x, train=train, rng=key))
+    return fn(params, state, x, key)
 
 
 def equal(a, b, tolerance=0.0):
@@ -156,16 +158,17 @@ def test_a_linen_module_gives_what_it_gives_when_it_is_used_plainly(train, kerne
     monkeypatch.setattr(replace, "used", lambda: kernels)
     model, params, state = made(Plain())
 
-    def plainly(p, s):
+    def plainly(p, s, x, key):
         found, new = Plain().apply(
-            {"params": p, **s}, X, train, rngs={"dropout": DROPOUT}, mutable=list(s) if train else []
+            {"params": p, **s}, x, train, rngs={"dropout": key}, mutable=list(s) if train else []
         )
         return found, {**s, **new}
 
-    equal(run(model, params, state, train), jax.jit(plainly)(params["backbone"], state), 1e-5 * kernels)
-    trunk = lambda p, s: model.trunk(p, s, X, train=train, rng=DROPOUT)  # noqa: E731
+    given = params["backbone"], state, X, DROPOUT
+    equal(run(model, params, state, train), jax.jit(plainly)(*given), 1e-5 * kernels)
+    trunk = lambda p, s, x, key: model.trunk(p, s, x, train=train, rng=key)  # noqa: E731
     ours, theirs = (
-        jax.jit(jax.grad(lambda p, f=f: (f(p, state)[0] * jnp.cos(jnp.arange(5.0))[None]).sum()))(params["backbone"])
+        jax.jit(jax.grad(lambda *given, f=f: (f(*given)[0] * jnp.cos(jnp.arange(5.0))[None]).sum()))(*given)
         for f in (trunk, plainly)
     )
     equal(ours, theirs, 1e-5 * kernels)

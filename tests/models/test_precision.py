@@ -78,6 +78,7 @@ def test_bfloat16_computes_in_it_and_keeps_parameters_and_heads_in_float32():
     assert {g.dtype for g in jax.tree.leaves(grads)} == {jnp.dtype("float32")}
 
 
+@pytest.mark.slow
 def test_a_trial_in_bfloat16_trains_nearly_as_one_in_float32():
     one, two = (run_all(trial(regime="scratch", model__dtype=d))[3][0] for d in ("float32", "bfloat16"))
     assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(two.weights))

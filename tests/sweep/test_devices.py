@@ -31,7 +31,10 @@ def outputs(workdir, plan):
     return np.stack([workdir.predictions(t.hash, t.target)["outputs"] for t in plan.trials.values()])
 
 
-@pytest.mark.parametrize(("before", "after"), [(ONE, TWO), (TWO, ONE)], ids=["more", "fewer"])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [pytest.param(ONE, TWO, id="more", marks=pytest.mark.slow), pytest.param(TWO, ONE, id="fewer")],
+)
 def test_it_comes_to_the_same(tmp_path, before, after, monkeypatch):
     plan = plan_of({"regime": "scratch"})
     execute(plan, Workdir(tmp_path / "whole"), executor=after)

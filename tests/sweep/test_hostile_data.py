@@ -160,7 +160,12 @@ PARQUET = {
 }
 READERS = {"csv": csv_table, "arff": arff_table, "npz": npz_table, "parquet": parquet_table}
 CASES = [
-    pytest.param(ending, content if isinstance(content, bytes) else content.encode(), id=f"{ending}: {name}")
+    pytest.param(
+        ending,
+        content if isinstance(content, bytes) else content.encode(),
+        id=f"{ending}: {name}",
+        marks=[pytest.mark.slow] if name == "100,000 classes" else [],
+    )
     for ending, cases in (("csv", CSV), ("arff", ARFF), ("npz", NPZ), ("parquet", PARQUET))
     for name, content in cases.items()
 ]

@@ -65,6 +65,7 @@ def undisturbed(tmp_path_factory):
     return bits(workdir, plan), curves(workdir, plan)
 
 
+@pytest.mark.slow
 def test_interrupted_at_every_boundary_it_comes_to_the_same_bits(tmp_path, undisturbed, monkeypatch):
     """The signal comes before each boundary in turn, each time in a run of its own that then goes on."""
     monkeypatch.setattr(loop, "CHUNK_SECONDS", 0.0)
@@ -89,6 +90,7 @@ def test_interrupted_at_every_boundary_it_comes_to_the_same_bits(tmp_path, undis
     assert not list((tmp_path / "snapshots").glob("*"))
 
 
+@pytest.mark.slow
 def test_a_damaged_snapshot_is_said_and_its_phase_begins_anew(tmp_path, undisturbed):
     workdir, plan = Workdir(tmp_path), plan_of(*CHANGES)
     interrupt, told = Interrupt(), []

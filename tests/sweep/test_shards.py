@@ -233,7 +233,7 @@ def test_asking_for_predictions_that_are_not_there_says_so(result, tmp_path):
 
 def test_a_registered_metric_of_a_regression_is_in_the_labels_unit(tmp_path):
     """Values and scores: a mean absolute error, and one that is relative, which no shift leaves alone."""
-    before = dict(metrics.METRICS), dict(tasks.METRICS)
+    before = dict(metrics.METRICS), dict(tasks.KINDS)
 
     def error(weigh):
         def value(outputs, labels, mask, weights=None):
@@ -266,7 +266,7 @@ def test_a_registered_metric_of_a_regression_is_in_the_labels_unit(tmp_path):
             assert arrays["scores"].mean() == pytest.approx(want[name], rel=1e-4)
             assert found["metrics"][name]["range"] == [0.0, None]
     finally:
-        for names, was in zip((metrics.METRICS, tasks.METRICS), before, strict=True):
+        for names, was in zip((metrics.METRICS, tasks.KINDS), before, strict=True):
             names.clear()
             names.update(was)
         del mtl.data.SOURCES["prices_of_a_test"]

@@ -261,6 +261,7 @@ def test_edits_that_decide_no_number_run_nothing(study):
     assert {path: path.read_bytes() for path in before} == before
 
 
+@pytest.mark.slow
 def test_a_study_of_which_some_results_are_stale_goes_on(study):
     """Two of its results are of other code, and one file is of a shared phase of theirs: it is not gone on from."""
     study.run()

@@ -233,6 +233,7 @@ def test_pcgrad_is_its_loop(rows):
     assert np.abs(weights - 1).max() > 0.1
 
 
+@pytest.mark.slow
 def test_pcgrad_in_a_config_file_trains_from_the_command_line(tmp_path):
     assert len(PCGRAD.strip().splitlines()) <= 25
     (tmp_path / "c.py").write_text(PCGRAD + CONFIG)
@@ -491,7 +492,7 @@ def test_a_balancer_goes_on_where_it_was_stopped(name):
     assert same(trained(t, guard_of=lambda part: guard).weights, trained(t).weights)
 
 
-@pytest.mark.parametrize("sampling", ["per_task", "proportional"])
+@pytest.mark.parametrize("sampling", ["per_task", pytest.param("proportional", marks=pytest.mark.slow)])
 def test_two_devices_balance_as_one(sampling):
     load_pcgrad()
     t = multitask(balancer__name="pcgrad", joint_sampling=sampling)

@@ -195,7 +195,7 @@ def _cnn(norm, trainable, **fields):
         "solver": Descent(),
     }
     blocks = anatomy(model, (4, 4, 1)).blocks
-    rest = {"temperature": 1.0, "denominator": "examples", "trunk_mode": "eval", "select": "last", "target": "goal"}
+    rest = {"temperature": 1.0, "denominator": "examples", "trunk_mode": "eval", "select": "last", "judges": ("goal",)}
     program = Program(model=model, blocks=blocks, trainable=chosen, **{**common, **rest, **fields})
     x = np.random.default_rng(0).normal(1.0, 2.0, size=(8, 4, 4, 1)).astype(np.float32)
     after, train = _one_step(program, weights, _batch(x))

@@ -66,7 +66,9 @@ def test_two_devices_train_as_one(regime):
             np.testing.assert_allclose(a.val_loss[task], b.val_loss[task], rtol=1e-4)
 
 
-@pytest.mark.parametrize("denominator", ["examples", "labels", "tasks"])
+@pytest.mark.parametrize(
+    "denominator", ["examples", *(pytest.param(d, marks=pytest.mark.slow) for d in ("labels", "tasks"))]
+)
 def test_devices_exchange_the_trainable_gradients_once_and_nothing_else(denominator):
     t = trial(regime="gradual", source_sampling="proportional", loss__denominator=denominator)
     data, (initial,) = data_of(t), initial_of(t)

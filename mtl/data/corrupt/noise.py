@@ -38,24 +38,24 @@ def flip(
     >>> bool(140 < noisy.sum() < 260)
     True
     """
-    if not (0.0 <= rate < np.inf) or (rate > 1.0 and task.kind != "regression"):
+    if not (0.0 <= rate < np.inf) or (rate > 1.0 and task.labels != "numbers"):
         raise ValueError(
             f'task "{task.name}": rate = {rate}: must be at least 0, and at most 1 unless it is regression'
         )
-    if asymmetry and task.kind != "binary":
+    if asymmetry and task.labels != "binary":
         raise ValueError(f'task "{task.name}": asymmetry = {asymmetry}: is for binary tasks, not {task.kind}')
-    if not -1.0 <= asymmetry <= 1.0 or (task.kind == "binary" and rate * (1.0 + abs(asymmetry)) > 1.0):
+    if not -1.0 <= asymmetry <= 1.0 or (task.labels == "binary" and rate * (1.0 + abs(asymmetry)) > 1.0):
         raise ValueError(
             f'task "{task.name}": asymmetry = {asymmetry}: must be in [-1, 1], with rate (1 + |asymmetry|) at most 1'
         )
     draw = Counter(seed, np.arange(len(labels)))
-    if task.kind == "regression":
+    if task.labels == "numbers":
         epsilon = sum((draw(f"noise {i}: {task.name}") for i in range(12)), start=np.full(len(labels), -6.0))
         spread = float(labels[mask].std()) if mask.any() else 0.0
         return np.where(mask, labels + rate * spread * epsilon, labels).astype(labels.dtype)
     chance = np.where(labels == 1, rate * (1.0 + asymmetry), rate * (1.0 - asymmetry))
-    wrong = mask & (draw(f"noise: {task.name}") < (chance if task.kind == "binary" else rate))
-    if task.kind == "binary":
+    wrong = mask & (draw(f"noise: {task.name}") < (chance if task.labels == "binary" else rate))
+    if task.labels == "binary":
         return np.where(wrong, 1 - labels, labels).astype(labels.dtype)
     step = 1 + draw.integers(f"noise class: {task.name}", task.num_classes - 1)
     return np.where(wrong, (labels + step) % task.num_classes, labels).astype(labels.dtype)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -13,13 +14,8 @@ from mtl.data.splits import Split
 from mtl.data.table import Table
 
 #: Ways of hiding labels, by the name that a config gives them.
-WAYS = ("at_random", "one_task_each", "by_rank", "by_class", "positive_only")
-
-#: The fields of a config's data section that ``corrupt`` takes.
-FIELDS = (
-    *("hide", "hide_rate", "hide_rates", "hide_skew", "hide_in_validation"),
-    *("label_noise", "label_noise_asymmetry", "imbalance"),
-)
+Way = Literal["at_random", "one_task_each", "by_rank", "by_class", "positive_only"]
+WAYS: tuple[str, ...] = get_args(Way)
 
 
 def corrupt(
@@ -79,12 +75,16 @@ def corrupt(
     labels = dict(split.labels)
     for name, rate in noise.items():
         task = table.task(name)
-        asymmetry = label_noise_asymmetry if task.kind == "binary" else 0.0
+        asymmetry = label_noise_asymmetry if task.labels == "binary" else 0.0
         labels[name] = flip(task, labels[name], table.mask[name], rate, seed, asymmetry)
     left = _left(split, table, labels, seed, hide, hide_rate, rates, hide_skew)
     if shares:
         left = _skewed(split, left, labels, shares, seed, hide_in_validation)
     return missing.masked(split, left, labels, hide_in_validation)
+
+
+#: The fields of a config's data section that it takes.
+FIELDS = tuple(name for name, p in inspect.signature(corrupt).parameters.items() if p.kind is p.KEYWORD_ONLY)
 
 
 def without(spec: Mapping[str, Any], task: str) -> dict[str, Any]:

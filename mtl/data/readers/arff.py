@@ -16,6 +16,7 @@ from mtl.data.readers.cells import number, spelled
 from mtl.data.readers.columns import build, choose
 from mtl.data.readers.options import Labels, ReadOptions, reader
 from mtl.data.table import Table
+from mtl.tasks import KINDS
 
 _WORD = r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*\""""
 _ATTRIBUTE = re.compile(rf"@attribute\s+({_WORD}|\S+)\s+(.+)", re.IGNORECASE)
@@ -116,7 +117,7 @@ def arff_table(path: str, options: ArffOptions) -> Table:
         if attribute.kind == "nominal" and not attribute.plain:
             names_of = np.array([*attribute.values, None], dtype=object)
             cells[label] = names_of[np.where(np.isnan(values), len(attribute.values), values).astype(int)]
-            if kind != "regression":
+            if not (kind and KINDS[kind].labels == "numbers"):
                 classes[label] = attribute.values
     inputs: dict[str, np.ndarray] = {}
     wide = sum(len(a.values) if len(a.values) > 2 else 1 for a, _ in (column[key] for key in roles.inputs))

@@ -6,6 +6,7 @@ import dataclasses
 import fnmatch
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -13,10 +14,11 @@ from mtl.data.problems import DataError, Problems
 from mtl.data.readers.cells import Missing, spelled
 from mtl.data.readers.groups import read_groups
 from mtl.data.readers.labels import class_names, read_input, read_label
+from mtl.data.readers.maps import is_map, read_map
 from mtl.data.readers.options import Labels, ReadOptions
 from mtl.data.streamed import Streamed
 from mtl.data.table import Table, make_table
-from mtl.tasks import METRICS, suggest
+from mtl.tasks import KINDS, suggest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,8 +96,8 @@ def choose(
 
     kinds: dict[str, str] = {}
     for pattern, kind in _declared(labels, columns):
-        if kind and kind not in METRICS:
-            problems.add(f'labels: "{pattern}" has kind "{kind}": {suggest(kind, METRICS)}')
+        if kind and kind not in KINDS:
+            problems.add(f'labels: "{pattern}" has kind "{kind}": {suggest(kind, KINDS)}')
             kind = ""
         for name in matching("labels:", known(pattern)):
             if kinds.get(name, kind) != kind and kind and kinds[name]:
@@ -140,18 +142,19 @@ def build(
     options: ReadOptions,
     reading: Mapping[str, object] | None = None,
     groups: np.ndarray | None = None,
+    vocabulary: int | Mapping[str, int] | None = None,
 ) -> Table:
     """Check columns and make their table; every sentence of an error begins with ``where``.
 
     Args:
       where: what the data are called in errors, such as ``file "a.csv"``.
       roles: which columns are what.
-      inputs: x as it is, [N, ...] or streamed, or ``{column: [N]}`` for each of ``roles.inputs``.
+      inputs: ``{column: [N]}`` for each of ``roles.inputs``; where there are none, x as ``make_table`` takes it.
       cells: ``{column: [N]}`` for each label and for the groups.
       problems: those found so far; they are raised with those found here.
       at: what to call row i.
       options: what means missing, the classes, what to do with missing inputs, and the table's name and ``about``.
-      reading: as in ``make_table``.
+      reading, vocabulary: as in ``make_table``.
       groups: [N] integers, where they are no column.
 
     Returns:
@@ -181,7 +184,11 @@ def build(
     told: list[str] = []
     doubts: list[str] = []
     for column, kind in roles.labels.items():
-        label = read_label(column, cells[column], problems, at, kind, declared.get(column, ()), marks)
+        own = declared.get(column, ())
+        if is_map(cells[column], kind):
+            label = read_map(column, cells[column], problems, kind, own, marks)
+        else:
+            label = read_label(column, cells[column], problems, at, kind, own, marks)
         if label is not None:
             tasks.append(label.task)
             values[column] = label.values
@@ -189,15 +196,28 @@ def build(
             doubts += label.doubts
             if label.classes:
                 names[column] = label.classes
-    x = inputs if isinstance(inputs, np.ndarray | Streamed) else _inputs(inputs, missing_inputs, marks, problems, at)
+    x: Any = inputs
+    if roles.inputs and isinstance(inputs, Mapping):
+        x = _inputs(inputs, missing_inputs, marks, problems, at)
     if roles.groups:
         together = read_groups(roles.groups.strip(), cells[roles.groups], marks)
         groups, told, doubts = together.codes, [*told, *together.merged], [*doubts, *together.doubts]
     problems.stop(where)
     try:
-        columns = () if isinstance(inputs, np.ndarray | Streamed) else tuple(inputs)
+        columns = tuple(inputs) if roles.inputs and isinstance(inputs, Mapping) else ()
         table = make_table(
-            options.name, x, tasks, values, options.about, groups, names, columns, None, missing_inputs, reading
+            options.name,
+            x,
+            tasks,
+            values,
+            options.about,
+            groups,
+            names,
+            columns,
+            None,
+            missing_inputs,
+            reading,
+            vocabulary,
         )
     except ValueError as error:
         raise DataError(f"{where}: {error}") from None

@@ -13,8 +13,11 @@ from mtl.data.problems import DataError, Problems, located
 from mtl.data.readers.cells import Markers, spelled
 from mtl.data.readers.columns import Roles, build, choose, chosen_by
 from mtl.data.readers.labels import ClassNames, class_names
+from mtl.data.readers.maps import is_map
 from mtl.data.readers.options import Labels, ReadOptions, reader
 from mtl.data.table import Table
+from mtl.inputs import by_name, each, leaves
+from mtl.tasks import KINDS
 
 
 @reader(ReadOptions, without=("directory", "sha256", "max_bytes"))
@@ -56,7 +59,7 @@ def frame_table(frame: Any, options: ReadOptions) -> Table:
     for column, kind in roles.labels.items():
         dtype = columns[column].dtype
         ordered = isinstance(dtype, pd.CategoricalDtype) and dtype.ordered
-        if ordered and column not in declared and kind != "regression":
+        if ordered and column not in declared and not (kind and KINDS[kind].labels == "numbers"):
             declared[column] = class_names({column: list(dtype.categories)})[column]
     cells = {column: _cells(values) for column, values in columns.items()}
     return build(
@@ -71,7 +74,7 @@ def frame_table(frame: Any, options: ReadOptions) -> Table:
 
 
 def arrays_table(
-    x: npt.ArrayLike,
+    x: npt.ArrayLike | Mapping[str, npt.ArrayLike],
     labels: Mapping[str, npt.ArrayLike],
     kinds: Labels = "*",
     groups: npt.ArrayLike | None = None,
@@ -80,18 +83,21 @@ def arrays_table(
     name: str = "arrays",
     where: str = "",
     about: str = "",
+    vocabulary: int | Mapping[str, int] | None = None,
 ) -> Table:
     """Return the table of NumPy arrays.
 
     Args:
-      x: inputs, [N, ...] numbers; pixels become [0, 1] as in ``make_table``.
-      labels: ``{name: [N]}``, or [N, K] for the K tasks ``name_0``, ``name_1``, ...
+      x: inputs, [N, ...] numbers, or several leaves, ``{leaf: [N, ...]}``; pixels become [0, 1] as in ``make_table``.
+      labels: ``{name: [N]}``, or [N, K] for the K tasks ``name_0``, ``name_1``, ...; or [N, height, width] for a dense
+        task, whose class ids (integers) or numbers are at each position.
       kinds: ``{task: kind}`` or a list of ``task:kind`` for tasks whose kind is not to be inferred.
       groups: [N], equal for rows that no split may part.
       missing, classes: as in ``ReadOptions``.
       name: of the table.
       where: what to call the data in errors; ``data "name"`` if empty.
       about: what the data are.
+      vocabulary: how many ids there are, where inputs are ids; as in ``make_table``.
 
     Raises:
       DataError: for everything that is wrong, one sentence each with row and task.
@@ -102,26 +108,33 @@ def arrays_table(
     """
     where = where or f'data "{name}"'
     problems = Problems()
-    given = np.asarray(x)
-    if given.ndim < 2 or given.size == 0 or given.dtype.kind not in "biuf":
-        problems.add(f"inputs: {given.dtype} {given.shape}: must be numbers [N, ...] with a row and a feature or more")
-    elif given.dtype.kind == "f" and not np.isfinite(given).all():
-        bad = np.argwhere(~np.isfinite(given))
-        problems.add(f"inputs, row {bad[0][0]}: {len(bad):,} values are not finite: must be finite")
+    given = each(np.asarray, x)
+    for leaf, array in by_name(given).items():
+        what = f'inputs "{leaf}"' if leaf else "inputs"
+        if array.ndim < 2 or array.size == 0 or array.dtype.kind not in "biuf":
+            right = "must be numbers [N, ...] with a row and a feature or more"
+            problems.add(f"{what}: {array.dtype} {array.shape}: {right}")
+        elif array.dtype.kind == "f" and not np.isfinite(array).all():
+            bad = np.argwhere(~np.isfinite(array))
+            problems.add(f"{what}, row {bad[0][0]}: {len(bad):,} values are not finite: must be finite")
+    rows = len(np.atleast_1d(leaves(given)[0]))
     cells: dict[str, np.ndarray] = {}
     for given_name, values in labels.items():
         key, array = spelled(given_name) or given_name, np.asarray(values)
-        if array.ndim not in (1, 2) or len(array) != len(np.atleast_1d(given)):
+        whole = is_map(array, _kind_of(key, kinds))
+        if array.ndim < 1 or len(array) != rows:
             problems.add(f'labels of "{key}": shape {array.shape}: must be one label (or one row of labels) a row of x')
         else:
-            found = {key: array} if array.ndim == 1 else {f"{key}_{j}": column for j, column in enumerate(array.T)}
+            found = (
+                {key: array} if array.ndim == 1 or whole else {f"{key}_{j}": column for j, column in enumerate(array.T)}
+            )
             problems.add(f'labels: two are called "{min(twice)}"') if (twice := found.keys() & cells) else None
             cells |= found
     problems.stop(where)
     with located(where):
         chosen = choose([*cells, "x "], [*cells], inputs="x ").labels | _kinds(kinds, list(cells))
-    if groups is not None and np.shape(groups) != np.shape(given)[:1]:
-        raise DataError(f"{where}, groups: shape {np.shape(groups)}: must be ({len(given)},), one a row")
+    if groups is not None and np.shape(groups) != (rows,):
+        raise DataError(f"{where}, groups: shape {np.shape(groups)}: must be ({rows},), one a row")
     if groups is not None:
         cells["groups "] = np.asarray(groups)  # the blank keeps it apart from a task of that name
     return build(
@@ -132,7 +145,15 @@ def arrays_table(
         problems,
         lambda row: f"row {row}",
         ReadOptions(labels=chosen, missing=missing, classes=classes, name=name, about=about),
+        vocabulary=vocabulary,
     )
+
+
+def _kind_of(name: str, kinds: Labels) -> str:
+    """Return the kind that is declared for a name as it stands."""
+    if isinstance(kinds, Mapping):
+        return kinds.get(name, "")
+    return next((k.removeprefix(f"{name}:") for k in kinds if k.startswith(f"{name}:")), "")
 
 
 def _kinds(kinds: Labels, tasks: list[str]) -> dict[str, str]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from mtl.data.problems import Problems
 from mtl.data.readers.cells import Missing, canonical, folded, number, plain, quantity, spelled
-from mtl.tasks import Task
+from mtl.tasks import KINDS, Task
 
 #: Whole numbers of more distinct values than this are inferred to be a regression label.
 MAX_INFERRED_CLASSES = 20
@@ -109,10 +109,10 @@ def read_label(
     before, missing = problems.count, missing or Missing()
     codes, distinct = distinct_cells(cells)
     values: dict[int, float | None] = {}
-    if kind == "regression" or (not kind and not classes and len(distinct) > MAX_CLASSES):
+    if _labels(kind) == "numbers" or (not kind and not classes and len(distinct) > MAX_CLASSES):
         values = dict(enumerate(_numbers(distinct, missing)))
         kind = kind or _measured(values, distinct)
-    if kind == "regression":
+    if _labels(kind) == "numbers":
         texts = ["" if v is None or not math.isnan(v) else None for v in values.values()]
     else:
         texts = canonical(list(distinct), missing, classes)
@@ -124,7 +124,7 @@ def read_label(
         return None
     found = _Found(name, {i: t for i, t in enumerate(texts) if t is not None}, distinct, codes, problems, at)
     names: tuple[str, ...] = ()
-    if kind == "regression":
+    if _labels(kind) == "numbers":
         ids = found.numbers({i: values[i] for i in found.texts})
     elif classes:
         kind = kind or ("binary" if len(classes) == 2 else "multiclass")
@@ -135,15 +135,20 @@ def read_label(
         return None
     try:
         count = len(names) or len(set(ids.values()))
-        task = Task(name, kind, num_classes=count if kind == "multiclass" else 0)  # type: ignore[arg-type]
+        task = Task(name, kind, num_classes=count if KINDS[kind].labels == "ids" else 0)
     except ValueError as error:
         problems.add(f'column "{name}": {error}')
         return None
     table = np.array([ids.get(i, math.nan) for i in range(len(distinct))] + [math.nan])
     named = () if names == tuple(str(i) for i in range(len(names))) else names
-    if kind == "regression":
+    if _labels(kind) == "numbers":
         return Label(task, table[codes])
     return Label(task, table[codes], named, found.merged(), () if classes else found.doubts(names))
+
+
+def _labels(kind: str) -> str:
+    """Return what the labels of a kind are; empty for a kind that is not known yet."""
+    return KINDS[kind].labels if kind else ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,7 +202,7 @@ class _Found:
         """Return (kind, ids of the distinct cells, class names) of classes that nobody listed."""
         values = {i: number(t) for i, t in self.texts.items()}
         plains = {i for i, t in self.texts.items() if plain(t) is not None}
-        if kind == "binary" and plains:
+        if _labels(kind) == "binary" and plains:
             for i, value in values.items():
                 if i not in plains or value not in (0.0, 1.0):
                     why = "must be 0, 1 or missing (declare markers in missing=, or both classes in classes=)"
@@ -254,8 +259,8 @@ class _Found:
             self.problems.add(
                 f'column "{self.name}": {len(names):,} distinct labels: must be at most {MAX_CLASSES:,} to be classes'
             )
-        if len(names) < 2 or (kind == "binary" and len(names) > 2):
-            which = "two" if kind == "binary" else "two or more"
+        if len(names) < 2 or (_labels(kind) == "binary" and len(names) > 2):
+            which = "two" if _labels(kind) == "binary" else "two or more"
             shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
             given = f"{len(names)} distinct labels ({shown})"
             self.problems.add(f'column "{self.name}": {given}: must be {which}, or classes= must say all')

@@ -8,6 +8,7 @@ import math
 import re
 import zipfile
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from mtl.data.paths import MAX_BYTES, read, resolve
 from mtl.data.problems import DataError, Problems, located
 from mtl.data.readers.columns import chosen_by
 from mtl.data.readers.frames import arrays_table
+from mtl.data.readers.maps import is_map
 from mtl.data.readers.options import ReadOptions, reader
 from mtl.data.table import Table
 
@@ -33,13 +35,17 @@ class NpzOptions(ReadOptions):
     """Options of ``npz_table``.
 
     Args:
-      labels: names of label arrays, [N] or [N, K], ``name`` or ``name:kind``, or ``{name: kind}``.
-      inputs: name of the array of inputs, [N, ...]; pixels become [0, 1] as in ``make_table``.
+      labels: names of label arrays, ``name`` or ``name:kind``, or ``{name: kind}``: [N], [N, K] for K tasks, or [N,
+        height, width] for a dense task.
+      inputs: name of the array of inputs, [N, ...]; pixels become [0, 1] as in ``make_table``. Arrays ``x/image`` and
+        ``x/words``, where there is no ``x``, are leaves of it: the model gets ``{"image": …, "words": …}``.
+      vocabulary: how many ids there are, if inputs are ids, or a list of ``leaf:count``; as in ``make_table``.
       groups: name of an array [N], equal for rows that no split may part; empty for none.
       max_bytes: the most all arrays together may hold; checked from their headers before any is read.
     """
 
     inputs: str = "x"
+    vocabulary: int | Sequence[str] | str = 0
 
 
 @reader(NpzOptions, without=("ignore", "missing_inputs"))
@@ -58,17 +64,22 @@ def npz_table(path: str, options: NpzOptions) -> Table:
     where = f'file "{full.name}"'
     with located(where):
         data = read(full, options.sha256, options.max_bytes)
-        roles = chosen_by(options, array_names(data, where))
+        names = array_names(data, where)
+        prefix = "" if inputs in names else f"{inputs}/"
+        parts = [name for name in names if prefix and name.startswith(prefix)]
+        if parts:  # They stand in one place.
+            names = [name for name in names if name not in parts] + [inputs]
+        roles = chosen_by(options, names)
         if roles.inputs != (inputs,):
             raise DataError(f'inputs: "{inputs}" is no array: must be the name of one')
-        chosen = roles.labels
-        arrays = read_npz(data, where, list(roles.all), options.max_bytes)
+        chosen, vocabulary = roles.labels, _vocabulary(options.vocabulary)
+        arrays = read_npz(data, where, [*roles.all, *parts], options.max_bytes)
     kinds: dict[str, str] = {}
     for key, kind in chosen.items():
-        width = arrays[key].shape[1] if arrays[key].ndim == 2 else 0
+        width = arrays[key].shape[1] if arrays[key].ndim == 2 and not is_map(arrays[key], kind) else 0
         kinds |= {f"{key}_{j}": kind for j in range(width)} if width else {key: kind}
     return arrays_table(
-        arrays[inputs],
+        {part.removeprefix(prefix): arrays[part] for part in parts} or arrays[inputs],
         {key: arrays[key] for key in chosen},
         kinds,
         arrays[roles.groups] if roles.groups else None,
@@ -77,7 +88,21 @@ def npz_table(path: str, options: NpzOptions) -> Table:
         options.name or full.name.removesuffix(".npz"),
         where,
         options.about,
+        vocabulary,
     )
+
+
+def _vocabulary(given: int | Sequence[str] | str) -> int | dict[str, int] | None:
+    """Return how many ids there are, of each leaf that a list names."""
+    if isinstance(given, int):
+        return given or None
+    found = {}
+    for entry in [given] if isinstance(given, str) else given:
+        leaf, _, count = entry.rpartition(":")
+        if not leaf or not count.isdecimal():
+            raise DataError(f'vocabulary: "{entry}": must be a number, or leaf:number for each leaf that holds ids')
+        found[leaf] = int(count)
+    return found
 
 
 def _open(data: bytes, where: str) -> zipfile.ZipFile:

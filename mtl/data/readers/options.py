@@ -95,7 +95,7 @@ def reader(
             values = signature.bind(*given, **by_name).arguments
             return read(values.pop(path.name), options(**values))
 
-        table.__signature__ = signature  # type: ignore[attr-defined]
+        vars(table).update(__signature__=signature, options=options)  # The second says what they mean.
         return table
 
     return decorate

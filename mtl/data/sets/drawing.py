@@ -110,12 +110,21 @@ class Patch:
           rows: [B], which image each patch goes to.
           margin: its width; a patch that reaches beyond is moved, which only its cut part could show.
         """
-        high, wide = canvas.shape[2] - self.height, canvas.shape[3] - self.width
+        for channel in range(3):
+            part, at = self.windows(canvas[:, channel], rows, margin)
+            part[at] = part[at] * (1 - self.alpha) + self.colour[:, channel]
+
+    def windows(self, canvas: Array, rows: Array, margin: int) -> tuple[Array, tuple[Array, Array, Array]]:
+        """Return (all windows of a patch's size in a canvas, the index of those that the patches lie over).
+
+        Args:
+          canvas: [N, height, width], with a margin.
+          rows, margin: as in ``paste``.
+        """
+        high, wide = canvas.shape[1] - self.height, canvas.shape[2] - self.width
         row = np.minimum(np.maximum(self.row + margin, 0), high)
         col = np.minimum(np.maximum(self.column + margin, 0), wide)
-        windows = np.lib.stride_tricks.sliding_window_view(
-            canvas, (self.height, self.width), axis=(2, 3), writeable=True
-        )  # [N, 3, high + 1, wide + 1, patch height, patch width]
-        for channel in range(3):
-            part = windows[:, channel]
-            part[rows, row, col] = part[rows, row, col] * (1 - self.alpha) + self.colour[:, channel]
+        found = np.lib.stride_tricks.sliding_window_view(
+            canvas, (self.height, self.width), axis=(1, 2), writeable=True
+        )  # [N, high + 1, wide + 1, patch height, patch width]
+        return found, (rows, row, col)

@@ -12,6 +12,7 @@ from mtl.data.counter import Counter, mix
 from mtl.data.picture import unit
 from mtl.data.sets.drawing import Array, Patch
 from mtl.data.sets.road_background import View, background, view
+from mtl.data.sets.road_maps import CLASSES, Maps, map_tasks
 from mtl.data.sets.road_objects import DRAW, EXTENTS, Colours
 from mtl.data.table import Table, make_table
 from mtl.tasks import Task
@@ -54,6 +55,7 @@ def road_scenes_table(
     occlusion: float = 0.2,
     clutter: float = 0.5,
     missing: float = 0.0,
+    maps: bool = False,
 ) -> Table:
     """Draw road scenes with any combination of a stop sign, a pedestrian, a car and a traffic light.
 
@@ -99,6 +101,8 @@ def road_scenes_table(
       clutter: in [0, 1], how much stands along the horizon, and the probability of each decoy.
       missing: share of labels missing, at random, independently; nested: those missing at 0.5 are missing
         at 0.9. They are gone from tests too: ``mtl.data.corrupt.missing`` hides labels and keeps the truth.
+      maps: whether there are two more tasks, of each pixel: ``scene`` (a segmentation into the road, the four objects
+        and the rest) and ``disparity`` (1 / distance; none in the sky), see ``mtl.data.sets.road_maps``.
 
     Returns:
       A table of N images [N, size, size, 3] in [0, 1], multiples of 1/255.
@@ -117,11 +121,13 @@ def road_scenes_table(
         *(examples, size, seed, difficulty, relatedness, correlation, prevalence, night, occlusion, clutter, missing)
     )
     x = np.empty((examples, size, size, 3), np.float32)
-    known: dict[str, list[Array]] = {name: [] for name in TASKS}
+    tasks = [Task(name, "binary") for name in TASKS] + (map_tasks(size) if maps else [])
+    known: dict[str, list[Array]] = {task.name: [] for task in tasks}
     for start in range(0, examples, _CHUNK):
         rows = np.arange(start, min(start + _CHUNK, examples))
         drawn, labels = draw_scenes(
-            *(rows, size, seed, difficulty, relatedness, correlation, prevalence, night, occlusion, clutter, missing)
+            *(rows, size, seed, difficulty, relatedness, correlation, prevalence, night, occlusion, clutter, missing),
+            maps=maps,
         )
         unit(drawn, x[start : start + len(rows)])
         for name, values in labels.items():
@@ -132,7 +138,7 @@ def road_scenes_table(
         f"clutter {clutter}. No licence needed."
     )
     whole = {name: np.concatenate(parts) for name, parts in known.items()}
-    return make_table("road_scenes", x, [Task(name, "binary") for name in TASKS], whole, about)
+    return make_table("road_scenes", x, tasks, whole, about, classes={"scene": CLASSES} if maps else {})
 
 
 def check_options(
@@ -184,16 +190,18 @@ def draw_scenes(
     occlusion: float,
     clutter: float,
     missing: float,
+    maps: bool = False,
 ) -> tuple[Array, dict[str, Array]]:
     """Draw some of a table's images: the same whichever others are drawn with them.
 
     Args:
       rows: their numbers, [B].
-      size, seed, difficulty, relatedness, correlation, prevalence, night, occlusion, clutter, missing: as in
+      size, seed, difficulty, relatedness, correlation, prevalence, night, occlusion, clutter, missing, maps: as in
         ``road_scenes_table``.
 
     Returns:
-      ([B, size, size, 3] uint8, ``{task: [B]}`` labels, NaN where missing).
+      ([B, size, size, 3] uint8, ``{task: [B]}`` labels, NaN where missing; of maps [B, size, size], −1 where a class
+      is missing).
     """
     draw = Counter(seed, rows)
     labels = presence(draw, prevalence, correlation)
@@ -201,7 +209,13 @@ def draw_scenes(
         name: np.where(draw.chance(f"{name} missing", missing), np.nan, values.astype(float))
         for name, values in labels.items()
     }
-    return render(draw, labels, size, difficulty, relatedness, night, occlusion, clutter), known
+    seen = Maps(view(draw, night), size) if maps else None
+    images = render(draw, labels, size, difficulty, relatedness, night, occlusion, clutter, seen)
+    if seen:
+        gone = {name: draw.chance(f"{name} missing", missing)[:, None, None] for name in ("scene", "disparity")}
+        known["scene"] = np.where(gone["scene"], np.int8(-1), seen.classes)
+        known["disparity"] = np.where(gone["disparity"], np.float32(np.nan), seen.disparity)
+    return images, known
 
 
 def presence(draw: Counter, prevalence: float, correlation: float) -> dict[str, Array]:
@@ -224,12 +238,13 @@ def presence(draw: Counter, prevalence: float, correlation: float) -> dict[str, 
 def render(
     draw: Counter,
     present: Mapping[str, Array],
-    size: int = 64,
-    difficulty: float = 0.3,
-    relatedness: float = 0.0,
-    night: float = 0.2,
-    occlusion: float = 0.2,
-    clutter: float = 0.5,
+    size: int,
+    difficulty: float,
+    relatedness: float,
+    night: float,
+    occlusion: float,
+    clutter: float,
+    maps: Maps | None = None,
 ) -> Array:
     """Draw B images.
 
@@ -237,6 +252,7 @@ def render(
       draw: the images' random numbers.
       present: ``{task: [B] booleans}``, what is in each.
       size, difficulty, relatedness, night, occlusion, clutter: as in ``road_scenes_table``.
+      maps: of the same images, to be filled in.
 
     Returns:
       [B, size, size, 3] uint8.
@@ -262,6 +278,8 @@ def render(
             patch = Patch(x, y, scale, EXTENTS[name], largest[name])
             DRAW[name](patch, draw.only(rows), colours.only(rows))
             patch.paste(canvas, rows, margin)
+            if maps:
+                maps.put(name, patch, rows, y)
 
     # Night is bluish; grain comes last, as in a camera.
     tint = scene.light[:, None] * (1.0 + (1.0 - scene.light[:, None]) * np.array([-0.15, -0.05, 0.25]))

@@ -80,6 +80,8 @@ def _check(options: Options) -> None:
     check_options(**_drawn(options))
 
 
-_OPTIONS = {k: p.default for k, p in inspect.signature(road_scenes_table).parameters.items()} | {"quality": 0}
+# Images and their own labels: maps of pixels are drawn in memory only.
+_OPTIONS = {k: p.default for k, p in inspect.signature(road_scenes_table).parameters.items() if k != "maps"}
+_OPTIONS |= {"quality": 0}
 
 ROAD_SCENES = Recipe(_OPTIONS, tuple(_OPTIONS), ("examples", "size", "seed", "quality"), _check, _open)

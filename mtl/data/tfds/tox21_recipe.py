@@ -48,6 +48,7 @@ def _open(options: Options, start: pathlib.Path) -> Contents:
     lines = list(csv.DictReader(io.StringIO(text_of(read(path, SHA256, _MAX_BYTES), path.name))))
     names = [task.name for task in table.tasks]
     labels = {t: np.where(table.mask[t], table.labels[t], np.nan).astype(np.float32) for t in names}
+    x = np.asarray(table.x)
 
     def features() -> dict[str, Any]:
         import tensorflow_datasets as tfds
@@ -62,7 +63,7 @@ def _open(options: Options, start: pathlib.Path) -> Contents:
     def examples(begin: int, end: int) -> Iterator[dict[str, Any]]:
         for i in range(begin, end):
             texts = {key: lines[i][key].strip() for key in ("smiles", "mol_id")}
-            yield {"ngrams": table.x[i], **texts, **{t: labels[t][i] for t in names}}
+            yield {"ngrams": x[i], **texts, **{t: labels[t][i] for t in names}}
 
     digest = hashlib.sha256(f"{SHA256} {bins}".encode())
     digest.update(inspect.getsource(molecules).encode())

@@ -1,5 +1,6 @@
 """Road scenes: reproducible to the bit, labels as asked, every object to be seen, and what the knobs do."""
 
+import inspect
 import re
 import time
 
@@ -15,13 +16,15 @@ from mtl.data.counter import Counter
 from mtl.data.sets.road_scenes import TASKS, presence, render
 
 NOTHING = dict.fromkeys(TASKS, False)
+DEFAULTS = {name: p.default for name, p in inspect.signature(road_scenes_table).parameters.items()}
+OPTIONS = {name: DEFAULTS[name] for name in ("size", "difficulty", "relatedness", "night", "occlusion", "clutter")}
 
 
 def scenes(rows, seed=0, there=(), **options):
     """Images of the given numbers with exactly these objects."""
     rows = np.asarray(rows)
     present = {name: np.full(len(rows), name in there) for name in TASKS}
-    return render(Counter(seed, rows), present, **options).astype(int)
+    return render(Counter(seed, rows), present, **OPTIONS | options).astype(int)
 
 
 @settings(max_examples=12, deadline=None)
@@ -34,10 +37,11 @@ def scenes(rows, seed=0, there=(), **options):
 def test_an_image_is_the_same_in_any_batch(rows, seed, size, difficulty):
     draw = Counter(seed, np.array(rows))
     present = presence(draw, 0.5, 0.3)
-    together = render(draw, present, size, difficulty, 0.5)
+    options = OPTIONS | {"size": size, "difficulty": difficulty, "relatedness": 0.5}
+    together = render(draw, present, **options)
     for i in range(len(rows)):
         one = np.array([i])
-        alone = render(draw.only(one), {k: v[one] for k, v in present.items()}, size, difficulty, 0.5)
+        alone = render(draw.only(one), {k: v[one] for k, v in present.items()}, **options)
         np.testing.assert_array_equal(alone[0], together[i])
 
 
@@ -162,11 +166,11 @@ def test_two_thousand_images_a_second_on_one_core():
     """4,700 a second of a core's own time were measured; half of 2,000 leaves room for a busy machine."""
     draw = Counter(0, np.arange(64))
     present = presence(draw, 0.5, 0.0)
-    render(draw, present)
+    render(draw, present, **OPTIONS)
     rates = []
     for _ in range(5):
         start = time.process_time()
-        render(draw, present)
+        render(draw, present, **OPTIONS)
         rates.append(64 / max(time.process_time() - start, 1e-9))
     assert max(rates) > 1000
 

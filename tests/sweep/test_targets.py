@@ -1,0 +1,176 @@
+"""Trials of several targets, run: one state for a joint network, every task tested, one table of results."""
+
+import json
+
+import numpy as np
+import pytest
+
+import mtl
+from mtl.commands.read import print_study
+from mtl.config import default
+from mtl.data.prior import prior_loss
+from mtl.regimes import Phase
+from mtl.report.collect import collect
+from mtl.report.publish import analyses_of, publish
+from mtl.sweep import product, sweep
+from mtl.sweep.plan import split_of, table_of, trial_of
+from mtl.sweep.store import Workdir
+
+TARGETS = ("even", "prime", "at_least_five")
+
+
+def config(**changes):
+    c = default()
+    c.name, c.data.source, c.data.targets = "several", (), TARGETS
+    c.data.target_size, c.data.test_size, c.data.target_pool = 60, 200, 300
+    c.model.options, c.evaluations, c.select = {"hidden": (8,)}, 5, "best"
+    c.source.total_steps, c.target.total_steps, c.lr, c.source_lr = 40, 60, 0.1, 0.1
+    for key, value in changes.items():
+        c[key] = value
+    return c
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """A sweep of two seeds, of which every trial has run."""
+    where = tmp_path_factory.mktemp("several")
+    entries = product(
+        sweep("regime", ("scratch", "multitask", "multitask_finetune")),
+        sweep("seed", range(2)),
+        sweep("lr", (0.1, 0.01)),
+    )
+    return where, mtl.run_sweep(config(), entries, where, quiet=True)
+
+
+def results_of(where):
+    workdir = Workdir(where)
+    trials = workdir.study()["sweeps"]["sweep"]["trials"]
+    return [(t["changes"], workdir.result(t["hash"])) for t in trials]
+
+
+def test_a_network_is_tested_on_every_task_it_has_seen(study):
+    where, _ = study
+    for changes, result in results_of(where):
+        tested = [changes["data.target"]] if changes["regime"] == "scratch" else list(TARGETS)
+        assert sorted(result["test"]) == sorted(tested)
+        assert result["config"]["targets"] == ([changes["data.target"]] if "data.target" in changes else list(TARGETS))
+
+
+def test_a_joint_network_has_the_state_of_the_least_mean_relative_validation_loss(study):
+    where, _ = study
+    seen = 0
+    for changes, result in results_of(where):
+        if changes["regime"] != "multitask":
+            continue
+        trial = mtl.config.Trial(result["config"])
+        table, split = table_of(trial), split_of(trial)
+        (phase,) = result["phases"]
+        relative = [np.array(phase["val_loss"][t]) / prior_loss(table, split, t) for t in TARGETS]
+        means = np.mean(relative, axis=0)
+        assert result["val_loss"] == pytest.approx(means.min(), rel=1e-12)
+        # The state that was kept is that one: its losses, computed anew, are those of that evaluation.
+        model = mtl.load(where / "trials" / result["hash"])
+        best = int(means.argmin())
+        for task in TARGETS:
+            rows = np.flatnonzero(split.val[task])
+            p = model.predict(table.x[rows], task)
+            y = table.labels[task][rows]
+            loss = -np.mean(np.log(np.where(y == 1, p, 1 - p)))
+            assert loss == pytest.approx(phase["val_loss"][task][best], rel=1e-3)
+        seen += means.argmin() != len(means) - 1
+    assert seen  # Of some trial the best state is not the last.
+
+
+def test_a_network_for_one_target_is_judged_by_it(study):
+    where, _ = study
+    for changes, result in results_of(where):
+        if changes["regime"] == "scratch":
+            trial = mtl.config.Trial(result["config"])
+            prior = prior_loss(table_of(trial), split_of(trial), changes["data.target"])
+            assert result["val_loss"] == pytest.approx(
+                min(result["phases"][0]["val_loss"][changes["data.target"]]) / prior
+            )
+
+
+def test_each_network_has_its_own_rate_and_validation_chooses_one_of_its_trials(study):
+    _, frame = study
+    chosen = frame[frame.chosen]
+    assert len(frame) == 2 * 2 * (3 + 1 + 3) and len(chosen) == 2 * (3 + 1 + 3)
+    groups = frame.fillna({"data.target": ""}).groupby(["regime", "seed", "data.target"])
+    for _, group in groups:
+        assert group.chosen.sum() == 1
+        assert group.val_loss[group.chosen].item() == group.val_loss.min()
+    joint = chosen[chosen.regime == "multitask"]
+    assert joint[[f"test_accuracy_of_{t}" for t in TARGETS]].notna().all(axis=None)
+
+
+def test_the_joint_phase_before_networks_for_one_is_trained_once(study):
+    where, _ = study
+    keys = {}
+    for changes, result in results_of(where):
+        if changes["regime"] == "multitask_finetune":
+            keys.setdefault((changes["seed"],), set()).add(result["phases"][0]["key"])
+    assert [len(k) for k in keys.values()] == [1, 1]  # It has the source's rate.
+
+
+def test_a_single_run_of_a_joint_network_needs_no_target(tmp_path):
+    result = mtl.run(config(regime="multitask"), tmp_path, quiet=True)
+    assert result["status"] == "done" and set(result["test"]) == set(TARGETS)
+    assert mtl.load(tmp_path / "trials" / result["hash"]).trial.targets == TARGETS
+
+
+def test_it_is_resumed_to_the_same_bits(study, tmp_path):
+    where, _ = study
+    changes, kept = next((c, r) for c, r in results_of(where) if c["regime"] == "multitask")
+    flat = mtl.config.override(mtl.config.flatten(config()), changes)
+    assert trial_of(flat).hash == kept["hash"]
+    again = mtl.run(config(), tmp_path, changes=changes, quiet=True)
+    assert again["test"] == kept["test"] and again["val_loss"] == kept["val_loss"]
+
+
+def test_each_target_has_the_scores_of_the_networks_that_are_for_it(study):
+    where, frame = study
+    workdir = Workdir(where)
+    chosen = frame[frame.chosen].fillna({"data.target": ""}).set_index(["regime", "seed", "data.target"])
+    for task in TARGETS:
+        scores = collect(workdir, "sweep", task)
+        assert scores.regimes == ("scratch", "multitask", "multitask_finetune") and scores.task == task
+        for g, regime in enumerate(scores.regimes):
+            for seed in range(2):
+                own = chosen.loc[(regime, seed, "" if regime == "multitask" else task)]
+                assert scores.values[g, 0, seed].mean() == pytest.approx(own[f"test_accuracy_of_{task}"])
+        assert not scores.missing.any()
+
+
+def test_a_sweep_ends_with_tables_a_figure_and_a_page(study, capsys):
+    where, _ = study
+    workdir = Workdir(where)
+    assert print_study(workdir, ["sweep"]) == []
+    told = capsys.readouterr().out
+    for words in (
+        "accuracy (%) by target",
+        "paired gain over scratch",
+        "Δ_m (%)",
+        "cost of all targets",
+        "against scratch",
+    ):
+        assert words in told
+    names = {path.name for path in where.rglob("*") if path.is_file()}
+    assert {"sweep-result.md", "sweep-gain.csv", "sweep-cost.json", "sweep-gain.png", "report.html"} <= names
+    (targets,) = analyses_of(workdir)
+    assert targets.networks == {"scratch": 3, "multitask": 1, "multitask_finetune": 3}
+    rows = json.loads((where / "tables" / "sweep-gain.json").read_text())["records"]
+    assert {row["target"] for row in rows} == {*TARGETS, "mean over targets"}
+    before = [path.stat().st_mtime_ns for path in sorted(where.glob("tables/*"))]
+    publish(workdir, [targets], "again")  # Nothing is written twice.
+    assert before == [path.stat().st_mtime_ns for path in sorted(where.glob("tables/*"))]
+
+
+def test_a_regime_of_some_targets_has_no_cells_of_others(tmp_path):
+    c = config(regimes={"pair": (Phase(tasks=("even", "prime"), budget="target"),)}, select="last")
+    entries = product(sweep("regime", ("scratch", "pair")), sweep("seed", range(2)))
+    frame = mtl.run_sweep(c, entries, tmp_path, quiet=True)
+    assert len(frame) == 2 * (3 + 1)
+    (targets,) = analyses_of(Workdir(tmp_path))
+    assert [a.cells["pair"][60.0].replicates for a in targets.of.values()] == [2, 2, 0]
+    assert np.isnan(targets.means["pair"][60.0].gain)
