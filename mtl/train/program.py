@@ -392,8 +392,8 @@ def inputs(standardize: bool, data: Data, rows: Array) -> PyTree:
 def standardized(x: PyTree, shift: PyTree, scale: PyTree, fill: PyTree) -> PyTree:
     """Return (x − shift) · scale, and ``fill`` where x is missing; leaves without them as they are."""
 
-    def one(x: Array, shift: Array | None, scale: Array, fill: Array | None) -> Array:
-        if shift is None:
+    def one(x: Array, shift: Array | None, scale: Array | None, fill: Array | None) -> Array:
+        if shift is None or scale is None:
             return x
         found = (x - shift[None]) * scale[None]
         return found if fill is None else jnp.where(jnp.isnan(x), fill[None], found)
