@@ -10,6 +10,8 @@ from typing import Any
 import flax.linen as nn
 from jaxtyping import Array
 
+from mtl.models.features import Features
+
 PyTree = Any
 
 #: What modules call the argument (or the field) that says whether they train, and its value in eval mode.
@@ -33,7 +35,7 @@ def init(module: nn.Module, rng: Array, x: Array) -> PyTree:
 
 def apply(
     module: nn.Module, params: PyTree, state: PyTree, x: Array, train: bool | frozenset[str], rng: Array | None
-) -> tuple[Array, PyTree]:
+) -> tuple[Features, PyTree]:
     """Return (what a module makes of inputs, new statistics), some of its blocks in train mode.
 
     A module is told by the argument of its call, or else by its field, that has one of the names in ``EVAL``. What lies

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from mtl import params as paths
+from mtl.models.features import Features
 from mtl.models.linen import EVAL, flags_of
 
 PyTree = Any
@@ -37,7 +38,7 @@ class NNX:
 
     def apply(
         self, params: PyTree, state: PyTree, x: Array, train: bool | frozenset[str], rng: Array | None
-    ) -> tuple[Array, PyTree]:
+    ) -> tuple[Features, PyTree]:
         """Return (what the module makes of inputs, new statistics).
 
         Args:

@@ -76,8 +76,8 @@ class Trained:
             raise ValueError(f'task = "{name}": {suggest(name, names)}')
         seen = self.scaling.inputs(self._checked(x))
         spec = self.model.task(name)
-        none = np.zeros((0, *spec.shape, spec.outputs), np.float32)
-        outputs = predict(self.model, name, [self.weights], seen)[0] if len(seen) else none
+        some = seen if len(seen) else np.zeros((1, *seen.shape[1:]), np.float32)
+        outputs = predict(self.model, name, [self.weights], some)[0][: len(seen)]
         if spec.labels == "ids":
             return np.asarray(jax.nn.softmax(outputs, axis=-1))
         if spec.labels == "binary":
