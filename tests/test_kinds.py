@@ -214,7 +214,10 @@ def test_an_ordinal_kind_has_fewer_outputs_than_classes_and_tables_need_no_confi
 
 def test_a_metric_of_a_kind_that_does_not_exist_is_refused_before_anything_is_trained(tmp_path, capsys):
     file = tmp_path / "kind.py"
-    file.write_text(FIXTURE.read_text().replace('["squared_error"]', '["squared_eror"]'))
+    text = FIXTURE.read_text().replace('["squared_error"]', '["squared_eror"]')
+    file.write_text(
+        text.replace('register("visits")', 'register("trips")').replace('"visits", ("often",)', '"trips", ("often",)')
+    )
     assert main(["run", f"--config={file}", f"--workdir={tmp_path / 'work'}", "--quiet"]) == 2
     assert (
         'kind "count": metric "squared_eror" does not exist: did you mean "squared_error"?' in capsys.readouterr().err
