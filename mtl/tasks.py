@@ -45,6 +45,9 @@ KINDS: dict[str, Kind] = {
     "dense_regression": Kind("numbers", metrics=("pixel_squared_error",), losses=("squared",), scaled=True, dense=True),
 }
 
+#: Those of them that are ours: a result says itself what any other is, for readers without the config.
+OURS = tuple(KINDS)
+
 
 def register(
     name: str,

@@ -11,7 +11,7 @@ import numpy as np
 
 from mtl.data import Split, Table
 from mtl.data.prior import prior_loss
-from mtl.data.scaling import Scaling, centred, coded
+from mtl.data.scaling import Scaling, centred, centred_labels, coded
 from mtl.data.streamed import Streamed
 from mtl.inputs import each
 from mtl.train.program import Data, Pool, Program, pool_name
@@ -75,15 +75,12 @@ def _dense(table: Table, names: Sequence[str], scalings: Sequence[Scaling]) -> t
             continue
         if len(table) > _ROWS:
             raise ValueError(f'data "{table.name}": {len(table):,} rows with a dense task: must be at most {_ROWS:,}')
-        labels, there = table.labels[name], table.positions[name]
-        if table.task(name).labels == "numbers":
-            # Once for all splits, and in float32 centred so that nothing is lost by it.
-            known = labels[there]
-            mean, spread = float(known.mean()), float(known.std()) or 1.0
+        labels = table.labels[name]
+        if table.task(name).scaled:  # Held once for all splits.
+            labels, origin, unit = centred_labels(table, name)
             own = [s.units.get(name, (0.0, 1.0)) for s in scalings]
-            units[name] = np.asarray([[(mean - m) / s, spread / s] for m, s in own], np.float32)
-            labels = np.where(there, (labels - mean) / spread, 0)
-        dense[name] = labels.astype(np.int32 if table.task(name).labels == "ids" else np.float32), there
+            units[name] = np.asarray([[(origin - m) / s, unit / s] for m, s in own], np.float32)
+        dense[name] = labels.astype(np.float32) if labels.dtype == np.float64 else labels, table.positions[name]
     return dense, units
 
 

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 from mtl import adapt
 from mtl import params as paths
 from mtl.models import Model
-from mtl.models.model import Features
+from mtl.models.features import Features
 from mtl.train import move
 from mtl.train.program import (
     ADAPT,

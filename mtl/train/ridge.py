@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Real
 
 from mtl.inputs import Shape
-from mtl.models.model import features_of
+from mtl.models.features import features_of
 from mtl.optim import Optimizer
 from mtl.params import combine
 from mtl.tasks import Task
