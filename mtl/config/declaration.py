@@ -42,11 +42,10 @@ class Data(NamedTuple):
       name: the data set; a config file may register its own.
       options: passed to the data set.
       source: source tasks.
-      target: the target task.
-      targets: several targets, or ("all",) for every task that is no source; ``target`` then names one of them for
-        regimes that train a network for one.
-      rows: ``shared``: a row comes with all its labels; ``disjoint``: source tasks have rows of their own; ``auto``:
-        shared where there are several targets.
+      target: the target task; of several targets the one for which a regime that ends on one trains a network.
+      targets: several targets, or ``("all",)`` for every task that is no source; empty for ``target`` alone.
+      rows: ``shared``: a row comes with all its labels, those of source tasks too; ``disjoint``: sources have rows of
+        their own; ``auto``: shared by several targets.
       target_size: n: present target labels, validation included.
       target_pool: rows that the n are drawn from, nested in n.
       val_fraction: share of the n that is validation.
@@ -243,8 +242,7 @@ class Fields(NamedTuple):
       batch_size: B rows, drawn with replacement.
       accumulate: micro-batches that a batch is split into, where it does not fit into memory.
       source_sampling: how the tasks of a source phase mix.
-      joint_sampling: how tasks mix in phases that see a target and others; ``auto``: ``proportional`` where rows are
-        shared, else ``per_task``.
+      joint_sampling: how tasks mix with targets; ``auto``: proportional where rows are shared, else per_task.
       temperature: of ``temperature`` sampling, and of ``one_task`` with longer rounds.
       round_steps: of ``one_task`` sampling: steps in a round; 0 for one of each task.
       trunk_mode: of frozen blocks; in ``train`` their dropout drops and their batch statistics move.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from mtl.data.scaling import training_labels
 from mtl.data.splits import Split
 from mtl.data.table import Table
 
@@ -12,9 +13,8 @@ def prior_loss(table: Table, split: Split, task: str) -> float:
     """Return the loss, on a task's training labels, of predicting the same for every row.
 
     Of a classification it is −Σ_c (n_c/n) log p_c, the log loss of the frequencies p_c = (n_c + ½) / (n + C/2), which
-    is above 0 whatever the labels are (the ½ is Krichevsky and Trofimov's, 1981). Of numbers it is the variance, which
-    is 1 in the unit that the loss of a regression is computed in (see ``scaling.fit``). Labels of a dense task are
-    those at all positions.
+    is above 0 whatever the labels are (the ½ is Krichevsky and Trofimov's, 1981). Of numbers it is the variance,
+    which is 1 in the unit that the loss of a regression is computed in (see ``scaling.fit``).
 
     Args:
       table: the data.
@@ -28,12 +28,10 @@ def prior_loss(table: Table, split: Split, task: str) -> float:
     >>> [round(prior_loss(digits_table(), split, task), 3) for task in ("even", "identity")]
     [0.692, 2.297]
     """
-    spec, labels = table.task(task), split.labels[task][split.train[task]]
-    if spec.shape:
-        labels = table.present_labels(task, labels)
-    if not spec.classes:
-        spread = 1.0 if spec.scaled else float(np.var(labels))
-        return spread if spread > 0 else 1.0
+    spec = table.task(task)
+    labels = training_labels(table, split, spec)
+    if spec.labels == "numbers":
+        return 1.0 if spec.scaled or not len(labels) else float(labels.var()) or 1.0
     counts = np.bincount(labels.astype(np.int64), minlength=spec.classes)
     smoothed = (counts + 0.5) / (counts.sum() + len(counts) / 2)
     return float(-(counts @ np.log(smoothed)) / max(counts.sum(), 1))

@@ -143,7 +143,7 @@ def fit(table: Table, split: Split, way: str = "auto", tasks: tuple[str, ...] = 
       way: see ``Way``.
       tasks: for a control: inputs are fitted on the rows that have a training label of these alone.
     """
-    units = {t.name: _unit(_training_labels(table, split, t)) for t in _scaled_tasks(table, split)}
+    units = {t.name: _unit(training_labels(table, split, t)) for t in _scaled_tasks(table, split)}
     if not changes(table, way):
         return Scaling(units=units)
     rows = np.flatnonzero(np.any(np.stack([split.train[t] for t in tasks]), axis=0) if tasks else split.pool)
@@ -288,7 +288,8 @@ def _scaled_tasks(table: Table, split: Split) -> Sequence[Task]:
     return [t for t in table.tasks if t.scaled and t.name in split.labels]
 
 
-def _training_labels(table: Table, split: Split, task: Task) -> np.ndarray:
+def training_labels(table: Table, split: Split, task: Task) -> np.ndarray:
+    """Return a task's labels in train, of a dense one those at all positions."""
     found = split.labels[task.name][split.train[task.name]]
     return table.present_labels(task.name, found) if task.shape else found
 

@@ -123,10 +123,10 @@ def _test_rows(
     test = _drawn(table, marks, labelled, test_size, np.random.default_rng([_TEST, 0]))
     for name in targets:
         task, strata = table.task(name), _strata(table, name)
-        classes = 1 if task.shape else task.classes or 1
-        strata = strata if classes > 1 else np.minimum(strata, 0)
-        if absent := sorted(set(range(classes)) - set(strata[test].tolist())):
-            what = "every label" if classes == 1 else f"class {absent[0]}"
+        classes = 0 if task.shape else task.classes
+        strata = strata if classes else np.minimum(strata, 0)
+        if absent := sorted(set(range(classes or 1)) - set(strata[test].tolist())):
+            what = f"class {absent[0]}" if classes else "every label"
             count = f"{(strata == absent[0]).sum()} of {(strata >= 0).sum()} labels"
             raise ValueError(
                 f'test_size = {test_size}: {what} of "{name}" ({count}) would be absent from the test set: must be '

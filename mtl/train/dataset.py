@@ -62,7 +62,7 @@ def make_data(
         fill=fill,
         dense=dense,
         units=units,
-        prior=np.asarray([[prior_loss(table, s, t) for t in names] for s in splits], np.float32) if relative else (),
+        prior=np.asarray([[prior_loss(table, s, t) for t in names] for s in splits], np.float32) if relative else None,
     )
     return jax.tree.map(jnp.asarray, data)
 

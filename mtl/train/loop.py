@@ -249,7 +249,7 @@ def _run_group(
     frozen, whole = place(executor, (frozen, whole), LANES)
     fixed, advance = feed.fix(whole, frozen), feed.advance()
     prior = feed.data.prior
-    if not isinstance(prior, tuple):  # Of each lane's split, the phase's tasks.
+    if prior is not None:  # Of each lane's split, the phase's tasks.
         prior = place(executor, fetch(prior)[lanes.split][:, feed.data.columns(program.tasks)], LANES)
 
     def forward(moving: TrainState, reach: Window, begin: int, end: int) -> TrainState:

@@ -279,7 +279,7 @@ def track_best(
     moving: TrainState,
     losses: Float[Array, " tasks"],
     labels: Int[Array, " tasks"],
-    prior: PyTree = (),
+    prior: PyTree = None,
 ) -> TrainState:
     """Return the phase with an evaluation taken note of: the best state so far is kept, if the phase selects it.
 
@@ -290,14 +290,14 @@ def track_best(
       program: the phase.
       moving: its state.
       losses, labels: as ``evaluate`` returns them.
-      prior: [tasks], what losses are taken relative to, see ``program.Data``; ``()`` for nothing.
+      prior: [tasks], what losses are taken relative to, see ``program.Data``; None for nothing.
     """
     zeros = jnp.zeros_like(moving.loss_sum), jnp.zeros_like(moving.labels)
     moving = dataclasses.replace(moving, loss_sum=zeros[0], labels=zeros[1])
     if program.select == "last":
         return moving
     at = jnp.asarray([program.tasks.index(t) for t in program.judges])
-    losses = losses if isinstance(prior, tuple) else losses / prior
+    losses = losses if prior is None else losses / prior
     # By the labels, not by the losses: one that is NaN because training diverged must not be left out.
     there = labels[at] > 0
     score = jnp.sum(losses[at], where=there) / jnp.sum(there)

@@ -282,8 +282,8 @@ class Data:
       train_rows, val_rows: per pool name (see ``pool_name``), the rows with any present label of its tasks.
       shift, scale: per split, what inputs are scaled with, [D, …], or a dict of the leaves that are; else None.
       fill: per split, what a missing input becomes after scaling, [D, …], likewise; None if none is missing.
-      prior: per split, the validation loss that predicting the prior would have, [D, tasks]; ``()`` where losses are
-        not taken relative to it.
+      prior: per split, the validation loss that predicting the prior would have, [D, tasks]; None where losses are not
+        taken relative to it.
       place: where inputs are streamed, which row of x a row of the table is, int32 [N] (0 where it is not there);
         else ``()``.
       dense: of dense tasks, ``{task: (labels, which of them are present)}`` of the whole table, [N, *shape].
@@ -301,7 +301,7 @@ class Data:
     shift: PyTree = None
     scale: PyTree = None
     fill: PyTree = None
-    prior: PyTree = ()
+    prior: PyTree = None
     place: PyTree = ()
     dense: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     units: Mapping[str, Any] = dataclasses.field(default_factory=dict)
