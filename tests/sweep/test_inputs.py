@@ -252,6 +252,35 @@ def test_from_a_file_by_the_command_line(tmp_path, capsys, monkeypatch):
             model.predict(wrong)
 
 
+IDS_ALONE = """
+from mtl.config import default
+
+
+def get_config():
+    c = default()
+    c.name, c.model.name, c.model.options = "ids", "embedding", {"width": 4, "hidden": (4,)}
+    c.data.name = "npz"
+    c.data.options = {"path": %r, "labels": ("kind", "good:binary"), "vocabulary": 40}
+    c.data.source, c.data.target, c.data.target_size = ("kind",), "good", 60
+    c.data.target_pool, c.data.test_size, c.data.source_size, c.data.source_val_size = 100, 80, 150, 50
+    c.source.total_steps, c.target.total_steps, c.evaluations = 20, 20, 2
+    return c
+"""
+
+
+def test_a_file_of_ids_by_the_command_line(tmp_path, capsys):
+    x = leaves()[0]["words"]
+    np.savez(tmp_path / "ids.npz", x=x, kind=np.arange(N) % 3, good=(x[:, 0] == 7).astype(int))
+    config, work = tmp_path / "ids.py", tmp_path / "work"
+    config.write_text(IDS_ALONE % str(tmp_path / "ids.npz"))
+    assert main(["run", f"--config={config}", f"--workdir={work}", "--config.regime=linear_probe", "--quiet"]) == 0
+    assert main(["data", "describe", f"--config={config}", f"--out={tmp_path / 'pictures'}"]) == 0
+    assert "inputs (6,) of ids below 40" in capsys.readouterr().out
+    (digest,) = Workdir(work).hashes()
+    assert Workdir(work).result(digest)["config"]["model"]["options"]["vocabulary"] == IDS
+    assert mtl.load(work / "trials" / digest).predict(x[:3]).shape == (3,)
+
+
 def test_a_vocabulary_is_the_data_s_unless_a_config_says_a_larger_one():
     assert trial_of(WORDS).config["model"]["options"]["vocabulary"] == IDS
     larger = trial_of(override(WORDS, {"model.options": {"vocabulary": 100}}))
