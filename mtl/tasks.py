@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-from collections.abc import Iterable
-from typing import Literal
+from collections.abc import Iterable, Sequence
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +22,7 @@ class Kind:
       dense: whether an example has a label at each of many positions (the pixels of an image), and not one.
     """
 
-    labels: Literal["binary", "ids", "numbers"]
+    labels: str
     outputs: int = 1
     metrics: tuple[str, ...] = ()
     losses: tuple[str, ...] = ()
@@ -45,10 +44,13 @@ KINDS: dict[str, Kind] = {
     "dense_regression": Kind("numbers", metrics=("pixel_squared_error",), losses=("squared",), scaled=True, dense=True),
 }
 
+#: Those of them that are ours: a result says itself what any other is, for readers without the config.
+OURS = tuple(KINDS)
+
 
 def register(
     name: str,
-    labels: Literal["binary", "ids", "numbers"],
+    labels: str,
     *,
     outputs: int = 1,
     metrics: Iterable[str],
@@ -142,7 +144,7 @@ class Task:
     label_smoothing: float = 0.0
     focal_gamma: float = 0.0
     loss: str = ""
-    shape: tuple[int, ...] = ()
+    shape: Sequence[int] = ()
 
     def __post_init__(self) -> None:
         """Fill in the default metric and refuse what cannot be."""

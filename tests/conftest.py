@@ -43,6 +43,15 @@ def _forgets_modules_of_its_own(tmp_path_factory):
             del sys.modules[name]
 
 
+@pytest.fixture
+def optimised():
+    """Compile as users do, also where XLA is asked to optimise little, as by ``scripts/test``: rounding differs."""
+    asked = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", asked)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _programs():
     """Keep all that is compiled, single operations too, for other tests, workers and runs, as users keep programs.

@@ -59,6 +59,7 @@ def trained(file, tmp_path):
 #: What of the result says that the extension was used.
 USED = {
     "loss": lambda r: r["config"]["tasks"][-1]["loss"] == "hinge",
+    "kind": lambda r: r["config"]["tasks"][-1]["kind"] == "count" and r["test"]["visits"].keys() == {"squared_error"},
     "metric": lambda r: r["config"]["tasks"][-1]["metric"] == "mcc" and "mcc" in r["test"]["even"],
     "optimizer": lambda r: r["config"]["optimizer"]["options"] == {"b1": 0.9, "bound": 0.5},
     "balancer": lambda r: r["config"]["balancer"] == {"name": "worst_first", "options": {"sharpness": 2.0}},

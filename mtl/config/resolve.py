@@ -23,6 +23,7 @@ from mtl.data import nearest
 from mtl.data.corrupt.split import FIELDS as CORRUPTING
 from mtl.data.table import Table
 from mtl.inputs import Shape
+from mtl.metrics import METRICS
 from mtl.models import MODELS, anatomy, build, options_of
 from mtl.options import checked
 from mtl.tasks import KINDS, Task, suggest
@@ -160,6 +161,12 @@ def _tasks(flat: Flat, available: Sequence[Task]) -> tuple[Task, ...]:
             raise ConfigError(
                 f'config.metric = "{flat["metric"]}": the target {target} is {by_name[target].kind}: '
                 + suggest(flat["metric"], KINDS[by_name[target].kind].metrics)
+            )
+    for task in map(by_name.__getitem__, names):
+        if absent := next((m for m in KINDS[task.kind].metrics if m not in METRICS), ""):
+            raise ConfigError(
+                f'config.data: task "{task.name}" is of kind "{task.kind}": metric "{absent}" does not exist: '
+                + suggest(absent, METRICS)
             )
     return tuple(_with_options(flat, by_name[name]) for name in names)
 

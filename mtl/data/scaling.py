@@ -219,6 +219,20 @@ def _centred(x: np.ndarray | Streamed, measured: np.ndarray | None) -> tuple[Inp
     return x, origin, unit
 
 
+@functools.lru_cache(maxsize=4)
+def centred_labels(table: Table, task: str) -> tuple[np.ndarray, float, float]:
+    """Return (y, origin, unit): a dense task's numbers as float32 in which nothing is lost that a scaling keeps.
+
+    y is (labels − origin) / unit, 0 where missing, by the median and the range of the middle half, as in ``centred``.
+    """
+    labels, there = table.labels[task], table.positions[task]
+    low, middle, high = (float(v) for v in np.quantile(labels[there], (0.25, 0.5, 0.75)))
+    unit = high - low if high > low else 1.0
+    y = np.where(there, _narrow((labels - middle) / unit), np.float32(0))
+    y.setflags(write=False)
+    return y, middle, unit
+
+
 def coded(table: Table, scaling: Scaling) -> tuple[Any, Any, Any]:
     """Return (shift, scale, fill), float32, that do to ``centred`` inputs what a scaling does to the table's.
 

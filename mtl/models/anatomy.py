@@ -137,12 +137,13 @@ def untold(model: Model, shape: Shape, train: frozenset[str]) -> tuple[str, ...]
     x, key = like(shape, 2, jax.ShapeDtypeStruct), jax.eval_shape(lambda: jax.random.key(0))
     params = own.params["backbone"]
     traced = jax.make_jaxpr(functools.partial(model.run, train))(params, own.state, x, key).jaxpr
-    first = len(jax.tree.leaves(params))
+    statistics = paths.flatten(own.state)
+    first, outputs = len(jax.tree.leaves(params)), traced.outvars[len(traced.outvars) - len(statistics) :]
     found = []
-    for i, path in enumerate(paths.flatten(own.state)):
+    for i, path in enumerate(statistics):
         inner = path.partition("/")[2]
         frozen = inner.partition("/")[0] in params and not any(inner.startswith(f"{block}/") for block in train)
-        if frozen and _origin(traced, traced.outvars[i + 1]) is not traced.invars[first + i]:
+        if frozen and _origin(traced, outputs[i]) is not traced.invars[first + i]:
             found.append(inner)
     return tuple(found)
 

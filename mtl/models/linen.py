@@ -11,6 +11,8 @@ import flax.linen as nn
 from flax.errors import InvalidRngError
 from jaxtyping import Array
 
+from mtl.models.features import Features
+
 PyTree = Any
 
 #: What modules call the argument (or the field) that says whether they train, and its value in eval mode.
@@ -37,7 +39,7 @@ def init(module: nn.Module, rng: Array, x: PyTree) -> PyTree:
 
 def apply(
     module: nn.Module, params: PyTree, state: PyTree, x: PyTree, train: bool | frozenset[str], rng: Array | None
-) -> tuple[Array, PyTree]:
+) -> tuple[Features, PyTree]:
     """Return (what a module makes of inputs, new statistics), some of its blocks in train mode.
 
     A module is told by the argument of its call, or else by its field, that has one of the names in ``EVAL``. What lies

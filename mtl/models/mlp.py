@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.linen as nn
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mtl.ranges import Count, Dropout
@@ -22,8 +25,13 @@ class MLP(nn.Module):
     dropout: Dropout = 0.0
 
     @nn.compact
-    def __call__(self, x: Float[Array, batch * shape], train: bool) -> Float[Array, "batch features"]:
-        """Return features; ``train`` says whether activations are dropped."""
+    def __call__(self, x: Any, train: bool) -> Float[Array, "batch features"]:
+        """Return features of numbers, [batch, …]; ``train`` says whether activations are dropped."""
+        if not hasattr(x, "dtype") or jnp.issubdtype(x.dtype, jnp.integer):
+            raise ValueError(
+                'model.name = "mlp": inputs are ids, or several leaves: must be one array of numbers; "embedding" '
+                "takes ids, and a model of your own whatever there is"
+            )
         x = x.reshape(x.shape[0], -1)
         for i, width in enumerate(self.hidden):
             x = nn.relu(nn.Dense(width, name=f"dense_{i}")(x))

@@ -19,6 +19,7 @@ from mtl.adapt import ADAPTERS
 from mtl.inputs import count, structure
 from mtl.losses import Loss
 from mtl.models import linen
+from mtl.models.features import Features, features_of
 from mtl.models.watch import watched
 from mtl.params import flatten, path_of
 from mtl.tasks import Task
@@ -26,23 +27,6 @@ from mtl.tasks import Task
 PyTree = Any
 #: A batch of inputs: an array, or ``{leaf: array}``.
 Inputs = Shaped[Array, "batch *shape"] | Mapping[str, Shaped[Array, "batch ..."]]
-
-
-#: What a backbone makes of inputs: one array for all tasks, or one for each of them.
-Features = Float[Array, "batch ..."] | Mapping[str, Float[Array, "batch ..."]]
-
-
-def features_of(features: Features, task: str) -> Float[Array, "batch ..."]:
-    """Return a task's features, which may be those of all tasks.
-
-    Raises:
-      ValueError: if there are none of it.
-    """
-    if not isinstance(features, Mapping):
-        return features
-    if task not in features:
-        raise ValueError(f"model: features of {', '.join(features)}, and none of {task}: must be of every task")
-    return features[task]
 
 
 def _with_adapters(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:

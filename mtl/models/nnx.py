@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from mtl import params as paths
+from mtl.models.features import Features
 from mtl.models.linen import EVAL, flags_of
 from mtl.models.watch import See, seeing
 
@@ -38,7 +39,7 @@ class NNX:
 
     def apply(
         self, params: PyTree, state: PyTree, x: PyTree, train: bool | frozenset[str], rng: Array | None
-    ) -> tuple[Array, PyTree]:
+    ) -> tuple[Features, PyTree]:
         """Return (what the module makes of inputs, new statistics).
 
         Args:

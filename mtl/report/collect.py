@@ -128,10 +128,16 @@ def collect(workdir: Workdir, sweep: str, task: str = "") -> Scores:
             *(f"Warning: {said}" for said in (*entry.get("warnings", ()), *differing(done))),
         ),
         groups=first.get("groups"),
-        rarer=int(min((first["labels"] == c).sum() for c in (0, 1))) if first["labels"].dtype == np.float32 else None,
+        rarer=_rarer(first["labels"]),
         task=task,
         rows=first["rows"],
     )
+
+
+def _rarer(labels: np.ndarray) -> int | None:
+    """Return the number of test examples of the rarer class of a binary task; nothing for other tasks."""
+    binary = labels.dtype == np.float32 and labels.ndim == 1
+    return int(min((labels == c).sum() for c in (0, 1))) if binary else None
 
 
 def _nothing(workdir: Workdir, sweep: str, results: Mapping[str, Mapping[str, Any] | None]) -> str:

@@ -29,7 +29,7 @@ from mtl.sweep.provenance import provenance
 from mtl.sweep.shards import NewResult
 from mtl.sweep.store import Workdir, now
 from mtl.sweep.weights import brought, check_weights
-from mtl.tasks import KINDS, Task
+from mtl.tasks import KINDS, OURS, Task
 from mtl.train.compiled import Compiled
 from mtl.train.dataset import device_inputs
 from mtl.train.executor import Executor
@@ -238,6 +238,7 @@ def _result(
     before = cost_of_weights(trial.loads, planned["init"]["sha256"]) if trial.loads else None
     total = {name: math.fsum([p[name] for p in phases] + ([before[name]] if before else [])) for name in COSTS}
     source = [p["examples"] for p in phases if p["source_only"]] + ([before["examples"]] if before else [])
+    kinds = {t.kind: t.labels for t in trial.tasks if t.kind not in OURS}
     return {
         "hash": trial.hash,
         "config": trial.config,
@@ -249,6 +250,7 @@ def _result(
         "init_cost": before,
         "fingerprint": planned,
         "executor": executor,
+        **({"kinds": kinds} if kinds else {}),
         **provenance(),
         "finished": now(),
     }

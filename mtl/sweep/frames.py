@@ -88,15 +88,14 @@ def _rows(workdir: Workdir, head: dict[str, Any], what: str, picked: bool) -> It
     for task in result.get("test", ()) if what == "predictions" and picked else ():
         arrays = workdir.predictions(head["hash"], task)
         outputs = arrays["outputs"]
-        if outputs.ndim > 2:  # Maps do not fit into a cell: see ``Workdir.predictions``.
-            for row, score in zip(arrays["rows"], arrays["scores"], strict=True):
-                yield head | {"task": task, "row": int(row), "score": float(score)}
-            continue
-        names = ["output"] if outputs.shape[1] == 1 else [f"output_{i}" for i in range(outputs.shape[1])]
-        for i, (row, label, output) in enumerate(zip(arrays["rows"], arrays["labels"], outputs, strict=True)):
+        names = ["output"] if outputs.shape[-1] == 1 else [f"output_{i}" for i in range(outputs.shape[-1])]
+        for i, row in enumerate(arrays["rows"]):
             group = {"group": int(arrays["groups"][i])} if "groups" in arrays else {}
-            scored = dict(zip(names, map(float, output), strict=True))
-            yield head | {"task": task, "row": int(row)} | group | {"label": float(label)} | scored
+            if outputs.ndim > 2:  # Maps do not fit into a cell: see ``Workdir.predictions``.
+                told = {"score": float(arrays["scores"][i])}
+            else:
+                told = {"label": float(arrays["labels"][i]), **dict(zip(names, map(float, outputs[i]), strict=True))}
+            yield head | {"task": task, "row": int(row)} | group | told
 
 
 def _status(workdir: Workdir, digest: str) -> tuple[str, str | None]:

@@ -110,6 +110,7 @@ RESULT: Any = {
     "init_cost?": Either(type(None), {"examples": _REAL}),
     "test?": {str: {str: _NUMBER}},
     "metrics?": {str: {**dict.fromkeys(("higher_is_better", "points", "average"), bool), "range": [_NUMBER]}},
+    "kinds?": {str: frozenset(("binary", "ids", "numbers"))},
     "files": _FILES,
     "fingerprint": _FINGERPRINT,
     "versions": {str: str},
@@ -230,8 +231,9 @@ def check_result(result: dict[str, Any]) -> None:
         if target not in names:
             raise DamagedError(f"has the target {target[:40]!r} and no such task")
     try:
-        for task in config["tasks"]:  # Its metric and its loss may be what a config registers, which is not at hand.
-            Task(**{k: v for k, v in task.items() if k not in ("metric", "loss")})
+        for task in config["tasks"]:  # Its kind, metric and loss may be what a config registers, which is not at hand.
+            if task["kind"] not in result.get("kinds", {}):
+                Task(**{k: v for k, v in task.items() if k not in ("metric", "loss")})
         for phase in config["phases"]:
             augmentation.parse(phase.get("augment", ()))
     except (TypeError, ValueError) as error:

@@ -14,7 +14,7 @@ from mtl.checkpoint import CheckpointError
 from mtl.config import Trial
 from mtl.data.leaf import check_ids
 from mtl.data.scaling import Scaling
-from mtl.inputs import by_name, count
+from mtl.inputs import by_name, count, each
 from mtl.models import Model
 from mtl.sweep.documents import StoreError, inside
 from mtl.sweep.model_file import read_model
@@ -80,8 +80,8 @@ class Trained:
             raise ValueError(f'task = "{name}": {suggest(name, names)}')
         seen = self.scaling.inputs(self._checked(x), self.inputs.get("vocabulary"))
         spec = self.model.task(name)
-        none = np.zeros((0, *spec.shape, spec.outputs), np.float32)
-        outputs = predict(self.model, name, [self.weights], seen)[0] if count(seen) else none
+        some = seen if count(seen) else each(lambda a: np.zeros((1, *a.shape[1:]), a.dtype), seen)
+        outputs = predict(self.model, name, [self.weights], some)[0][: count(seen)]
         if spec.labels == "ids":
             return np.asarray(jax.nn.softmax(outputs, axis=-1))
         if spec.labels == "binary":

@@ -25,7 +25,8 @@ from jaxtyping import Array, Float
 from mtl.config.augmentation import Colour, Crop, Cutmix, Cutout, Flip, Mixup, Randaugment, Spec
 from mtl.inputs import image_leaf
 from mtl.train import colour, geometry, threefry
-from mtl.train.program import Hypers, Indices, Program, PyTree, key_for, pool_name
+from mtl.train.dataset import pool_name
+from mtl.train.program import Hypers, Indices, Program, PyTree, key_for
 
 #: The purpose that augmentation's randomness is drawn for.
 AUGMENT = zlib.crc32(b"augment")

@@ -13,9 +13,10 @@ from mtl.inputs import Shape, each, structure
 from mtl.optim import Optimizer
 from mtl.train import move, threefry
 from mtl.train.augment import changed
+from mtl.train.dataset import Data
 from mtl.train.flops import flops_per_step
 from mtl.train.microbatching import microbatches, trunk_of
-from mtl.train.program import BALANCE, Data, Frozen, Hypers, Program, PyTree, TrainState, key_for
+from mtl.train.program import BALANCE, Frozen, Hypers, Program, PyTree, TrainState, key_for
 from mtl.train.sampling import make_gather, make_sampler
 from mtl.train.step import Source, update
 from mtl.train.threefry import fold_in

@@ -10,9 +10,10 @@ from jaxtyping import Array
 
 from mtl.train import pack
 from mtl.train.compiled import Compiled
+from mtl.train.dataset import Data
 from mtl.train.executor import LANES, WHOLE, Executor
 from mtl.train.placing import PyTree, place
-from mtl.train.program import Data, Frozen, Hypers, Program, Weights
+from mtl.train.program import Frozen, Hypers, Program, Weights
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,11 +19,12 @@ from mtl.models import Model
 from mtl.params import flatten, path_of
 from mtl.train import executor as executors
 from mtl.train import pack, phase
+from mtl.train.dataset import Data
 from mtl.train.executor import LANES, WHOLE, Executor
 from mtl.train.feed import Feed, Window
 from mtl.train.placing import fetch, pad, place, stacked, unstack
 from mtl.train.processes import agree
-from mtl.train.program import Data, Hypers, Program, TrainState, Weights
+from mtl.train.program import Hypers, Program, TrainState, Weights
 from mtl.train.stacks import order
 from mtl.train.stream import make_feed
 from mtl.train.trial import Stage, boundaries, check_statistics, make_hypers

@@ -17,9 +17,10 @@ from mtl.losses import linked
 from mtl.models import Model
 from mtl.train import compiled, phase
 from mtl.train.compiled import Compiled
+from mtl.train.dataset import Data, standardized
 from mtl.train.executor import LANES, MAP, OWN, WHOLE, Executor, over_lanes, room
 from mtl.train.move import averages
-from mtl.train.program import INIT, Data, Frozen, Hypers, Program, TrainState, Weights, key_for, standardized
+from mtl.train.program import INIT, Frozen, Hypers, Program, TrainState, Weights, key_for
 from mtl.train.pull import DATA_AXIS
 
 PyTree = Any

@@ -14,20 +14,10 @@ from jaxtyping import Array, Bool, Float, Int
 from mtl import adapt
 from mtl import params as paths
 from mtl.models import Model
-from mtl.models.model import Features
+from mtl.models.features import Features
 from mtl.train import move
-from mtl.train.program import (
-    ADAPT,
-    Data,
-    Frozen,
-    Hypers,
-    Program,
-    TrainState,
-    Weights,
-    inputs,
-    key_for,
-    pool_name,
-)
+from mtl.train.dataset import Data, inputs, pool_name
+from mtl.train.program import ADAPT, Frozen, Hypers, Program, TrainState, Weights, key_for
 from mtl.train.pull import DATA_AXIS
 from mtl.train.sampling import by_columns
 from mtl.train.stacks import columns, in_one_matrix, stacked, sums_apart, together, unstacked
@@ -290,7 +280,7 @@ def track_best(
       program: the phase.
       moving: its state.
       losses, labels: as ``evaluate`` returns them.
-      prior: [tasks], what losses are taken relative to, see ``program.Data``; None for nothing.
+      prior: [tasks], what losses are taken relative to, see ``dataset.Data``; None for nothing.
     """
     zeros = jnp.zeros_like(moving.loss_sum), jnp.zeros_like(moving.labels)
     moving = dataclasses.replace(moving, loss_sum=zeros[0], labels=zeros[1])

@@ -1,15 +1,14 @@
-"""What XLA compiles, and what it takes as arrays: programs, hyperparameters and the data they share."""
+"""What XLA compiles, and what it takes as arrays: programs, hyperparameters, weights and what moves."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
@@ -17,7 +16,6 @@ from mtl import params as paths
 from mtl.adapt import Adapting
 from mtl.balance import Balancing
 from mtl.config.augmentation import Spec
-from mtl.inputs import each
 from mtl.models import Model
 from mtl.optim import Optimizer
 from mtl.tasks import Task
@@ -254,106 +252,6 @@ class Indices:
     changes: PyTree = ()
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Pool:
-    """Rows that have a present label in some role, padded to one length.
-
-    Attributes:
-      rows: indices into the table, [D, M]; zeros beyond ``count``. Of several tasks' pools [D, tasks, M].
-      count: how many there are, [D], or [D, tasks].
-    """
-
-    rows: Numbers
-    count: Numbers
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Data:
-    """The data a pack shares: inputs once, splits stacked (D of them).
-
-    Attributes:
-      tasks: names of the tasks that the columns below are of.
-      x: inputs of the whole table, [N, …], or ``{leaf: [N, …]}``; where they are streamed, of a window's rows, [W, …].
-      labels: numbers and class ids, float32 [D, N, tasks]; of a dense task, whose row of ``dense`` each row's are.
-      train, val: present labels of that role, bool [D, N, tasks].
-      own_rows: of each task, the rows with a training label of it.
-      train_rows, val_rows: per pool name (see ``pool_name``), the rows with any present label of its tasks.
-      shift, scale: per split, what inputs are scaled with, [D, …], or a dict of the leaves that are; else None.
-      fill: per split, what a missing input becomes after scaling, [D, …], likewise; None if none is missing.
-      prior: per split, the validation loss that predicting the prior would have, [D, tasks]; None where losses are not
-        taken relative to it.
-      place: where inputs are streamed, which row of x a row of the table is, int32 [N] (0 where it is not there);
-        else ``()``.
-      dense: of dense tasks, ``{task: (labels, which of them are present)}`` of the whole table, [N, *shape].
-      units: per split, (a, b) of those whose labels are scaled: they train on a + b · labels, ``{task: [D, 2]}``.
-    """
-
-    tasks: tuple[str, ...] = dataclasses.field(metadata={"static": True})
-    x: PyTree
-    labels: Numbers
-    train: Numbers
-    val: Numbers
-    own_rows: Any
-    train_rows: Mapping[str, Any]
-    val_rows: Mapping[str, Any]
-    shift: PyTree = None
-    scale: PyTree = None
-    fill: PyTree = None
-    prior: PyTree = None
-    place: PyTree = ()
-    dense: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    units: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-    @property
-    def table_rows(self) -> int:
-        """N, the rows of the table."""
-        return int(self.train.shape[1])
-
-    def columns(self, names: Sequence[str]) -> np.ndarray:
-        """Return where the columns of some tasks are."""
-        place = {name: i for i, name in enumerate(self.tasks)}
-        return np.asarray([place[name] for name in names])
-
-    def beside(self, numbers: Array, names: Sequence[str]) -> Array:
-        """Return the columns of some tasks, [N, tasks], in that order."""
-        # To pick each of 617 columns takes 30 ms a call.
-        return numbers if tuple(names) == self.tasks else numbers[:, self.columns(names)]
-
-    def of(self, split: Array) -> Data:
-        """Return the data of one split, without the leading axis."""
-        stacked = dataclasses.replace(self, x=None, place=None, dense={})
-        own = jax.tree.map(lambda a: jax.lax.dynamic_index_in_dim(a, split, 0, keepdims=False), stacked)
-        return dataclasses.replace(own, x=self.x, place=self.place, dense=self.dense)
-
-    def dense_labels(self, tasks: Sequence[Task], labels: Array) -> dict[str, tuple[Array, Array]]:
-        """Return (labels, which are present) of the dense tasks among some, of one split.
-
-        Args:
-          tasks: in the order of the columns of ``labels``.
-          labels: of some rows, [rows, tasks].
-        """
-        found = {}
-        for i, task in enumerate(tasks):
-            if task.shape:
-                rows = labels[:, i].astype(jnp.int32)
-                own, there = (jnp.take(a, rows, axis=0, mode="clip") for a in self.dense[task.name])
-                if task.name in self.units:
-                    own = self.units[task.name][0] + self.units[task.name][1] * own
-                found[task.name] = own, there
-        return found
-
-
-def pool_name(tasks: Sequence[str]) -> str:
-    """Return the name of the pool of rows that have a label of any of these tasks; no other tasks have it.
-
-    >>> pool_name(("a", "b")), pool_name(("a+b",))
-    ('a+b', 'a%2Bb')
-    """
-    return "+".join(paths.escaped(name, "+") for name in tasks)
-
-
 def trainable_paths(params: PyTree, patterns: Sequence[str], tasks: Sequence[str]) -> tuple[str, ...]:
     """Return the paths that patterns choose, without the heads of tasks that are not in the phase.
 
@@ -379,23 +277,3 @@ def key_for(seed: Array, purpose: int, name: str = "") -> Array:
     """Return the key of a purpose: ``fold_in(fold_in(key(seed), purpose), crc32(name))``."""
     key = fold_in(threefry.key(seed), purpose)
     return fold_in(key, zlib.crc32(name.encode())) if name else key
-
-
-def inputs(standardize: bool, data: Data, rows: Array) -> PyTree:
-    """Return the inputs of some rows, scaled as the split says if asked."""
-    if not isinstance(data.place, tuple):
-        rows = jnp.take(data.place, rows, mode="clip")
-    x = jax.tree.map(lambda a: jnp.take(a, rows, axis=0, mode="clip"), data.x)
-    return standardized(x, data.shift, data.scale, data.fill) if standardize else x
-
-
-def standardized(x: PyTree, shift: PyTree, scale: PyTree, fill: PyTree) -> PyTree:
-    """Return (x − shift) · scale, and ``fill`` where x is missing; leaves without them as they are."""
-
-    def one(x: Array, shift: Array | None, scale: Array, fill: Array | None) -> Array:
-        if shift is None:
-            return x
-        found = (x - shift[None]) * scale[None]
-        return found if fill is None else jnp.where(jnp.isnan(x), fill[None], found)
-
-    return each(one, x, shift, scale, fill)

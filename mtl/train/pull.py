@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-from mtl.models.model import Features
+from mtl.models.features import Features
 from mtl.params import combine
 from mtl.train.program import Frozen, Program
 from mtl.train.sampling import Batch, Indices, part

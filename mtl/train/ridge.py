@@ -10,12 +10,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Real
 
 from mtl.inputs import Shape
-from mtl.models.model import features_of
+from mtl.models.features import features_of
 from mtl.optim import Optimizer
 from mtl.params import combine
 from mtl.tasks import Task
+from mtl.train.dataset import Data, Pool, inputs, pool_name
 from mtl.train.flops import features
-from mtl.train.program import Data, Frozen, Hypers, Pool, Program, PyTree, TrainState, inputs, pool_name
+from mtl.train.program import Frozen, Hypers, Program, PyTree, TrainState
 from mtl.train.stacks import ordered, stacked
 
 

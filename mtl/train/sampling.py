@@ -14,21 +14,8 @@ from jaxtyping import Array, Int
 from mtl.tasks import Task
 from mtl.train import threefry
 from mtl.train.augment import change
-from mtl.train.program import (
-    BATCH,
-    Data,
-    Frozen,
-    Hypers,
-    Indices,
-    Numbers,
-    Pool,
-    Program,
-    PyTree,
-    inputs,
-    key_for,
-    pool_name,
-    standardized,
-)
+from mtl.train.dataset import Data, Pool, inputs, pool_name, standardized
+from mtl.train.program import BATCH, Frozen, Hypers, Indices, Numbers, Program, PyTree, key_for
 from mtl.train.stacks import columns, order, ordered
 
 

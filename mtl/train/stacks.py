@@ -21,7 +21,7 @@ from jaxtyping import Array
 
 from mtl import losses
 from mtl import params as paths
-from mtl.models.model import Features, features_of
+from mtl.models.features import Features, features_of
 from mtl.tasks import Task
 from mtl.train.program import Numbers, Program
 

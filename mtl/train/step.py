@@ -13,8 +13,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mtl import losses
 from mtl.balance import Seen
+from mtl.train.dataset import pool_name
 from mtl.train.move import move
-from mtl.train.program import BALANCE, DROPOUT, Frozen, Hypers, Program, TrainState, key_for, pool_name
+from mtl.train.program import BALANCE, DROPOUT, Frozen, Hypers, Program, TrainState, key_for
 from mtl.train.pull import Pull
 from mtl.train.sampling import Batch, Indices
 from mtl.train.stacks import order

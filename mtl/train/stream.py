@@ -24,11 +24,12 @@ from mtl.data.streamed import Streamed, prefetched
 from mtl.inputs import structure
 from mtl.train import pack, phase
 from mtl.train.compiled import Compiled
+from mtl.train.dataset import Data, pool_name
 from mtl.train.executor import LANES, OWN, WHOLE, Executor, ExecutorError
 from mtl.train.feed import Feed, Window
 from mtl.train.flops import features
 from mtl.train.placing import PyTree, fetch, place
-from mtl.train.program import Data, Frozen, Hypers, Program, Weights, pool_name
+from mtl.train.program import Frozen, Hypers, Program, Weights
 from mtl.train.pull import DATA_AXIS
 from mtl.train.sampling import BatchPlan, make_picker
 

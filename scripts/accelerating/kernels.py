@@ -11,8 +11,8 @@ from benchmarks.engine import trial_of
 
 from mtl.sweep.plan import make_plan, split_of, table_of, val_rows_of
 from mtl.train import phase
-from mtl.train.dataset import make_data
-from mtl.train.program import INIT, Data, Hypers, TrainState, Weights, key_for
+from mtl.train.dataset import Data, make_data
+from mtl.train.program import INIT, Hypers, TrainState, Weights, key_for
 from mtl.train.trial import make_hypers
 
 #: What ``mtl.cpu`` does on any backend: a plain product, GELU, attention as it is written down. (Attention's kernel

@@ -49,7 +49,7 @@ def test_what_is_missing_becomes_a_mask_of_positions_and_of_rows():
         (SEGMENTATION, np.zeros(4, int), r'task "c": labels of shape \(4,\): must be \(4, 2, 3\), one label at each'),
         (SEGMENTATION, np.zeros((4, 3, 2), int), r"labels of shape \(4, 3, 2\): must be \(4, 2, 3\)"),
         (SEGMENTATION, np.zeros((4, 2, 3, 1), int), r"labels of shape \(4, 2, 3, 1\): must be \(4, 2, 3\)"),
-        (Task("b", "binary"), np.zeros((4, 2, 3)), r"labels of shape \(4, 2, 3\): must be \(4,\), one label a row of x"),
+        (Task("b", "binary"), np.zeros((4, 2, 3)), r"labels of shape \(4, 2, 3\): must be \(4,\), one label a row"),
         (SEGMENTATION, np.full((4, 2, 3), -1), "none of its 4 labels is present"),
         (REGRESSION, np.full((4, 2, 3), np.nan), "none of its 4 labels is present"),
     ],
@@ -96,7 +96,7 @@ def test_a_dense_task_says_where_its_labels_are(shape):
     with pytest.raises(ValueError, match=r'task "c": shape = .*: must be positions, such as \(height, width\)'):
         Task("c", "segmentation", num_classes=2, shape=shape)
     if not shape:
-        with pytest.raises(ValueError, match='task "b": shape = .2, 3.: must be empty for binary'):
+        with pytest.raises(ValueError, match=r'task "b": shape = \(2, 3\): must be empty for binary'):
             Task("b", "binary", shape=(2, 3))
 
 

@@ -100,9 +100,13 @@ def test_backbones_of_images_take_images(name, shape):
         anatomy(build(name, {}, T), shape)
 
 
+#: JAX draws no weights for no outputs before 0.11.
+NEWER = jax.__version_info__ >= (0, 11)
+
+
 def test_a_foreign_backbone_is_explained_in_one_sentence():
     for what, width, shape, said in (
-        ("batch", 0, (5,), r"ZeroDivisionError: .*test_anatomy\.py, line \d+\)"),
+        ("batch", 0, (5,), "first leaves nothing" if NEWER else r"ZeroDivisionError: .*test_anatomy\.py, line \d+\)"),
         ("images", 4, (8, 8, 1), r"must be \[batch, features\]"),
         ("sliced", 4, (5,), "must not be empty"),
         ("wrong", 4, (5,), r"it does not take inputs of shape \(5,\): KeyError: .*test_anatomy\.py, line \d+\)"),

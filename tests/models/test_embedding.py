@@ -104,6 +104,13 @@ def test_a_vocabulary_that_is_left_open():
         options_of("embedding", {"vocabulary": 3}, one)
 
 
+@pytest.mark.parametrize("shape", [Structure((("", (7,), IDS),)), Structure((("a", (7,), 0),))])
+def test_ids_are_no_numbers_to_an_mlp(shape):
+    """They would train, on what means nothing."""
+    with pytest.raises(ValueError, match=r'model\.name = "mlp": inputs are ids, or several leaves: must be one array'):
+        anatomy(build("mlp", {}, TASKS), shape)
+
+
 @pytest.mark.parametrize("shape", [(7,), Structure((("a", (7,), IDS),)), Structure((("", (7, 2), IDS),))])
 def test_what_is_no_text_is_refused(shape):
     with pytest.raises(ValueError, match=r'model\.name = "embedding": inputs are no texts'):

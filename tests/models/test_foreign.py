@@ -151,6 +151,7 @@ def equal(a, b, tolerance=0.0):
         np.testing.assert_allclose(x, y, rtol=0, atol=tolerance * max(1.0, float(jnp.abs(y).max())))
 
 
+@pytest.mark.usefixtures("optimised")
 @pytest.mark.parametrize("kernels", [False, True])
 @pytest.mark.parametrize("train", [False, True])
 def test_a_linen_module_gives_what_it_gives_when_it_is_used_plainly(train, kernels, monkeypatch):

@@ -120,6 +120,7 @@ class Heard(Silent):
         self.lines.append(text)
 
 
+@pytest.mark.slow
 def test_what_is_hidden_and_what_is_copied_stands_under_the_table(tmp_path):
     @data.register("copied")
     def copied():

@@ -233,7 +233,9 @@ def test_an_image_that_is_a_link_out_is_not_read(tmp_path, link):
     Image.new("RGB", (4, 4)).save(tmp_path / "outside.png")
     (folder / "loop.png").symlink_to(link)
     (folder / "l.csv").write_text("file,y\nloop.png,0\n")
-    with pytest.raises(DataError, match=r"leaves the data directory|cannot be looked up"):
+    # Python 3.13 looks up a circle of links without a word, and finds nothing at its end.
+    circle = "cannot be looked up" if sys.version_info < (3, 13) else "does not exist"
+    with pytest.raises(DataError, match=f"leaves the data directory|{circle}"):
         images_table(str(folder / "l.csv"), "y", (4, 4))
 
 

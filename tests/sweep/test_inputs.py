@@ -1,6 +1,7 @@
 """Ids, and inputs of several leaves, the whole way: trained, packed, stopped and gone on from, loaded, predicted."""
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from mtl.sweep.snapshots import Interrupt
 from mtl.sweep.store import Workdir
 from mtl.sweep.weights import brought
 from mtl.tasks import Task
+from mtl.train import stream
 from mtl.train.executor import MAP, VMAP
 from mtl.train.loop import Stopped
 from tests.sweep.test_reloaded import BASE as RELOADED
@@ -59,6 +61,13 @@ def words_alone():
     return mtl.data.make_table("words_alone", x["words"], TASKS, labels, vocabulary=IDS)
 
 
+@mtl.data.register("words_streamed")
+def words_streamed():
+    held = words_alone()
+    x = mtl.data.Streamed(held.x.shape, lambda rows: held.x[rows], vocabulary=IDS)
+    return mtl.data.make_table("words_alone", x, TASKS, held.labels)
+
+
 @mtl.data.register("far_ids")
 def far_ids():
     """Whether an id above 2²⁴ is odd: in float32 each is even."""
@@ -88,7 +97,7 @@ class FarIds(nn.Module):
 
     @nn.compact
     def __call__(self, x, train):
-        return (x == FAR + jnp.arange(8)[None]).astype(jnp.float32)
+        return nn.Dense(8, name="dense")((x == FAR + jnp.arange(8)[None]).astype(jnp.float32))
 
 
 BASE = override(RELOADED, {"data.source": ("kind",), "data.target": "good", "lr": 0.02, "source_lr": 0.02})
@@ -128,7 +137,7 @@ def test_bfloat16_rounds_floats_and_no_ids(tmp_path, base):
 
 def test_ids_that_float32_cannot_tell_apart(tmp_path):
     base = override(BASE, {"data.name": "far_ids", "model.name": "far_ids", "model.options": {}, "regime": "scratch"})
-    trial = trial_of(base, lr=0.3)
+    trial = trial_of(base, lr=0.1)
     ((model, result),) = trained(tmp_path, [trial])
     assert result["test"]["good"]["accuracy"] == 1.0
     x = FAR + np.arange(8)[:, None]
@@ -164,6 +173,22 @@ def test_side_by_side_in_one_call(tmp_path):
         execute(make_plan(trials), workdir, executor=executor)
         found.append([workdir.result(t.hash)["val_loss"] for t in trials])
     np.testing.assert_allclose(*found, rtol=1e-3)
+
+
+def test_streamed_ids_train_to_the_bits_of_those_in_memory(tmp_path, monkeypatch):
+    pytest.importorskip("grain", reason='needs the extra: pip install "mtl[stream]"')
+    monkeypatch.setattr(stream, "WINDOW_BYTES", 2**11)
+    monkeypatch.setattr(stream, "_MOST_STEPS", 4)
+    assert load_table("words_streamed", {}).sha256 == load_table("words_alone", {}).sha256
+    found = []
+    for name in ("words_alone", "words_streamed"):
+        trial = trial_of(override(WORDS, {"data.name": name}), regime="multitask_finetune")
+        ((model, result),) = trained(tmp_path / name, [trial])
+        found.append((jax.tree.leaves(model.weights), result["test"]))
+    np.testing.assert_array_equal(
+        np.concatenate([a.ravel() for a in found[0][0]]), np.concatenate([a.ravel() for a in found[1][0]])
+    )
+    assert found[0][1] == found[1][1]
 
 
 CONFIG = """
@@ -225,6 +250,35 @@ def test_from_a_file_by_the_command_line(tmp_path, capsys, monkeypatch):
     ):
         with pytest.raises(ValueError, match=sentence):
             model.predict(wrong)
+
+
+IDS_ALONE = """
+from mtl.config import default
+
+
+def get_config():
+    c = default()
+    c.name, c.model.name, c.model.options = "ids", "embedding", {"width": 4, "hidden": (4,)}
+    c.data.name = "npz"
+    c.data.options = {"path": %r, "labels": ("kind", "good:binary"), "vocabulary": 40}
+    c.data.source, c.data.target, c.data.target_size = ("kind",), "good", 60
+    c.data.target_pool, c.data.test_size, c.data.source_size, c.data.source_val_size = 100, 80, 150, 50
+    c.source.total_steps, c.target.total_steps, c.evaluations = 20, 20, 2
+    return c
+"""
+
+
+def test_a_file_of_ids_by_the_command_line(tmp_path, capsys):
+    x = leaves()[0]["words"]
+    np.savez(tmp_path / "ids.npz", x=x, kind=np.arange(N) % 3, good=(x[:, 0] == 7).astype(int))
+    config, work = tmp_path / "ids.py", tmp_path / "work"
+    config.write_text(IDS_ALONE % str(tmp_path / "ids.npz"))
+    assert main(["run", f"--config={config}", f"--workdir={work}", "--config.regime=linear_probe", "--quiet"]) == 0
+    assert main(["data", "describe", f"--config={config}", f"--out={tmp_path / 'pictures'}"]) == 0
+    assert "inputs (6,) of ids below 40" in capsys.readouterr().out
+    (digest,) = Workdir(work).hashes()
+    assert Workdir(work).result(digest)["config"]["model"]["options"]["vocabulary"] == IDS
+    assert mtl.load(work / "trials" / digest).predict(x[:3]).shape == (3,)
 
 
 def test_a_vocabulary_is_the_data_s_unless_a_config_says_a_larger_one():

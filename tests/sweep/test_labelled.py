@@ -193,6 +193,7 @@ def test_nothing_is_tuned_on_a_target_without_validation_labels(tmp_path):
     assert not work.exists()
 
 
+@pytest.mark.slow
 def test_a_cell_with_one_candidate_needs_no_validation(tmp_path):
     there, gone = hidden_seeds()
     entries = product(sweep("regime", ("scratch", "random_probe")), sweep("seed", (there, gone)))

@@ -22,8 +22,7 @@ from mtl.sweep.launch import Silent, launch
 from mtl.sweep.plan import load_table
 from mtl.sweep.store import Workdir
 from mtl.tasks import Task
-from mtl.train.dataset import make_data
-from mtl.train.program import Pool, pool_name
+from mtl.train.dataset import Pool, make_data, pool_name
 from mtl.train.trial import stages_of
 from tests.train.build import split_of
 from tests.train.build import trial as small

@@ -155,6 +155,7 @@ def test_r2_does_not_change_with_the_unit_of_the_labels(regime, tmp_path):
         assert ratio == pytest.approx(spread**2, rel=0.02)
 
 
+@pytest.mark.slow
 def test_a_binary_task_does_not_suffer_beside_a_price(tmp_path):
     trials = []
     for shift, spread in ((0.0, 1.0), (2e5, 5e4)):
@@ -268,6 +269,7 @@ def warmer():
     )
 
 
+@pytest.mark.slow
 def test_weights_bring_their_scaling_for_all_phases_after(tmp_path):
     then = {"data.name": "warmer", "regimes": OWN, "regime": "probe_it"}
     model, result, trial, source = source_and(tmp_path, then)

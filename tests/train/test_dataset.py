@@ -9,8 +9,7 @@ import pytest
 from mtl.data import make_table
 from mtl.data.scaling import fit
 from mtl.tasks import Task
-from mtl.train.dataset import make_data
-from mtl.train.program import Pool, inputs
+from mtl.train.dataset import Pool, inputs, make_data
 from tests.train.build import VAL_ROWS, curves, data_of, run_all, same, split_of, stages, table, trial
 
 

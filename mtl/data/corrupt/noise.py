@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mtl.data.counter import Counter
-from mtl.tasks import Task
+from mtl.tasks import KINDS, Task
 
 
 def flip(
@@ -16,8 +16,8 @@ def flip(
     A binary label is flipped with probability rate · (1 − asymmetry) if it is 0 and rate · (1 + asymmetry) if
     it is 1. A class id becomes one of the others, uniformly, with probability ``rate``. To a real label
     rate · σ · ε is added, with σ the standard deviation of the present labels and ε of mean 0 and variance 1
-    (the sum of twelve uniform numbers, less 6). Labels wrong at one rate are wrong in the same way at every
-    higher rate.
+    (the sum of twelve uniform numbers, less 6); what falls below the least that its kind can be becomes that.
+    Labels wrong at one rate are wrong in the same way at every higher rate.
 
     Args:
       task: what the labels are of.
@@ -52,7 +52,8 @@ def flip(
     if task.labels == "numbers":
         epsilon = sum((draw(f"noise {i}: {task.name}") for i in range(12)), start=np.full(len(labels), -6.0))
         spread = float(labels[mask].std()) if mask.any() else 0.0
-        return np.where(mask, labels + rate * spread * epsilon, labels).astype(labels.dtype)
+        wrong = np.maximum(labels + rate * spread * epsilon, KINDS[task.kind].least)
+        return np.where(mask, wrong, labels).astype(labels.dtype)
     chance = np.where(labels == 1, rate * (1.0 + asymmetry), rate * (1.0 - asymmetry))
     wrong = mask & (draw(f"noise: {task.name}") < (chance if task.labels == "binary" else rate))
     if task.labels == "binary":

@@ -43,7 +43,9 @@ def test_ids_that_jump_are_refused_until_they_are_declared(dtype):
     """255 means "ignore" in many sets of 21 classes, and would make 256 classes of them."""
     labels = maps(*range(21), 255).astype(dtype)
     kinds = {"c": "segmentation"}
-    with pytest.raises(DataError, match=r'labels "c": class id 255, and the next below it is 20: declare missing=\(255,'):
+    with pytest.raises(
+        DataError, match=r'labels "c": class id 255, and the next below it is 20: declare missing=\(255,'
+    ):
         arrays({"c": labels}, kinds=kinds)
     table = arrays({"c": labels}, kinds=kinds, missing=(255,))
     assert table.tasks[0].num_classes == 21
@@ -61,7 +63,11 @@ def test_ids_that_jump_are_refused_until_they_are_declared(dtype):
         (maps(0, 1), {"kinds": {"c": "binary"}}, r"\(6, 4, 5\), binary: must be numbers .* dense: segmentation, dense"),
         (np.arange(6) % 2, {"kinds": {"c": "segmentation"}}, r"\(6,\), segmentation: must be numbers \[N, positions"),
         (maps(0, 1, 2), {"classes": {"c": ("sky", "road")}}, "class ids must be 0 to 1, -1 or NaN"),
-        (maps(0.0, 1.0, np.inf), {"kinds": {"c": "segmentation"}}, r"label inf in row 0, position .*: class ids must be 0 to 1, -1 or NaN"),
+        (
+            maps(0.0, 1.0, np.inf),
+            {"kinds": {"c": "segmentation"}},
+            r"label inf in row 0, position .*: class ids must be 0 to 1, -1 or NaN",
+        ),
         (maps(0.0, 0.5), {"kinds": {"c": "segmentation"}}, "class ids must be integers"),
         (maps(0, 1, -3), {}, "class ids must be 0 to 1, -1 or NaN"),
     ],
