@@ -8,6 +8,7 @@ import pytest
 import mtl
 from mtl.commands.read import print_study
 from mtl.config import default
+from mtl.data import SOURCES, make_table, register
 from mtl.data.prior import prior_loss
 from mtl.regimes import Phase
 from mtl.report.collect import collect
@@ -15,6 +16,7 @@ from mtl.report.publish import analyses_of, publish
 from mtl.sweep import product, sweep
 from mtl.sweep.plan import split_of, table_of, trial_of
 from mtl.sweep.store import Workdir
+from mtl.tasks import Task
 
 TARGETS = ("even", "prime", "at_least_five")
 
@@ -174,3 +176,33 @@ def test_a_regime_of_some_targets_has_no_cells_of_others(tmp_path):
     (targets,) = analyses_of(Workdir(tmp_path))
     assert [a.cells["pair"][60.0].replicates for a in targets.of.values()] == [2, 2, 0]
     assert np.isnan(targets.means["pair"][60.0].gain)
+
+
+def test_targets_of_several_kinds_are_weighed_by_their_priors(tmp_path):
+    def mixed():
+        rng = np.random.default_rng(0)
+        x = rng.normal(size=(400, 5)).astype(np.float32)
+        ill = (x[:, 0] + rng.normal(size=400) > 0).astype(float)
+        ill[rng.random(400) < 0.3] = np.nan
+        labels = {"ill": ill, "cost": 1e4 * (x[:, 1] + rng.normal(size=400))}
+        tasks = [Task("ill", "binary"), Task("cost", "regression")]
+        return make_table("mixed", x, tasks, labels, groups=rng.integers(0, 150, 400))
+
+    register("mixed")(mixed)
+    try:
+        c = config(regime="multitask")
+        c.data.name, c.data.options, c.data.targets = "mixed", {}, ("ill", "cost")
+        c.data.test_size, c.data.target_pool = 100, 150
+        result = mtl.run(c, tmp_path, quiet=True)
+        trial = mtl.config.Trial(result["config"])
+        table, split = table_of(trial), split_of(trial)
+    finally:
+        SOURCES.pop("mixed")
+    (phase,) = result["phases"]
+    spread = table.labels["cost"][split.train["cost"]].std()
+    relative = [
+        np.array(phase["val_loss"]["ill"]) / prior_loss(table, split, "ill"),
+        np.array(phase["val_loss"]["cost"]) / spread**2,
+    ]
+    assert result["val_loss"] == pytest.approx(np.mean(relative, axis=0).min())
+    assert set(result["test"]) == {"ill", "cost"} and "r2" in result["test"]["cost"]
