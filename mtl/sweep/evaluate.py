@@ -137,7 +137,10 @@ def _tested(
     scalings: Sequence[Scaling],
 ) -> list[tuple[dict[str, float], dict[str, np.ndarray]]]:
     """Return each trial's (metrics of a task, its test set's arrays); those of a regression in its own unit."""
-    task, rows = model.task(name), np.flatnonzero(split_of(trial).test[name])
+    task, test, gaps = model.task(name), split_of(trial).test, has_several(trial.config)
+    # Of several targets all rows of the test set, for all of them to be tested by one program; present labels count.
+    rows = np.flatnonzero(np.any(list(test.values()), axis=0) if gaps else test[name])
+    here = test[name][rows]
     outputs = predict(
         model,
         name,
@@ -149,8 +152,11 @@ def _tested(
     names, found, labels = KINDS[task.kind].metrics, [], table.labels[name][rows]
     if task.shape:
         labels = np.where(table.positions[name][rows], labels, -1 if task.labels == "ids" else np.nan)
+    labels = np.where(
+        np.expand_dims(here, tuple(range(1, labels.ndim))), labels, -1 if task.labels == "ids" else np.nan
+    )
     # Rows of one group are alike: intervals resample groups.
-    groups = {} if table.groups is None else {"groups": table.groups[rows]}
+    groups = {} if table.groups is None else {"groups": table.groups[rows[here]]}
     coded_labels = np.stack([s.labels(name, labels) for s in scalings])
     every = tuple(metrics.METRICS[n] for n in names)
     alike = dataclasses.replace(task, name="any", weight=1.0)  # Tasks that differ in these are tested by one program.
@@ -158,7 +164,7 @@ def _tested(
     for first in range(0, len(outputs), together):
         part = slice(first, first + together)
         padded = (pad(a[part], together) for a in (outputs, coded_labels))
-        tested = _test_fn(alike, every)(*padded)
+        tested = _test_fn(alike, every, gaps)(*padded)
         found.append([np.asarray(a)[: len(outputs[part])] for a in tested])
     told = []
     all_values, all_scores = (np.concatenate(parts) for parts in zip(*found, strict=True))
@@ -168,16 +174,18 @@ def _tested(
         if task.scaled:
             numbers |= {n: numbers[n] * own.squared(name) for n in _SQUARED if n in numbers}
             if not task.shape:
-                scores = regression_scores(task, own_outputs, labels)
+                scores = np.full(len(rows), np.nan)
+                scores[here] = regression_scores(task, own_outputs[here], labels[here])
             elif task.metric in _SQUARED:
                 scores = scores * own.squared(name)
             if not set(names) <= set(_OF_SCALED):  # What a config registers is of predictions in the labels' unit.
                 raw = [np.asarray(a, np.float32)[None] for a in (own_outputs, labels)]
-                again, raw_scores = (np.asarray(a)[0] for a in _test_fn(alike, every)(*raw))
+                again, raw_scores = (np.asarray(a)[0] for a in _test_fn(alike, every, gaps)(*raw))
                 numbers |= {n: float(v) for n, v in zip(names, again, strict=True) if n not in _OF_SCALED}
                 scores = scores if task.metric in _OF_SCALED else raw_scores
-        arrays = {"outputs": own_outputs, "rows": rows.astype(np.int32), "labels": labels, **groups}
-        told.append((numbers, arrays | {"scores": scores.astype(np.float64)}))
+        kept = {"outputs": own_outputs, "rows": rows.astype(np.int32), "labels": labels}
+        arrays = {key: a[here] for key, a in kept.items()} | groups
+        told.append((numbers, arrays | {"scores": scores[here].astype(np.float64)}))
     return told
 
 
@@ -189,13 +197,16 @@ _OF_SCALED = ("r2", *_SQUARED)
 
 
 @functools.lru_cache(maxsize=64)
-def _test_fn(task: Task, every: tuple[metrics.Metric, ...]) -> Compiled:
-    """Return the compiled ``(outputs, labels) -> (values of every metric, a score an example)`` of several trials."""
+def _test_fn(task: Task, every: tuple[metrics.Metric, ...], gaps: bool) -> Compiled:
+    """Return the compiled ``(outputs, labels) -> (values of every metric, a score an example)`` of several trials.
+
+    Labels may be missing where there are ``gaps``, and at positions of a dense task.
+    """
 
     def one(args: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         outputs, labels = args
         mask = jnp.ones(labels.shape, bool)
-        if task.shape:
+        if task.shape or gaps:
             mask = labels >= 0 if task.labels == "ids" else ~jnp.isnan(labels)
         values = jnp.stack([metric.value(outputs, labels, mask) for metric in every])
         return values, metrics.per_example(task, task.metric, outputs, labels)

@@ -206,3 +206,11 @@ def test_targets_of_several_kinds_are_weighed_by_their_priors(tmp_path):
     ]
     assert result["val_loss"] == pytest.approx(np.mean(relative, axis=0).min())
     assert set(result["test"]) == {"ill", "cost"} and "r2" in result["test"]["cost"]
+    arrays = Workdir(tmp_path).predictions(result["hash"], "ill")
+    np.testing.assert_array_equal(arrays["rows"], np.flatnonzero(split.test["ill"]))  # Those that have a label.
+    right = (arrays["outputs"][:, 0] > 0) == arrays["labels"]
+    assert result["test"]["ill"]["accuracy"] == pytest.approx(right.mean()) == pytest.approx(arrays["scores"].mean())
+    arrays = Workdir(tmp_path).predictions(result["hash"], "cost")
+    errors = np.square(arrays["outputs"][:, 0] - arrays["labels"])
+    assert result["test"]["cost"]["squared_error"] == pytest.approx(errors.mean(), rel=1e-5)
+    assert result["test"]["cost"]["r2"] == pytest.approx(1 - errors.mean() / arrays["labels"].var(), rel=1e-4)
