@@ -276,7 +276,7 @@ def make_gather(program: Program, data: Data, fixed: Frozen) -> Callable[[Indice
     tasks = ordered(program)
     table = data.beside(data.labels, [t.name for t in tasks])
 
-    def fetch(rows: Array) -> tuple[Array, dict[str, Any]]:
+    def fetch(rows: Array) -> tuple[Any, dict[str, Any]]:
         if program.cached:
             at = jnp.take(fixed.place, rows, mode="clip")
             x = jax.tree.map(lambda a: jnp.take(a, at, axis=0, mode="clip"), fixed.features)
