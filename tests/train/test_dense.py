@@ -134,8 +134,16 @@ def test_balancers_are_shown_each_tasks_own_gradients(sampling):
         assert shown["losses"][i] == pytest.approx(
             float(total(initial.params["backbone"])) / max(mask[task].sum(), 1), rel=1e-5
         )
-    # Rows of the batch show a scene or a depth here, and the image's task has features of its own.
-    assert (shown["features"].diagonal() > 0).all()
+    # Each task has features of its own, at which no other task has a gradient.
+    seen = dict(zip(("pixels", "whole"), dense.features(initial.params["backbone"], x), strict=True))
+    want = []
+    for task in (t_.name for t_ in ordered(stage.program)):
+        own = "whole" if task == "day" else "pixels"
+        total = lambda f, own=own, task=task: dense.sums_at(  # noqa: E731
+            initial.params["heads"], {**seen, own: f}, {task: labels[task]}
+        )[task]
+        want.append(float(jnp.sum(jnp.square(jax.grad(total)(seen[own]) / len(rows)))))
+    np.testing.assert_allclose(shown["features"], np.diag(want), rtol=1e-4, atol=1e-9)
     plain = trial(joint_sampling=sampling, source__total_steps=1, target__total_steps=1, evaluations=1)
     ((want,),) = run([plain], evaluations=1)
     assert gap(outcome.weights.params, want.weights.params) < 1e-6
