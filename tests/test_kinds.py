@@ -235,6 +235,20 @@ def test_a_loss_of_another_shape_is_refused_before_anything_is_trained(tmp_path,
     assert 'loss "other_poisson": gives (2, 2): must be (2,), a number a label' in capsys.readouterr().err
 
 
+def test_a_link_must_give_a_number_a_class():
+    register("grade", "ids", outputs=2, metrics=["accuracy"])
+    losses.register("bare", "grade")(lambda outputs, labels: outputs[:, 0] - labels)
+    losses.register("narrow", "grade", link=lambda outputs: outputs[:, 0])(
+        lambda outputs, labels: outputs[:, 0] - labels
+    )
+    message = r'task "m": loss "bare" and its link give metrics \(2, 2\): must be \(2, 3\)'
+    with pytest.raises(ValueError, match=message):
+        models.build("mlp", {}, (Task("m", "grade", num_classes=3),))
+    models.build("mlp", {}, (Task("m", "grade", num_classes=2),))
+    with pytest.raises(ValueError, match='loss "narrow"'):
+        models.build("mlp", {}, (Task("m", "grade", num_classes=3, loss="narrow"),))
+
+
 def test_a_kind_of_positions_with_a_loss_of_its_own():
     """Counts at each pixel: the loss is given positions as labels, and nothing is scaled."""
     register("counts", "numbers", metrics=["pixel_squared_error"], least=0, dense=True)

@@ -176,7 +176,13 @@ def registered(of: Iterable[tasks.Task]) -> tuple[Loss, ...]:
         labels = jax.ShapeDtypeStruct(mask.shape, jnp.int32 if task.labels == "ids" else jnp.float32)
         with tried(f'loss "{loss_of(task)}"'):
             jax.eval_shape(functools.partial(values, task), outputs, labels, mask)
-            jax.eval_shape(functools.partial(linked, task), outputs)
+            found = jax.eval_shape(functools.partial(linked, task), outputs)
+        wide = {"binary": 1, "ids": task.num_classes}.get(task.labels, found.shape[-1])
+        if found.shape != (*mask.shape, wide):
+            raise ValueError(
+                f'task "{task.name}": loss "{loss_of(task)}" and its link give metrics {found.shape}: must be '
+                f"{(*mask.shape, wide)}"
+            )
     return tuple(LOSSES[loss_of(task)] for task in named)
 
 

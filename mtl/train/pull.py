@@ -99,7 +99,10 @@ class Pull:
         return self.exchanged(grads), sums, state
 
     def look(self, trainable: PyTree, state: PyTree) -> tuple[Float[Array, " tasks"], Float[Array, "tasks tasks"]]:
-        """Return (S, the Gramian of the gradients of c_k S_k at the features), of the whole batch."""
+        """Return (S, the Gramian of the gradients of c_k S_k at the features), of the whole batch.
+
+        Where the backbone makes features of each task, tasks meet in none of them: the Gramian is diagonal.
+        """
 
         def of(batch: Batch, rng: Array, state: PyTree) -> tuple[PyTree, PyTree]:
             params = combine(trainable, self.fixed.frozen)

@@ -180,9 +180,14 @@ def coded(t, maps=None):
 def sums(params, x, labels):
     """Return the sum of each task's losses; ``labels`` as ``coded`` has them, of a batch."""
     pixels, whole = features(params["backbone"], x)
-    found = {}
+    return sums_at(params["heads"], {"pixels": pixels, "whole": whole}, labels)
+
+
+def sums_at(heads, seen, labels):
+    """Return the sum of each task's losses, from features."""
+    pixels, whole, found = seen["pixels"], seen["whole"], {}
     for task, (y, there) in labels.items():
-        head = params["heads"][task]
+        head = heads[task]
         if task == "day":
             z = (whole @ head["kernel"] + along(head["bias"], 2))[:, 0]
             each = jnp.where(there, optax.sigmoid_binary_cross_entropy(z, y), 0)
@@ -192,8 +197,8 @@ def sums(params, x, labels):
                 each = optax.softmax_cross_entropy_with_integer_labels(z, y)
             else:
                 each = jnp.square(z[..., 0] - y)
-            count = there.reshape(len(x), -1).sum(axis=1)
-            each = jnp.where(there, each, 0).reshape(len(x), -1).sum(axis=1) / jnp.maximum(count, 1)
+            count = there.reshape(len(y), -1).sum(axis=1)
+            each = jnp.where(there, each, 0).reshape(len(y), -1).sum(axis=1) / jnp.maximum(count, 1)
         found[task] = each.sum()
     return found
 

@@ -15,7 +15,7 @@ from mtl.data import make_table
 from mtl.models import MODELS, register
 from mtl.regimes import Phase
 from mtl.train import phase
-from mtl.train.executor import Executor
+from mtl.train.executor import VMAP, Executor
 from mtl.train.stacks import ordered, stacks_of
 from tests.train import dense
 from tests.train.build import gap, hypers_of, same
@@ -40,13 +40,19 @@ def bits(found):
 
 @pytest.mark.parametrize("sampling", SAMPLINGS)
 def test_a_joint_phase_is_a_loop_written_out(sampling):
-    t = trial(joint_sampling=sampling)
+    t = trial(joint_sampling=sampling, select="last")
     (stage,), (initial,) = stages(t), initial_of(t)
     ((outcome,),) = run([t])
     want, rested = by_hand(t, stage, initial.params)
     assert gap(outcome.weights.params, want) < 1e-6
     assert min(gap(outcome.weights.params[part], initial.params[part]) for part in initial.params) > 1e-2
     assert (rested > 0) == (sampling != "per_task"), "the case must be one in which heads rest"
+    # The loss on validation labels: a mean over images that have some.
+    split, labels = dense.split_of(t, table()), dense.coded(t)
+    for task, (y, there) in labels.items():
+        rows = np.flatnonzero(split.val[task])
+        total = dense.sums(want, dense.raw_labels()[0][rows], {task: (y[rows], there[rows])})[task]
+        assert outcome.val_loss[task][-1] == pytest.approx(float(total) / len(rows), rel=1e-4)
 
 
 def test_heads_of_features_of_two_widths_are_two_stacks():
@@ -128,8 +134,16 @@ def test_balancers_are_shown_each_tasks_own_gradients(sampling):
         assert shown["losses"][i] == pytest.approx(
             float(total(initial.params["backbone"])) / max(mask[task].sum(), 1), rel=1e-5
         )
-    # Rows of the batch show a scene or a depth here, and the image's task has features of its own.
-    assert (shown["features"].diagonal() > 0).all()
+    # Each task has features of its own, at which no other task has a gradient.
+    seen = dict(zip(("pixels", "whole"), dense.features(initial.params["backbone"], x), strict=True))
+    want = []
+    for task in (t_.name for t_ in ordered(stage.program)):
+        own = "whole" if task == "day" else "pixels"
+        total = lambda f, own=own, task=task: dense.sums_at(  # noqa: E731
+            initial.params["heads"], {**seen, own: f}, {task: labels[task]}
+        )[task]
+        want.append(float(jnp.sum(jnp.square(jax.grad(total)(seen[own]) / len(rows)))))
+    np.testing.assert_allclose(shown["features"], np.diag(want), rtol=1e-4, atol=1e-9)
     plain = trial(joint_sampling=sampling, source__total_steps=1, target__total_steps=1, evaluations=1)
     ((want,),) = run([plain], evaluations=1)
     assert gap(outcome.weights.params, want.weights.params) < 1e-6
@@ -178,10 +192,12 @@ def test_features_of_tasks_that_are_computed_once_train_as_those_computed_at_eve
 # --- how it is run ---
 
 
-def test_a_pack_has_the_bits_of_each_trial_alone():
+def test_a_pack_has_the_bits_of_each_trial_alone_and_side_by_side_its_numbers():
     trials = [trial(seed=seed, lr=lr) for seed, lr in ((0, 0.02), (0, 0.01), (1, 0.02))]
-    for i, outcome in enumerate(run(trials)[0]):
+    together, beside = run(trials)[0], run(trials, executor=VMAP)[0]
+    for i, outcome in enumerate(together):
         assert same(bits(run(trials, alone=i)), bits([[outcome]]))
+        assert gap(outcome.weights, beside[i].weights) < 1e-5
 
 
 @pytest.mark.parametrize("regime", ["multitask_finetune", "linear_probe"])
