@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import functools
 import math
@@ -63,7 +64,7 @@ def evaluate(
     progress: Progress,
 ) -> None:
     """Test the trials that have ended, once, and write their results."""
-    for (model, tasks, scaled, _), members in _groups(digests, plan).items():
+    for (model, tasks, scaled, *_), members in _groups(digests, plan).items():
         trials = [plan.trials[d] for d in members]
         chains = [[done[k] for k in plan.chains[d]] for d in members]
         scalings = [scaling_of(t) for t in trials]
@@ -104,9 +105,11 @@ def _described(names: Iterable[str]) -> dict[str, Any]:
 def _groups(digests: Sequence[str], plan: Plan) -> dict[Any, list[str]]:
     """Return the trials that are tested together, by (model, tasks, scaled or not, the rest that decides it).
 
-    A trial is tested on the tasks whose labels it saw and that have test labels.
+    A trial is tested on the tasks whose labels it saw and that have test labels. There are no more of them than have
+    room for their maps, of dense tasks.
     """
     groups: dict[Any, list[str]] = {}
+    seen_before: collections.Counter[Any] = collections.Counter()
     for digest in digests:
         trial = plan.trials[digest]
         d = trial.config["data"]
@@ -115,13 +118,19 @@ def _groups(digests: Sequence[str], plan: Plan) -> dict[Any, list[str]]:
         tasks = tuple(t.name for t in model.tasks if t.name in seen and test[t.name].any())
         about = str([d["name"], d["options"], trial.asked, d["test_size"], has_several(trial.config) and d["source"]])
         scaled = plan.nodes[plan.chains[digest][-1]].stage.program.standardize
-        groups.setdefault((model, tasks, scaled, about), []).append(digest)
+        maps = sum(4 * math.prod(t.shape) * t.outputs * int(test[t.name].sum()) for t in model.tasks if t.shape)
+        key = (model, tasks, scaled, about)
+        part = seen_before[key] // max(1, _BYTES_OF_MAPS // maps) if maps else 0
+        seen_before[key] += 1
+        groups.setdefault((*key, part), []).append(digest)
     return groups
 
 
 #: Results are written together, as one shard, up to so many bytes or trials.
 _BYTES_TOGETHER, _TRIALS_TOGETHER = 64 * 2**20, 64
 
+#: What predictions of maps may take while trials are tested.
+_BYTES_OF_MAPS = 256 * 2**20
 
 #: One executable, whatever the number of trials.
 _TESTED_TOGETHER = 64

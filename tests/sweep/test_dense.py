@@ -12,6 +12,7 @@ import mtl
 from mtl import data, models
 from mtl.cli import main
 from mtl.config import Trial, override, resolve
+from mtl.sweep import evaluate
 from mtl.sweep.execute import execute
 from mtl.sweep.plan import load_table, make_plan, split_of
 from mtl.sweep.snapshots import Interrupt
@@ -178,6 +179,30 @@ def test_interrupted_at_every_boundary_it_comes_to_the_same_bits(tmp_path, monke
     stops, found = execute_to(tmp_path / "cut", stop=True)
     assert stops >= 3
     assert found == execute_to(tmp_path / "whole", stop=False)[1]
+
+
+def test_as_many_trials_are_tested_at_once_as_have_room_for_their_maps(tmp_path, monkeypatch):
+    models.register("pixels_of_a_test")(dense.Pixels)
+    options = {"examples": 120, "size": SIZE, "maps": True}
+    changes = {"data.name": "road_scenes", "data.options": options, "data.source": (), "regime": "scratch"}
+    trials = [
+        resolve(override(dense.BASE, {**changes, "seed": seed}), load_table("road_scenes", options)) for seed in (0, 1)
+    ]
+    at_once, found = [], []
+
+    def predict(model, name, weights, *more, **options):
+        at_once.append(len(weights))
+        return real(model, name, weights, *more, **options)
+
+    real = evaluate.predict
+    monkeypatch.setattr(evaluate, "predict", predict)
+    for room in (evaluate._BYTES_OF_MAPS, 1):
+        monkeypatch.setattr(evaluate, "_BYTES_OF_MAPS", room)
+        workdir = Workdir(tmp_path / str(room))
+        execute(make_plan(trials), workdir)
+        found.append([workdir.predictions(trial.hash, "scene")["outputs"].tobytes() for trial in trials])
+    assert at_once == [2, 1, 1]
+    assert found[0] == found[1]
 
 
 # --- labels hidden or wrong ---
