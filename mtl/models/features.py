@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from jaxtyping import Array, Float
 
@@ -10,8 +11,8 @@ from jaxtyping import Array, Float
 Features = Float[Array, "batch ..."] | Mapping[str, Float[Array, "batch ..."]]
 
 
-def features_of(features: Features, task: str) -> Float[Array, "batch ..."]:
-    """Return a task's features, which may be those of all tasks.
+def features_of(features: Any, task: str) -> Any:
+    """Return a task's features, which may be those of all tasks; or their shape.
 
     Raises:
       ValueError: if there are none of it.

@@ -198,7 +198,7 @@ class Model:
         return features, new
 
 
-def _rounded(a: Array) -> Array:
+def _rounded(a: Any) -> Any:
     """Return numbers as bfloat16; ids stay integers."""
     return a.astype(jnp.bfloat16) if jnp.issubdtype(a.dtype, jnp.floating) else a
 

@@ -30,7 +30,7 @@ def case(section, trainable=None):
     names = tuple(t.name for t in TASKS)
     program = Program(
         MODEL, (), names, tuple(trainable or sorted(flatten(PARAMS))), Descent(), o, 8, "proportional", 1.0, "examples",
-        "eval", "last", "z",
+        "eval", "last", ("z",),
     )  # fmt: skip
     none, ones = jnp.zeros(3, jnp.int32), jnp.ones(3)
     hypers = Hypers(jnp.uint32(0), jnp.float32(0.05), numbers, {}, {}, ones, jnp.int32(12), none, jnp.int32(0))
