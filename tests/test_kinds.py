@@ -180,6 +180,7 @@ def sweep_two():
 '''
 
 
+@pytest.mark.slow
 def test_an_ordinal_kind_has_fewer_outputs_than_classes_and_tables_need_no_config(tmp_path, capsys):
     file, work = tmp_path / "marks.py", tmp_path / "work"
     file.write_text(GRADES)

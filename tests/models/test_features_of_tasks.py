@@ -132,7 +132,14 @@ def unet(x, params):
     return bottom, x
 
 
-@pytest.mark.parametrize("size", [(8, 8), pytest.param((9, 11), id="odd"), pytest.param((10, 9), id="half odd")])
+@pytest.mark.parametrize(
+    "size",
+    [
+        pytest.param((8, 8), marks=pytest.mark.slow),
+        pytest.param((9, 11), id="odd"),
+        pytest.param((10, 9), id="half odd", marks=pytest.mark.slow),
+    ],
+)
 def test_a_unet_is_what_numpy_makes_of_its_definition(size):
     tasks = (BINARY, *maps(*size))
     model = build("unet", {"channels": (2, 4, 8)}, tasks)

@@ -123,6 +123,7 @@ def test_a_dense_regression_is_tested_in_the_unit_of_its_labels(config, tmp_path
     np.testing.assert_allclose(found, arrays["outputs"][..., 0], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_table_has_intervals_over_images_and_frames_a_score_of_each(config, tmp_path, capsys):
     assert main(["sweep", f"--config={config}", f"--workdir={tmp_path}", "--jobs=0"]) == 0
     shown = capsys.readouterr().out
@@ -149,6 +150,7 @@ def test_data_are_described(config, capsys, tmp_path):
     assert {file.name for file in tmp_path.iterdir()} == {"labels.png", "images.png"}
 
 
+@pytest.mark.slow
 def test_interrupted_at_every_boundary_it_comes_to_the_same_bits(tmp_path, monkeypatch):
     """The signal comes before each boundary in turn, each time in a run of its own that then goes on."""
     models.register("pixels_of_a_test")(dense.Pixels)

@@ -127,6 +127,7 @@ def test_a_saved_model_repeats_its_losses_on_raw_inputs(tmp_path, base, regime):
     assert model.trial.config["model"]["options"]["vocabulary"] == IDS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("base", [MIXED, WORDS], ids=["leaves", "ids"])
 def test_bfloat16_rounds_floats_and_no_ids(tmp_path, base):
     """The model itself asserts that its words are int32."""
@@ -164,6 +165,7 @@ def test_the_same_bits_alone_in_a_pack_and_after_a_stop(tmp_path, base):
         assert weights_of(tmp_path / "stopped", trial) == weights_of(tmp_path / "pack", trial)
 
 
+@pytest.mark.slow
 def test_side_by_side_in_one_call(tmp_path):
     trials = [trial_of(MIXED, regime="finetune", seed=seed) for seed in (0, 1)]
     found = []

@@ -50,6 +50,7 @@ def results_of(where):
     return [(t["changes"], workdir.result(t["hash"])) for t in trials]
 
 
+@pytest.mark.slow
 def test_a_network_is_tested_on_every_task_it_has_seen(study):
     where, _ = study
     for changes, result in results_of(where):

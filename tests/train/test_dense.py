@@ -192,6 +192,7 @@ def test_features_of_tasks_that_are_computed_once_train_as_those_computed_at_eve
 # --- how it is run ---
 
 
+@pytest.mark.slow
 def test_a_pack_has_the_bits_of_each_trial_alone_and_side_by_side_its_numbers():
     trials = [trial(seed=seed, lr=lr) for seed, lr in ((0, 0.02), (0, 0.01), (1, 0.02))]
     together, beside = run(trials)[0], run(trials, executor=VMAP)[0]
@@ -200,6 +201,7 @@ def test_a_pack_has_the_bits_of_each_trial_alone_and_side_by_side_its_numbers():
         assert gap(outcome.weights, beside[i].weights) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("regime", ["multitask_finetune", "linear_probe"])
 def test_a_stream_of_inputs_trains_to_the_bits_of_memory(regime, monkeypatch):
     pytest.importorskip("grain", reason='needs the extra: pip install "mtl[stream]"')

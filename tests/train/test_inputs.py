@@ -82,6 +82,7 @@ def trained(kind, table, **changes):
     return weights[0], curves, predict(stage.program.model, "goal", weights, x), flops
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_dict_of_one_leaf_trains_to_the_bits_of_the_array(kind, seed):
