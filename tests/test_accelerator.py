@@ -6,6 +6,7 @@ import math
 import os
 import pathlib
 import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -53,7 +54,7 @@ def run(*arguments, devices=1):
         capture_output=True,
         text=True,
         check=False,
-        env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, "PYTHON": sys.executable},
     )
 
 
