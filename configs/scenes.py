@@ -1,11 +1,11 @@
 """Few images have a class for each pixel: do labels of whole images, and disparities, help to segment? Road scenes.
 
-  mtl sweep --config=configs/scenes.py               with 10 and 40 segmented images
-  mtl table runs/scenes
+  mtl sweep --config=configs/scenes.py      with 10 and 40 segmented images: 3 min 40 s cold on two cores
 
 Sources are what is in an image (four binary tasks) and the disparity of each pixel (a dense regression), on other
 images than those that are segmented. One U-Net: tasks of images read its bottom, tasks of pixels its top. The metric is
-the mean intersection over union, and its intervals are over images.
+the mean intersection over union, and its intervals are over images. At this budget no regime is shown to gain; joint
+training is 4 points worse, with 67 updates on segmented images where scratch has 150: too few to call that harm.
 """
 
 from mtl.config import default
