@@ -148,4 +148,10 @@ def options_of(name: str, options: Mapping[str, Any], shape: Shape = ()) -> dict
         options = {"vocabulary": count, **options}
         if isinstance(given := options["vocabulary"], int) and given < count:
             raise ValueError(f"model.options.vocabulary = {given}: must be at least {count:,}, the ids of the inputs")
+    own = signature_of(MODELS[name]).get("vocabulary")
+    if shape and not counts and own is not None and own.default is own.empty and "vocabulary" not in options:
+        raise ValueError(
+            f"model.options.vocabulary is missing: it has no default, and inputs of shape {shape} are no ids: model "
+            f'"{name}" must have data whose ids are declared (vocabulary=)'
+        )
     return checked(MODELS[name], options, "model.options.", f"model {name}", without=NOT_OPTIONS)

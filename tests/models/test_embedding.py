@@ -98,6 +98,8 @@ def test_a_vocabulary_that_is_left_open():
     assert options_of("embedding", {}, one) == {"vocabulary": IDS}
     assert options_of("embedding", {"vocabulary": IDS + 1}, one) == {"vocabulary": IDS + 1}
     assert options_of("mlp", {}, one) == {}
+    with pytest.raises(ValueError, match=r"vocabulary is missing: .*inputs of shape \(64,\) are no ids: .*declared"):
+        options_of("embedding", {}, (64,))
     with pytest.raises(ValueError, match="vocabulary is missing: it has no default"):
         options_of("embedding", {}, two)
     with pytest.raises(ValueError, match=r"model\.options\.vocabulary = 3: must be at least 30, the ids of the inputs"):
