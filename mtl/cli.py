@@ -62,7 +62,7 @@ def _is_ours(error: ValueError) -> bool:
     from mtl.data import DataError
     from mtl.host.files import FileError
     from mtl.sweep.store import StoreError
-    from mtl.train.executor import ExecutorError
+    from mtl.train.placement import PlacementError
     from mtl.train.processes import StartError
 
     ours = (
@@ -73,7 +73,7 @@ def _is_ours(error: ValueError) -> bool:
         ConfigError,
         FileError,
         StoreError,
-        ExecutorError,
+        PlacementError,
         StartError,
     )
     return isinstance(error, ours)
@@ -101,7 +101,7 @@ def _config_file(arguments: argparse.Namespace) -> str:
 
 
 def _run(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
-    executor = begin(arguments)
+    placement = begin(arguments)
     import jax
 
     from mtl.commands.display import Terminal
@@ -125,7 +125,7 @@ def _run(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     check_base(base)
     workdir = Workdir(arguments.workdir or default_workdir(base), writes=is_lead())
     workdir.sources = sources_of(_config_file(arguments))
-    if executor is None:
+    if placement is None:
         Lease(workdir.path).look()
     trial = trial_of(base)
     plan = make_plan([trial], workdir.sources)
@@ -151,7 +151,7 @@ def _run(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
         display.say(f"warning: {said}")
     with Interrupt().listening() as interrupt:
         try:
-            ran = run_trial(base, plan, workdir, display, interrupt, executor, retries)
+            ran = run_trial(base, plan, workdir, display, interrupt, placement, retries)
         except Stopped:
             return _stopped(interrupt.number)
     if not is_lead():
@@ -229,15 +229,15 @@ def _sweep_with(arguments: argparse.Namespace, overrides: dict[str, str], jobs: 
     if arguments.dry_run:
         workdir.sources = sources_of(_config_file(arguments))
         return dry_run.show(base, entries, workdir, arguments.list)
-    executor = begin(arguments)
-    if executor is None:  # Of several processes one looks, later, for all of them.
+    placement = begin(arguments)
+    if placement is None:  # Of several processes one looks, later, for all of them.
         Lease(workdir.path).look()
-    jobs = 0 if executor is not None else jobs
-    if executor is not None and arguments.jobs:
+    jobs = 0 if placement is not None else jobs
+    if placement is not None and arguments.jobs:
         raise UsageError(f"--jobs={arguments.jobs}: worker processes and --mesh or --hosts exclude each other")
     if not jobs:
         in_this_process(arguments.own)
-    lead = executor is None or is_lead()
+    lead = placement is None or is_lead()
     workdir = Workdir(workdir.path, writes=lead)
     display = Terminal() if lead else Silent()
     if slow := make_cache():
@@ -248,7 +248,7 @@ def _sweep_with(arguments: argparse.Namespace, overrides: dict[str, str], jobs: 
         try:
             summaries = launch(
                 base, entries, workdir, jobs=jobs, config_file=config_file, display=display, questions=questions,
-                executor=executor, interrupt=interrupt, retries=_retries(arguments), hands=hands,
+                placement=placement, interrupt=interrupt, retries=_retries(arguments), hands=hands,
                 meanwhile=import_for_tables,
             )  # fmt: skip
         except Stopped:

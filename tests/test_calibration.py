@@ -19,7 +19,7 @@ from mtl.sweep.plan import split_of, val_rows_of
 from mtl.sweep.store import Workdir
 from mtl.train import loop
 from mtl.train.dataset import make_data
-from mtl.train.executor import MAP
+from mtl.train.placement import MAP
 from mtl.train.predict import predict
 from mtl.train.trial import stages_of
 
@@ -63,7 +63,7 @@ def right(split_seeds, seeds):
             loop.initial_weights(model, shape, seeds, MAP),
             make_data(table, [split_of(t) for t in trials], [stage.program], val_rows_of(first)),
             evaluations=1,
-            executor=MAP,
+            placement=MAP,
         )
         assert all(o.diverged_at == -1 for o in outcomes)
         rows = np.flatnonzero(split_of(first).test[first.target])

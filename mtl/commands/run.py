@@ -24,8 +24,8 @@ from mtl.sweep.sources import sources_of
 from mtl.sweep.store import Workdir
 from mtl.sweep.study import check_base, default_workdir, record_run
 from mtl.sweep.workers import WorkerPool
-from mtl.train.executor import Executor
 from mtl.train.loop import Stopped
+from mtl.train.placement import Placement
 
 if TYPE_CHECKING:
     import pandas
@@ -86,7 +86,7 @@ def run_trial(
     workdir: Workdir,
     display: Display,
     interrupt: Interrupt,
-    executor: Executor | None = None,
+    placement: Placement | None = None,
     retries: int = 0,
 ) -> bool:
     """Run the one trial of a plan in this process, and return whether it had to be run.
@@ -97,7 +97,7 @@ def run_trial(
       workdir: where its result goes.
       display: where progress is shown.
       interrupt: told of signals.
-      executor: how it runs, if not as the backend suggests.
+      placement: how it runs, if not as the backend suggests.
       retries: how often it is run again if it fails by an exception.
 
     Raises:
@@ -107,7 +107,7 @@ def run_trial(
     with workdir.held(display.say, interrupt.ask):
         absent = absent_of(trials, workdir)
         record_run(workdir, base, trials[0])
-        with WorkerPool(workdir, 0, None, executor, interrupt) as pool:
+        with WorkerPool(workdir, 0, None, placement, interrupt) as pool:
             run_missing(trials, workdir, pool, display, retries, trials[0].config["regime"], plan)
     return bool(absent)
 

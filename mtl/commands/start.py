@@ -16,7 +16,7 @@ from mtl.host.spawn import default_jobs
 from mtl.host.witness import Witness
 
 if TYPE_CHECKING:
-    from mtl.train.executor import Executor
+    from mtl.train.placement import Placement
 
 #: Of processes that all end with the same error, each is given so long to say it before the first is missed.
 SECONDS_FOR_OTHERS = 3.0
@@ -51,17 +51,17 @@ def takes_devices(arguments: argparse.Namespace) -> bool:
     return any(given)
 
 
-def begin(arguments: argparse.Namespace) -> Executor | None:
+def begin(arguments: argparse.Namespace) -> Placement | None:
     """Start what the options ask for and return how packs run; nothing if the default is to decide.
 
     Raises:
       StartError: if other processes do not start.
-      ExecutorError: for a mesh that cannot be.
+      PlacementError: for a mesh that cannot be.
     """
     several = arguments.hosts or arguments.coordinator
     if not takes_devices(arguments):
         return None  # Before JAX is imported: worker processes bring their own.
-    from mtl.train import executor, processes
+    from mtl.train import placement, processes
 
     if several or arguments.processes or arguments.process >= 0:
         c, n, i = arguments.coordinator, arguments.processes, arguments.process
@@ -79,9 +79,9 @@ def begin(arguments: argparse.Namespace) -> Executor | None:
         with contextlib.suppress(RuntimeError):  # A process that has used JAX before has the devices that it has.
             jax.config.update("jax_num_cpu_devices", machine.cores())
     if arguments.mesh:
-        return executor.parse(arguments.mesh, jax.default_backend(), jax.device_count())
+        return placement.parse(arguments.mesh, jax.default_backend(), jax.device_count())
     # Processes that train together share every trial: each batch goes over all of their devices.
-    return executor.Executor("map" if jax.default_backend() == "cpu" else "vmap", data=jax.device_count())
+    return placement.Placement("map" if jax.default_backend() == "cpu" else "vmap", data=jax.device_count())
 
 
 def in_this_process(own: bool) -> None:

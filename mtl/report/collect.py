@@ -190,7 +190,7 @@ def _grid(trials: Sequence[Mapping[str, Any]], tuned: Sequence[str]) -> tuple[fl
 
 def _refuse_mixtures(workdir: Workdir, sweep: str, done: Sequence[Mapping[str, Any]]) -> None:
     for field, what in (
-        ("executor", "executors"),
+        ("placement", "placements"),
         ("backend", "backends"),
     ):
         found = sorted({str(r[field]) for r in done})

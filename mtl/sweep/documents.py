@@ -14,7 +14,7 @@ from mtl.host.files import DIGEST, MAX_JSON_BYTES, DamagedError, is_of_a_system,
 from mtl.sweep.schema import check
 
 #: The format that is written and read; what has another is refused. 4: results in shards, of every task.
-FORMAT = 5
+FORMAT = 6
 
 #: A trial, a phase, a program, a sweep.
 IDENTIFIER = re.compile(r"[A-Za-z0-9_-]{1,100}")

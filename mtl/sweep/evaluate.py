@@ -33,8 +33,7 @@ from mtl.sweep.weights import brought, check_weights
 from mtl.tasks import KINDS, OURS, Task
 from mtl.train.compiled import Compiled
 from mtl.train.dataset import device_inputs
-from mtl.train.executor import Executor
-from mtl.train.placing import pad
+from mtl.train.placement import Placement, pad
 from mtl.train.predict import predict
 from mtl.train.program import Weights
 
@@ -60,7 +59,7 @@ def evaluate(
     plan: Plan,
     done: dict[str, PhaseResult],
     workdir: Workdir,
-    executor: Executor,
+    placement: Placement,
     progress: Progress,
 ) -> None:
     """Test the trials that have ended, once, and write their results."""
@@ -73,7 +72,7 @@ def evaluate(
         tested = {t: _tested(model, t, weights, scaled, table, trials[0], scalings) for t in tasks}
         held: list[NewResult] = []
         for i, (digest, trial, chain, own) in enumerate(zip(members, trials, chains, scalings, strict=True)):
-            result = _result(trial, [d.about for d in chain], plan.fingerprints[digest], str(executor), own)
+            result = _result(trial, [d.about for d in chain], plan.fingerprints[digest], str(placement), own)
             result["inputs"] = {**counts(table, own), "brought": brought(trial, table) is not None}
             predictions = {task: each[i][1] for task, each in tested.items()}
             finite = all(np.isfinite(arrays["outputs"]).all() for arrays in predictions.values())
@@ -245,7 +244,7 @@ def _per_example(task: Task) -> Compiled:
 
 
 def _result(
-    trial: Trial, phases: list[dict[str, Any]], planned: Fingerprint, executor: str, own: Scaling
+    trial: Trial, phases: list[dict[str, Any]], planned: Fingerprint, placement: str, own: Scaling
 ) -> dict[str, Any]:
     """Return a trial's result, but for the test."""
     check_weights(trial, planned)
@@ -269,7 +268,7 @@ def _result(
         "cost": total | {"source_examples": math.fsum(source)},
         "init_cost": before,
         "fingerprint": planned,
-        "executor": executor,
+        "placement": placement,
         **({"kinds": kinds} if kinds else {}),
         **provenance(),
         "finished": now(),

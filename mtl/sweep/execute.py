@@ -25,9 +25,9 @@ from mtl.train import loop, stream
 from mtl.train.begin import freshen
 from mtl.train.compiled import Compiled
 from mtl.train.dataset import make_data
-from mtl.train.executor import Executor, executor_for, memory_limit
 from mtl.train.flops import flops_to_cache
 from mtl.train.phase import EVALUATION_ROWS
+from mtl.train.placement import Placement, memory_limit, placement_for
 from mtl.train.processes import agree, any_of_us
 from mtl.train.program import Program, Weights
 from mtl.train.trial import shapes
@@ -46,7 +46,7 @@ def execute(
     plan: Plan,
     workdir: Workdir,
     *,
-    executor: Executor | None = None,
+    placement: Placement | None = None,
     reverse: bool = False,
     interrupt: Interrupt | None = None,
     progress: Progress = lambda *_: None,
@@ -57,7 +57,7 @@ def execute(
     Args:
       plan: the trials that are missing.
       workdir: where results and shared phases are kept.
-      executor: how packs run; by default what suits the backend.
+      placement: how packs run; by default what suits the backend.
       reverse: take programs in reverse order, so that two processes with a common cache do not compile the same
         program at the same time.
       interrupt: told of signals; the pack at hand is then kept as it is, to go on from.
@@ -67,9 +67,9 @@ def execute(
     Raises:
       Stopped: if it was interrupted.
     """
-    executor = executor or executor_for(jax.default_backend(), jax.local_device_count())
+    placement = placement or placement_for(jax.default_backend(), jax.local_device_count())
     for node in plan.nodes.values():
-        loop.check_spread(node.stage.program, table_of(node.trial).shape, executor)
+        loop.check_spread(node.stage.program, table_of(node.trial).shape, placement)
     failed: dict[str, dict[str, str]] = {}
     snapshots = Snapshots(workdir.inside("snapshots"), interrupt or Interrupt(), say)
     done = _there_already(plan, workdir, say)
@@ -80,14 +80,14 @@ def execute(
     kinds = _kinds(waiting)
     uses = {k: len(users) for k, users in plan.users.items()}
     # Trials that end with a shared phase.
-    evaluate([d for d, chain in plan.chains.items() if chain[-1] in done], plan, done, workdir, executor, progress)
+    evaluate([d for d, chain in plan.chains.items() if chain[-1] in done], plan, done, workdir, placement, progress)
     while waiting:
         nodes = _next_pack(waiting, kinds, done, snapshots, reverse)
         if not nodes:  # What is left rests on phases that failed.
             break
         nodes = _of_few_replicates(nodes[: _most_lanes(nodes[0])])
         try:
-            outcomes = _train(nodes, plan, done, workdir, executor, snapshots, progress, say)
+            outcomes = _train(nodes, plan, done, workdir, placement, snapshots, progress, say)
         except (loop.Stopped, FileError, StoreError):  # A full disk is no trial's fault.
             raise
         except Exception as error:
@@ -103,7 +103,7 @@ def execute(
         done |= outcomes
         workdir.write_prefixes((key, _prefix_bytes(outcome)) for key, outcome in outcomes.items() if plan.saved(key))
         ended = [d for d, chain in plan.chains.items() if chain[-1] in outcomes]
-        evaluate(ended, plan, done, workdir, executor, progress)
+        evaluate(ended, plan, done, workdir, placement, progress)
         safe |= {k for k in outcomes if plan.saved(k)} | {k for d in ended for k in plan.chains[d]}
         snapshots.discard(safe)
         for digest in ended:  # Weights that no waiting trial needs are let go.
@@ -188,7 +188,7 @@ def _train(
     plan: Plan,
     done: dict[str, PhaseResult],
     workdir: Workdir,
-    executor: Executor,
+    placement: Placement,
     snapshots: Snapshots,
     progress: Progress,
     say: Callable[[str], None],
@@ -208,8 +208,8 @@ def _train(
     arrays = make_data(table, splits, [program], val_rows_of(first.trial), scalings, has_several(first.trial.config))
     seeds = sorted({n.trial.seed for n in nodes})
     program_key = plan.program_key(first.key)
-    width = workdir.width(program_key, str(executor)) if executor.kind == "vmap" else None
-    initial = _initial(program.model, shape, tuple(seeds), executor)
+    width = workdir.width(program_key, str(placement)) if placement.kind == "vmap" else None
+    initial = _initial(program.model, shape, tuple(seeds), placement)
     begin = []
     for node, lane in zip(nodes, lanes, strict=True):
         own = initial[node.trial.seed]
@@ -228,7 +228,7 @@ def _train(
             begin,
             arrays,
             evaluations=first.trial.config["evaluations"],
-            executor=executor,
+            placement=placement,
             stream=table.x if isinstance(table.x, Streamed) else None,
             width=width,
             on_steps=lambda steps: progress(float(steps * _work_per_step(program)), 0, 0),
@@ -237,8 +237,8 @@ def _train(
         )
     finally:
         snapshots.settle()
-    if executor.kind == "vmap" and width is None:
-        workdir.keep_width(program_key, str(executor), outcomes[0].width)
+    if placement.kind == "vmap" and width is None:
+        workdir.keep_width(program_key, str(placement), outcomes[0].width)
     found, solver = {}, program.solver
     for node, lane, outcome in zip(nodes, lanes, outcomes, strict=True):
         split, scaling = splits[lane], scalings[lane]
@@ -269,8 +269,8 @@ def _train(
 
 
 @functools.lru_cache(maxsize=8)
-def _initial(model: Model, shape: Shape, seeds: tuple[int, ...], executor: Executor) -> dict[int, Weights]:
-    return dict(zip(seeds, loop.initial_weights(model, shape, seeds, executor), strict=True))
+def _initial(model: Model, shape: Shape, seeds: tuple[int, ...], placement: Placement) -> dict[int, Weights]:
+    return dict(zip(seeds, loop.initial_weights(model, shape, seeds, placement), strict=True))
 
 
 def _prefix_bytes(outcome: PhaseResult) -> bytes:

@@ -72,7 +72,7 @@ def _rows(workdir: Workdir, head: dict[str, Any], what: str, picked: bool) -> It
             for k, v in values.items()
         }
         cost = {k: _number(v) for k, v in result["cost"].items()}
-        shared = {k: result[k] for k in ("status", "executor", "finished")}
+        shared = {k: result[k] for k in ("status", "placement", "finished")}
         yield head | shared | {"val_loss": _number(result["val_loss"]), "chosen": picked} | test | cost
     elif what == "curves":
         for number, phase in enumerate(result["phases"]):

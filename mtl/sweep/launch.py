@@ -30,7 +30,7 @@ from mtl.sweep.study import (
     tuned_rate,
 )
 from mtl.sweep.workers import WorkerPool, total_work
-from mtl.train.executor import Executor
+from mtl.train.placement import Placement
 from mtl.train.processes import agree, any_of_us
 
 _AGAIN = "run again, each replaced when that is done"
@@ -113,7 +113,7 @@ def launch(
     config_file: str | None,
     display: Display,
     questions: Mapping[str, str] | None = None,
-    executor: Executor | None = None,
+    placement: Placement | None = None,
     interrupt: Interrupt | None = None,
     retries: int = 0,
     hands: list[WorkerHandle] | None = None,
@@ -129,7 +129,7 @@ def launch(
       config_file: the config file, which this process has executed, for what it registers.
       display: where progress is shown.
       questions: what each sweep asks, for its tables.
-      executor: how packs run in this process, if not as the backend suggests.
+      placement: how packs run in this process, if not as the backend suggests.
       interrupt: told of signals.
       retries: how often a trial that failed by an exception is run again at once.
       hands: worker processes that wait already.
@@ -151,7 +151,7 @@ def launch(
     ]
     workdir.open(base["name"])
     interrupt = interrupt or Interrupt()
-    pool_of = WorkerPool(workdir, jobs, config_file, executor, interrupt, hands, meanwhile)
+    pool_of = WorkerPool(workdir, jobs, config_file, placement, interrupt, hands, meanwhile)
     with workdir.held(display.say, interrupt.ask), pool_of as pool:
         workdir.write_study(workdir.open(base["name"]))
         return [_one(sweep, workdir, pool, display, retries) for sweep in prepared]

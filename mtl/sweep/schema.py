@@ -114,7 +114,7 @@ RESULT: Any = {
     "files": _FILES,
     "fingerprint": _FINGERPRINT,
     "versions": {str: str},
-    **{k: str for k in ("executor", "backend", "device", "machine", "cpu", "finished")},
+    **{k: str for k in ("placement", "backend", "device", "machine", "cpu", "finished")},
 }
 #: The facts of a shared phase.
 PREFIX: Any = {

@@ -354,31 +354,31 @@ class Workdir:
             raise StoreError(f"{file}: trial {digest} was not tested on task {task}")
         return found[task]
 
-    def width(self, program: str, executor: str) -> int | None:
+    def width(self, program: str, placement: str) -> int | None:
         """Return the width that a program's packs have in this directory; nothing if it has not run yet.
 
         Side by side, a lane's bits depend on how many there are: what is missing of a pack must run at its width. If
         the file that says so is lost or damaged, the results do.
         """
-        if (known := self._widths(program).get(executor)) is not None:
+        if (known := self._widths(program).get(placement)) is not None:
             return known
         for digest in self.hashes():
             result = self.result(digest)
-            for phase in result["phases"] if result is not None and result["executor"] == executor else ():
+            for phase in result["phases"] if result is not None and result["placement"] == placement else ():
                 if phase.get("program") == program:
                     return int(phase["width"])
         return None
 
-    def keep_width(self, program: str, executor: str, width: int) -> None:
+    def keep_width(self, program: str, placement: str, width: int) -> None:
         """Write the width of a program's packs."""
-        widths = self._widths(program) | {executor: width}
+        widths = self._widths(program) | {placement: width}
         self._write([(self._packs(program), seal({"format": FORMAT, "widths": widths}))])
 
     def _packs(self, program: str) -> Path:
         return self.inside("packs", f"{identifier(program)}.json")
 
     def _widths(self, program: str) -> dict[str, int]:
-        """Return the width of a program's packs, by executor."""
+        """Return the width of a program's packs, by placement."""
         file = self._packs(program)
         try:
             return dict(load_document(file, WIDTHS)["widths"]) if file.is_file() else {}

@@ -18,8 +18,8 @@ from mtl.sweep.execute import execute, work_of
 from mtl.sweep.plan import Plan
 from mtl.sweep.snapshots import Interrupt
 from mtl.sweep.store import StoreError, Workdir
-from mtl.train.executor import Executor
 from mtl.train.loop import Stopped
+from mtl.train.placement import Placement
 
 #: What workers say, a line each, and nothing when they are gone.
 _Events = queue.Queue[tuple[WorkerHandle, str | None]]
@@ -69,7 +69,7 @@ class WorkerPool:
         workdir: Workdir,
         jobs: int,
         config_file: str | None,
-        executor: Executor | None = None,
+        placement: Placement | None = None,
         interrupt: Interrupt | None = None,
         hands: list[WorkerHandle] | None = None,
         meanwhile: Callable[[], object] = lambda: None,
@@ -80,14 +80,14 @@ class WorkerPool:
           workdir: where results go.
           jobs: worker processes, each of which keeps one core busy. 0: none.
           config_file: the config file, executed in each worker for what it registers.
-          executor: how packs run in this process, if not as the backend suggests.
+          placement: how packs run in this process, if not as the backend suggests.
           interrupt: told of signals.
           hands: worker processes that wait already; they are taken from the list.
           meanwhile: called once, when workers have work and this process waits for them.
         """
         self.hands = hands or []
         self.workdir, self.jobs, self.config_file = workdir, jobs, config_file
-        self.executor, self.interrupt = executor, interrupt or Interrupt()
+        self.placement, self.interrupt = placement, interrupt or Interrupt()
         self._meanwhile = meanwhile
         self._events: _Events = queue.Queue()
         self._workers: dict[int, WorkerHandle] = {}
@@ -128,7 +128,7 @@ class WorkerPool:
           Stopped: if it was interrupted.
         """
         if not self.jobs:
-            execute(plan, self.workdir, executor=self.executor, interrupt=self.interrupt, progress=progress, say=say)
+            execute(plan, self.workdir, placement=self.placement, interrupt=self.interrupt, progress=progress, say=say)
             return
         begun = {digest: self._failure_stamp(digest) for digest in plan.trials}
         running: dict[int, list[str]] = {}

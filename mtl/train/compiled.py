@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import jax
 from jax.sharding import PartitionSpec
 
-from mtl.train.executor import MAP, WHOLE, Executor
+from mtl.train.placement import MAP, WHOLE, Placement
 
 PyTree = Any
 
@@ -59,23 +59,23 @@ class Compiled:
     def __init__(
         self,
         fn: Callable[..., PyTree],
-        executor: Executor = MAP,
+        placement: Placement = MAP,
         specs: tuple[PyTree, ...] = (),
         result: PyTree = WHOLE,
         donate: tuple[int, ...] = (),
     ) -> None:
-        """Wrap a pure function of positional pytrees, spread over the executor's devices.
+        """Wrap a pure function of positional pytrees, spread over the placement's devices.
 
         Args:
           fn: the function.
-          executor: how it runs.
+          placement: how it runs.
           specs: how each argument lies on the mesh: ``LANES``, ``OWN`` or ``WHOLE``, or a tree of these.
           result: how the result does.
           donate: arguments whose memory the result may take.
         """
         options: dict[str, Any] = {}
-        if executor.devices > 1:
-            mesh = executor.mesh
+        if placement.devices > 1:
+            mesh = placement.mesh
             fn = jax.shard_map(fn, mesh=mesh, in_specs=specs, out_specs=result, check_vma=False)
 
             def named(specs: PyTree) -> PyTree:

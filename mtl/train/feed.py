@@ -11,8 +11,7 @@ from jaxtyping import Array
 from mtl.train import pack
 from mtl.train.compiled import Compiled
 from mtl.train.dataset import Data
-from mtl.train.executor import LANES, WHOLE, Executor
-from mtl.train.placing import PyTree, place
+from mtl.train.placement import LANES, WHOLE, Placement, PyTree, place
 from mtl.train.program import Frozen, Hypers, Program, Weights
 
 
@@ -41,7 +40,7 @@ class Feed:
       count: lanes that are real; the others are copies of the last.
       host: the pack's numbers, as NumPy's.
       data: the stacked data.
-      executor: how the pack runs.
+      placement: how the pack runs.
       waited: seconds that steps had to wait for inputs.
     """
 
@@ -50,17 +49,17 @@ class Feed:
     count: Any
     host: Hypers
     data: Data
-    executor: Executor
+    placement: Placement
     waited: float = dataclasses.field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
         """Place what there is."""
-        self.count, self.data = place(self.executor, (np.int32(self.count), self.data), WHOLE)
-        self.lanes = place(self.executor, self.host, LANES)
+        self.count, self.data = place(self.placement, (np.int32(self.count), self.data), WHOLE)
+        self.lanes = place(self.placement, self.host, LANES)
 
     def advance(self) -> Compiled:
         """Return the compiled function that its reaches are for."""
-        return pack.advance_fn(self.program, self.executor)
+        return pack.advance_fn(self.program, self.placement)
 
     def shapes(self) -> Window:
         """Return a reach of no step, to compile with."""
@@ -75,13 +74,13 @@ class Feed:
 
     def fix(self, weights: Weights, frozen: PyTree) -> Frozen:
         """Return what does not change while the phase runs."""
-        run = pack.fix_fn(self.program, self.executor)
+        run = pack.fix_fn(self.program, self.placement)
         return run(self.count, self.lanes.split, weights, frozen, self.data)
 
     def evaluate(self, weights: Weights) -> tuple[Array, Array]:
         """Return (the validation losses, the numbers of labels), [lanes, tasks]."""
         p = self.program
-        run = pack.evaluate_fn(p.model, p.tasks, p.standardize, self.executor)
+        run = pack.evaluate_fn(p.model, p.tasks, p.standardize, self.placement)
         found: tuple[Array, Array] = run(self.count, self.lanes.split, weights, self.data)
         return found
 

@@ -17,12 +17,11 @@ from mtl.data.streamed import Streamed
 from mtl.inputs import Shape
 from mtl.models import Model
 from mtl.params import flatten, path_of
-from mtl.train import executor as executors
 from mtl.train import pack, phase
+from mtl.train import placement as placements
 from mtl.train.dataset import Data
-from mtl.train.executor import LANES, WHOLE, Executor
 from mtl.train.feed import Feed, Window
-from mtl.train.placing import fetch, pad, place, stacked, unstack
+from mtl.train.placement import LANES, WHOLE, Placement, fetch, pad, place, stacked, unstack
 from mtl.train.processes import agree
 from mtl.train.program import Hypers, Program, TrainState, Weights
 from mtl.train.stacks import order
@@ -97,35 +96,35 @@ class Checkpointer:
         """Keep a snapshot if one is due; called between chunks, and may raise ``Stopped``."""
 
 
-def check_spread(program: Program, shape: Shape, executor: Executor) -> None:
-    """Check that a phase's batches can be spread over the devices of an executor.
+def check_spread(program: Program, shape: Shape, placement: Placement) -> None:
+    """Check that a phase's batches can be spread over the devices of a placement.
 
     Args:
       program: the phase.
       shape: what one input is.
-      executor: how it will run.
+      placement: how it will run.
 
     Raises:
-      ExecutorError: for a batch that the devices do not divide.
+      PlacementError: for a batch that the devices do not divide.
       ConfigError: for a share of it that has one value a channel, see ``trial.check_statistics``.
     """
-    _check_divides(program, executor)
-    if executor.data > 1:
-        check_statistics(program, shape, executor.data)
+    _check_divides(program, placement)
+    if placement.data > 1:
+        check_statistics(program, shape, placement.data)
 
 
-def _check_divides(program: Program, executor: Executor) -> None:
-    if program.batch % (executor.data * program.accumulate):
-        raise executors.ExecutorError(
-            f"config.batch_size = {program.batch}: must be a multiple of {executor.data} devices along data times "
+def _check_divides(program: Program, placement: Placement) -> None:
+    if program.batch % (placement.data * program.accumulate):
+        raise placements.PlacementError(
+            f"config.batch_size = {program.batch}: must be a multiple of {placement.data} devices along data times "
             f"accumulate = {program.accumulate}"
         )
 
 
-def initial_weights(model: Model, shape: Shape, seeds: Sequence[int], executor: Executor) -> list[Weights]:
+def initial_weights(model: Model, shape: Shape, seeds: Sequence[int], placement: Placement) -> list[Weights]:
     """Return the initial weights of each seed (NumPy arrays)."""
-    width = executors.width_for(executor, len(seeds))
-    fn = pack.init_fn(model, shape, executor)
+    width = placements.width_for(placement, len(seeds))
+    fn = pack.init_fn(model, shape, placement)
     found: list[Weights] = []
     for begin in range(0, len(seeds), width):
         part = list(seeds[begin : begin + width])
@@ -142,7 +141,7 @@ def run_phase(
     data: Data,
     *,
     evaluations: int,
-    executor: Executor,
+    placement: Placement,
     stream: Streamed | None = None,
     width: int | None = None,
     on_steps: Callable[[int], None] = lambda steps: None,
@@ -158,7 +157,7 @@ def run_phase(
       seeds, stages, splits, weights: one each a lane; ``weights`` with fresh parts already fresh.
       data: the stacked data.
       evaluations: validations a phase.
-      executor: how the pack is run.
+      placement: how the pack is run.
       stream: the inputs, where they are not in ``data``.
       width: the compiled width; by default what suits so many lanes, halved until it fits into memory.
       on_steps: called after every chunk with the lane-steps done in it; may raise to stop.
@@ -167,15 +166,15 @@ def run_phase(
       chunk_seconds: see above.
 
     Raises:
-      ExecutorError: if even the least width does not fit into memory, or the mesh does not divide the batch.
+      PlacementError: if even the least width does not fit into memory, or the mesh does not divide the batch.
     """
     program, steps = stages[0].program, stages[0].steps
     if any(s.program != program or s.steps != steps for s in stages):
         raise ValueError("a pack's lanes must share their program and their steps")
-    _check_divides(program, executor)
-    chosen = executors.width_for(executor, len(seeds)) if width is None else width
-    data = place(executor, data, WHOLE)
-    feed_of = functools.partial(make_feed, program, steps, data=data, executor=executor, stream=stream)
+    _check_divides(program, placement)
+    chosen = placements.width_for(placement, len(seeds)) if width is None else width
+    data = place(placement, data, WHOLE)
+    feed_of = functools.partial(make_feed, program, steps, data=data, placement=placement, stream=stream)
     if width is None:
         first_lane = make_hypers(seeds[:1], stages[:1], splits[:1])
         chosen = _fitting(chosen, first_lane, weights[0], feed_of, on_width)
@@ -196,15 +195,15 @@ def _fitting(
     on_width: Callable[[int, int, int], None],
 ) -> int:
     """Return the largest width, halved from the one given, whose call fits into memory by XLA's own analysis."""
-    limit = agree(executors.memory_limit())
+    limit = agree(placements.memory_limit())
     while True:
         feed = feed_of(1, stacked(lanes, width))
-        needed, program, least = _memory(feed, weights), feed.program, executors.width_for(feed.executor, 1)
+        needed, program, least = _memory(feed, weights), feed.program, placements.width_for(feed.placement, 1)
         if needed <= limit:
             return width
         if width <= least:
             parts = "" if program.statistics(weights.state) else ", or set accumulate"
-            raise executors.ExecutorError(
+            raise placements.PlacementError(
                 f"a phase of {len(program.tasks)} task(s) with batch_size = {program.batch} needs "
                 f"{needed / 2**20:,.0f} MiB of memory, and there are {limit / 2**20:,.0f} MiB: lower "
                 f"batch_size{parts}"
@@ -215,14 +214,14 @@ def _fitting(
 
 def _memory(feed: Feed, weights: Weights) -> int:
     """Return the bytes on a device that training so many lanes takes; of the weights, one lane's, shapes are enough."""
-    program, executor, reach = feed.program, feed.executor, feed.shapes()
+    program, placement, reach = feed.program, feed.placement, feed.shapes()
     whole = jax.tree.map(lambda a: jax.ShapeDtypeStruct((len(feed.host.seed), *a.shape), a.dtype), weights)
     whole = Weights(jax.eval_shape(pack.adapt_fn(program), reach.lanes, whole.params), whole.state)
     trainable, frozen = jax.eval_shape(functools.partial(phase.divide, program), whole.params)
-    moving = jax.eval_shape(pack.begin_fn(program, executor), reach.lanes, trainable, whole.state)
-    seen = jax.eval_shape(functools.partial(pack.at_hand, executor), reach.data)
+    moving = jax.eval_shape(pack.begin_fn(program, placement), reach.lanes, trainable, whole.state)
+    seen = jax.eval_shape(functools.partial(pack.at_hand, placement), reach.data)
     at = jax.ShapeDtypeStruct((), jnp.int32)
-    fixed = jax.eval_shape(pack.fix(program, executor), at, reach.lanes.split, whole, frozen, seen)
+    fixed = jax.eval_shape(pack.fix(program, placement), at, reach.lanes.split, whole, frozen, seen)
     return feed.advance().memory(at, reach.lanes, moving, fixed, reach.data, at, at)
 
 
@@ -234,27 +233,27 @@ def _run_group(
     guard: Checkpointer,
     chunk_seconds: float,
 ) -> list[Outcome]:
-    program, executor, lanes = feed.program, feed.executor, feed.host
+    program, placement, lanes = feed.program, feed.placement, feed.host
     count, width = len(weights), len(lanes.seed)
     whole = jax.tree.map(lambda *leaves: pad(np.stack(leaves), width), *weights)
     if program.adapter is not None:
         whole = Weights(jax.tree.map(np.asarray, pack.adapt_fn(program)(lanes, whole.params)), whole.state)
     trainable, frozen = phase.divide(program, whole.params)
-    moving = jax.tree.map(np.asarray, pack.begin_fn(program, executor)(lanes, trainable, whole.state))
+    moving = jax.tree.map(np.asarray, pack.begin_fn(program, placement)(lanes, trainable, whole.state))
     kept = guard.restore()
     if kept is not None:
-        moving = _filled(moving, kept, width, executor)
+        moving = _filled(moving, kept, width, placement)
     # What moves is donated, so every leaf needs a buffer of its own (the best state begins as the first one).
-    specs = pack.specs(executor)
-    moving = place(executor, jax.tree.map(np.array, moving), specs)
-    frozen, whole = place(executor, (frozen, whole), LANES)
+    specs = pack.specs(placement)
+    moving = place(placement, jax.tree.map(np.array, moving), specs)
+    frozen, whole = place(placement, (frozen, whole), LANES)
     fixed, advance = feed.fix(whole, frozen), feed.advance()
     prior = feed.data.prior
     if prior is not None:  # Of each lane's split, the phase's tasks.
-        prior = place(executor, fetch(prior)[lanes.split][:, feed.data.columns(program.tasks)], LANES)
+        prior = place(placement, fetch(prior)[lanes.split][:, feed.data.columns(program.tasks)], LANES)
 
     def forward(moving: TrainState, reach: Window, begin: int, end: int) -> TrainState:
-        bounds = (place(executor, np.int32(b), WHOLE) for b in (begin, end))
+        bounds = (place(placement, np.int32(b), WHOLE) for b in (begin, end))
         moving = advance(feed.count, reach.lanes, moving, fixed, reach.data, *bounds)
         jax.block_until_ready(moving)
         return moving
@@ -270,7 +269,7 @@ def _run_group(
     feed.begin(at)
 
     def take() -> Snapshot:
-        return Snapshot(flatten(jax.tree.map(fetch, moving)), at, train, val, spent, executor.data)
+        return Snapshot(flatten(jax.tree.map(fetch, moving)), at, train, val, spent, placement.data)
 
     for end in ends[len(train) :]:
         while at < end:
@@ -286,22 +285,22 @@ def _run_group(
             at = stop
             if at < end:
                 guard.boundary(take)
-        merged = pack.merge_fn(executor)(moving)
+        merged = pack.merge_fn(placement)(moving)
         train.append(_mean(program, fetch(merged.loss_sum)[:count], fetch(merged.labels)[:count]))
         shown = _host_heads(pack.shown_fn(program)(merged))
         now = Weights(phase.whole(program, shown, frozen), merged.state)
-        found, labels = feed.evaluate(place(executor, now, LANES))
+        found, labels = feed.evaluate(place(placement, now, LANES))
         val.append(fetch(found)[:count])
         del now, merged, shown
         if program.select == "best":
-            moving = pack.track_best_fn(program, executor)(moving, found, labels, prior)
+            moving = pack.track_best_fn(program, placement)(moving, found, labels, prior)
         else:  # All there is to note: the sum of losses begins anew.
             since = {name: getattr(moving, name) for name in pack.SINCE}
             zeros = {name: np.zeros(was.shape, was.dtype) for name, was in since.items()}
             moving = dataclasses.replace(moving, **zeros)
-        moving = place(executor, moving, specs)
+        moving = place(placement, moving, specs)
         guard.boundary(take)
-    merged = pack.merge_fn(executor)(moving)
+    merged = pack.merge_fn(placement)(moving)
     shown, state = (pack.shown_fn(program)(merged), merged.state) if program.select == "last" else merged.best[1:]
     params = phase.whole(program, _host_heads(shown), frozen)
     if program.adapter is not None:
@@ -336,9 +335,9 @@ def _host_heads(trainable: PyTree) -> PyTree:
     return {**trainable, "heads": jax.tree.map(fetch, trainable["heads"])}
 
 
-def _filled(template: TrainState, kept: Snapshot, width: int, executor: Executor) -> TrainState:
+def _filled(template: TrainState, kept: Snapshot, width: int, placement: Placement) -> TrainState:
     """Return a pack's state as it was kept, for as many devices as there are now."""
     moving = jax.tree_util.tree_map_with_path(lambda p, _: pad(kept.moving[path_of(p)], width), template)
-    if kept.data != executor.data:
-        moving = pack.dealt(pack.merged(moving, kept.data), executor.data)
+    if kept.data != placement.data:
+        moving = pack.dealt(pack.merged(moving, kept.data), placement.data)
     return jax.tree.map(np.asarray, moving)

@@ -18,8 +18,8 @@ from mtl.models import Model
 from mtl.train import compiled, phase
 from mtl.train.compiled import Compiled
 from mtl.train.dataset import Data, standardized
-from mtl.train.executor import LANES, MAP, OWN, WHOLE, Executor, over_lanes, room
 from mtl.train.move import averages
+from mtl.train.placement import LANES, MAP, OWN, WHOLE, Placement, over_lanes, room
 from mtl.train.program import INIT, Frozen, Hypers, Program, TrainState, Weights, key_for
 from mtl.train.pull import DATA_AXIS
 
@@ -27,7 +27,7 @@ PyTree = Any
 
 
 @functools.lru_cache(maxsize=256)
-def begin_fn(program: Program, executor: Executor) -> Callable[[Hypers, PyTree, PyTree], TrainState]:
+def begin_fn(program: Program, placement: Placement) -> Callable[[Hypers, PyTree, PyTree], TrainState]:
     """Return the compiled ``begin(hypers, trainable, state) -> moving`` of a pack; it only copies and makes zeros.
 
     With a ``data`` axis, what each device has of its own (batch statistics, the sum of its losses, the step at which
@@ -36,7 +36,7 @@ def begin_fn(program: Program, executor: Executor) -> Callable[[Hypers, PyTree, 
 
     def begin(hypers: Hypers, trainable: PyTree, state: PyTree) -> TrainState:
         moving = jax.vmap(functools.partial(phase.begin, program))(hypers, trainable, state)
-        return dealt(moving, executor.data)
+        return dealt(moving, placement.data)
 
     return jax.jit(begin)
 
@@ -77,9 +77,9 @@ def _each(moving: TrainState, change: Callable[[Array], Array], devices: int) ->
     return dataclasses.replace(moving, **{name: jax.tree.map(change, getattr(moving, name)) for name in EACH})
 
 
-def specs(executor: Executor) -> TrainState:
+def specs(placement: Placement) -> TrainState:
     """Return how a pack's state lies on the mesh."""
-    own = OWN if executor.data > 1 else LANES
+    own = OWN if placement.data > 1 else LANES
     every = {f.name: LANES for f in dataclasses.fields(TrainState)}
     return TrainState(**{**every, **dict.fromkeys(EACH, own)})
 
@@ -108,21 +108,21 @@ def merged(moving: TrainState, devices: int) -> TrainState:
 
 
 @functools.lru_cache(maxsize=256)
-def merge_fn(executor: Executor) -> Callable[[TrainState], TrainState]:
+def merge_fn(placement: Placement) -> Callable[[TrainState], TrainState]:
     """Return the compiled ``merge(moving) -> moving`` without the axis of devices; nothing is, if there is one."""
-    if executor.data == 1:
+    if placement.data == 1:
         return lambda moving: moving
-    return jax.jit(functools.partial(merged, devices=executor.data))
+    return jax.jit(functools.partial(merged, devices=placement.data))
 
 
 @functools.lru_cache(maxsize=256)
-def fix_fn(program: Program, executor: Executor) -> Callable[..., Frozen]:
+def fix_fn(program: Program, placement: Placement) -> Callable[..., Frozen]:
     """Return the compiled ``fix(count, splits, weights, frozen, data) -> fixed`` of a pack."""
-    run = fix(program, executor)
-    return Compiled(run, executor, (WHOLE, LANES, LANES, LANES, WHOLE), LANES) if program.cached else run
+    run = fix(program, placement)
+    return Compiled(run, placement, (WHOLE, LANES, LANES, LANES, WHOLE), LANES) if program.cached else run
 
 
-def fix(program: Program, executor: Executor) -> Callable[..., Frozen]:
+def fix(program: Program, placement: Placement) -> Callable[..., Frozen]:
     """Return ``fix(count, splits, weights, frozen, data) -> fixed`` of a pack, not compiled."""
     if not program.cached:
         return lambda count, splits, weights, frozen, data: Frozen(frozen)
@@ -130,7 +130,7 @@ def fix(program: Program, executor: Executor) -> Callable[..., Frozen]:
     def one(args: tuple[Array, Weights, PyTree], data: Data) -> Frozen:
         return phase.fix(program, *args, data)
 
-    mapped = over_lanes(one, executor)
+    mapped = over_lanes(one, placement)
 
     def run(count: Array, splits: Array, weights: Weights, frozen: PyTree, data: Data) -> Frozen:
         args = (splits, weights, frozen)
@@ -139,22 +139,22 @@ def fix(program: Program, executor: Executor) -> Callable[..., Frozen]:
     return run
 
 
-def data_specs(executor: Executor, streamed: bool) -> Any:
+def data_specs(placement: Placement, streamed: bool) -> Any:
     """Return how data lie on the mesh: streamed inputs of a batch that is spread over devices are each device's own."""
-    return (WHOLE, PartitionSpec(DATA_AXIS) if executor.data > 1 else WHOLE) if streamed else WHOLE
+    return (WHOLE, PartitionSpec(DATA_AXIS) if placement.data > 1 else WHOLE) if streamed else WHOLE
 
 
-def at_hand(executor: Executor, data: Data | tuple[Data, tuple[Array, Array]]) -> Data:
+def at_hand(placement: Placement, data: Data | tuple[Data, tuple[Array, Array]]) -> Data:
     """Return data as a device sees them: a window of a stream is given beside them, as (x, place)."""
     if isinstance(data, Data):
         return data
     held, window = data
-    x, at = (a[0] for a in window) if executor.data > 1 else window
+    x, at = (a[0] for a in window) if placement.data > 1 else window
     return dataclasses.replace(held, x=x, place=at)
 
 
 @functools.lru_cache(maxsize=256)
-def cache_fn(program: Program, executor: Executor) -> Compiled:
+def cache_fn(program: Program, placement: Placement) -> Compiled:
     """Return the compiled ``cache(count, splits, weights, held, data, begin, end) -> held`` of a pack.
 
     It fills in features block by block, as their inputs are streamed; ``held`` is (features, place).
@@ -165,53 +165,53 @@ def cache_fn(program: Program, executor: Executor) -> Compiled:
         done = phase.cache(program, split, weights, Frozen((), *held), data, begin, end)
         return done.features, done.place
 
-    mapped = over_lanes(one, executor)
+    mapped = over_lanes(one, placement)
 
     def run(count: Array, splits: Array, weights: Weights, held: PyTree, data: Any, begin: Array, end: Array) -> PyTree:
-        return mapped(count, held, (splits, weights, held), at_hand(executor, data), begin, end)
+        return mapped(count, held, (splits, weights, held), at_hand(placement, data), begin, end)
 
-    places = (WHOLE, LANES, LANES, LANES, data_specs(executor, True), WHOLE, WHOLE)
-    return Compiled(run, executor, places, LANES, donate=(3,))
+    places = (WHOLE, LANES, LANES, LANES, data_specs(placement, True), WHOLE, WHOLE)
+    return Compiled(run, placement, places, LANES, donate=(3,))
 
 
 @functools.lru_cache(maxsize=256)
-def advance_fn(program: Program, executor: Executor, streamed: bool = False) -> Compiled:
+def advance_fn(program: Program, placement: Placement, streamed: bool = False) -> Compiled:
     """Return the compiled ``advance(count, lanes, moving, fixed, data, begin, end) -> moving`` of a pack."""
 
     def one(args: tuple[Hypers, TrainState, Frozen], data: Data, begin: Array, end: Array) -> TrainState:
         hypers, moving, fixed = args
-        return phase.advance(program, hypers, moving, fixed, data, begin, end, executor.data)
+        return phase.advance(program, hypers, moving, fixed, data, begin, end, placement.data)
 
-    mapped = over_lanes(one, executor)
+    mapped = over_lanes(one, placement)
 
     def run(
         count: Array, lanes: Hypers, moving: TrainState, fixed: Frozen, data: Any, begin: Array, end: Array
     ) -> TrainState:
-        moving, data = _each(moving, lambda a: a[:, 0], executor.data), at_hand(executor, data)
+        moving, data = _each(moving, lambda a: a[:, 0], placement.data), at_hand(placement, data)
         moving = mapped(count, moving, (lanes, moving, fixed), data, begin, end)
-        return _each(moving, lambda a: a[:, None], executor.data)
+        return _each(moving, lambda a: a[:, None], placement.data)
 
-    own = specs(executor)
-    places = (WHOLE, LANES, own, LANES, data_specs(executor, streamed), WHOLE, WHOLE)
-    return Compiled(run, executor, places, own, donate=(2,))
+    own = specs(placement)
+    places = (WHOLE, LANES, own, LANES, data_specs(placement, streamed), WHOLE, WHOLE)
+    return Compiled(run, placement, places, own, donate=(2,))
 
 
 @functools.lru_cache(maxsize=256)
-def evaluate_fn(model: Model, tasks: tuple[str, ...], standardize: bool, executor: Executor) -> Compiled:
+def evaluate_fn(model: Model, tasks: tuple[str, ...], standardize: bool, placement: Placement) -> Compiled:
     """Return the compiled ``evaluate(count, splits, weights, data) -> (losses, labels)`` of a pack, [lanes, tasks].
 
     It does not depend on what trains, so all phases of the same tasks share it.
     """
 
     def one(args: tuple[Array, Weights], data: Data) -> tuple[Array, Array]:
-        return phase.evaluate(model, tasks, standardize, *args, data, executor.data)
+        return phase.evaluate(model, tasks, standardize, *args, data, placement.data)
 
-    mapped = over_lanes(one, executor)
+    mapped = over_lanes(one, placement)
 
     def run(count: Array, splits: Array, weights: Weights, data: Data) -> tuple[Array, Array]:
         return mapped(count, _of_tasks(splits.shape[0], len(tasks)), (splits, weights), data)
 
-    return Compiled(run, executor, (WHOLE, LANES, LANES, WHOLE), LANES)
+    return Compiled(run, placement, (WHOLE, LANES, LANES, WHOLE), LANES)
 
 
 def _of_tasks(*shape: int) -> tuple[Array, Array]:
@@ -220,45 +220,45 @@ def _of_tasks(*shape: int) -> tuple[Array, Array]:
 
 
 @functools.lru_cache(maxsize=256)
-def validate_fn(model: Model, tasks: tuple[str, ...], standardize: bool, executor: Executor, blocks: int) -> Compiled:
+def validate_fn(model: Model, tasks: tuple[str, ...], standardize: bool, placement: Placement, blocks: int) -> Compiled:
     """Return the compiled ``validate(count, splits, weights, data, begin) -> sums`` of so many blocks of a pack.
 
     ``sums`` are (losses, labels), [lanes, devices along data, blocks, tasks].
     """
 
     def one(args: tuple[Array, Weights], data: Data, begin: Array) -> PyTree:
-        return phase.validate(model, tasks, standardize, *args, data, begin, blocks, executor.data)
+        return phase.validate(model, tasks, standardize, *args, data, begin, blocks, placement.data)
 
-    mapped = over_lanes(one, executor)
+    mapped = over_lanes(one, placement)
 
     def run(count: Array, splits: Array, weights: Weights, data: Any, begin: Array) -> PyTree:
         found = mapped(
-            count, _of_tasks(splits.shape[0], blocks, len(tasks)), (splits, weights), at_hand(executor, data), begin
+            count, _of_tasks(splits.shape[0], blocks, len(tasks)), (splits, weights), at_hand(placement, data), begin
         )
         return jax.tree.map(lambda a: a[:, None], found)
 
-    return Compiled(run, executor, (WHOLE, LANES, LANES, data_specs(executor, True), WHOLE), OWN)
+    return Compiled(run, placement, (WHOLE, LANES, LANES, data_specs(placement, True), WHOLE), OWN)
 
 
 @functools.lru_cache(maxsize=256)
-def mean_fn(executor: Executor) -> Compiled:
+def mean_fn(placement: Placement) -> Compiled:
     """Return the compiled ``mean(count, sums)`` of a pack: ``evaluate_fn``'s results from ``validate_fn``'s."""
-    mapped = over_lanes(lambda sums: phase.mean_loss(sums[0], sums[1], executor.data), executor)
+    mapped = over_lanes(lambda sums: phase.mean_loss(sums[0], sums[1], placement.data), placement)
 
     def run(count: Array, sums: PyTree) -> tuple[Array, Array]:
         total, labels = (a[:, 0] for a in sums)
         return mapped(count, _of_tasks(total.shape[0], total.shape[-1]), (total, labels))
 
-    return Compiled(run, executor, (WHOLE, OWN), LANES)
+    return Compiled(run, placement, (WHOLE, OWN), LANES)
 
 
 @functools.lru_cache(maxsize=256)
-def track_best_fn(program: Program, executor: Executor) -> Callable[[TrainState, Array, Array, PyTree], TrainState]:
+def track_best_fn(program: Program, placement: Placement) -> Callable[[TrainState, Array, Array, PyTree], TrainState]:
     """Return the compiled ``track_best(moving, losses, labels, prior)``; elementwise, so lanes run together."""
 
     def track_best(moving: TrainState, losses: Array, labels: Array, prior: PyTree) -> TrainState:
         one = functools.partial(phase.track_best, program)
-        noted = jax.vmap(one)(merged(moving, executor.data), losses, labels, prior)
+        noted = jax.vmap(one)(merged(moving, placement.data), losses, labels, prior)
         nothing = {name: jnp.zeros_like(getattr(moving, name)) for name in SINCE}
         return dataclasses.replace(moving, best=noted.best, **nothing)
 
@@ -266,13 +266,13 @@ def track_best_fn(program: Program, executor: Executor) -> Callable[[TrainState,
 
 
 @functools.lru_cache(maxsize=64)
-def init_fn(model: Model, shape: Shape, executor: Executor) -> Compiled:
+def init_fn(model: Model, shape: Shape, placement: Placement) -> Compiled:
     """Return the compiled ``init(count, seeds) -> Weights`` of a pack, for inputs of that shape."""
 
     def one(seed: Array) -> Weights:
         return Weights(*model.init(key_for(seed, INIT), like(shape, 1, jnp.zeros)))
 
-    mapped = over_lanes(one, executor)
+    mapped = over_lanes(one, placement)
 
     def run(count: Array, seeds: Array) -> Weights:
         return mapped(count, room(one, seeds), seeds)

@@ -11,9 +11,9 @@ import numpy as np
 from mtl.data.streamed import Inputs, blocks
 from mtl.inputs import count
 from mtl.models import Model
-from mtl.train import executor as executors
 from mtl.train import pack
-from mtl.train.placing import pad, stacked
+from mtl.train import placement as placements
+from mtl.train.placement import pad, stacked
 from mtl.train.program import Weights
 
 #: Predictions are made for at most so many inputs at a time.
@@ -46,7 +46,7 @@ def predict(
     Returns:
       Outputs [lanes, n, task outputs].
     """
-    width = executors.width_for(executors.MAP, len(weights))
+    width = placements.width_for(placements.MAP, len(weights))
     fn = pack.predict_fn(model, task, scaling is not None)
     most = count(x) if rows is None else len(rows)
     size = min(most, PREDICTION_ROWS)  # Of every block, so that all have the same program.

@@ -25,10 +25,9 @@ from mtl.inputs import structure
 from mtl.train import pack, phase
 from mtl.train.compiled import Compiled
 from mtl.train.dataset import Data, pool_name
-from mtl.train.executor import LANES, OWN, WHOLE, Executor, ExecutorError
 from mtl.train.feed import Feed, Window
 from mtl.train.flops import features
-from mtl.train.placing import PyTree, fetch, place
+from mtl.train.placement import LANES, OWN, WHOLE, Placement, PlacementError, PyTree, fetch, place
 from mtl.train.program import Frozen, Hypers, Program, Weights
 from mtl.train.pull import DATA_AXIS
 from mtl.train.sampling import BatchPlan, make_picker
@@ -54,7 +53,7 @@ def make_feed(
     count: int,
     lanes: Hypers,
     data: Data,
-    executor: Executor,
+    placement: Placement,
     stream: Streamed | None,
 ) -> Feed:
     """Return what feeds a pack: memory, where inputs are there or all that the phase sees fits into a window.
@@ -65,19 +64,19 @@ def make_feed(
       count: lanes that are real; the others are copies of the last.
       lanes: the pack's numbers.
       data: the stacked data, without inputs where they are streamed.
-      executor: how the pack runs.
+      placement: how the pack runs.
       stream: the inputs; none if they are in ``data``.
     """
     if stream is None:
-        return Feed(program, steps, count, lanes, data, executor)
-    fed = _Streaming(program, steps, count, lanes, data, executor, stream)
+        return Feed(program, steps, count, lanes, data, placement)
+    fed = _Streaming(program, steps, count, lanes, data, placement, stream)
     every = fed.every_row()
     if len(every) > fed.capacity:
         return fed
     held = np.zeros((1 << (len(every) - 1).bit_length(), *stream.shape[1:]), stream.dtype)
     held[: len(every)] = stream[every]
     data = dataclasses.replace(data, x=held, place=_places(every, len(stream)))
-    return Feed(program, steps, count, lanes, data, executor)
+    return Feed(program, steps, count, lanes, data, placement)
 
 
 @dataclasses.dataclass
@@ -88,7 +87,7 @@ class _Streaming(Feed):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        program, data, executor, lanes, stream = self.program, self.data, self.executor, self.host, self.stream
+        program, data, placement, lanes, stream = self.program, self.data, self.placement, self.host, self.stream
         self._pools = jax.tree.map(
             fetch,
             dataclasses.replace(
@@ -99,12 +98,12 @@ class _Streaming(Feed):
         drawn = np.column_stack([lanes.seed, lanes.split, lanes.offset])
         _, self._of, self._back = np.unique(drawn, axis=0, return_index=True, return_inverse=True)
         self._splits = np.unique(lanes.split)
-        self._blocks, self._block_rows = phase.evaluation_blocks(program.tasks, data, executor.data)
-        least = max(len(self._of) * program.rows // executor.data, len(self._splits) * self._block_rows)
+        self._blocks, self._block_rows = phase.evaluation_blocks(program.tasks, data, placement.data)
+        least = max(len(self._of) * program.rows // placement.data, len(self._splits) * self._block_rows)
         if program.cached:
             least = max(least, len(self._splits) * program.rows)
         self.capacity = max(least, WINDOW_BYTES // stream.row_bytes)
-        each = max(1, self.capacity * executor.data // (len(self._of) * program.rows))
+        each = max(1, self.capacity * placement.data // (len(self._of) * program.rows))
         self._each = 1 << (min(each, _MOST_STEPS).bit_length() - 1)
         self._windows: Generator[Window, None, None] | None = None
         self._reach: Window | None = None
@@ -116,14 +115,14 @@ class _Streaming(Feed):
         return np.unique(np.concatenate([p.rows[s, : p.count[s]] for p in pools for s in self._splits]))
 
     def advance(self) -> Compiled:
-        return pack.advance_fn(self.program, self.executor, streamed=True)
+        return pack.advance_fn(self.program, self.placement, streamed=True)
 
     def shapes(self) -> Window:
         if self.program.cached:
             return self._still()
         picks = jax.eval_shape(_draw_fn(self.program, self._each), self._drawing(), self._pools, jnp.int32(0))
         empty = jax.tree.map(lambda a: np.zeros((len(self._back), *a.shape[1:]), a.dtype), picks)
-        return Window(self._lanes(0, empty), self._window([np.zeros(0, np.int64)] * self.executor.data), 0)
+        return Window(self._lanes(0, empty), self._window([np.zeros(0, np.int64)] * self.placement.data), 0)
 
     def begin(self, step: int) -> None:
         if not self.program.cached and step < self.steps:
@@ -152,22 +151,22 @@ class _Streaming(Feed):
             jax.tree.map(lambda a: np.zeros((lanes, most * size, *a.shape[1:]), a.dtype), one),
             np.zeros((lanes, len(self.stream)), np.int32),
         )
-        held = place(self.executor, jax.tree.map(jnp.asarray, held), LANES)
-        run, each = pack.cache_fn(self.program, self.executor), self._together(size)
+        held = place(self.placement, jax.tree.map(jnp.asarray, held), LANES)
+        run, each = pack.cache_fn(self.program, self.placement), self._together(size)
         begins = range(0, -(-int(pool.count[self._splits].max()) // size), each)
 
         def window(i: int) -> _Window:
             # Each device computes the features of all lanes that it has: every shard is the same.
             rows = self._of_splits(pool, range(begins[i] * size, (begins[i] + each) * size))
-            return self._window([rows] * self.executor.data)
+            return self._window([rows] * self.placement.data)
 
         for begin, data in zip(begins, prefetched(window, len(begins)), strict=True):
-            bounds = (place(self.executor, np.int32(b), WHOLE) for b in (begin, begin + each))
+            bounds = (place(self.placement, np.int32(b), WHOLE) for b in (begin, begin + each))
             held = run(self.count, self.lanes.split, weights, held, data, *bounds)
         return Frozen(frozen, *held)
 
     def evaluate(self, weights: Weights) -> tuple[Array, Array]:
-        p, shards = self.program, self.executor.data
+        p, shards = self.program, self.placement.data
         pool = self._pools.val_rows[pool_name(p.tasks)]
         each = min(self._blocks, self._together(self._block_rows))
         share = -(-pool.rows.shape[1] // shards)
@@ -178,13 +177,13 @@ class _Streaming(Feed):
             own = [range(d * share + low, d * share + high) for d in range(shards)]
             return self._window([self._of_splits(pool, at) for at in own])
 
-        run = pack.validate_fn(p.model, p.tasks, p.standardize, self.executor, each)
+        run = pack.validate_fn(p.model, p.tasks, p.standardize, self.placement, each)
         found = []
         for begin, data in zip(begins, prefetched(window, len(begins)), strict=True):
-            sums = run(self.count, self.lanes.split, weights, data, place(self.executor, np.int32(begin), WHOLE))
+            sums = run(self.count, self.lanes.split, weights, data, place(self.placement, np.int32(begin), WHOLE))
             found.append(jax.tree.map(fetch, sums))
         whole = jax.tree.map(lambda *parts: np.concatenate(parts, axis=2)[:, :, : self._blocks], *found)
-        mean: tuple[Array, Array] = pack.mean_fn(self.executor)(self.count, place(self.executor, whole, OWN))
+        mean: tuple[Array, Array] = pack.mean_fn(self.placement)(self.count, place(self.placement, whole, OWN))
         return mean
 
     def close(self) -> None:
@@ -211,14 +210,14 @@ class _Streaming(Feed):
         with jax.default_device(_host_device()):
             picks = _draw_fn(self.program, self._each)(self._drawing(), self._pools, jnp.int32(first))
         picks = jax.tree.map(np.asarray, picks)
-        blocks, shards = self.program.rows // self.program.batch, self.executor.data
+        blocks, shards = self.program.rows // self.program.batch, self.placement.data
         rows = picks.rows[:, : end - first].reshape(-1, blocks, shards, self.program.batch // shards)
         data = self._window([np.unique(rows[:, :, d]) for d in range(shards)])
         return Window(self._lanes(first, jax.tree.map(lambda a: a[self._back], picks)), data, end)
 
     def _lanes(self, first: int, picks: BatchPlan) -> Hypers:
         firsts = np.full(len(self._back), first, np.int32)
-        return place(self.executor, dataclasses.replace(self.host, first=firsts, picks=picks), LANES)
+        return place(self.placement, dataclasses.replace(self.host, first=firsts, picks=picks), LANES)
 
     def _still(self) -> Window:
         """Return the reach of a phase that reads features: of inputs, what a closed form validates on."""
@@ -227,11 +226,11 @@ class _Streaming(Feed):
             pool = self._pools.val_rows[pool_name(self.program.tasks)]
             rows = self._of_splits(pool, range(pool.rows.shape[1]))
         size = max(1, len(rows))
-        return Window(self.lanes, self._window([rows] * self.executor.data, size), self.steps)
+        return Window(self.lanes, self._window([rows] * self.placement.data, size), self.steps)
 
     def _window(self, rows: Sequence[np.ndarray], capacity: int = 0) -> _Window:
         """Return the data with the inputs of some rows, given for each device along ``data``; read here and now."""
-        shape, executor = (capacity or self.capacity, *self.stream.shape[1:]), self.executor
+        shape, placement = (capacity or self.capacity, *self.stream.shape[1:]), self.placement
 
         @functools.cache
         def read(shard: int) -> np.ndarray:
@@ -241,18 +240,18 @@ class _Streaming(Feed):
                 x[i : min(i + each, len(rows[shard]))] = self.stream[rows[shard][i : i + each]]
             return x
 
-        if executor.data == 1:
-            x, at = place(executor, (read(0), _places(rows[0], len(self.stream))), WHOLE)
+        if placement.data == 1:
+            x, at = place(placement, (read(0), _places(rows[0], len(self.stream))), WHOLE)
             # Here and not in the compiled call: it goes to the device while the window before trains.
             return self.data, (jnp.asarray(x), jnp.asarray(at))
-        sharding = NamedSharding(executor.mesh, PartitionSpec(DATA_AXIS))
+        sharding = NamedSharding(placement.mesh, PartitionSpec(DATA_AXIS))
 
         def spread(tail: tuple[int, ...], of: Callable[[int], np.ndarray]) -> jax.Array:
             # Asked for the shards of this process's devices alone: each host reads its own part of a batch.
             def part(index: Any) -> np.ndarray:
                 return of(index[0].start or 0)[None]
 
-            return jax.make_array_from_callback((executor.data, *tail), sharding, part)
+            return jax.make_array_from_callback((placement.data, *tail), sharding, part)
 
         x = spread(shape, read)
         at = spread((len(self.stream),), lambda d: _places(rows[d], len(self.stream)))
@@ -271,7 +270,7 @@ def _host_device() -> Any:
     try:
         return jax.local_devices(backend="cpu")[0]
     except RuntimeError:
-        raise ExecutorError(
+        raise PlacementError(
             "streamed batches are drawn on the CPU, which JAX_PLATFORMS leaves out: name it too, as in "
             "JAX_PLATFORMS=cuda,cpu"
         ) from None

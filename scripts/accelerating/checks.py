@@ -110,7 +110,7 @@ def packs(setting: Setting) -> Iterator[Row]:
 
     from accelerating.training import trained
     from mtl.train.compiled import Compiled
-    from mtl.train.executor import MAP, VMAP, Executor, memory_limit
+    from mtl.train.placement import MAP, VMAP, Placement, memory_limit
 
     jax.config.update("jax_default_matmul_precision", "highest")
     own, needed = Compiled.memory, [0]
@@ -121,10 +121,10 @@ def packs(setting: Setting) -> Iterator[Row]:
 
     Compiled.memory = told  # type: ignore[method-assign]
     count = jax.device_count()
-    ways = [VMAP] if count == 1 else [VMAP, Executor("vmap", trial=count), Executor("vmap", data=count)]
+    ways = [VMAP] if count == 1 else [VMAP, Placement("vmap", trial=count), Placement("vmap", data=count)]
     for case, lanes in {"small_vit": 4}.items() if setting.quick else {"mlp": 256, "cnn": 64, "vit": 16}.items():
 
-        def run(how: Executor, case: str = case, lanes: int = lanes) -> dict[str, np.ndarray]:
+        def run(how: Placement, case: str = case, lanes: int = lanes) -> dict[str, np.ndarray]:
             folder = Path(setting.folder) / "packs" / f"{case} {how}"
             changes = {"optimizer.name": "sgd", "lr": 0.1, "batch_size": 8 * count}
             return trained(case, folder, changes, 1, range(lanes), how)

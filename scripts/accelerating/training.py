@@ -20,7 +20,7 @@ from mtl.sweep.cache import enable_cache
 from mtl.sweep.execute import execute
 from mtl.sweep.plan import make_plan
 from mtl.sweep.store import Workdir
-from mtl.train.executor import Executor
+from mtl.train.placement import Placement
 
 #: Rows of a batch, so that the CPU is done in time too; and steps of a phase.
 BATCH, STEPS = 8, 4
@@ -32,7 +32,7 @@ def trained(
     changes: Mapping[str, Any] | None = None,
     steps: int = STEPS,
     seeds: Sequence[int] = (0,),
-    executor: Executor | None = None,
+    placement: Placement | None = None,
 ) -> dict[str, np.ndarray]:
     """Return what trials of a case came to, by name, each stacked along seeds.
 
@@ -42,7 +42,7 @@ def trained(
       changes: fields of the config.
       steps: of each phase.
       seeds: one trial each.
-      executor: how they run; by default as a sweep would.
+      placement: how they run; by default as a sweep would.
 
     Returns:
       ``losses`` (training and validation, at every evaluation), ``metrics`` (those without thresholds, of the target),
@@ -57,7 +57,7 @@ def trained(
     regime = "multitask" if CASES[case].binary else "scratch"
     trials = [trial_of(case, regime, changes={**fields, "seed": seed}) for seed in seeds]
     workdir = Workdir(folder)
-    execute(make_plan(trials), workdir, executor=executor)
+    execute(make_plan(trials), workdir, placement=placement)
     found: dict[str, list[np.ndarray]] = {"losses": [], "metrics": [], "outputs": [], "weights": []}
     for trial in trials:
         result = workdir.result(trial.hash)

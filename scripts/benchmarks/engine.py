@@ -24,8 +24,8 @@ from mtl.tasks import Task
 from mtl.train import descent, loop, pack, phase, sampling
 from mtl.train.begin import freshen
 from mtl.train.dataset import make_data
-from mtl.train.executor import LANES, MAP, WHOLE, Executor
 from mtl.train.flops import flops_per_step
+from mtl.train.placement import LANES, MAP, WHOLE, Placement
 from mtl.train.program import Weights
 from mtl.train.trial import make_hypers
 
@@ -115,7 +115,7 @@ def make(
     memory.keep()  # As our workers do.
     if devices > 1:
         jax.config.update("jax_num_cpu_devices", devices)
-    how = Executor(kind, data=devices)
+    how = Placement(kind, data=devices)
     if xlas_depthwise:
         convolution.depthwise = _xlas_depthwise
     if not masks:
@@ -174,7 +174,7 @@ def _xlas_depthwise(stride: int, pads: Any, x: jax.Array, kernel: jax.Array) -> 
     )
 
 
-def _number(how: Executor, n: int) -> Any:
+def _number(how: Placement, n: int) -> Any:
     return loop.place(how, np.int32(n), WHOLE)
 
 

@@ -29,7 +29,7 @@ from mtl.sweep.plan import make_plan, split_of, table_of, val_rows_of
 from mtl.tasks import Task
 from mtl.train import loop
 from mtl.train.dataset import make_data
-from mtl.train.executor import MAP
+from mtl.train.placement import MAP
 from mtl.train.program import Frozen
 from mtl.train.sampling import make_gather, make_sampler
 from mtl.train.trial import make_hypers
@@ -73,7 +73,7 @@ def trained(trial: Any) -> Any:
     arrays = make_data(table, [split], [stage.program], val_rows_of(trial))
     weights = loop.initial_weights(stage.program.model, tuple(table.x.shape[1:]), [0], MAP)
     stream = table.x if isinstance(table.x, data.Streamed) else None
-    (outcome,) = loop.run_phase([0], [stage], [0], weights, arrays, evaluations=1, executor=MAP, stream=stream)
+    (outcome,) = loop.run_phase([0], [stage], [0], weights, arrays, evaluations=1, placement=MAP, stream=stream)
     return outcome
 
 

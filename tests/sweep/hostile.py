@@ -25,8 +25,8 @@ from mtl.sweep import sweeps_of
 from mtl.sweep.launch import Silent, launch
 from mtl.sweep.snapshots import Interrupt, Snapshots
 from mtl.sweep.store import Workdir
-from mtl.train.executor import VMAP
 from mtl.train.loop import Snapshot
+from mtl.train.placement import VMAP
 from tests.sweep import by_hand
 
 MIB = 2**20
@@ -38,7 +38,7 @@ def _small_study():
     work = pathlib.Path(tempfile.mkdtemp()) / "work"
     config, module = load(str(SMALL))
     entries = {"even": sweeps_of(module)["even"]()}
-    launch(flatten(config), entries, Workdir(work), jobs=0, config_file=str(SMALL), display=Silent(), executor=VMAP)
+    launch(flatten(config), entries, Workdir(work), jobs=0, config_file=str(SMALL), display=Silent(), placement=VMAP)
     loss = [np.ones((2, 1), np.float32)] * 3
     kept = Snapshot({"w": np.ones((2, 3), np.float32)}, 3, loss, list(loss), 0.0, 1)
     Snapshots(work / "snapshots", Interrupt(), print).save(["a", "b"], kept)

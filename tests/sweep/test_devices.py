@@ -8,14 +8,14 @@ import pytest
 from mtl.sweep.execute import execute
 from mtl.sweep.snapshots import Interrupt, Snapshots
 from mtl.sweep.store import Workdir
-from mtl.train.executor import Executor
 from mtl.train.loop import Stopped
+from mtl.train.placement import Placement
 from tests.sweep.test_interrupts import plan_of
 
-ONE, TWO = Executor("map"), Executor("map", data=2)
+ONE, TWO = Placement("map"), Placement("map", data=2)
 
 
-def stopped(workdir, plan, executor):
+def stopped(workdir, plan, placement):
     """Train until the first boundary after a few steps."""
     interrupt = Interrupt()
 
@@ -23,7 +23,7 @@ def stopped(workdir, plan, executor):
         interrupt.number = signal.SIGTERM
 
     with pytest.raises(Stopped):
-        execute(plan, workdir, executor=executor, interrupt=interrupt, progress=progress)
+        execute(plan, workdir, placement=placement, interrupt=interrupt, progress=progress)
     assert len(list((workdir.path / "snapshots").iterdir())) == 1
 
 
@@ -37,12 +37,12 @@ def outputs(workdir, plan):
 )
 def test_it_comes_to_the_same(tmp_path, before, after, monkeypatch):
     plan = plan_of({"regime": "scratch"})
-    execute(plan, Workdir(tmp_path / "whole"), executor=after)
+    execute(plan, Workdir(tmp_path / "whole"), placement=after)
     workdir = Workdir(tmp_path / "two")
     stopped(workdir, plan, before)
     load, begun = Snapshots.load, []
     monkeypatch.setattr(Snapshots, "load", lambda self, keys: begun.append(load(self, keys)) or begun[-1])
-    execute(plan, workdir, executor=after)
+    execute(plan, workdir, placement=after)
     assert begun[0].at > 0 and begun[0].data == before.data
     # Sums in another order: the same up to rounding, over the 24 steps of this phase.
     np.testing.assert_allclose(outputs(workdir, plan), outputs(Workdir(tmp_path / "whole"), plan), atol=1e-4)

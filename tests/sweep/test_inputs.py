@@ -18,8 +18,8 @@ from mtl.sweep.store import Workdir
 from mtl.sweep.weights import brought
 from mtl.tasks import Task
 from mtl.train import stream
-from mtl.train.executor import MAP, VMAP
 from mtl.train.loop import Stopped
+from mtl.train.placement import MAP, VMAP
 from tests.sweep.test_reloaded import BASE as RELOADED
 from tests.sweep.test_reloaded import check, trained
 
@@ -159,8 +159,8 @@ def test_the_same_bits_alone_in_a_pack_and_after_a_stop(tmp_path, base):
         interrupt.ask()
 
     with pytest.raises(Stopped):
-        execute(make_plan(trials), workdir, executor=MAP, interrupt=interrupt, progress=stop)
-    execute(make_plan(trials), workdir, executor=MAP)
+        execute(make_plan(trials), workdir, placement=MAP, interrupt=interrupt, progress=stop)
+    execute(make_plan(trials), workdir, placement=MAP)
     for trial in trials:
         assert weights_of(tmp_path / "stopped", trial) == weights_of(tmp_path / "pack", trial)
 
@@ -169,10 +169,10 @@ def test_the_same_bits_alone_in_a_pack_and_after_a_stop(tmp_path, base):
 def test_side_by_side_in_one_call(tmp_path):
     trials = [trial_of(MIXED, regime="finetune", seed=seed) for seed in (0, 1)]
     found = []
-    for name, executor in (("map", MAP), ("vmap", VMAP)):
+    for name, placement in (("map", MAP), ("vmap", VMAP)):
         workdir = Workdir(tmp_path / name)
         workdir.open("reloaded")
-        execute(make_plan(trials), workdir, executor=executor)
+        execute(make_plan(trials), workdir, placement=placement)
         found.append([workdir.result(t.hash)["val_loss"] for t in trials])
     np.testing.assert_allclose(*found, rtol=1e-3)
 

@@ -25,8 +25,8 @@ from mtl.sweep.launch import Silent, launch
 from mtl.sweep.plan import make_plan
 from mtl.sweep.snapshots import Interrupt, Snapshots
 from mtl.sweep.store import StoreError, Workdir
-from mtl.train.executor import VMAP
 from mtl.train.loop import Snapshot, Stopped
+from mtl.train.placement import VMAP
 from tests.sweep import by_hand
 from tests.sweep.resealed import change
 
@@ -290,7 +290,7 @@ def test_a_study_that_another_process_of_the_run_writes_in_this_moment_is_no_str
 
 def test_the_width_of_a_pack_is_found_again_in_its_results(whole, tmp_path):
     path = tmp_path / "work"
-    run(path, executor=VMAP)
+    run(path, placement=VMAP)
     packs = sorted((path / "packs").iterdir())
     right = [(p, json.loads(p.read_text())["widths"]) for p in packs]
     packs[0].unlink()

@@ -18,7 +18,7 @@ from mtl.sweep.launch import Silent, launch, preview
 from mtl.sweep.plan import make_plan
 from mtl.sweep.store import StoreError, Workdir
 from mtl.train import compiled
-from mtl.train.executor import VMAP
+from mtl.train.placement import VMAP
 from tests.sweep.by_hand import change, forget, results
 
 CONFIG = """
@@ -261,11 +261,11 @@ def test_a_half_written_shared_phase_is_trained_anew(study, tmp_path):
 @pytest.mark.slow
 def test_side_by_side_a_missing_trial_runs_again_at_the_width_it_had(study, tmp_path):
     base, entries, _, _, _ = study
-    how = {"jobs": 0, "config_file": None, "display": Silent(), "executor": VMAP}
+    how = {"jobs": 0, "config_file": None, "display": Silent(), "placement": VMAP}
     workdir = Workdir(tmp_path / "work")
     (summary,) = launch(base, {"even": entries}, workdir, **how)
     results = [workdir.result(m.trial.hash) for m in summary.sweep.members]
-    assert {r["executor"] for r in results} == {"vmap"}
+    assert {r["placement"] for r in results} == {"vmap"}
     widths = {p["width"] for r in results for p in r["phases"]}
     assert widths > {2} and max(widths) <= 16
     for member in (summary.sweep.members[0], summary.sweep.members[-1]):
@@ -274,10 +274,10 @@ def test_side_by_side_a_missing_trial_runs_again_at_the_width_it_had(study, tmp_
         shutil.rmtree(workdir.path / "prefixes", ignore_errors=True)
         launch(base, {"even": entries}, Workdir(workdir.path), **how)
         assert model_bytes(workdir, member.trial.hash) == before
-    # A table of two executors is refused.
+    # A table of two placements is refused.
     lose(workdir, summary.sweep.members[0].trial.hash)
     launch(base, {"even": entries}, Workdir(workdir.path), jobs=0, config_file=None, display=Silent())
-    with pytest.raises(StoreError, match="several executors"):
+    with pytest.raises(StoreError, match="several placements"):
         analyses_of(Workdir(workdir.path))
 
 

@@ -11,7 +11,7 @@ from mtl.sweep.execute import execute
 from mtl.sweep.model_file import read_model
 from mtl.sweep.plan import load_table, make_plan
 from mtl.sweep.store import Workdir
-from mtl.train.executor import MAP
+from mtl.train.placement import MAP
 
 BASE = override(
     flatten(default()),
@@ -32,7 +32,7 @@ def trial(**changes):
 def trained(folder, t):
     workdir = Workdir(folder)
     workdir.open("m")
-    execute(make_plan([t]), workdir, executor=MAP)
+    execute(make_plan([t]), workdir, placement=MAP)
     return workdir
 
 

@@ -14,7 +14,7 @@ from mtl.sweep.execute import execute
 from mtl.sweep.plan import load_table, make_plan, split_of
 from mtl.sweep.store import Workdir
 from mtl.tasks import Task
-from mtl.train.executor import MAP
+from mtl.train.placement import MAP
 
 N = 400
 
@@ -61,7 +61,7 @@ BASE = override(
 def trained(path, trials):
     workdir = Workdir(path)
     workdir.open("reloaded")
-    execute(make_plan(trials), workdir, executor=MAP)
+    execute(make_plan(trials), workdir, placement=MAP)
     return [(mtl.load(workdir.trial(t.hash)), workdir.result(t.hash)) for t in trials]
 
 

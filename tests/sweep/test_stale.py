@@ -384,7 +384,7 @@ def test_versions_processor_and_device_are_told_and_make_nothing_stale(study):
     summary, told = study.run()
     assert (summary.ran, summary.reused, told) == (0, 4, [])
     notes = " ".join(collect(Workdir(work), "s").data_notes)
-    for part in ("several jax: ", "0.0.1 (1 trial)", "(3 trials)", "Old 386 (1 trial)", "abacus (wood), executor map"):
+    for part in ("several jax: ", "0.0.1 (1 trial)", "(3 trials)", "Old 386 (1 trial)", "abacus (wood), placement map"):
         assert part in notes
     main(["report", str(work)])
     page = (work / "report.html").read_text()

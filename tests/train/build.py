@@ -18,7 +18,7 @@ from mtl.tasks import Task
 from mtl.train import loop, phase, step
 from mtl.train.begin import freshen
 from mtl.train.dataset import make_data
-from mtl.train.executor import MAP
+from mtl.train.placement import MAP
 from mtl.train.program import Frozen, Weights
 from mtl.train.pull import sums_of
 from mtl.train.sampling import Batch, Indices, make_gather, make_sampler
@@ -208,7 +208,7 @@ def run_all(t, data=None, initial=None, **options):
 
 def run_phase(trials, phases, data, weights, splits=None, **options):
     """Run one phase of each trial as a pack; the i-th trains on the i-th split if not told otherwise."""
-    options = {"evaluations": trials[0].config["evaluations"], "executor": MAP} | options
+    options = {"evaluations": trials[0].config["evaluations"], "placement": MAP} | options
     splits = list(range(len(trials))) if splits is None else splits
     return loop.run_phase([t.seed for t in trials], phases, splits, weights, data, **options)
 

@@ -18,7 +18,7 @@ from mtl.tasks import Task
 from mtl.train import loop
 from mtl.train.begin import freshen
 from mtl.train.dataset import make_data
-from mtl.train.executor import MAP
+from mtl.train.placement import MAP
 from mtl.train.sampling import make_sampler
 from mtl.train.stacks import ordered
 from mtl.train.trial import make_hypers, stages_of
@@ -141,7 +141,7 @@ def run(trials, of=None, edit=lambda stage: stage, alone=None, **options):
         begin = [freshen(w, i, s.fresh) for w, i, s in zip(weights, initial, now, strict=True)]
         outcomes = loop.run_phase(
             [t.seed for t in trials], list(now), splits, begin, data,
-            **{"evaluations": 2, "executor": MAP, "stream": of.x if isinstance(of.x, Streamed) else None, **options},
+            **{"evaluations": 2, "placement": MAP, "stream": of.x if isinstance(of.x, Streamed) else None, **options},
         )  # fmt: skip
         weights = [o.weights for o in outcomes]
         found.append(outcomes)

@@ -15,7 +15,7 @@ from mtl.regimes import Phase
 from mtl.tasks import Task
 from mtl.train import loop
 from mtl.train.augment import changed
-from mtl.train.executor import MAP, VMAP, Executor
+from mtl.train.placement import MAP, VMAP, Placement
 from mtl.train.program import Frozen
 from mtl.train.sampling import make_gather, make_sampler, part
 from tests.train import build
@@ -193,7 +193,7 @@ def test_a_lane_in_a_pack_has_the_bits_of_the_trial_alone(whole):
 def test_side_by_side_a_step_is_the_same():
     trials = [trial(regime="multitask", augment=EVERYTHING, seed=s) for s in range(3)]
     first, begin, data = [build.with_steps(stages(u)[0], 1) for u in trials], initial_of(*trials), data_of(*trials)
-    one, other = (run_phase(trials, first, data, begin, evaluations=1, executor=how) for how in (MAP, VMAP))
+    one, other = (run_phase(trials, first, data, begin, evaluations=1, placement=how) for how in (MAP, VMAP))
     assert all(gap(a.weights, b.weights) < 1e-5 for a, b in zip(one, other, strict=True))
 
 
@@ -229,7 +229,7 @@ def test_devices_and_micro_batches_give_what_one_device_gives(sampling):
     changes = {"augment": EVERYTHING, "optimizer__clip": 0.0, "joint_sampling": sampling}
     _, _, data, (one,) = run_all(trial(regime="multitask", **changes))
     parts = trial(regime="multitask", accumulate=2, **changes)
-    (other,) = run_all(parts, data, executor=Executor("map", data=2))[3]
+    (other,) = run_all(parts, data, placement=Placement("map", data=2))[3]
     assert gap(one.weights, other.weights) < 1e-5
     np.testing.assert_allclose(curves(one), curves(other), rtol=1e-4)
 

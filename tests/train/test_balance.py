@@ -20,7 +20,7 @@ from mtl.sweep.store import Workdir
 from mtl.tasks import Task
 from mtl.train import loop, phase, pull, step
 from mtl.train.descent import further
-from mtl.train.executor import Executor
+from mtl.train.placement import Placement
 from mtl.train.program import Frozen, Indices
 from mtl.train.sampling import Batch, make_gather, make_sampler
 from mtl.train.stacks import ordered
@@ -496,7 +496,7 @@ def test_a_balancer_goes_on_where_it_was_stopped(name):
 def test_two_devices_balance_as_one(sampling):
     load_pcgrad()
     t = multitask(balancer__name="pcgrad", joint_sampling=sampling)
-    assert gap(trained(t).weights, trained(t, executor=Executor("map", data=2)).weights) < 1e-5
+    assert gap(trained(t).weights, trained(t, placement=Placement("map", data=2)).weights) < 1e-5
 
 
 def test_floats_are_data_and_what_cannot_be_balanced_is_not():

@@ -15,7 +15,7 @@ from mtl.data import make_table
 from mtl.models import MODELS, register
 from mtl.regimes import Phase
 from mtl.train import phase
-from mtl.train.executor import VMAP, Executor
+from mtl.train.placement import VMAP, Placement
 from mtl.train.stacks import ordered, stacks_of
 from tests.train import dense
 from tests.train.build import gap, hypers_of, same
@@ -78,7 +78,7 @@ def test_pieces_of_one_row_add_up_to_the_batch():
 def test_two_devices_train_as_one():
     t = trial(joint_sampling="proportional")
     (initial,) = initial_of(t)
-    ((outcome,),) = run([t], executor=Executor("map", data=2))
+    ((outcome,),) = run([t], placement=Placement("map", data=2))
     assert gap(outcome.weights.params, by_hand(t, stages(t)[0], initial.params)[0]) < 1e-6
     ((one,),) = run([t])
     for task in one.val_loss:
@@ -195,7 +195,7 @@ def test_features_of_tasks_that_are_computed_once_train_as_those_computed_at_eve
 @pytest.mark.slow
 def test_a_pack_has_the_bits_of_each_trial_alone_and_side_by_side_its_numbers():
     trials = [trial(seed=seed, lr=lr) for seed, lr in ((0, 0.02), (0, 0.01), (1, 0.02))]
-    together, beside = run(trials)[0], run(trials, executor=VMAP)[0]
+    together, beside = run(trials)[0], run(trials, placement=VMAP)[0]
     for i, outcome in enumerate(together):
         assert same(bits(run(trials, alone=i)), bits([[outcome]]))
         assert gap(outcome.weights, beside[i].weights) < 1e-5

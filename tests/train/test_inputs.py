@@ -19,9 +19,9 @@ from mtl.tasks import Task
 from mtl.train import loop
 from mtl.train.augment import change, draw
 from mtl.train.dataset import make_data
-from mtl.train.executor import MAP
 from mtl.train.flops import flops_per_step
 from mtl.train.microbatching import microbatches
+from mtl.train.placement import MAP
 from mtl.train.predict import predict
 from mtl.train.program import Indices
 from mtl.train.trial import stages_of
@@ -74,7 +74,7 @@ def trained(kind, table, **changes):
     weights, curves = loop.initial_weights(stages[0].program.model, table.shape, [0], MAP), []
     for stage in stages:
         data = make_data(table, [split], [stage.program], 30, [scaling])
-        (out,) = loop.run_phase([0], [stage], [0], weights, data, evaluations=2, executor=MAP)
+        (out,) = loop.run_phase([0], [stage], [0], weights, data, evaluations=2, placement=MAP)
         weights = [out.weights]
         curves.append(out.val_loss)
         flops = flops_per_step(stage.program, table.shape)

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mtl.train import executor, phase
+from mtl.train import phase, placement
 from mtl.train.begin import freshen
 from mtl.train.compiled import Compiled
-from mtl.train.executor import MAP, VMAP, width_for
+from mtl.train.placement import MAP, VMAP, width_for
 from mtl.train.predict import predict
 from mtl.train.program import TrainState, Weights
 from mtl.train.trial import boundaries, make_hypers
@@ -125,7 +125,7 @@ def packed(lanes, broken=(), how=MAP, steps=12):
     begin = [jax.tree.map(lambda a: a * np.nan, w) if s in broken else w for s, w in zip(lanes, begin, strict=True)]
     # Alone, a lane's data hold its own split; in a pack, those of ten lanes.
     data, splits = (data_of(*trials), [0]) if len(lanes) == 1 else (data_of(*map(scratch, range(10))), lanes)
-    found = run_phase(trials, phases, data, begin, splits, executor=how)
+    found = run_phase(trials, phases, data, begin, splits, placement=how)
     return dict(zip(lanes, found, strict=True))
 
 
@@ -167,7 +167,7 @@ def test_vmap_agrees_with_map_after_a_step_from_one_state():
 def test_packs_are_cut_at_the_largest_width(monkeypatch):
     """Ten lanes in packs of four and fewer: the same bits as in one of sixteen."""
     together = packed(list(range(10)))
-    monkeypatch.setattr(executor, "width_for", lambda how, lanes: width_for(how, lanes, 4))
+    monkeypatch.setattr(placement, "width_for", lambda how, lanes: width_for(how, lanes, 4))
     apart = packed(list(range(10)))
     assert all(same(apart[s].weights, together[s].weights) for s in (0, 3, 9))
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from mtl import params as paths
-from mtl.train import executor, pack, phase
-from mtl.train.executor import Executor, ExecutorError, parse, width_for
+from mtl.train import pack, phase, placement
+from mtl.train.placement import Placement, PlacementError, parse, width_for
 from mtl.train.program import Frozen
 from tests.train.build import (
     curves,
@@ -28,7 +28,7 @@ from tests.train.build import (
     with_steps,
 )
 
-DATA, TRIAL = Executor("map", data=2), Executor("vmap", trial=2)
+DATA, TRIAL = Placement("map", data=2), Placement("vmap", trial=2)
 
 
 def collectives(program, how, data, initial, lane):
@@ -58,7 +58,7 @@ def begun(program, how, initial, lanes):
 def test_two_devices_train_as_one(regime):
     t = trial(regime=regime, optimizer__clip=0.0)
     _, _, data, one = run_all(t)
-    two = run_all(t, data, executor=DATA)[3]
+    two = run_all(t, data, placement=DATA)[3]
     for a, b in zip(one, two, strict=True):
         assert gap(a.weights, b.weights) < 1e-5
         np.testing.assert_allclose(curves(a), curves(b), rtol=1e-4)
@@ -75,11 +75,11 @@ def test_devices_exchange_the_trainable_gradients_once_and_nothing_else(denomina
     for stage in stages(t)[:3]:
         program = dataclasses.replace(stage.program, cached=False)
         moving, _ = phase.start(program, hypers_of(stage), initial)
-        lane = executor_lane(stage)
+        lane = placement_lane(stage)
         assert collectives(program, DATA, data, initial, lane) == [("all-reduce", 4 * paths.count(moving.trainable))]
 
 
-def executor_lane(stage):
+def placement_lane(stage):
     from mtl.train.trial import make_hypers
 
     return make_hypers([0, 1], [stage, stage], [0, 0])
@@ -91,11 +91,11 @@ def test_trials_side_by_side_on_two_devices_exchange_nothing():
     data, initial = data_of(*trials), initial_of(*trials)
     phases = [with_steps(stages(t)[0], 1) for t in trials]
     alone = run_phase(trials, phases, data, initial, evaluations=1)
-    apart = run_phase(trials, phases, data, initial, evaluations=1, executor=TRIAL)
+    apart = run_phase(trials, phases, data, initial, evaluations=1, placement=TRIAL)
     for a, b in zip(alone, apart, strict=True):
         assert gap(a.weights, b.weights) < 1e-5
         assert b.width == 4
-    assert collectives(phases[0].program, TRIAL, data, initial[0], executor_lane(phases[0])) == []
+    assert collectives(phases[0].program, TRIAL, data, initial[0], placement_lane(phases[0])) == []
 
 
 def test_a_lane_at_equal_width_has_the_same_bits_whatever_its_neighbours():
@@ -103,14 +103,14 @@ def test_a_lane_at_equal_width_has_the_same_bits_whatever_its_neighbours():
     trials = [trial(regime="scratch", seed=s) for s in range(4)]
     data, initial = data_of(*trials), initial_of(*trials)
     phases = [stages(t)[0] for t in trials]
-    whole = run_phase(trials, phases, data, initial, executor=TRIAL)
+    whole = run_phase(trials, phases, data, initial, placement=TRIAL)
     broken = [
         dataclasses.replace(p, hypers=dataclasses.replace(p.hypers, lr=1e30)) if i == 1 else p
         for i, p in enumerate(phases)
     ]
-    beside = run_phase(trials, broken, data, initial, executor=TRIAL)
+    beside = run_phase(trials, broken, data, initial, placement=TRIAL)
     assert beside[1].diverged_at == 1
-    again = run_phase(trials[2:3], phases[2:3], data, initial[2:3], splits=[2], executor=TRIAL, width=4)
+    again = run_phase(trials[2:3], phases[2:3], data, initial[2:3], splits=[2], placement=TRIAL, width=4)
     assert same(again[0].weights, whole[2].weights)
     for i in (0, 2, 3):
         assert same(beside[i].weights, whole[i].weights)
@@ -126,7 +126,7 @@ def test_micro_batches_add_up_to_the_batch():
         (two,) = run_all(parts, data)[3]
         assert gap(one.weights, two.weights) < 1e-5
         np.testing.assert_allclose(curves(one), curves(two), rtol=1e-5)
-    both = run_all(trial(regime="source", accumulate=2, optimizer__clip=0.0), executor=DATA)[3]
+    both = run_all(trial(regime="source", accumulate=2, optimizer__clip=0.0), placement=DATA)[3]
     single = run_all(trial(regime="source", optimizer__clip=0.0))[3]
     assert gap(both[0].weights, single[0].weights) < 1e-5
 
@@ -137,26 +137,26 @@ def test_widths_are_halved_until_they_fit(monkeypatch):
     data, initial = data_of(*trials), initial_of(*trials)
     phases = [with_steps(stages(t)[0], 2) for t in trials]
     program, told = phases[0].program, []
-    free = run_phase(trials, phases, data, initial, evaluations=1, executor=executor.VMAP)
+    free = run_phase(trials, phases, data, initial, evaluations=1, placement=placement.VMAP)
     assert {o.width for o in free} == {8}
 
     def needed(width):
-        lanes = jax.tree.map(lambda a: np.repeat(a[:1], width, axis=0), executor_lane(phases[0]))
-        moving, frozen = begun(program, executor.VMAP, initial[0], lanes)
+        lanes = jax.tree.map(lambda a: np.repeat(a[:1], width, axis=0), placement_lane(phases[0]))
+        moving, frozen = begun(program, placement.VMAP, initial[0], lanes)
         whole = jax.ShapeDtypeStruct((), np.int32)
-        return pack.advance_fn(program, executor.VMAP).memory(whole, lanes, moving, Frozen(frozen), data, whole, whole)
+        return pack.advance_fn(program, placement.VMAP).memory(whole, lanes, moving, Frozen(frozen), data, whole, whole)
 
     assert needed(2) < needed(4) < needed(8)
     monkeypatch.setenv("MTL_MEMORY_LIMIT", str(needed(4)))
     found = run_phase(
-        trials, phases, data, initial, evaluations=1, executor=executor.VMAP, on_width=lambda *a: told.append(a)
+        trials, phases, data, initial, evaluations=1, placement=placement.VMAP, on_width=lambda *a: told.append(a)
     )
     assert {o.width for o in found} == {4}
     assert told == [(8, needed(8), needed(4))]
     assert all(gap(a.weights, b.weights) < 1e-5 for a, b in zip(free, found, strict=True))
     monkeypatch.setenv("MTL_MEMORY_LIMIT", "1000")
-    with pytest.raises(ExecutorError, match=r"needs .* MiB of memory, and there are 0 MiB: lower batch_size"):
-        run_phase(trials, phases, data, initial, evaluations=1, executor=executor.VMAP)
+    with pytest.raises(PlacementError, match=r"needs .* MiB of memory, and there are 0 MiB: lower batch_size"):
+        run_phase(trials, phases, data, initial, evaluations=1, placement=placement.VMAP)
 
 
 @pytest.mark.parametrize(
@@ -170,30 +170,30 @@ def test_widths_are_halved_until_they_fit(monkeypatch):
     ],
 )
 def test_meshes_that_cannot_be(text, message):
-    with pytest.raises(ExecutorError, match=message):
+    with pytest.raises(PlacementError, match=message):
         parse(text, "cpu", 2)
 
 
 def test_a_mesh_that_does_not_divide_the_batch_is_refused():
     t = trial(regime="scratch", batch_size=7)
-    with pytest.raises(ExecutorError, match=r"batch_size = 7: must be a multiple of 2 devices"):
-        run_all(t, executor=DATA)
+    with pytest.raises(PlacementError, match=r"batch_size = 7: must be a multiple of 2 devices"):
+        run_all(t, placement=DATA)
 
 
 def test_widths():
     assert [width_for(TRIAL, n) for n in (1, 3, 500)] == [2, 4, 256]
-    assert width_for(Executor("vmap", trial=8), 1) == 8
+    assert width_for(Placement("vmap", trial=8), 1) == 8
 
 
 EIGHT = """
 import jax, numpy as np
-from mtl.train.executor import MAP, Executor
+from mtl.train.placement import MAP, Placement
 from tests.train.build import gap, run_all, trial
 assert jax.device_count() == 8
 t = trial(regime="multitask", batch_size=32, accumulate={accumulate}, target__total_steps=75, evaluations=2,
           source__total_steps=225, optimizer__clip=0.0, lr=0.003)
-one, eight = (run_all(t, executor=e)[3][0] for e in (MAP, Executor("map", data=8)))
-both = run_all(t, executor=Executor("vmap", trial=2, data=4))[3][0]
+one, eight = (run_all(t, placement=e)[3][0] for e in (MAP, Placement("map", data=8)))
+both = run_all(t, placement=Placement("vmap", trial=2, data=4))[3][0]
 print(len(one.steps), one.steps[-1], gap(one.weights, eight.weights), gap(one.weights, both.weights))
 """
 
@@ -215,13 +215,13 @@ def test_eight_devices_against_one_after_a_hundred_steps(accumulate):
 MESH = """
 import argparse, os, sys
 from mtl.commands.start import add_options, begin
-from mtl.train.executor import ExecutorError
+from mtl.train.placement import PlacementError
 parser = argparse.ArgumentParser()
 add_options(parser)
 try:
-    executor = begin(parser.parse_args([sys.argv[1]]))
-    print(executor, executor.mesh.devices.size)
-except ExecutorError as error:
+    placement = begin(parser.parse_args([sys.argv[1]]))
+    print(placement, placement.mesh.devices.size)
+except PlacementError as error:
     print(error)
 """
 

@@ -9,8 +9,8 @@ import pytest
 from mtl import models
 from mtl.config import ConfigError
 from mtl.train import loop
-from mtl.train.executor import MAP, Executor
 from mtl.train.loop import check_spread
+from mtl.train.placement import MAP, Placement
 from mtl.train.trial import stages_of
 from tests.train.build import INPUTS, stages, trial
 
@@ -126,9 +126,9 @@ def test_what_is_refused_does_not_depend_on_its_inputs():
 def test_a_devices_share_of_a_batch_has_more_than_one_value_too():
     (stage,) = staged("normed", {}, FLAT, regime="scratch", batch_size=4)
     check_spread(stage.program, FLAT, MAP)
-    check_spread(stage.program, FLAT, Executor("map", data=2))
+    check_spread(stage.program, FLAT, Placement("map", data=2))
     with pytest.raises(ConfigError, match=r"^config\.batch_size = 4: .* one value a channel over 4 devices"):
-        check_spread(stage.program, FLAT, Executor("map", data=4))
+        check_spread(stage.program, FLAT, Placement("map", data=4))
 
 
 @pytest.mark.slow
@@ -137,7 +137,7 @@ def test_micro_batches_are_advised_only_where_they_can_be(name, advised, monkeyp
     from tests.train.build import data_of, initial_of, run_phase
 
     t = trial(regime="scratch", model__name=name, model__options={})
-    monkeypatch.setattr(loop.executors, "memory_limit", lambda: 1)
-    with pytest.raises(loop.executors.ExecutorError, match="lower batch_size") as error:
+    monkeypatch.setattr(loop.placements, "memory_limit", lambda: 1)
+    with pytest.raises(loop.placements.PlacementError, match="lower batch_size") as error:
         run_phase([t], [stages(t)[0]], data_of(t), initial_of(t))
     assert ("accumulate" in str(error.value)) == advised

@@ -20,7 +20,7 @@ from mtl.tasks import Task
 from mtl.train import loop, stream
 from mtl.train.begin import freshen
 from mtl.train.dataset import make_data
-from mtl.train.executor import MAP, Executor
+from mtl.train.placement import MAP, Placement
 from mtl.train.trial import make_hypers, stages_of
 from tests.train.build import same
 
@@ -74,7 +74,7 @@ def trial(**changes):
     return resolve(override(BASE, {k.replace("__", "."): v for k, v in changes.items()}), table())
 
 
-def run(trials, of, executor=MAP, guards=None):
+def run(trials, of, placement=MAP, guards=None):
     """Run trials of one regime as packs, phase by phase, and return all outcomes."""
     spec = {k: v for k, v in trials[0].config["data"].items() if k not in ("name", "options", "normalize")}
     seeds = sorted({t.seed for t in trials})
@@ -88,7 +88,7 @@ def run(trials, of, executor=MAP, guards=None):
         begin = [freshen(w, i, s.fresh) for w, i, s in zip(weights, initial, now, strict=True)]
         outcomes = loop.run_phase(
             [t.seed for t in trials], now, [seeds.index(t.seed) for t in trials], begin, data,
-            evaluations=2, executor=executor, stream=of.x if isinstance(of.x, Streamed) else None,
+            evaluations=2, placement=placement, stream=of.x if isinstance(of.x, Streamed) else None,
             **({"guard_of": guards[number]} if guards else {}),
         )  # fmt: skip
         weights = [o.weights for o in outcomes]
@@ -204,13 +204,13 @@ def test_a_fresh_process_goes_on_from_every_step(small, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_batch_spread_over_devices_is_streamed_to_the_bits_of_memory(small):
-    two = Executor("map", data=2)
+    two = Placement("map", data=2)
     trials = [trial(seed=seed, regime="finetune") for seed in (0, 1)]
     assert same(bits(run(trials, streamed(), two)), bits(run(trials, table(), two)))
 
 
 def test_each_device_is_given_its_own_part_of_a_batch(small):
-    t, two = trial(regime="multitask"), Executor("map", data=2)
+    t, two = trial(regime="multitask"), Placement("map", data=2)
     of = streamed()
     spec = {k: v for k, v in t.config["data"].items() if k not in ("name", "options", "normalize")}
     split = transfer_split(of, seed=0, **{**spec, "source": tuple(spec["source"])})

@@ -1,4 +1,4 @@
-"""How a pack runs: one lane after the other or side by side, on how many devices, and how many lanes fit."""
+"""How a pack runs: lanes one after the other or side by side, on how many devices, how many fit; arrays on them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import PartitionSpec
 from jaxtyping import Array
 
@@ -26,12 +27,12 @@ OWN = PartitionSpec(TRIAL_AXIS, DATA_AXIS)
 WHOLE = PartitionSpec()
 
 
-class ExecutorError(ValueError):
+class PlacementError(ValueError):
     """A way of running that this machine or this batch does not allow: one sentence."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Executor:
+class Placement:
     """How packs run. Results record it, and bits are promised for equal ones only.
 
     Attributes:
@@ -69,26 +70,26 @@ def _mesh(trial: int, data: int) -> jax.sharding.Mesh:
     )
 
 
-MAP, VMAP = Executor("map"), Executor("vmap")
+MAP, VMAP = Placement("map"), Placement("vmap")
 
 
-def executor_for(backend: str, devices: int = 1) -> Executor:
+def placement_for(backend: str, devices: int = 1) -> Placement:
     """Return how a backend runs packs if nothing else is asked for.
 
     On a CPU ``map``: small programs are bound by dispatch and caches there, and it is also the faster of the two.
     On accelerators ``vmap``, lanes spread over all devices.
 
-    >>> str(executor_for("cpu", 8)), str(executor_for("gpu", 8))
+    >>> str(placement_for("cpu", 8)), str(placement_for("gpu", 8))
     ('map', 'vmap trial:8')
     """
-    return MAP if backend == "cpu" else Executor("vmap", trial=devices)
+    return MAP if backend == "cpu" else Placement("vmap", trial=devices)
 
 
-def parse(text: str, backend: str, devices: int) -> Executor:
-    """Return the executor that ``--mesh=trial:2,data:4`` asks for.
+def parse(text: str, backend: str, devices: int) -> Placement:
+    """Return the placement that ``--mesh=trial:2,data:4`` asks for.
 
     Raises:
-      ExecutorError: for what is no mesh, or more devices than there are.
+      PlacementError: for what is no mesh, or more devices than there are.
 
     >>> str(parse("data:4", "cpu", 8)), str(parse("trial:2,data:4", "cpu", 8))
     ('map data:4', 'vmap trial:2 data:4')
@@ -97,43 +98,43 @@ def parse(text: str, backend: str, devices: int) -> Executor:
     for item in text.split(","):
         name, _, number = item.partition(":")
         if name not in sizes or not number.isdecimal() or int(number) < 1:
-            raise ExecutorError(f"--mesh={text}: must be like trial:2,data:4, with numbers of devices from 1")
+            raise PlacementError(f"--mesh={text}: must be like trial:2,data:4, with numbers of devices from 1")
         sizes[name] = int(number)
     trial, data = sizes[TRIAL_AXIS], sizes[DATA_AXIS]
     if trial * data > devices:
-        raise ExecutorError(
+        raise PlacementError(
             f"--mesh={text}: asks for {trial * data} devices, and there {'is' if devices == 1 else 'are'} {devices}"
         )
-    return Executor("map" if backend == "cpu" and trial == 1 else "vmap", trial, data)
+    return Placement("map" if backend == "cpu" and trial == 1 else "vmap", trial, data)
 
 
-def width_for(executor: Executor, lanes: int, most: int = 256) -> int:
+def width_for(placement: Placement, lanes: int, most: int = 256) -> int:
     """Return the compiled width for so many lanes: a power of two times the devices they are spread over.
 
     It is never less than 2: XLA would remove a loop over one lane and could fuse what is left differently, and a
     trial alone would no longer have the bits of the same trial in a pack.
 
-    >>> [width_for(MAP, n) for n in (1, 3, 300)], width_for(Executor("vmap", trial=8), 3)
+    >>> [width_for(MAP, n) for n in (1, 3, 300)], width_for(Placement("vmap", trial=8), 3)
     ([2, 4, 256], 8)
     """
-    width = executor.trial if executor.trial > 1 else 2
+    width = placement.trial if placement.trial > 1 else 2
     while width < min(lanes, most):
         width *= 2
     return width
 
 
-def over_lanes(fn: Callable[..., PyTree], executor: Executor) -> Callable[..., PyTree]:
+def over_lanes(fn: Callable[..., PyTree], placement: Placement) -> Callable[..., PyTree]:
     """Return ``fn`` over a leading axis of lanes of its first argument, of which the first ``count`` are run.
 
     Args:
       fn: ``fn(lane_args, *shared) -> result``, a pure function of pytrees.
-      executor: how.
+      placement: how.
 
     Returns:
       ``mapped(count, out, lane_args, *shared)``, where ``out`` is a stacked result to write into; lanes from
       ``count`` on keep what ``out`` holds under ``map`` and hold unspecified values under ``vmap``.
     """
-    if executor.kind == "vmap":
+    if placement.kind == "vmap":
 
         def together(count: Array, out: PyTree, args: PyTree, *shared: PyTree) -> PyTree:
             del count, out
@@ -175,5 +176,58 @@ def memory_limit() -> int:
         free = machine.free_memory() // int(os.environ.get("MTL_WORKERS", "1"))
     given = os.environ.get("MTL_MEMORY_LIMIT", "")
     if given and not (given.isascii() and given.isdecimal()):
-        raise ExecutorError(f"MTL_MEMORY_LIMIT = {given}: must be a number of bytes")
+        raise PlacementError(f"MTL_MEMORY_LIMIT = {given}: must be a number of bytes")
     return min(int(given), free) if given else int(0.9 * free)
+
+
+def place(placement: Placement, tree: PyTree, specs: PyTree) -> PyTree:
+    """Return a tree's arrays on the placement's mesh; as they are where there is one device.
+
+    Every process of several has the same values, and puts its own devices' part of them there.
+
+    Args:
+      placement: how packs run.
+      tree: arrays of NumPy or JAX.
+      specs: how they lie on the mesh, a prefix of the tree.
+    """
+    if placement.devices == 1:
+        return tree
+
+    def put(spec: Any, part: PyTree) -> PyTree:
+        sharding = jax.sharding.NamedSharding(placement.mesh, spec)
+
+        def one(a: Any) -> jax.Array:
+            if isinstance(a, jax.Array) and a.sharding == sharding:
+                return a
+            host = fetch(a)
+            return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+        return jax.tree.map(one, part)
+
+    return jax.tree.map(put, specs, tree, is_leaf=lambda x: isinstance(x, jax.sharding.PartitionSpec))
+
+
+def fetch(a: Any) -> np.ndarray:
+    """Return an array on the host, from whatever processes have parts of it."""
+    if isinstance(a, jax.Array) and not (a.is_fully_addressable or a.is_fully_replicated):
+        from jax.experimental import multihost_utils
+
+        return np.asarray(multihost_utils.process_allgather(a, tiled=True))
+    return np.asarray(a)
+
+
+def pad(a: Any, width: int) -> np.ndarray:
+    """Return an array padded to ``width`` along its first axis by repeating its last entry."""
+    host = np.asarray(a)  # Not jnp: each new shape of a small operation would be compiled.
+    return np.concatenate([host, np.repeat(host[-1:], width - len(host), axis=0)]) if len(host) < width else host
+
+
+def unstack(tree: PyTree, count: int) -> list[Any]:
+    """Return the first ``count`` entries along the leading axis, as trees of NumPy arrays."""
+    host = jax.tree.map(fetch, tree)
+    return [jax.tree.map(lambda a, i=i: a[i].copy(), host) for i in range(count)]
+
+
+def stacked(tree: PyTree, width: int) -> PyTree:
+    """Return a tree of stacked arrays padded to a width."""
+    return jax.tree.map(lambda a: pad(a, width), tree)
