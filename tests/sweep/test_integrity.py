@@ -303,7 +303,7 @@ def test_the_width_of_a_pack_is_found_again_in_its_results(whole, tmp_path):
 # --- other formats ---
 
 
-@pytest.mark.parametrize("number", [1, 2, 3, 4])
+@pytest.mark.parametrize("number", [1, 2, 3, 4, 5])
 def test_a_study_of_an_older_format_is_refused_in_a_sentence_and_loses_nothing(tmp_path, capsys, number):
     """That of format 1 has no digests."""
     about, trial = {"format": number}, tmp_path / "trials" / "1ad66d15a20c9fef"
@@ -324,7 +324,7 @@ def test_a_study_of_an_older_format_is_refused_in_a_sentence_and_loses_nothing(t
         assert main(command) == 2
         said = capsys.readouterr()
         assert said.out == "" and said.err.count("\n") == 1
-        assert f"is of format {number}, and this version of mtl reads 5" in said.err
+        assert f"is of format {number}, and this version of mtl reads 6" in said.err
         assert "choose another --workdir" in said.err
     with pytest.raises(CheckpointError, match=f"is of format {number}"):
         mtl.load(trial)
@@ -334,10 +334,10 @@ def test_a_study_of_an_older_format_is_refused_in_a_sentence_and_loses_nothing(t
 @pytest.mark.parametrize("where", ["study.json", "a shard"])
 def test_a_later_format_is_refused_by_name(whole, copied, capsys, where):
     if where == "study.json":
-        change(copied / where, lambda c: c | {"format": 6})
+        change(copied / where, lambda c: c | {"format": 7})
     else:
         file = by_hand.shards(copied)[0]
         tree, about = load_tree(file)
-        file.write_bytes(dump_tree(tree, about | {"format": 6}))
+        file.write_bytes(dump_tree(tree, about | {"format": 7}))
     assert main(["table", str(copied)]) == 2
-    assert "is of format 6, and this version of mtl reads 5" in capsys.readouterr().err
+    assert "is of format 7, and this version of mtl reads 6" in capsys.readouterr().err

@@ -59,7 +59,7 @@ WRONG = {
     "no config": (lambda t, a: (t, {k: v for k, v in a.items() if k != "config"}), "it has no config"),
     "a shared phase": (lambda t, a: (t, {"format": a["format"], "about": {}}), "holds no model of a trial"),
     "no parameters": (lambda t, a: ({"state": {"x": np.zeros(1)}}, a), "holds no model of a trial: it has no params"),
-    "an older format": (lambda t, a: (t, a | {"format": 3}), "is of format 3, and this version of mtl reads 5"),
+    "an older format": (lambda t, a: (t, a | {"format": 3}), "is of format 3, and this version of mtl reads 6"),
     "a scaling of other inputs": (
         lambda t, a: other(t, a, scaling={"shift": np.zeros(63), "scale": np.ones(63)}),
         r"holds no scaling of inputs of shape \(64,\)",
