@@ -167,7 +167,7 @@ def _run(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
     result = workdir.result(trial.hash) or {}
     if (r2 := result.get("test", {}).get(trial.target, {}).get("r2")) is not None and r2 < 0:
         display.say(f"warning: it is worse than predicting the mean of the test labels (R² = {r2:.3g})")
-    shown = {k: result.get(k) for k in ("hash", "status", "diverged_at", "val_loss", "test", "cost")}
+    shown = {k: result.get(k) for k in ("hash", "status", "diverged_at", "val_score", "test", "cost")}
     print(json.dumps({k: v for k, v in shown.items() if v is not None}, indent=1))
     return 0 if result.get("status") == "done" else 1
 

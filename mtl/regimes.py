@@ -25,8 +25,10 @@ class Phase:
         parameter takes the replicate's initial value.
       lr: name of a learning rate in the config (``lr``, which is tuned for each regime, or ``source_lr``, which is
         tuned once on source validation), or a number.
-      budget: ``source``, ``target`` or ``source+target``: which of the config's budgets it spends, in examples.
+      budget: ``source``, ``target`` or ``source+target``: which of the config's budgets it spends, in updates.
       share: the share of that budget.
+      equal: ``updates``, or of a control ``examples``: so few updates that it draws as many rows as updates of the
+        config's ``batch_size`` would.
       total_steps, total_epochs, total_examples: a duration of its own instead of a budget; at most one.
       batch: rows of a batch, of each task with ``per_task`` sampling; 0 for the config's ``batch_size``.
       sampling: how tasks mix, see ``train.sampling``; empty for the config's ``joint_sampling`` (source and target
@@ -52,6 +54,7 @@ class Phase:
     lr: str | float = "lr"
     budget: str = "target"
     share: float = 1.0
+    equal: str = "updates"
     total_steps: int = 0
     total_epochs: float = 0.0
     total_examples: int = 0
@@ -109,13 +112,13 @@ def _gradual(blocks: int) -> tuple[Phase, ...]:
     return (_SOURCE, first, *(Phase(trainable=f"last_{k}", share=share) for k in range(1, blocks + 1)))
 
 
-#: The regimes by name. All that use the source see the same number of examples: source budget + target budget.
+#: The regimes by name. All have one total of updates, source budget + target budget; validation may end a phase early.
 #: What a name promises holds with ``init.path`` too: "scratch" and "random" are random always, the others transfer
 #: from the loaded weights (see ``without_source`` for those weights in place of a source).
 REGIMES: dict[str, Regime] = {
-    "scratch": Regime((Phase(begin="random"),), "target only, from random weights"),
+    "scratch": Regime((Phase(budget="source+target", begin="random"),), "target only, from random weights"),
     "random_probe": Regime(
-        (Phase(trainable="head", fresh=("head",), begin="random"),),
+        (Phase(trainable="head", fresh=("head",), budget="source+target", begin="random"),),
         "a head on a trunk that was never trained",
         control=True,
     ),
@@ -144,13 +147,13 @@ REGIMES: dict[str, Regime] = {
         (Phase(tasks="source+target", lr="source_lr", budget="source"), Phase()),
         "source and target together, then the target alone",
     ),
-    "scratch_matched": Regime(
-        (Phase(budget="source+target", begin="random"),),
-        "target only, from random weights, for as many examples as the costliest regime sees",
+    "multitask_examples": Regime(
+        (Phase(tasks="source+target", budget="source+target", equal="examples"),),
+        "source and target together, with as many examples as the target alone would have: fewer updates",
         control=True,
     ),
     "scratch_own_scale": Regime(
-        (Phase(begin="random"),),
+        (Phase(budget="source+target", begin="random"),),
         "target only, inputs scaled by its own training labels' rows alone: what sharing the scaling decides",
         control=True,
         scale_with="own",

@@ -58,7 +58,7 @@ def run(
       quiet: whether nothing is shown while it runs.
 
     Returns:
-      What ``mtl run`` prints and more: ``status``, ``test`` ({task: {metric: value}}), ``val_loss``, ``cost``,
+      What ``mtl run`` prints and more: ``status``, ``test`` ({task: {metric: value}}), ``val_score``, ``cost``,
       ``phases`` with their curves, ``config``, ``hash``; its model is in ``WORKDIR/trials/HASH``, see ``mtl.load``.
 
     Raises:

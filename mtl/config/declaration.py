@@ -246,8 +246,9 @@ class Fields(NamedTuple):
       temperature: of ``temperature`` sampling, and of ``one_task`` with longer rounds.
       round_steps: of ``one_task`` sampling: steps in a round; 0 for one of each task.
       trunk_mode: of frozen blocks; in ``train`` their dropout drops and their batch statistics move.
-      select: which state goes on to the next phase; the ``best`` is by validation.
+      select: which state goes on to the next phase; the ``best`` is by validation, see ``mtl.train.judge``.
       evaluations: validations a phase, evenly spaced.
+      patience: of ``best``: a phase ends after so many of them without a better state; 0 for never.
       task_options: per task: pos_weight, label_smoothing, focal_gamma, loss.
       metric: the target's metric in tables; empty for its kind's default.
       save_model: keep each trial's parameters.
@@ -271,8 +272,9 @@ class Fields(NamedTuple):
     temperature: Positive = 1.0
     round_steps: Annotated[int, Range(0, 4096)] = 0
     trunk_mode: Literal["eval", "train"] = "eval"
-    select: Literal["last", "best"] = "last"
-    evaluations: Count = 6
+    select: Literal["last", "best"] = "best"
+    evaluations: Count = 12
+    patience: CountOrNone = 4
     optimizer: Optimizer = Optimizer()
     balancer: Balancer = Balancer()
     ridge: Ridge = Ridge()

@@ -29,7 +29,7 @@ from mtl.options import checked
 from mtl.tasks import KINDS, Task, suggest
 
 #: The version of the resolved config's format.
-FORMAT = 1
+FORMAT = 2
 
 
 def resolve(flat: Flat, table: Table) -> Trial:
@@ -79,6 +79,7 @@ def resolve(flat: Flat, table: Table) -> Trial:
         "phases": [p.stated() for p in phases],
         "tasks": [{k: v for k, v in vars(t).items() if v or k not in ("loss", "shape")} for t in tasks],
         "evaluations": flat["evaluations"],
+        "patience": flat["patience"],
         "accumulate": flat["accumulate"],
         "save_model": flat["save_model"],
         **sections,
@@ -313,6 +314,7 @@ def _augment(phase: regimes.Phase, flat: Flat, tasks: Sequence[Task]) -> augment
 #: What the words of a phase can be; empty ones stand for the config's.
 _WORDS = {
     "budget": ("source", "target", "source+target"),
+    "equal": ("updates", "examples"),
     "sampling": ("", *SAMPLINGS),
     "trunk_mode": ("", "eval", "train"),
     "select": ("", "last", "best"),
@@ -339,9 +341,11 @@ def _check_phase(phase: regimes.Phase, name: str) -> None:
 def _steps(
     phase: regimes.Phase, flat: Flat, tasks: tuple[str, ...], batch: int, rows: Callable[[Sequence[str]], int]
 ) -> int:
-    """Return a phase's steps: its examples over the rows of its batch, to the nearest (halves up), at least one.
+    """Return a phase's steps, to the nearest (halves up), at least one.
 
-    An epoch goes through as many examples as there are rows that have a training label of any of its tasks.
+    A budget is a number of updates, the same whatever their batches hold; where it is said in epochs or examples, it is
+    that of batches of ``batch_size``. A duration of the phase's own is over the rows of its own batches. An epoch goes
+    through as many examples as there are rows that have a training label of any of its tasks.
 
     Args:
       phase: the phase.
@@ -358,18 +362,20 @@ def _steps(
         if unit == "total_steps":
             return int(amount)
         return max(1, _whole((amount if unit == "total_examples" else amount * rows(tasks)) / batch))
-    examples, groups = 0.0, {"source": tuple(flat["data.source"]) or asked(flat), "target": asked(flat)}
+    updates, groups = 0.0, {"source": tuple(flat["data.source"]) or asked(flat), "target": asked(flat)}
     for part in phase.budget.split("+"):
         unit, amount = duration(part, flat)
         if unit == "total_epochs":
             amount *= rows(groups[part])
-        examples += amount * (flat["batch_size"] if unit == "total_steps" else 1)
-    if not examples and flat["data.targets"]:
+        updates += amount / (1 if unit == "total_steps" else flat["batch_size"])
+    if not updates and flat["data.targets"]:
         raise ConfigError(
             f'config.source: nothing set, and regime "{flat["regime"]}" has a phase that spends it: set one of '
             f"{', '.join(UNITS)}"
         )
-    return max(1, _whole(phase.share * examples / batch))
+    if phase.equal == "examples":
+        updates *= flat["batch_size"] / batch
+    return max(1, _whole(phase.share * updates))
 
 
 def _whole(steps: float) -> int:

@@ -42,7 +42,7 @@ class Resolved(Phase):
     def stated(self) -> dict[str, Any]:
         """Return it as a resolved config states it: without what it does not have, so that hashes stay."""
         found = {**vars(self), "augment": augmentation.stated(self.augment)}
-        open_ended = ("budget", "share", "total_epochs", "total_examples")
+        open_ended = ("budget", "equal", "share", "total_epochs", "total_examples")
         rare = ("round_steps", "augment", "begin", "adapt")
         return {k: v for k, v in found.items() if k not in open_ended and (v or k not in rare)}
 

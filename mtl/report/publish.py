@@ -182,30 +182,31 @@ def learning_curves(workdir: Workdir, scores: Scores) -> Any | None:
     entry = workdir.study()["sweeps"][scores.sweep]
     shown = chosen(workdir, entry)
     base, size = entry["base"], scores.sizes[len(scores.sizes) // 2]
-    found: dict[str, dict[int, tuple[list[float], list[int]]]] = {}
+    found: dict[str, dict[int, list[dict[str, Any]]]] = {}
     for t in entry["trials"]:
         at = {axis: t["changes"].get(axis, base[axis]) for axis in (ROW, COLUMN, REPLICATE)}
         result = workdir.result(t["hash"]) if float(at[COLUMN]) == size and t["hash"] in shown else None
-        if result is None or result["val_loss"] is None:
+        if result is None or result["val_score"] is None:
             continue
         target = scores.task
         seen = [p for p in result["phases"] if target in p["val_loss"]]
         if not seen:
             continue
-        begins = [sum(p["steps"] for p in seen[:i]) for i in range(len(seen))]
-        at_steps = [begin + step for begin, p in zip(begins, seen, strict=True) for step in p["evaluated_at"]]
-        values = [v for p in seen for v in p["val_loss"][target]]
-        found.setdefault(str(at[ROW]), {})[at[REPLICATE]] = (values, at_steps)
+        found.setdefault(str(at[ROW]), {})[at[REPLICATE]] = seen
     if not found:
         return None
     curves, steps = {}, {}
     for name, by_seed in found.items():
-        rows = [[np.nan if v is None else v for v in curve] for curve, _ in by_seed.values()]
-        length = min(map(len, rows))
-        curves[name] = np.asarray([row[:length] for row in rows], np.float64)
+        rows: list[list[np.ndarray]] = []
+        at_steps: list[int] = []
+        for phases in zip(*by_seed.values(), strict=True):  # Of one phase, each replicate's.
+            ends = max((p["evaluated_at"] for p in phases), key=len)
+            at_steps += [sum(p["most_steps"] for p in next(iter(by_seed.values()))[: len(rows)]) + e for e in ends]
+            rows.append([_carried(p, target, len(ends)) for p in phases])
+        curves[name] = np.concatenate(rows, axis=1)
         # What was no number there had diverged: a mean over the other replicates would hide it.
         curves[name][:, ~np.isfinite(curves[name]).all(axis=0)] = np.nan
-        steps[name] = np.asarray(next(iter(by_seed.values()))[1][:length], np.float64)
+        steps[name] = np.asarray(at_steps, np.float64)
     return figures.curves_figure(
         curves,
         steps,
@@ -215,6 +216,13 @@ def learning_curves(workdir: Workdir, scores: Scores) -> Any | None:
         baseline=scores.baseline,
         controls=scores.controls,
     )
+
+
+def _carried(phase: Mapping[str, Any], task: str, length: int) -> np.ndarray:
+    """Return a phase's curve; from where it stopped early on, the loss of the state that it kept."""
+    curve = np.asarray(phase["val_loss"][task], np.float64)  # None is NaN.
+    kept = curve[phase["evaluated_at"].index(phase["best_at"])]
+    return np.concatenate([curve, np.full(length - len(curve), kept)])
 
 
 def publish_page(workdir: Workdir, analyses: Sequence[Analysis | Targets], command: str) -> Path:
@@ -280,7 +288,7 @@ def _row(
     if result is not None:
         row |= {
             "status": result["status"],
-            "validation": result["val_loss"],
+            "validation": result["val_score"],
             "test": _tested(result) if shown else None,
             "examples": result["cost"]["examples"],
             "seconds": result["cost"]["seconds"],

@@ -45,7 +45,7 @@ def choose(found: Sequence[Candidate], fields: Sequence[str]) -> tuple[Mapping[s
       fields: that are tuned.
 
     >>> def of(rate, loss, status="done"):
-    ...     return {"hash": "", "changes": {"lr": rate}}, {"status": status, "val_loss": loss}
+    ...     return {"hash": "", "changes": {"lr": rate}}, {"status": status, "val_score": loss}
     >>> choose([of(0.1, 0.3), of(0.01, 0.2), of(1.0, 0.1, "diverged")], ["lr"])[0]["changes"]
     {'lr': 0.01}
     >>> choose([of(0.1, 0.3), ({"changes": {}}, None)], ["lr"]) is None
@@ -56,11 +56,11 @@ def choose(found: Sequence[Candidate], fields: Sequence[str]) -> tuple[Mapping[s
     eligible = [
         (trial, result)
         for trial, result in found
-        if result is not None and result["status"] == "done" and (result["val_loss"] is not None or len(found) == 1)
+        if result is not None and result["status"] == "done" and (result["val_score"] is not None or len(found) == 1)
     ]
     if len(eligible) < 2:
         return eligible[0] if eligible else None
-    return min(eligible, key=lambda c: (c[1]["val_loss"], tuple(order(c[0]["changes"].get(f)) for f in fields)))
+    return min(eligible, key=lambda c: (c[1]["val_score"], tuple(order(c[0]["changes"].get(f)) for f in fields)))
 
 
 def chosen(workdir: Workdir, entry: Mapping[str, Any]) -> set[str]:

@@ -17,7 +17,6 @@ from mtl import metrics
 from mtl.config import Trial
 from mtl.config.trial import has_several
 from mtl.data import Table
-from mtl.data.prior import prior_loss
 from mtl.data.scaling import Scaling, coded, counts
 from mtl.data.streamed import Streamed
 from mtl.models import Model
@@ -33,6 +32,7 @@ from mtl.sweep.weights import brought, check_weights
 from mtl.tasks import KINDS, OURS, Task
 from mtl.train.compiled import Compiled
 from mtl.train.dataset import device_inputs
+from mtl.train.judge import OF_SCALED
 from mtl.train.placement import Placement, pad
 from mtl.train.predict import predict
 from mtl.train.program import Weights
@@ -186,11 +186,11 @@ def _tested(
                 scores[here] = regression_scores(task, own_outputs[here], labels[here])
             elif task.metric in _SQUARED:
                 scores = scores * own.squared(name)
-            if not set(names) <= set(_OF_SCALED):  # What a config registers is of predictions in the labels' unit.
+            if not set(names) <= set(OF_SCALED):  # What a config registers is of predictions in the labels' unit.
                 raw = [np.asarray(a, np.float32)[None] for a in (own_outputs, labels)]
                 again, raw_scores = (np.asarray(a)[0] for a in _test_fn(alike, every, gaps)(*raw))
-                numbers |= {n: float(v) for n, v in zip(names, again, strict=True) if n not in _OF_SCALED}
-                scores = scores if task.metric in _OF_SCALED else raw_scores
+                numbers |= {n: float(v) for n, v in zip(names, again, strict=True) if n not in OF_SCALED}
+                scores = scores if task.metric in OF_SCALED else raw_scores
         kept = {"outputs": own_outputs, "rows": rows.astype(np.int32), "labels": labels}
         arrays = {key: a[here] for key, a in kept.items()} | groups
         told.append((numbers, arrays | {"scores": scores[here].astype(np.float64)}))
@@ -199,9 +199,6 @@ def _tested(
 
 #: Metrics in the square of the labels' unit.
 _SQUARED = ("squared_error", "pixel_squared_error")
-
-#: Metrics of numbers that are computed of scaled labels, whose digits float32 keeps.
-_OF_SCALED = ("r2", *_SQUARED)
 
 
 @functools.lru_cache(maxsize=64)
@@ -248,8 +245,8 @@ def _result(
 ) -> dict[str, Any]:
     """Return a trial's result, but for the test."""
     check_weights(trial, planned)
-    kept = [_kept_loss(trial, number, phase, own) for number, phase in enumerate(phases)]
-    val_loss = math.nan if kept[-1] is None else kept[-1]
+    kept = [_kept_score(trial, number, phase) for number, phase in enumerate(phases)]
+    val_score = math.nan if kept[-1] is None else kept[-1]
     diverged = next(
         ({"phase": i, "step": at} for i, p in enumerate(phases) if (at := _diverged_at(p, kept[i])) is not None), None
     )
@@ -263,7 +260,7 @@ def _result(
         "config": trial.config,
         "status": "diverged" if diverged else "done",
         "diverged_at": diverged,
-        "val_loss": val_loss,
+        "val_score": val_score,
         "phases": phases,
         "cost": total | {"source_examples": math.fsum(source)},
         "init_cost": before,
@@ -275,19 +272,12 @@ def _result(
     }
 
 
-def _kept_loss(trial: Trial, number: int, phase: dict[str, Any], own: Scaling) -> float | None:
-    """Return the validation loss of the state that a phase kept (see ``phase.track_best``); nothing without labels."""
-    curves = {task: phase["val_loss"][task] for task in judged(trial, split_of(trial), number)}
+def _kept_score(trial: Trial, number: int, phase: dict[str, Any]) -> float | None:
+    """Return the validation score of the state that a phase kept (see ``phase.track_best``); nothing without labels."""
+    curves = [phase["val_score"][task] for task in judged(trial, split_of(trial), number)]
     if not curves:
         return None
-    units = {task: 1.0 for task in curves}
-    if has_several(trial.config):  # One state is best for a network, whatever it predicts.
-        table, split = table_of(trial), split_of(trial)
-        units = {task: own.squared(task) * prior_loss(table, split, task) for task in curves}
-    elif trial.target not in curves:  # A mean over tasks is one over what they were trained on: no unit decides.
-        units = {task: own.squared(task) for task in curves}
-    curves = {task: [v / units[task] for v in curve] for task, curve in curves.items()}
-    scores = [math.fsum(at) / len(at) for at in zip(*curves.values(), strict=True)]
+    scores = [math.fsum(at) / len(at) for at in zip(*curves, strict=True)]
     finite = [score for score in scores if math.isfinite(score)]
     return min(finite) if trial.phases[number].select == "best" and finite else scores[-1]
 

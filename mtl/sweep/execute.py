@@ -10,7 +10,6 @@ from typing import Any
 import jax
 
 from mtl.checkpoint import CheckpointError, dump_tree, load_tree
-from mtl.config.trial import has_several
 from mtl.data.streamed import Streamed
 from mtl.host.files import DamagedError, FileError
 from mtl.inputs import Shape
@@ -26,7 +25,7 @@ from mtl.train.begin import freshen
 from mtl.train.compiled import Compiled
 from mtl.train.dataset import make_data
 from mtl.train.flops import flops_to_cache
-from mtl.train.phase import EVALUATION_ROWS
+from mtl.train.judge import EVALUATION_ROWS
 from mtl.train.placement import Placement, memory_limit, placement_for
 from mtl.train.processes import agree, any_of_us
 from mtl.train.program import Program, Weights
@@ -140,7 +139,7 @@ def _kinds(nodes: dict[str, Node]) -> dict[str, _Kind]:
     found = {}
     for key, node in nodes.items():
         c, stage = node.trial.config, node.stage
-        about = str([c["data"]["name"], c["data"]["options"], c["init"], val_rows_of(node.trial), has_several(c)])
+        about = str([c["data"]["name"], c["data"]["options"], c["init"], val_rows_of(node.trial)])
         found[key] = (programs.setdefault(stage.program, len(programs)), stage.steps, c["evaluations"], about)
     return found
 
@@ -205,7 +204,7 @@ def _train(
     # A power of two of splits, so that packs of about the same width share an executable.
     drawn += [drawn[-1]] * ((1 << (len(drawn) - 1).bit_length()) - len(drawn))
     splits, scalings = [split_of(t) for t in drawn], [scaling_of(t) for t in drawn]
-    arrays = make_data(table, splits, [program], val_rows_of(first.trial), scalings, has_several(first.trial.config))
+    arrays = make_data(table, splits, [program], val_rows_of(first.trial), scalings)
     seeds = sorted({n.trial.seed for n in nodes})
     program_key = plan.program_key(first.key)
     width = workdir.width(program_key, str(placement)) if placement.kind == "vmap" else None
@@ -243,18 +242,22 @@ def _train(
     for node, lane, outcome in zip(nodes, lanes, outcomes, strict=True):
         split, scaling = splits[lane], scalings[lane]
         rows = len(split.rows(program.tasks))
-        spent = solver.flops(program, shape, node.stage.steps, rows) + flops_to_cache(program, shape, rows)
+        steps = outcome.steps[-1]
+        spent = solver.flops(program, shape, steps, rows) + flops_to_cache(program, shape, rows)
         about = {
             "tasks": list(program.tasks),
             "lr": node.stage.hypers.lr,
-            "steps": node.stage.steps,
+            "steps": steps,
+            "most_steps": node.stage.steps,
+            "best_at": outcome.best_at,
             "evaluated_at": outcome.steps,
             **{
                 name: {t: [v * scaling.squared(t) for v in curve] for t, curve in curves.items()}
                 for name, curves in (("train_loss", outcome.train_loss), ("val_loss", outcome.val_loss))
             },
+            "val_score": outcome.val_score,
             "diverged_at": outcome.diverged_at,
-            "examples": solver.examples(program, node.stage.steps, rows),
+            "examples": solver.examples(program, steps, rows),
             "flops": spent,
             "seconds": outcome.seconds,
             "source_only": node.source_only,
@@ -302,6 +305,6 @@ def _restore(about: dict[str, Any]) -> dict[str, Any]:
     nan = float("nan")
     curves = {
         name: {t: [nan if v is None else v for v in c] for t, c in about[name].items()}
-        for name in ("train_loss", "val_loss")
+        for name in ("train_loss", "val_loss", "val_score")
     }
     return {**about, **curves}

@@ -73,7 +73,7 @@ def _rows(workdir: Workdir, head: dict[str, Any], what: str, picked: bool) -> It
         }
         cost = {k: _number(v) for k, v in result["cost"].items()}
         shared = {k: result[k] for k in ("status", "placement", "finished")}
-        yield head | shared | {"val_loss": _number(result["val_loss"]), "chosen": picked} | test | cost
+        yield head | shared | {"val_score": _number(result["val_score"]), "chosen": picked} | test | cost
     elif what == "curves":
         for number, phase in enumerate(result["phases"]):
             for i, step in enumerate(phase["evaluated_at"]):
@@ -84,6 +84,7 @@ def _rows(workdir: Workdir, head: dict[str, Any], what: str, picked: bool) -> It
                         "task": task,
                         "train_loss": _number(phase["train_loss"].get(task, [None] * (i + 1))[i]),
                         "val_loss": _number(curve[i]),
+                        "val_score": _number(phase["val_score"][task][i]),
                     }
     for task in result.get("test", ()) if what == "predictions" and picked else ():
         arrays = workdir.predictions(head["hash"], task)

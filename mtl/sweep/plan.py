@@ -342,7 +342,7 @@ def fingerprint_of(trial: Trial, sources: Sources) -> Fingerprint:
 
 
 #: Parts of the config that decide every phase.
-_OF_EVERY_PHASE = (*("seed", "tasks", "evaluations", "accumulate", "model", "denominator", "format"),)
+_OF_EVERY_PHASE = (*("seed", "tasks", "evaluations", "patience", "accumulate", "model", "denominator", "format"),)
 
 
 def _address(trial: Trial, depth: int, planned: Fingerprint) -> str:

@@ -90,6 +90,9 @@ _PHASE: Any = {
     "evaluated_at": [int],
     "train_loss": {str: _CURVE},
     "val_loss": {str: _CURVE},
+    "val_score": {str: _CURVE},
+    "most_steps": int,
+    "best_at": int,
     "width": int,
     "penalties?": {str: _NUMBER},
 }
@@ -103,7 +106,7 @@ RESULT: Any = {
         "targets?": [str],
     },
     "status": frozenset(("done", "diverged")),
-    "val_loss": _NUMBER,
+    "val_score": _NUMBER,
     "phases": [{**_PHASE, "program?": str}],
     "inputs": {**dict.fromkeys(("all", "measured", "scaled"), int), "brought": bool},
     "cost": dict.fromkeys(("examples", "flops", "seconds", "source_examples"), _NUMBER),
@@ -244,7 +247,7 @@ def check_result(result: dict[str, Any]) -> None:
     if absent := own - result.get("metrics", {}).keys():
         raise DamagedError(f"does not say what metric {min(absent)[:40]!r} is")
     for i, phase in enumerate(result["phases"]):
-        curves = [*phase["train_loss"].values(), *phase["val_loss"].values()]
+        curves = [*phase["train_loss"].values(), *phase["val_loss"].values(), *phase["val_score"].values()]
         if any(len(curve) != len(phase["evaluated_at"]) for curve in curves):
             raise DamagedError(f"holds curves of several lengths at phases[{i}]")
 

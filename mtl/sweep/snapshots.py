@@ -148,6 +148,7 @@ class Snapshots:
             at,
             curves("train"),
             curves("val"),
+            curves("score"),
             float(about["seconds"]) * len(keys),
             int(about["data"]),
         )
@@ -160,11 +161,12 @@ class Snapshots:
         """
         lanes = len(keys)
         tasks = kept.val[0].shape[1] if kept.val else 0
-        tree = {
-            "moving": unflatten({path: array[:lanes] for path, array in kept.moving.items()}),
-            "train": np.asarray(kept.train, np.float32).reshape(len(kept.train), lanes, tasks),
-            "val": np.asarray(kept.val, np.float32).reshape(len(kept.val), lanes, tasks),
+        curves = {
+            name: np.asarray(found, np.float32).reshape(len(found), lanes, tasks)
+            for name in _CURVES
+            for found in [getattr(kept, name)]
         }
+        tree = {"moving": unflatten({path: array[:lanes] for path, array in kept.moving.items()}), **curves}
         about = {"format": FORMAT, "keys": list(keys), "at": kept.at, "data": kept.data}
         file = self._file(keys, kept.at)
         before = self._generations(file)
@@ -212,15 +214,19 @@ class Snapshots:
         return sorted(self.folder.glob(f"{file.name.partition('-')[0]}-*.safetensors"))
 
 
+#: What a snapshot holds beside what moves.
+_CURVES = ("train", "val", "score")
+
+
 def _is_whole(tree: dict[str, Any], about: dict[str, Any]) -> bool:
     """Return whether a file holds a snapshot: a lane in each array for each of the phases that it names."""
     lanes, curves = len(about["keys"]), np.shape(tree.get("train", ()))
     return (
-        set(tree) == {"moving", "train", "val"}
+        set(tree) == {"moving", *_CURVES}
         and isinstance(tree["moving"], dict)
         and len(curves) == 3
         and curves[1] == lanes
-        and np.shape(tree["val"]) == curves
+        and all(np.shape(tree[name]) == curves for name in _CURVES)
         and all(array.shape[:1] == (lanes,) for array in flatten(tree["moving"]).values())
     )
 
@@ -247,7 +253,8 @@ class _DiskCheckpointer(Checkpointer):
         elif is_lead():
             # The next step may overwrite what it was taken from.
             own = {path: np.array(array) for path, array in state.moving.items()}
-            copied = dataclasses.replace(state, moving=own, train=list(state.train), val=list(state.val))
+            lists: dict[str, Any] = {name: list(getattr(state, name)) for name in _CURVES}
+            copied = dataclasses.replace(state, moving=own, **lists)
             self.snapshots.save_meanwhile(self.keys, copied)
         self.kept = time.monotonic()
         if stop:

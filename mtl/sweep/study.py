@@ -228,7 +228,7 @@ def tuned_rate(pairs: Iterable[tuple[float, Trial]], workdir: Workdir) -> dict[s
         if result is None:
             reason = workdir.failure(trial.hash) or "it was not run"
             raise StoreError(f"the source's rate cannot be tuned: the trial at rate {rate:g} is missing: {reason}")
-        value = result["val_loss"] if result["status"] == "done" else None
+        value = result["val_score"] if result["status"] == "done" else None
         losses.setdefault(rate, []).append(math.inf if value is None else value)
     means = {rate: sum(v) / len(v) for rate, v in losses.items()}
     best = min(means, key=lambda r: (means[r], r))
@@ -237,7 +237,7 @@ def tuned_rate(pairs: Iterable[tuple[float, Trial]], workdir: Workdir) -> dict[s
             f"the source's rate cannot be tuned: training diverged at every rate of {sorted(means)}: lower "
             "config.tune.source_lr"
         )
-    return {"source_lr": best, "val_loss": clean({f"{rate:g}": mean for rate, mean in means.items()})}
+    return {"source_lr": best, "val_score": clean({f"{rate:g}": mean for rate, mean in means.items()})}
 
 
 def missing(trials: Sequence[Trial], workdir: Workdir) -> list[Trial]:

@@ -13,7 +13,7 @@ from jaxtyping import Array
 
 from mtl import params as paths
 from mtl.data import Split, Table
-from mtl.data.prior import prior_loss
+from mtl.data.prior import prior_outputs
 from mtl.data.scaling import Scaling, centred, centred_labels, coded
 from mtl.data.streamed import Streamed
 from mtl.inputs import each
@@ -50,8 +50,7 @@ class Data:
       train_rows, val_rows: per pool name (see ``pool_name``), the rows with any present label of its tasks.
       shift, scale: per split, what inputs are scaled with, [D, …], or a dict of the leaves that are; else None.
       fill: per split, what a missing input becomes after scaling, [D, …], likewise; None if none is missing.
-      prior: per split, the validation loss that predicting the prior would have, [D, tasks]; None where losses are not
-        taken relative to it.
+      prior: per split, the outputs that predict the prior of each task, [D, tasks, outputs], padded by zeros.
       place: where inputs are streamed, which row of x a row of the table is, int32 [N] (0 where it is not there);
         else ``()``.
       dense: of dense tasks, ``{task: (labels, which of them are present)}`` of the whole table, [N, *shape].
@@ -66,10 +65,10 @@ class Data:
     own_rows: Any
     train_rows: Mapping[str, Any]
     val_rows: Mapping[str, Any]
+    prior: Numbers
     shift: PyTree = None
     scale: PyTree = None
     fill: PyTree = None
-    prior: PyTree = None
     place: PyTree = ()
     dense: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     units: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -128,7 +127,6 @@ def make_data(
     programs: Sequence[Program],
     val_rows: int,
     scalings: Sequence[Scaling] | None = None,
-    relative: bool = False,
 ) -> Data:
     """Return the data on the device: inputs once (unless streamed), splits stacked, with the programs' pools.
 
@@ -139,9 +137,9 @@ def make_data(
       val_rows: the most validation rows that a split of this kind can have. Validation batches are padded to it,
         whatever the splits at hand, so that a trial's losses are summed in one order alone and in any pack.
       scalings: what each split's inputs and labels are scaled with; by default nothing.
-      relative: whether validation losses are taken relative to those of predicting the prior.
     """
-    names = list(dict.fromkeys(t.name for p in programs for t in ordered(p)))  # As a program has its columns.
+    specs = list(dict.fromkeys(t for p in programs for t in ordered(p)))  # As a program has its columns.
+    names = [t.name for t in specs]
     pools = sorted({p.tasks for p in programs})
     # No pool is shorter, so that programs of one task and of several differ in few shapes.
     longest = max(int(s.train[t].sum()) for s in splits for t in names)
@@ -161,14 +159,20 @@ def make_data(
         ),
         train_rows={pool_name(p): _pool([_any(s.train, p) for s in splits], longest) for p in pools},
         val_rows={pool_name(p): _pool([_any(s.val, p) for s in splits], val_rows) for p in pools},
+        prior=np.stack([_priors(table, s, specs) for s in splits]),
         shift=shift,
         scale=scale,
         fill=fill,
         dense=dense,
         units=units,
-        prior=np.asarray([[prior_loss(table, s, t) for t in names] for s in splits], np.float32) if relative else None,
     )
     return jax.tree.map(jnp.asarray, data)
+
+
+def _priors(table: Table, split: Split, tasks: Sequence[Task]) -> np.ndarray:
+    found = [prior_outputs(table, split, task) for task in tasks]
+    widest = max(len(outputs) for outputs in found)
+    return np.stack([np.pad(outputs, (0, widest - len(outputs))) for outputs in found]).astype(np.float32)
 
 
 def _dense(table: Table, names: Sequence[str], scalings: Sequence[Scaling]) -> tuple[dict[str, Any], dict[str, Any]]:

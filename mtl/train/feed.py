@@ -6,11 +6,11 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-from jaxtyping import Array
 
 from mtl.train import pack
 from mtl.train.compiled import Compiled
 from mtl.train.dataset import Data
+from mtl.train.judge import Judgement
 from mtl.train.placement import LANES, WHOLE, Placement, PyTree, place
 from mtl.train.program import Frozen, Hypers, Program, Weights
 
@@ -77,11 +77,11 @@ class Feed:
         run = pack.fix_fn(self.program, self.placement)
         return run(self.count, self.lanes.split, weights, frozen, self.data)
 
-    def evaluate(self, weights: Weights) -> tuple[Array, Array]:
-        """Return (the validation losses, the numbers of labels), [lanes, tasks]."""
+    def evaluate(self, weights: Weights) -> Judgement:
+        """Return what validation says of the lanes' states."""
         p = self.program
         run = pack.evaluate_fn(p.model, p.tasks, p.standardize, self.placement)
-        found: tuple[Array, Array] = run(self.count, self.lanes.split, weights, self.data)
+        found: Judgement = run(self.count, self.lanes.split, weights, self.data)
         return found
 
     def close(self) -> None:

@@ -40,11 +40,13 @@ class Outcome:
 
     Attributes:
       weights: what goes on to the next phase (NumPy arrays).
-      steps: steps after which it was evaluated.
+      steps: steps after which it was evaluated; the last are those that it was trained for.
+      best_at: steps after which its weights were.
       train_loss: per task, the mean loss of the labels drawn since the evaluation before, [evaluations]; NaN for none.
       val_loss: per task of the phase, [evaluations]; NaN where the task has no validation label or training diverged.
+      val_score: likewise, what states are chosen by, see ``train.judge``.
       diverged_at: first step whose loss was not finite, or −1.
-      seconds: its share of the pack's training time, compilation excluded.
+      seconds: its share of the pack's training time, by its steps, compilation excluded.
       waited: of these, its share of those that the pack waited for streamed inputs.
       width: the compiled width of its pack.
       penalties: of a phase solved in closed form, the penalty that each task's head was found with.
@@ -52,8 +54,10 @@ class Outcome:
 
     weights: Weights
     steps: list[int]
+    best_at: int
     train_loss: dict[str, list[float]]
     val_loss: dict[str, list[float]]
+    val_score: dict[str, list[float]]
     diverged_at: int
     seconds: float
     waited: float
@@ -68,7 +72,7 @@ class Snapshot:
     Attributes:
       moving: what changes while a phase runs, {path: array}.
       at: steps done.
-      train, val: losses at the evaluations so far, [lanes, tasks] each.
+      train, val, score: losses and scores at the evaluations so far, [lanes, tasks] each.
       spent: seconds of training.
       data: devices that each batch was spread over.
     """
@@ -77,6 +81,7 @@ class Snapshot:
     at: int
     train: list[np.ndarray]
     val: list[np.ndarray]
+    score: list[np.ndarray]
     spent: float
     data: int
 
@@ -248,9 +253,6 @@ def _run_group(
     moving = place(placement, jax.tree.map(np.array, moving), specs)
     frozen, whole = place(placement, (frozen, whole), LANES)
     fixed, advance = feed.fix(whole, frozen), feed.advance()
-    prior = feed.data.prior
-    if prior is not None:  # Of each lane's split, the phase's tasks.
-        prior = place(placement, fetch(prior)[lanes.split][:, feed.data.columns(program.tasks)], LANES)
 
     def forward(moving: TrainState, reach: Window, begin: int, end: int) -> TrainState:
         bounds = (place(placement, np.int32(b), WHOLE) for b in (begin, end))
@@ -263,15 +265,18 @@ def _run_group(
     ends, chunk, at, spent = boundaries(feed.steps, evaluations), 8, 0, 0.0
     train: list[np.ndarray] = []
     val: list[np.ndarray] = []
+    score: list[np.ndarray] = []
     if kept is not None:
-        at, spent, train, val = kept.at, kept.spent, list(kept.train), list(kept.val)
+        at, spent, train, val, score = kept.at, kept.spent, list(kept.train), list(kept.val), list(kept.score)
         on_steps(at * count)
     feed.begin(at)
 
     def take() -> Snapshot:
-        return Snapshot(flatten(jax.tree.map(fetch, moving)), at, train, val, spent, placement.data)
+        return Snapshot(flatten(jax.tree.map(fetch, moving)), at, train, val, score, spent, placement.data)
 
     for end in ends[len(train) :]:
+        if program.select == "best" and _stopped(lanes, moving)[:count].all():
+            break
         while at < end:
             begun = time.perf_counter()
             reach = feed.at(at)
@@ -289,19 +294,26 @@ def _run_group(
         train.append(_mean(program, fetch(merged.loss_sum)[:count], fetch(merged.labels)[:count]))
         shown = _host_heads(pack.shown_fn(program)(merged))
         now = Weights(phase.whole(program, shown, frozen), merged.state)
-        found, labels = feed.evaluate(place(placement, now, LANES))
-        val.append(fetch(found)[:count])
+        judged = feed.evaluate(place(placement, now, LANES))
+        val.append(fetch(judged.losses)[:count])
+        score.append(fetch(judged.scores)[:count])
         del now, merged, shown
         if program.select == "best":
-            moving = pack.track_best_fn(program, placement)(moving, found, labels, prior)
+            moving = pack.track_best_fn(program, placement)(feed.lanes, moving, judged)
         else:  # All there is to note: the sum of losses begins anew.
             since = {name: getattr(moving, name) for name in pack.SINCE}
             zeros = {name: np.zeros(was.shape, was.dtype) for name, was in since.items()}
             moving = dataclasses.replace(moving, **zeros)
         moving = place(placement, moving, specs)
         guard.boundary(take)
+    on_steps((feed.steps - at) * count)  # What stopping early saves.
     merged = pack.merge_fn(placement)(moving)
-    shown, state = (pack.shown_fn(program)(merged), merged.state) if program.select == "last" else merged.best[1:]
+    shown, state, seen = pack.shown_fn(program)(merged), merged.state, np.full(count, len(ends))
+    best_at = seen
+    if program.select == "best":
+        shown, state = merged.best.trainable, merged.best.state
+        best_at, seen = (fetch(n)[:count] for n in (merged.best.at, merged.best.seen))
+    trained = np.asarray(ends)[seen - 1]
     params = phase.whole(program, _host_heads(shown), frozen)
     if program.adapter is not None:
         params = pack.adopt_fn(program)(lanes, jax.tree.map(fetch, params))
@@ -311,17 +323,30 @@ def _run_group(
     return [
         Outcome(
             weights=w,
-            steps=ends,
-            train_loss={name: [float(t[i, k]) for t in train] for k, name in enumerate(program.tasks)},
-            val_loss={name: [float(v[i, k]) for v in val] for k, name in enumerate(program.tasks)},
+            steps=ends[: seen[i]],
+            best_at=ends[max(0, best_at[i] - 1)],
+            train_loss=_curves(program, train, i, seen[i]),
+            val_loss=_curves(program, val, i, seen[i]),
+            val_score=_curves(program, score, i, seen[i]),
             diverged_at=int(diverged[i]),
-            seconds=spent / count,
+            seconds=spent * float(trained[i] / trained.sum()),
             waited=feed.waited / count,
             width=width,
             penalties={t: float(p[i]) for t, p in penalties.items()},
         )
         for i, w in enumerate(finished)
     ]
+
+
+def _stopped(lanes: Hypers, moving: TrainState) -> np.ndarray:
+    """Return which lanes have ended early, see ``phase.stopped``."""
+    waited = fetch(moving.best.seen) - fetch(moving.best.at)
+    return np.asarray((lanes.patience > 0) & (waited >= lanes.patience))
+
+
+def _curves(program: Program, found: list[np.ndarray], lane: int, count: int) -> dict[str, list[float]]:
+    """Return a lane's curve of each task, as far as it was trained."""
+    return {name: [float(a[lane, k]) for a in found[:count]] for k, name in enumerate(program.tasks)}
 
 
 def _mean(program: Program, total: np.ndarray, labels: np.ndarray) -> np.ndarray:

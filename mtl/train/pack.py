@@ -15,9 +15,10 @@ from jaxtyping import Array
 from mtl.inputs import Shape, like
 from mtl.losses import linked
 from mtl.models import Model
-from mtl.train import compiled, phase
+from mtl.train import compiled, judge, phase
 from mtl.train.compiled import Compiled
 from mtl.train.dataset import Data, standardized
+from mtl.train.judge import Found, Judgement
 from mtl.train.move import averages
 from mtl.train.placement import LANES, MAP, OWN, WHOLE, Placement, over_lanes, room
 from mtl.train.program import INIT, Frozen, Hypers, Program, TrainState, Weights, key_for
@@ -198,71 +199,68 @@ def advance_fn(program: Program, placement: Placement, streamed: bool = False) -
 
 @functools.lru_cache(maxsize=256)
 def evaluate_fn(model: Model, tasks: tuple[str, ...], standardize: bool, placement: Placement) -> Compiled:
-    """Return the compiled ``evaluate(count, splits, weights, data) -> (losses, labels)`` of a pack, [lanes, tasks].
+    """Return the compiled ``evaluate(count, splits, weights, data) -> judgement`` of a pack, [lanes, tasks].
 
     It does not depend on what trains, so all phases of the same tasks share it.
     """
 
-    def one(args: tuple[Array, Weights], data: Data) -> tuple[Array, Array]:
-        return phase.evaluate(model, tasks, standardize, *args, data, placement.data)
+    def one(args: tuple[Array, Weights], data: Data) -> Judgement:
+        return judge.evaluate(model, tasks, standardize, *args, data, placement.data)
 
     mapped = over_lanes(one, placement)
 
-    def run(count: Array, splits: Array, weights: Weights, data: Data) -> tuple[Array, Array]:
-        return mapped(count, _of_tasks(splits.shape[0], len(tasks)), (splits, weights), data)
+    def run(count: Array, splits: Array, weights: Weights, data: Data) -> Judgement:
+        args = (splits, weights)
+        return mapped(count, room(one, args, data), args, data)
 
     return Compiled(run, placement, (WHOLE, LANES, LANES, WHOLE), LANES)
 
 
-def _of_tasks(*shape: int) -> tuple[Array, Array]:
-    """Return room for losses and for numbers of labels."""
-    return jnp.zeros(shape, jnp.float32), jnp.zeros(shape, jnp.int32)
-
-
 @functools.lru_cache(maxsize=256)
 def validate_fn(model: Model, tasks: tuple[str, ...], standardize: bool, placement: Placement, blocks: int) -> Compiled:
-    """Return the compiled ``validate(count, splits, weights, data, begin) -> sums`` of so many blocks of a pack.
+    """Return the compiled ``validate(count, splits, weights, data, begin) -> found`` of so many blocks of a pack.
 
-    ``sums`` are (losses, labels), [lanes, devices along data, blocks, tasks].
+    Every leaf is [lanes, devices along data, blocks, …].
     """
 
-    def one(args: tuple[Array, Weights], data: Data, begin: Array) -> PyTree:
-        return phase.validate(model, tasks, standardize, *args, data, begin, blocks, placement.data)
+    def one(args: tuple[Array, Weights], data: Data, begin: Array) -> Found:
+        return judge.validate(model, tasks, standardize, *args, data, begin, blocks, placement.data)
 
     mapped = over_lanes(one, placement)
 
-    def run(count: Array, splits: Array, weights: Weights, data: Any, begin: Array) -> PyTree:
-        found = mapped(
-            count, _of_tasks(splits.shape[0], blocks, len(tasks)), (splits, weights), at_hand(placement, data), begin
-        )
-        return jax.tree.map(lambda a: a[:, None], found)
+    def run(count: Array, splits: Array, weights: Weights, data: Any, begin: Array) -> Found:
+        args, data = (splits, weights), at_hand(placement, data)
+        return jax.tree.map(lambda a: a[:, None], mapped(count, room(one, args, data, begin), args, data, begin))
 
     return Compiled(run, placement, (WHOLE, LANES, LANES, data_specs(placement, True), WHOLE), OWN)
 
 
 @functools.lru_cache(maxsize=256)
-def mean_fn(placement: Placement) -> Compiled:
-    """Return the compiled ``mean(count, sums)`` of a pack: ``evaluate_fn``'s results from ``validate_fn``'s."""
-    mapped = over_lanes(lambda sums: phase.mean_loss(sums[0], sums[1], placement.data), placement)
+def judge_fn(model: Model, tasks: tuple[str, ...], placement: Placement) -> Compiled:
+    """Return the compiled ``judge(count, splits, found, data) -> judgement`` of what ``validate_fn`` found."""
 
-    def run(count: Array, sums: PyTree) -> tuple[Array, Array]:
-        total, labels = (a[:, 0] for a in sums)
-        return mapped(count, _of_tasks(total.shape[0], total.shape[-1]), (total, labels))
+    def one(args: tuple[Array, Found], data: Data) -> Judgement:
+        return judge.judge(model, tasks, *args, data, placement.data)
 
-    return Compiled(run, placement, (WHOLE, OWN), LANES)
+    mapped = over_lanes(one, placement)
+
+    def run(count: Array, splits: Array, found: Found, data: Data) -> Judgement:
+        args = splits, jax.tree.map(lambda a: a[:, 0], found)
+        return mapped(count, room(one, args, data), args, data)
+
+    return Compiled(run, placement, (WHOLE, LANES, OWN, WHOLE), LANES)
 
 
 @functools.lru_cache(maxsize=256)
-def track_best_fn(program: Program, placement: Placement) -> Callable[[TrainState, Array, Array, PyTree], TrainState]:
-    """Return the compiled ``track_best(moving, losses, labels, prior)``; elementwise, so lanes run together."""
+def track_best_fn(program: Program, placement: Placement) -> Callable[[Hypers, TrainState, Judgement], TrainState]:
+    """Return the compiled ``track_best(lanes, moving, judgement)``; elementwise, so lanes run together."""
 
-    def track_best(moving: TrainState, losses: Array, labels: Array, prior: PyTree) -> TrainState:
-        one = functools.partial(phase.track_best, program)
-        noted = jax.vmap(one)(merged(moving, placement.data), losses, labels, prior)
+    def track_best(lanes: Hypers, moving: TrainState, judged: Judgement) -> TrainState:
+        noted = jax.vmap(functools.partial(phase.track_best, program))(lanes, merged(moving, placement.data), judged)
         nothing = {name: jnp.zeros_like(getattr(moving, name)) for name in SINCE}
         return dataclasses.replace(moving, best=noted.best, **nothing)
 
-    return jax.jit(track_best, donate_argnums=0)
+    return jax.jit(track_best, donate_argnums=1)
 
 
 @functools.lru_cache(maxsize=64)

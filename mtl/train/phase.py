@@ -1,32 +1,26 @@
-"""A phase, as pure functions: start, fix, advance, evaluate, track the best."""
+"""A phase, as pure functions: start, fix, advance, track the best."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool
 
 from mtl import adapt
 from mtl import params as paths
-from mtl.models import Model
 from mtl.models.features import Features
 from mtl.train import move
 from mtl.train.dataset import Data, inputs, pool_name
-from mtl.train.program import ADAPT, Frozen, Hypers, Program, TrainState, Weights, key_for
-from mtl.train.pull import DATA_AXIS
-from mtl.train.sampling import by_columns
-from mtl.train.stacks import columns, in_one_matrix, stacked, sums_apart, together, unstacked
+from mtl.train.judge import Judgement
+from mtl.train.program import ADAPT, Best, Frozen, Hypers, Program, TrainState, Weights, key_for
+from mtl.train.stacks import stacked, unstacked
 from mtl.train.threefry import fold_in
 
 PyTree = Any
-
-#: Validation runs in blocks of at most so many rows, so that a large set takes no more memory than a batch.
-EVALUATION_ROWS = 512
 
 
 def start(program: Program, hypers: Hypers, weights: Weights) -> tuple[TrainState, PyTree]:
@@ -76,7 +70,7 @@ def begin(program: Program, hypers: Hypers, trainable: PyTree, state: PyTree) ->
     """
     best: PyTree = ()
     if program.select == "best":
-        best = (jnp.float32(jnp.inf), trainable, state)
+        best = Best(jnp.float32(jnp.inf), trainable, state, jnp.int32(0), jnp.int32(0))
     opt_state = program.solver.begin(program, hypers, trainable)
     k = len(program.tasks)
     none, labels = jnp.zeros(k, jnp.float32), jnp.zeros(k, jnp.int32)
@@ -171,6 +165,8 @@ def advance(
       shards: devices that each batch is spread over, see ``step.update``.
     """
     own = data.of(hypers.split)
+    if program.select == "best":
+        end = jnp.where(stopped(hypers, moving), begin, end)
     return program.solver.advance(program, hypers, moving, fixed, own, begin, end, shards)
 
 
@@ -179,156 +175,34 @@ def shown(program: Program, moving: TrainState) -> PyTree:
     return move.evaluated(program, moving.opt_state, moving.trainable)
 
 
-def evaluate(
-    model: Model,
-    tasks: tuple[str, ...],
-    standardize: bool,
-    split: Array,
-    weights: Weights,
-    data: Data,
-    shards: int = 1,
-) -> tuple[Float[Array, " tasks"], Int[Array, " tasks"]]:
-    """Return (the validation loss of each of some tasks, the number of validation labels that it is over).
-
-    It is the plain log loss (or squared error) on present validation labels, without weights, smoothing or focusing,
-    so that it means the same in every regime; NaN for a task without validation labels, and where training diverged.
-
-    Args:
-      model: the model.
-      tasks: the phase's tasks.
-      standardize: whether inputs are standardised.
-      split: which of the stacked splits.
-      weights: all parameters and batch statistics.
-      data: the stacked data.
-      shards: devices that the rows are spread over, see ``step.update``.
-    """
-    count = evaluation_blocks(tasks, data, shards)[0]
-    return mean_loss(*validate(model, tasks, standardize, split, weights, data, jnp.int32(0), count, shards), shards)
-
-
-def evaluation_blocks(tasks: tuple[str, ...], data: Data, shards: int = 1) -> tuple[int, int]:
-    """Return (blocks that a device's share of validation runs in, rows of a block)."""
-    share = -(-int(data.val_rows[pool_name(tasks)].rows.shape[-1]) // shards)
-    size = min(share, EVALUATION_ROWS)
-    return -(-share // size), size
-
-
-def validate(
-    model: Model,
-    tasks: tuple[str, ...],
-    standardize: bool,
-    split: Array,
-    weights: Weights,
-    data: Data,
-    begin: Array,
-    count: int,
-    shards: int = 1,
-) -> tuple[Float[Array, "blocks tasks"], Int[Array, "blocks tasks"]]:
-    """Return each task's (sum of losses, number of labels) in ``count`` blocks of validation, from ``begin`` on.
-
-    Args:
-      model, tasks, standardize, split, weights, data, shards: as in ``evaluate``.
-      begin: the first block, int32.
-      count: how many; blocks past the last hold nothing.
-    """
-    own = data.of(split)
-    pool = own.val_rows[pool_name(tasks)]
-    share = -(-pool.rows.shape[0] // shards)
-    _, size = evaluation_blocks(tasks, data, shards)
-    start = jax.lax.axis_index(DATA_AXIS) * share if shards > 1 else 0
-    at_ = own.columns(tasks)
-
-    def block(number: Array) -> tuple[Array, Array]:
-        first = number * size
-        at = start + first + jnp.arange(size)
-        rows, real = jnp.take(pool.rows, at, mode="clip"), (at < pool.count) & (first + jnp.arange(size) < share)
-        features = model.features(weights.params, weights.state, inputs(standardize, own, rows))
-        labels, masks = (jnp.take(a, rows, axis=0, mode="clip")[:, at_] for a in (own.labels, own.val))
-        dense = own.dense_labels([model.task(t) for t in tasks], labels)
-        return validation_sums(model, tasks, weights.params, features, labels, masks & real[:, None], dense)
-
-    if count == 1:
-        total, labels = block(begin)
-        return total[None], labels[None]
-    found: tuple[Array, Array] = jax.lax.map(block, begin + jnp.arange(count))
-    return found
-
-
-def mean_loss(
-    total: Float[Array, "blocks tasks"], count: Int[Array, "blocks tasks"], shards: int = 1
-) -> tuple[Float[Array, " tasks"], Int[Array, " tasks"]]:
-    """Return (each task's mean loss, its labels) from the sums of all blocks; the loss is NaN without labels."""
-    total, count = total.sum(axis=0), count.sum(axis=0)
-    if shards > 1:
-        total, count = jax.lax.psum((total, count), DATA_AXIS)
-    return jnp.where(count > 0, total / jnp.maximum(count, 1), jnp.nan), count
-
-
-def track_best(
-    program: Program,
-    moving: TrainState,
-    losses: Float[Array, " tasks"],
-    labels: Int[Array, " tasks"],
-    prior: PyTree = None,
-) -> TrainState:
+def track_best(program: Program, hypers: Hypers, moving: TrainState, judged: Judgement) -> TrainState:
     """Return the phase with an evaluation taken note of: the best state so far is kept, if the phase selects it.
 
-    What decides is the mean loss over the phase's judges (see ``regimes.judges``) that have a validation label. A mean
-    that is NaN is never better, so a diverged state cannot be the best one.
+    What decides is the mean score over the phase's judges (see ``regimes.judges``) that have a validation label. A mean
+    that is NaN is never better, so a diverged state cannot be the best one. Of several that are equal it is the first.
+    A phase that has stopped takes note of nothing.
 
     Args:
       program: the phase.
+      hypers: its numbers.
       moving: its state.
-      losses, labels: as ``evaluate`` returns them.
-      prior: [tasks], what losses are taken relative to, see ``dataset.Data``; None for nothing.
+      judged: as ``judge.evaluate`` returns it.
     """
     zeros = jnp.zeros_like(moving.loss_sum), jnp.zeros_like(moving.labels)
     moving = dataclasses.replace(moving, loss_sum=zeros[0], labels=zeros[1])
     if program.select == "last":
         return moving
+    best, goes_on = moving.best, ~stopped(hypers, moving)
     at = jnp.asarray([program.tasks.index(t) for t in program.judges])
-    losses = losses if prior is None else losses / prior
-    # By the labels, not by the losses: one that is NaN because training diverged must not be left out.
-    there = labels[at] > 0
-    score = jnp.sum(losses[at], where=there) / jnp.sum(there)
-    better = score < moving.best[0]
-    now = (score, shown(program, moving), moving.state)
-    best = jax.tree.map(lambda new, old: jnp.where(better, new, old), now, moving.best)
-    return dataclasses.replace(moving, best=best)
+    # By the labels, not by the scores: one that is NaN because training diverged must not be left out.
+    there = judged.labels[at] > 0
+    score = jnp.sum(judged.scores[at], where=there) / jnp.sum(there)
+    better, seen = goes_on & (score < best.score), best.seen + goes_on
+    now = Best(score, shown(program, moving), moving.state, seen, seen)
+    kept = dataclasses.replace(best, seen=seen)
+    return dataclasses.replace(moving, best=jax.tree.map(lambda new, old: jnp.where(better, new, old), now, kept))
 
 
-def validation_sums(
-    model: Model,
-    tasks: Sequence[str],
-    params: PyTree,
-    features: Features,
-    labels: Float[Array, "rows tasks"],
-    masks: Bool[Array, "rows tasks"],
-    dense: Mapping[str, tuple[Array, Array]] | None = None,
-) -> tuple[Float[Array, " tasks"], Int[Array, " tasks"]]:
-    """Return (the sum of each task's plain losses over the labels that are present, their number).
-
-    Heads of one kind are one matrix here, as they are in a step (see ``train.stacks``).
-
-    Args:
-      model: the model.
-      tasks: names.
-      params: all parameters.
-      features: the trunk's.
-      labels: numbers and class ids.
-      masks: true where a label is present.
-      dense: labels of the dense ones among the tasks, as a batch has them.
-    """
-    specs = (model.task(name) for name in tasks)
-    plain = [dataclasses.replace(t, pos_weight=1.0, label_smoothing=0.0, focal_gamma=0.0) for t in specs]
-    if not in_one_matrix(features, plain):
-        found = sums_apart(plain, model.head, params["heads"], features, by_columns(plain, labels, dense or {}), masks)
-        return found, jnp.sum(masks, axis=0, dtype=jnp.int32)
-    sums, parts = [], columns(plain)
-    for group in parts:
-        head = jax.tree.map(lambda *a: jnp.concatenate(a, axis=-1), *(params["heads"][t] for t in group.names))
-        outputs = model.head(head, features).reshape(len(features), len(group.names), group.task.outputs)
-        mask, own = group.of(masks), group.of(labels)
-        own = own.astype(jnp.int32) if group.task.labels == "ids" else own
-        sums.append(group.sums(outputs, own, mask))
-    return together(parts, sums), jnp.sum(masks, axis=0, dtype=jnp.int32)
+def stopped(hypers: Hypers, moving: TrainState) -> Bool[Array, ""]:
+    """Return whether a phase that selects its best state has ended early: ``patience`` evaluations without a better."""
+    return (hypers.patience > 0) & (moving.best.seen - moving.best.at >= hypers.patience)

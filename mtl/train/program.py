@@ -49,7 +49,7 @@ class Program:
       denominator: of the loss, see ``losses.reduce``.
       trunk_mode: ``eval``: blocks without a trainable parameter run in eval mode; ``train``: all run in train mode.
       select: whether the ``last`` or the ``best`` state on validation goes on to the next phase.
-      judges: the tasks whose validation loss decides what is best, see ``regimes.judges``.
+      judges: the tasks whose validation decides what is best, see ``regimes.judges``.
       standardize: whether inputs are scaled with the split's numbers.
       accumulate: micro-batches that a batch is split into; the update is that of the whole batch.
       cached: whether the trunk is frozen and still, so that its features are computed once, at the phase's start.
@@ -171,6 +171,7 @@ class Hypers:
       steps: the phase's steps.
       offset: batches of each task's sequence that earlier phases have used, [tasks].
       split: which of the stacked splits this trial trains on.
+      patience: evaluations without a better state after which a phase that selects the best stops; 0 for none.
       rates: what the rate of each trainable parameter is multiplied by, [parameters]; ``()`` for 1.
       first, picks: where inputs are streamed, the batches of the steps from ``first`` on, drawn before; else ``()``.
     """
@@ -184,6 +185,7 @@ class Hypers:
     steps: Numbers = dataclasses.field(metadata=_WHOLE)
     offset: Numbers = dataclasses.field(metadata=_WHOLE)
     split: Numbers = dataclasses.field(metadata=_WHOLE)
+    patience: Numbers = dataclasses.field(default=0, metadata=_WHOLE)
     rates: PyTree = dataclasses.field(default=(), metadata=_FLOAT)
     first: PyTree = ()
     picks: PyTree = ()
@@ -212,6 +214,25 @@ class Weights:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
+class Best:
+    """The best state of a phase so far.
+
+    Attributes:
+      score: on validation, lower is better, see ``train.judge``.
+      trainable, state: as in ``TrainState``.
+      at: the evaluation, from 1, that it was; 0 for the state that the phase began with.
+      seen: evaluations so far.
+    """
+
+    score: Numbers
+    trainable: PyTree
+    state: PyTree
+    at: Numbers
+    seen: Numbers
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
 class TrainState:
     """What changes while a phase runs. Frozen parameters are not in it.
 
@@ -220,7 +241,7 @@ class TrainState:
       state: batch statistics.
       opt_state: optimizer state; of a phase solved in closed form, {task: the penalty chosen}.
       balance: the balancer's state, with what it saw of the step before; ``()`` without one.
-      best: (validation loss, trainable, state) of the best evaluation so far, or ``()`` if the last state is kept.
+      best: the best state so far, or ``()`` if the last one is kept.
       loss_sum: sum of each task's losses since the last evaluation, [tasks], as in ``stacks.ordered``.
       labels: the number of labels that each is over, [tasks].
       diverged_at: first step whose loss was not finite; −1 if none.

@@ -184,10 +184,13 @@ class Columns:
             return numbers[:, first:last]
         return numbers[:, np.asarray(self.places)]
 
+    def values(self, outputs: Array, labels: Array, mask: Array) -> Array:
+        """Return each of their losses, [rows, tasks], 0 where the label is missing."""
+        return jax.vmap(functools.partial(losses.values, self.task), in_axes=1, out_axes=1)(outputs, labels, mask)
+
     def sums(self, outputs: Array, labels: Array, mask: Array) -> Array:
         """Return the sum of each of their losses over the labels that are present, [tasks]."""
-        values = jax.vmap(functools.partial(losses.values, self.task), in_axes=1, out_axes=1)
-        return jnp.sum(values(outputs, labels, mask), axis=0, where=mask)
+        return jnp.sum(self.values(outputs, labels, mask), axis=0, where=mask)
 
     def outputs(self, found: Array) -> Array:
         """Return their part of all outputs, [rows, tasks, outputs of a task]."""

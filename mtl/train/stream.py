@@ -22,11 +22,12 @@ from jaxtyping import Array
 
 from mtl.data.streamed import Streamed, prefetched
 from mtl.inputs import structure
-from mtl.train import pack, phase
+from mtl.train import judge, pack, phase
 from mtl.train.compiled import Compiled
 from mtl.train.dataset import Data, pool_name
 from mtl.train.feed import Feed, Window
 from mtl.train.flops import features
+from mtl.train.judge import Judgement
 from mtl.train.placement import LANES, OWN, WHOLE, Placement, PlacementError, PyTree, fetch, place
 from mtl.train.program import Frozen, Hypers, Program, Weights
 from mtl.train.pull import DATA_AXIS
@@ -98,7 +99,7 @@ class _Streaming(Feed):
         drawn = np.column_stack([lanes.seed, lanes.split, lanes.offset])
         _, self._of, self._back = np.unique(drawn, axis=0, return_index=True, return_inverse=True)
         self._splits = np.unique(lanes.split)
-        self._blocks, self._block_rows = phase.evaluation_blocks(program.tasks, data, placement.data)
+        self._blocks, self._block_rows = judge.evaluation_blocks(program.tasks, data, placement.data)
         least = max(len(self._of) * program.rows // placement.data, len(self._splits) * self._block_rows)
         if program.cached:
             least = max(least, len(self._splits) * program.rows)
@@ -165,7 +166,7 @@ class _Streaming(Feed):
             held = run(self.count, self.lanes.split, weights, held, data, *bounds)
         return Frozen(frozen, *held)
 
-    def evaluate(self, weights: Weights) -> tuple[Array, Array]:
+    def evaluate(self, weights: Weights) -> Judgement:
         p, shards = self.program, self.placement.data
         pool = self._pools.val_rows[pool_name(p.tasks)]
         each = min(self._blocks, self._together(self._block_rows))
@@ -180,11 +181,12 @@ class _Streaming(Feed):
         run = pack.validate_fn(p.model, p.tasks, p.standardize, self.placement, each)
         found = []
         for begin, data in zip(begins, prefetched(window, len(begins)), strict=True):
-            sums = run(self.count, self.lanes.split, weights, data, place(self.placement, np.int32(begin), WHOLE))
-            found.append(jax.tree.map(fetch, sums))
+            some = run(self.count, self.lanes.split, weights, data, place(self.placement, np.int32(begin), WHOLE))
+            found.append(jax.tree.map(fetch, some))
         whole = jax.tree.map(lambda *parts: np.concatenate(parts, axis=2)[:, :, : self._blocks], *found)
-        mean: tuple[Array, Array] = pack.mean_fn(self.placement)(self.count, place(self.placement, whole, OWN))
-        return mean
+        run, whole = pack.judge_fn(p.model, p.tasks, self.placement), place(self.placement, whole, OWN)
+        judged: Judgement = run(self.count, self.lanes.split, whole, self.data)
+        return judged
 
     def close(self) -> None:
         if self._windows is not None:

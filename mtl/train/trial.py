@@ -153,6 +153,7 @@ def stages_of(trial: config.Trial, shape: Shape, standardize: bool = False) -> t
                     # Batches of each task's sequence that earlier phases have drawn.
                     offset=tuple(drawn.get(t, 0) for t in step.tasks),
                     split=0,
+                    patience=c["patience"] if program.select == "best" else 0,
                     rates=own,
                 ),
                 fresh,
