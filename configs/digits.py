@@ -11,7 +11,7 @@ from mtl.config import default
 from mtl.sweep import product, sweep
 
 CONTENDERS = ("linear_probe", "finetune", "lp_ft", "gradual", "multitask", "multitask_finetune")
-REGIMES = ("scratch", "random_probe", *CONTENDERS, "scratch_matched")
+REGIMES = ("scratch", "random_probe", *CONTENDERS, "scratch@2", "multitask@2")
 #: The controls ask whether a source can help that should not.
 CONTROL_REGIMES = ("scratch", "random_probe", "linear_probe", "finetune", "lp_ft", "multitask")
 SIZES = (10, 20, 50, 100, 200, 500)

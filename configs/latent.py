@@ -10,7 +10,7 @@ from mtl.config import default
 from mtl.sweep import product, sweep
 
 CONTENDERS = ("linear_probe", "finetune", "lp_ft", "multitask", "multitask_finetune")
-REGIMES = ("scratch", "random_probe", *CONTENDERS, "scratch_matched", "scratch_own_scale")
+REGIMES = ("scratch", "random_probe", *CONTENDERS, "scratch_own_scale")
 SOURCES = tuple(f"source_{k}" for k in range(8))
 SIZES = (20, 50, 100, 200)
 RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)

@@ -170,6 +170,8 @@ def register(name: str, regime: Regime) -> None:
 
     >>> register("probe_then_last", Regime((_SOURCE, Phase(trainable="last_1", fresh=("head",))), "an example"))
     """
+    if "@" in name:
+        raise ValueError(f'regime "{name}": a name must have no @, which stands before how often a budget is taken')
     known = REGIMES.get(name)
     if known is not None and not _same(known, regime):
         raise ValueError(f'regime "{name}" is already registered; choose another name')
@@ -183,7 +185,7 @@ def _same(known: Regime, made: Regime) -> bool:
 
 
 def get(name: str, own: Mapping[str, Any] | None = None) -> Regime:
-    """Return the regime of that name.
+    """Return the regime of that name; ``scratch@2`` is the control that trains ``scratch`` at twice the budget.
 
     Args:
       name: its name.
@@ -193,11 +195,28 @@ def get(name: str, own: Mapping[str, Any] | None = None) -> Regime:
       ValueError: if there is none, naming the valid ones.
     """
     own = own or {}
-    if name in own:
-        return read(own[name])
-    if name not in REGIMES:
-        raise ValueError(f'regime = "{name}": {suggest(name, [*REGIMES, *own])}')
-    return REGIMES[name]
+    base, at, times = name.partition("@")
+    if at and not (times.isascii() and times.isdecimal() and int(times) > 1):
+        raise ValueError(f'regime = "{name}": behind the @ must be how often its budget is taken, as in "scratch@2"')
+    if base not in own and base not in REGIMES:
+        raise ValueError(f'regime = "{name}": {suggest(base, [*REGIMES, *own])}')
+    found = read(own[base]) if base in own else REGIMES[base]
+    return _longer(found, int(times)) if at else found
+
+
+def _longer(regime: Regime, times: int) -> Regime:
+    """Return the control that trains a regime's phases so many times as long."""
+
+    def phases(blocks: int) -> tuple[Phase, ...]:
+        lengths = ("share", "total_steps", "total_epochs", "total_examples")
+        return tuple(
+            dataclasses.replace(p, **{name: times * getattr(p, name) for name in lengths})
+            for p in regime.expand(blocks)
+        )
+
+    return dataclasses.replace(
+        regime, phases=phases, summary=f"{regime.summary}; {times} times the budget", control=True
+    )
 
 
 def read(value: Any) -> Regime:

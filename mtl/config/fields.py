@@ -50,8 +50,9 @@ def _regimes(given: Mapping[str, Any]) -> dict[str, Any]:
     found = {}
     for name, value in given.items():
         with refused(f"config.regimes.{name}: "):
-            if name in REGIMES:
-                raise ValueError("there is a regime of that name already; choose another")
+            if name in REGIMES or "@" in name:
+                taken = "there is a regime of that name already" if name in REGIMES else "a name must have no @"
+                raise ValueError(f"{taken}; choose another")
             found[name] = plain(value)
     return found
 

@@ -100,7 +100,7 @@ def collect(workdir: Workdir, sweep: str, task: str = "") -> Scores:
     if values is None:
         raise NoResultError(_nothing(workdir, sweep, results))
     own = base.get("regimes", {})
-    known = {name: regimes.get(str(name), own) if name in own else regimes.REGIMES.get(name) for name in axes[ROW]}
+    known = {name: _regime(str(name), own) for name in axes[ROW]}
     return Scores(
         study=study["study"],
         sweep=sweep,
@@ -154,6 +154,11 @@ def _nothing(workdir: Workdir, sweep: str, results: Mapping[str, Mapping[str, An
         f"{workdir.path}: there is no table of sweep {sweep}: of {len(results):,} trials {len(failed):,} failed and "
         f"{len(diverged):,} diverged, and no cell is complete"
     )
+
+
+def _regime(name: str, own: Mapping[str, Any]) -> regimes.Regime | None:
+    """Return a regime; nothing for one that a config registers, which is not at hand."""
+    return regimes.get(name, own) if name in own or name.partition("@")[0] in {*regimes.REGIMES, *own} else None
 
 
 def _levels(trials: Sequence[Mapping[str, Any]], base: Mapping[str, Any], axis: str) -> list[Any]:
@@ -273,10 +278,12 @@ def _notes(
         f"n counts {counted} ({1 - data['val_fraction']:.0%} and "
         f"{data['val_fraction']:.0%}); the test set is {data['test_size']} fixed, stratified examples, used once."
     )
-    notes.append(
-        "Every regime that uses the source sees the same number of training examples, to within a batch a phase; "
-        "scratch_matched spends as many on the target alone."
+    best = base["select"] == "best"
+    early = f", fewer where {base['patience']} validations in a row were no better" if best and base["patience"] else ""
+    kept = (
+        "Of each phase the state that is best on validation is kept" if best else "Of each phase the last state is kept"
     )
+    notes.append(f"All regimes have the same number of updates, those of source and target together{early}. {kept}.")
     inputs = result["inputs"]
     if inputs["scaled"]:
         others = ["regimes that begin from loaded weights, which bring their own"] if base["init.path"] else []
@@ -293,7 +300,7 @@ def _notes(
         tried = [t["changes"][field] for t in entry["trials"] if field in t["changes"]]
         listed = ", ".join(_word(field, v) for v in sorted({canonical(v): v for v in tried}.values(), key=order))
         notes.append(
-            f"{field} is chosen from {listed} by validation loss, within each replicate and cell, without refitting."
+            f"{field} is chosen from {listed} by validation, within each replicate and cell, without refitting."
         )
     if entry.get("tuning"):
         notes.append(f"source_lr = {entry['tuning']['source_lr']:g}, tuned once on source validation.")

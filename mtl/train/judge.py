@@ -180,7 +180,7 @@ def of_rows(
       dense: labels of the dense ones among the tasks, as a batch has them.
     """
     heads, plain = weights.params["heads"], _plain(model, tasks)
-    parts, each = columns(plain), []
+    parts, each = columns(plain), list[tuple[Any, ...]]()
     for group in parts:
         if in_one_matrix(features, plain):
             head = jax.tree.map(lambda *a: jnp.concatenate(a, axis=-1), *(heads[t] for t in group.names))
@@ -200,8 +200,8 @@ def of_rows(
         most = _most(group.task)
         sums = [jnp.sum(v, axis=0, where=mask) for v in (found, jnp.minimum(found, most), jnp.minimum(guessed, most))]
         each.append((*sums, (outputs, own, mask) if _names(model, group) else ()))
-    *sums, rows = zip(*each, strict=True)
-    loss, bounded, guess = (together(parts, numbers) for numbers in sums)
+    losses_, bounded_, guessed_, rows = zip(*each, strict=True)
+    loss, bounded, guess = (together(parts, numbers) for numbers in (losses_, bounded_, guessed_))
     return Found(loss, bounded, guess, jnp.sum(masks, axis=0, dtype=jnp.int32), rows)
 
 
@@ -219,7 +219,7 @@ def judge(model: Model, tasks: tuple[str, ...], split: Array, found: Found, data
         rows = jax.tree.map(lambda a: jax.lax.all_gather(a, DATA_AXIS, tiled=True), rows)
     mean = jnp.where(labels > 0, loss / jnp.maximum(labels, 1), jnp.nan)
     error = jnp.where(labels > 0, bounded / jnp.where(guess > 0, guess, jnp.maximum(labels, 1)), jnp.nan)
-    parts, each = columns(_plain(model, tasks)), []
+    parts, each = columns(_plain(model, tasks)), list[Array]()
     own = data.of(split)
     prior = own.prior[own.columns(tasks)]
     for group, of_group in zip(parts, rows, strict=True):

@@ -15,7 +15,7 @@ from mtl.data import make_table, transfer_split
 from mtl.data.scaling import fit
 from mtl.params import combine
 from mtl.tasks import Task
-from mtl.train import loop, phase, step
+from mtl.train import judge, loop, phase, step
 from mtl.train.begin import freshen
 from mtl.train.dataset import make_data
 from mtl.train.placement import MAP
@@ -73,7 +73,8 @@ def table():
 def finish(stage, hypers, moving, frozen):
     """Return what a phase ends with: the last state, or the best on validation, with adapters merged."""
     last = (phase.shown(stage.program, moving), moving.state)
-    trainable, state = last if stage.program.select == "last" else moving.best[1:]
+    best = moving.best
+    trainable, state = last if stage.program.select == "last" else (best.trainable, best.state)
     return Weights(phase.merged(stage.program, hypers, phase.whole(stage.program, trainable, frozen)), state)
 
 
@@ -91,9 +92,9 @@ def run_pure(stages, hypers, initial, data, evaluations=1):
         for end in boundaries(stage.steps, evaluations):
             moving = phase.advance(program, own, moving, fixed, data, jnp.int32(begin), jnp.int32(end))
             now = Weights(phase.whole(program, phase.shown(program, moving), frozen), moving.state)
-            found, labels = phase.evaluate(program.model, program.tasks, program.standardize, own.split, now, data)
-            moving = phase.track_best(program, moving, found, labels)
-            losses.append(found)
+            judged = judge.evaluate(program.model, program.tasks, program.standardize, own.split, now, data)
+            moving = phase.track_best(program, own, moving, judged)
+            losses.append(judged.losses)
             begin = end
         weights = finish(stage, own, moving, frozen)
         curves.append(jnp.stack(losses))
