@@ -160,7 +160,7 @@ def test_status_does_not_change_anything(study, mtl_prints):
 def means(study):
     """Return the mean accuracy of each regime and size of the sweep even, from the data frame alone."""
     frame = mtl.results(study, sweep="even")
-    best = frame.loc[frame.groupby(["regime", "data.target_size", "seed"])["val_loss"].idxmin()]
+    best = frame.loc[frame.groupby(["regime", "data.target_size", "seed"])["val_score"].idxmin()]
     return best.groupby(["regime", "data.target_size"])["test_accuracy"].mean()
 
 

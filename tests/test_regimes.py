@@ -1,4 +1,4 @@
-"""Regimes: each is the phases that the design's table says, over the very parameters it says, at equal cost."""
+"""Regimes: each is the phases that the design's table says, over the very parameters it says, in as many updates."""
 
 import pytest
 
@@ -25,7 +25,7 @@ def heads(*tasks):
 
 
 def table(blocks):
-    """Return {regime: ((tasks, parameters that move, parameters that start fresh, rate, share of examples), …)}.
+    """Return {regime: ((tasks, parameters that move, parameters that start fresh, rate, share of updates), …)}.
 
     Shares are of the source's budget (first number) and of the target's (second).
     """
@@ -37,8 +37,8 @@ def table(blocks):
         for k in range(blocks + 1)
     ]
     return {
-        "scratch": ((TARGET, every | head, set(), "lr", (0, 1)),),
-        "random_probe": ((TARGET, head, head, "lr", (0, 1)),),
+        "scratch": ((TARGET, every | head, set(), "lr", (1, 1)),),
+        "random_probe": ((TARGET, head, head, "lr", (1, 1)),),
         "linear_probe": (source, (TARGET, head, head, "lr", (0, 1))),
         # In closed form: no rate, one step on whatever labels there are.
         "ridge_probe": (source, (TARGET, head, head, None, None)),
@@ -51,24 +51,24 @@ def table(blocks):
             (BOTH, every | heads(*BOTH), set(), "source_lr", (1, 0)),
             (TARGET, every | head, set(), "lr", (0, 1)),
         ),
-        # More that the table's text adds: controls (the largest budget, a scaling of its own), and what tunes the
-        # source's rate.
-        "scratch_matched": ((TARGET, every | head, set(), "lr", (1, 1)),),
-        "scratch_own_scale": ((TARGET, every | head, set(), "lr", (0, 1)),),
+        # More that the table's text adds: controls (equal examples, a scaling of its own), and what tunes the source's
+        # rate. A joint batch has 8 rows of each of three tasks.
+        "multitask_examples": ((BOTH, every | heads(*BOTH), set(), "lr", (1 / 3, 1 / 3)),),
+        "scratch_own_scale": ((TARGET, every | head, set(), "lr", (1, 1)),),
         "source": (source,),
     }
 
 
-#: 1,200 and 960 examples: all shares of both, for 2 and 3 blocks, are whole numbers of batches of 8 and of 3 × 8.
-BUDGET = (1200, 960)
+#: Updates: all shares of both, for 1 to 3 blocks, are whole numbers, thirds of their sum too.
+BUDGET = (150, 120)
 RATES = {"lr": 0.03, "source_lr": 0.01}
 
 
 def expanded(regime, blocks, **changes):
     names = {
         "model.options": {"hidden": (5,) * blocks},
-        "source.total_steps": BUDGET[0] // 8,
-        "target.total_steps": BUDGET[1] // 8,
+        "source.total_steps": BUDGET[0],
+        "target.total_steps": BUDGET[1],
         **RATES,
     }
     return trial(regime=regime, **(names | changes))
@@ -94,8 +94,7 @@ def test_a_regime_is_what_the_table_says(regime, blocks):
             continue
         assert phase.solver == "gradient"
         assert stage.hypers.lr == phase.lr == RATES[rate]
-        spent = stage.steps * stage.program.rows
-        assert spent == pytest.approx(shares[0] * BUDGET[0] + shares[1] * BUDGET[1], abs=1e-6)
+        assert stage.steps == pytest.approx(shares[0] * BUDGET[0] + shares[1] * BUDGET[1], abs=1e-6)
 
 
 @pytest.mark.parametrize("blocks", [2, 3])
@@ -113,8 +112,8 @@ def test_what_does_not_move_in_any_phase_is_what_no_phase_is_about(blocks):
 USES_SOURCE = ["linear_probe", "finetune", "lora", "lp_ft", "gradual", "multitask", "multitask_finetune"]
 
 
-def examples(resolved):
-    return sum(phase.total_steps * phase.rows for phase in resolved.phases)
+def updates(resolved):
+    return sum(phase.total_steps for phase in resolved.phases)
 
 
 @pytest.mark.parametrize("blocks", [2, 3])
@@ -125,8 +124,8 @@ def examples(resolved):
         {
             "source.total_steps": 0,
             "target.total_steps": 0,
-            "source.total_examples": 1200,
-            "target.total_examples": 960,
+            "source.total_examples": 8 * BUDGET[0],
+            "target.total_examples": 8 * BUDGET[1],
         },
         # 70 source rows and 32 training labels of the target (n = 40, a fifth of them validation).
         {
@@ -139,24 +138,47 @@ def examples(resolved):
     ids=["steps", "examples", "epochs"],
 )
 @pytest.mark.parametrize("sampling", ["per_task", "proportional"])
-def test_all_regimes_that_use_the_source_see_the_same_number_of_examples(blocks, budget, sampling):
+def test_all_regimes_have_one_total_of_updates(blocks, budget, sampling):
     changes = {"joint_sampling": sampling} | budget
-    counts = {r: examples(expanded(r, blocks, **changes)) for r in [*USES_SOURCE, "scratch_matched"]}
+    alone = ["scratch", "random_probe", "scratch_own_scale"]
+    counts = {r: updates(expanded(r, blocks, **changes)) for r in [*USES_SOURCE, *alone]}
     assert set(counts.values()) == {sum(BUDGET)}
-    assert examples(expanded("scratch", blocks, **changes)) == BUDGET[1]
-    assert examples(expanded("random_probe", blocks, **changes)) == BUDGET[1]
+    longer = {r: updates(expanded(f"{r}@3", blocks, **changes)) for r in [*USES_SOURCE, *alone]}
+    assert set(longer.values()) == {3 * sum(BUDGET)}
+    fewer = expanded("multitask_examples", blocks, **changes)
+    assert sum(p.total_steps * p.rows for p in fewer.phases) == 8 * sum(BUDGET)
+
+
+def test_a_regime_at_a_larger_budget_is_a_control_and_nothing_else_may_have_such_a_name():
+    found = regimes.get("finetune@2")
+    assert found.control and "2 times the budget" in found.summary
+    own = {"mine": regimes.plain((Phase(total_steps=5), Phase(total_examples=7), Phase(total_epochs=0.5)))}
+    assert [(p.total_steps, p.total_examples, p.total_epochs) for p in regimes.get("mine@4", own).expand(1)] == [
+        (20, 0, 0.0),
+        (0, 28, 0.0),
+        (0, 0, 2.0),
+    ]
+    for wrong in ("scratch@", "scratch@1", "scratch@0", "scratch@x", "scratch@2.5", "scratch@-2"):
+        with pytest.raises(ValueError, match=r'behind the @ must be how often its budget is taken, as in "scratch@2"'):
+            regimes.get(wrong)
+    with pytest.raises(ValueError, match=r'regime = "scrach@2": did you mean "scratch"|regime = "scrach@2"'):
+        regimes.get("scrach@2")
+    with pytest.raises(ValueError, match="a name must have no @"):
+        regimes.register("a@2", regimes.REGIMES["scratch"])
+    with pytest.raises(ConfigError, match=r"^config\.regimes\.a@2: a name must have no @"):
+        expanded("scratch", 2, regimes={"a@2": (Phase(),)})
 
 
 @pytest.mark.parametrize(("source", "target"), [(7, 5), (13, 1), (1, 1), (101, 3)])
-def test_where_budgets_do_not_divide_they_agree_to_a_batch_a_phase(source, target):
-    for regime in [*USES_SOURCE, "scratch_matched"]:
+def test_where_budgets_do_not_divide_they_agree_to_an_update_a_phase(source, target):
+    for regime in [*USES_SOURCE, "scratch"]:
         resolved = expanded(regime, 3, **{"source.total_steps": source, "target.total_steps": target})
         assert all(phase.total_steps >= 1 for phase in resolved.phases)
-        assert abs(examples(resolved) - 8 * (source + target)) <= sum(phase.rows for phase in resolved.phases)
+        assert abs(updates(resolved) - (source + target)) <= len(resolved.phases)
 
 
 def test_controls_are_what_a_verdict_must_not_recommend():
-    controls = {"random_probe", "scratch_matched", "scratch_own_scale", "source"}
+    controls = {"random_probe", "multitask_examples", "scratch_own_scale", "source"}
     assert {name for name, r in regimes.REGIMES.items() if r.control} == controls
     assert all(r.summary and "\n" not in r.summary for r in regimes.REGIMES.values())
 
@@ -178,7 +200,7 @@ def test_without_a_source_a_regime_that_trains_on_it_is_refused(regime):
 
 
 def test_without_a_source_the_others_run():
-    for regime in ("scratch", "random_probe", "scratch_matched"):
+    for regime in ("scratch", "random_probe", "scratch@2"):
         assert all(phase.tasks == TARGET for phase in expanded(regime, 2, **{"data.source": ()}).phases)
 
 
@@ -200,8 +222,8 @@ def test_a_phase_has_a_batch_a_temperature_and_rounds_of_its_own():
     first, second = own.phases
     assert (first.batch, first.temperature, first.round_steps) == (16, 2.0, 6)
     assert (plain.phases[0].batch, plain.phases[0].temperature, plain.phases[0].round_steps) == (8, 1.0, 3)
-    # As many examples, in half as many steps; the next phase has the config's batch.
-    assert first.total_steps * 2 == plain.phases[0].total_steps and second == plain.phases[1]
+    # As many updates, of twice as many examples; the next phase has the config's batch.
+    assert first.total_steps == plain.phases[0].total_steps and second == plain.phases[1]
     program = stages(own)[0].program
     assert (program.batch, program.temperature, program.round_steps) == (16, 2.0, 6)
     # To say what the config says is to say nothing.

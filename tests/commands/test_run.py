@@ -32,7 +32,9 @@ def test_a_trial_is_the_command_lines(tmp_path, capsys):
     found = mtl.run(config(), tmp_path / "python", changes={"seed": 1}, quiet=True)
     assert capsys.readouterr() == ("", "")
     (other,) = by_hand.results(tmp_path / "cli").values()
-    assert found["hash"] == other["hash"] and found["test"] == other["test"] and found["val_loss"] == other["val_loss"]
+    assert (
+        found["hash"] == other["hash"] and found["test"] == other["test"] and found["val_score"] == other["val_score"]
+    )
     again = mtl.run(FILE, tmp_path / "python", changes={"seed": 1})
     assert again["finished"] == found["finished"]  # It was there.
     assert mtl.load(tmp_path / "python" / "trials" / found["hash"]).predict(np.zeros((3, 64))).shape == (3,)

@@ -57,6 +57,7 @@ CASES = {
     "trunk_mode": words("eval", "train"),
     "select": words("last", "best"),
     "evaluations": count(1),
+    "patience": count(0),
     "optimizer.weight_decay": NOT_NEGATIVE,
     "optimizer.decay": words("all", "kernels"),
     "optimizer.warmup": ([0.0, TINY, 1.0], [-TINY, ABOVE_ONE, *NOT_FINITE], ["[0, 1]"]),

@@ -1,12 +1,11 @@
-"""The loss of predicting the prior: closed forms for each kind of task."""
-
-import math
+"""Predicting the prior: closed forms for each kind of task."""
 
 import numpy as np
 import pytest
+from scipy.special import expit, softmax
 
 from mtl.data import make_table
-from mtl.data.prior import prior_loss
+from mtl.data.prior import prior_outputs
 from mtl.data.shared import shared_split
 from mtl.tasks import Task
 
@@ -20,7 +19,11 @@ def split_of(tasks, labels):
     return table, shared_split(table, source=(), targets=names, source_size=0, source_val_size=0, **asked)
 
 
-def test_of_classes_it_is_the_log_loss_of_their_frequencies():
+def outputs(table, split, name):
+    return prior_outputs(table, split, table.task(name))
+
+
+def test_of_classes_it_is_their_frequencies():
     ids = np.arange(ROWS) % 3
     tasks = [Task("b", "binary"), Task("m", "multiclass", num_classes=3)]
     table, split = split_of(tasks, {"b": (ids == 0).astype(float), "m": ids})
@@ -28,22 +31,23 @@ def test_of_classes_it_is_the_log_loss_of_their_frequencies():
         labels = table.labels[name][split.train[name]].astype(int)
         counts = np.bincount(labels, minlength=classes)
         p = (counts + 0.5) / (len(labels) + classes / 2)
-        assert prior_loss(table, split, name) == pytest.approx(-np.log(p[labels]).mean())
+        found = outputs(table, split, name)
+        assert (softmax(found) if classes > 2 else [expit(-found[0]), expit(found[0])]) == pytest.approx(p)
 
 
-def test_of_one_class_alone_it_is_above_zero():
+def test_of_one_class_alone_the_other_is_not_impossible():
     labels = np.zeros(ROWS)
     labels[: ROWS // 2 : 10] = np.nan
     labels[-1] = 1
     table, split = split_of([Task("b", "binary")], {"b": np.where(np.arange(ROWS) % 2, labels, 1 - labels)})
     split.train["b"][:] &= table.labels["b"] == 0
     n = int(split.train["b"].sum())
-    assert prior_loss(table, split, "b") == pytest.approx(-math.log((n + 0.5) / (n + 1)))
+    assert expit(outputs(table, split, "b")[0]) == pytest.approx(0.5 / (n + 1))
 
 
-def test_of_a_regression_it_is_1_in_the_unit_of_its_loss():
+def test_of_a_regression_it_is_the_mean_which_is_0_where_labels_are_standardised():
     table, split = split_of([Task("y", "regression")], {"y": 1e6 + 300.0 * np.arange(ROWS)})
-    assert prior_loss(table, split, "y") == 1.0
+    assert outputs(table, split, "y").tolist() == [0.0]
 
 
 def test_of_a_dense_task_it_is_over_positions():
@@ -53,4 +57,4 @@ def test_of_a_dense_task_it_is_over_positions():
     seen = maps[split.train["s"]]
     counts = np.array([(seen == 0).sum(), (seen == 1).sum()])
     p = (counts + 0.5) / (counts.sum() + 1)
-    assert prior_loss(table, split, "s") == pytest.approx(-(counts @ np.log(p)) / counts.sum())
+    assert softmax(outputs(table, split, "s")) == pytest.approx(p)

@@ -59,7 +59,7 @@ def study(tmp_path_factory):
 def chosen(workdir):
     """The hashes of what validation chose, from the data frame alone."""
     frame = mtl.results(workdir.path)
-    return set(frame.loc[frame.groupby(["regime", "seed"])["val_loss"].idxmin(), "hash"])
+    return set(frame.loc[frame.groupby(["regime", "seed"])["val_score"].idxmin(), "hash"])
 
 
 def test_groups_go_with_the_test_rows(study):

@@ -112,13 +112,13 @@ def test_a_sweep_from_other_weights_is_run_again(file, tmp_path):
 
     summary = run()
     assert (summary.ran, run().reused) == (4, 4)
-    before = {m.trial.hash: workdir.result(m.trial.hash)["val_loss"] for m in summary.sweep.members}
+    before = {m.trial.hash: workdir.result(m.trial.hash)["val_score"] for m in summary.sweep.members}
     write(file, 1.0)
     assert (run().ran, run().reused) == (4, 4)
     after = Workdir(workdir.path)
     for digest, loss in before.items():
         assert after.result(digest)["fingerprint"]["init"]["sha256"] == sha256_of(file)
-        assert after.result(digest)["val_loss"] != loss
+        assert after.result(digest)["val_score"] != loss
 
 
 def test_a_replacement_that_refers_to_no_group_is_refused(file):

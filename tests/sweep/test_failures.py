@@ -347,7 +347,7 @@ def test_a_diverging_trial_has_a_result_that_says_where(diverged):
         result = workdir.result(member.trial.hash)
         if member.changes["lr"] == 1e-2:
             assert (result["status"], result["diverged_at"]) == ("done", None)
-            assert np.isfinite(result["val_loss"])
+            assert np.isfinite(result["val_score"])
             continue
         assert result["status"] == "diverged"
         assert "test" not in result
@@ -366,7 +366,7 @@ def test_it_diverges_at_the_first_step_whose_loss_is_not_finite(diverged, tmp_pa
     execute(make_plan(cut), workdir)
     well, before, after = (workdir.result(t.hash) for t in cut)
     assert (well["status"], well["diverged_at"]) == ("done", None)
-    assert all(map(np.isfinite, *before["phases"][0]["train_loss"].values())) and before["val_loss"] is None
+    assert all(map(np.isfinite, *before["phases"][0]["train_loss"].values())) and before["val_score"] is None
     for result in before, after:
         assert (result["status"], result["diverged_at"]) == ("diverged", {"phase": 0, "step": step})
 
@@ -391,7 +391,7 @@ def test_a_diverged_trial_is_never_chosen(diverged, tmp_path):
     shutil.copytree(diverged[0], tmp_path / "work")
     for digest, result in by_hand.results(tmp_path / "work").items():
         if result["status"] == "diverged":
-            by_hand.change(tmp_path / "work", digest, lambda content: content | {"val_loss": 0.0})
+            by_hand.change(tmp_path / "work", digest, lambda content: content | {"val_score": 0.0})
     (analysis,) = analyses_of(Workdir(tmp_path / "work"))
     assert np.unique(analysis.scores.chosen).tolist() == [1e-2]
 
@@ -431,9 +431,9 @@ def test_what_is_best_on_validation_is_chosen_by_that_validation_loss(tmp_path):
     workdir = Workdir(tmp_path / "work")
     execute(make_plan([best]), workdir)
     result = workdir.result(best.hash)
-    curve = result["phases"][0]["val_loss"]["even"]
+    curve = result["phases"][0]["val_score"]["even"]
     assert min(curve) < curve[-1]
-    assert result["val_loss"] == min(curve)
+    assert result["val_score"] == min(curve)
 
 
 @pytest.mark.parametrize("error", [TypeError, AssertionError, KeyError, AttributeError])

@@ -245,7 +245,7 @@ def test_a_result_with_a_number_that_is_not_finite_is_not_believed(study, tmp_pa
     """JSON has none: no file of ours holds one."""
     work = shutil.copytree(study, tmp_path / "work")
     digest = min(by_hand.results(work))
-    by_hand.change(work, digest, lambda found: found | {"val_loss": number})
+    by_hand.change(work, digest, lambda found: found | {"val_score": number})
     workdir = Workdir(work)
     assert digest not in workdir.hashes() and workdir.damaged
 

@@ -133,7 +133,7 @@ def test_bfloat16_rounds_floats_and_no_ids(tmp_path, base):
     """The model itself asserts that its words are int32."""
     ((_, result),) = trained(tmp_path, [trial_of(base, regime="finetune", model__dtype="bfloat16")])
     assert result["status"] == "done"
-    assert result["val_loss"] < 0.69
+    assert result["val_score"] < 0.69
 
 
 def test_ids_that_float32_cannot_tell_apart(tmp_path):
@@ -173,7 +173,7 @@ def test_side_by_side_in_one_call(tmp_path):
         workdir = Workdir(tmp_path / name)
         workdir.open("reloaded")
         execute(make_plan(trials), workdir, placement=placement)
-        found.append([workdir.result(t.hash)["val_loss"] for t in trials])
+        found.append([workdir.result(t.hash)["val_score"] for t in trials])
     np.testing.assert_allclose(*found, rtol=1e-3)
 
 

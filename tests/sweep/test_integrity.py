@@ -81,7 +81,7 @@ def meant(path):
     workdir, found = Workdir(path), {}
     for digest in workdir.hashes():
         result = workdir.result(digest)
-        found[digest] = str((result["val_loss"], result.get("test"), workdir.predictions(digest, "even")))
+        found[digest] = str((result["val_score"], result.get("test"), workdir.predictions(digest, "even")))
     return found
 
 
@@ -122,12 +122,12 @@ def test_a_damaged_result_is_left_out_of_the_table_and_run_again(whole, copied, 
     file = by_hand.shard_of(copied, digest)
     if where == "one trial":
         count, said = 1, f"trial {digest} counts as not done"
-        by_hand.change(copied, digest, lambda found: found | {"val_loss": "low"})
+        by_hand.change(copied, digest, lambda found: found | {"val_score": "low"})
     else:
         count, said = 2, f"{file} is not a readable safetensors file: it is damaged"
         content = file.read_bytes()
         header = int.from_bytes(content[:8], "little")
-        flip(file, 8 * (content.index(b'"val_loss"') if where == "facts" else 8 + header))
+        flip(file, 8 * (content.index(b'"val_score"') if where == "facts" else 8 + header))
     (analysis,) = analyses_of(Workdir(copied))
     assert analysis.scores.missing.sum() == count
     assert main(["status", str(copied)]) == 0
@@ -313,7 +313,7 @@ def test_a_study_of_an_older_format_is_refused_in_a_sentence_and_loses_nothing(t
     model = dump_tree(weights, about) if number > 1 else save(flat(weights), {"mtl": json.dumps(about)})
     contents = {
         tmp_path / "study.json": written(study),
-        trial / "result.json": written(about | {"val_loss": 0.5}),
+        trial / "result.json": written(about | {"val_score": 0.5}),
         trial / "model.safetensors": model,
     }
     trial.mkdir(parents=True)

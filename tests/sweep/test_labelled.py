@@ -39,6 +39,7 @@ BASE = override(
         "source.total_steps": 40,
         "target.total_steps": 20,
         "evaluations": 10,
+        "select": "last",
         "lr": 0.05,
         "source_lr": 0.05,
         "save_model": True,
@@ -121,10 +122,10 @@ def test_the_best_state_is_best_on_the_tasks_that_have_labels(hidden, tmp_path):
     curves = result["phases"][0]["val_loss"]
     assert {name for name, curve in curves.items() if None in curve} == set(hidden)
     labelled = [name for name in SOURCE if name not in hidden]
-    means = np.mean([curves[name] for name in labelled], axis=0)
+    means = np.mean([result["phases"][0]["val_score"][name] for name in labelled], axis=0)
     assert means.argmin() > 0, "the first evaluation must not be the best one"
     assert result["status"] == "done"
-    assert result["val_loss"] == pytest.approx(means.min())
+    assert result["val_score"] == pytest.approx(means.min())
     # The weights that were kept are those: the losses are computed anew from the file.
     for name in labelled:
         assert validated(workdir, best, name) == pytest.approx(curves[name][means.argmin()], rel=1e-4)
@@ -200,7 +201,7 @@ def test_a_cell_with_one_candidate_needs_no_validation(tmp_path):
     workdir = Workdir(tmp_path / "work")
     launch(override(BASE, HIDDEN), {"s": entries}, workdir, jobs=0, config_file=None, display=Silent())
     results = [workdir.result(m["hash"]) for m in workdir.study()["sweeps"]["s"]["trials"]]
-    assert [(r["status"], r["val_loss"] is None) for r in results] == [("done", False), ("done", True)] * 2
+    assert [(r["status"], r["val_score"] is None) for r in results] == [("done", False), ("done", True)] * 2
     scores = collect(Workdir(workdir.path), "s")
     assert (scores.missing == 0).all()
     want = [[[r["test"]["t"]["accuracy"] for r in results[2 * g : 2 * g + 2]]] for g in range(2)]
@@ -216,9 +217,9 @@ def test_a_source_rate_is_tuned_on_the_tasks_with_labels_or_refused(tmp_path):
     workdir = Workdir(tmp_path / "work")
     launch(base, {"s": entries}, workdir, jobs=0, config_file=None, display=Silent())
     tuning = workdir.study()["sweeps"]["s"]["tuning"]
-    for rate, loss in tuning["val_loss"].items():
+    for rate, loss in tuning["val_score"].items():
         t = trial(data__options=options, seed=seed, regime="source", source_lr=float(rate), save_model=False)
-        curves = workdir.result(t.hash)["phases"][0]["val_loss"]
+        curves = workdir.result(t.hash)["phases"][0]["val_score"]
         assert loss == pytest.approx((curves["a"][-1] + curves["c"][-1]) / 2)
     assert tuning["source_lr"] == 0.05
     (said,) = workdir.study()["sweeps"]["s"]["warnings"]

@@ -150,7 +150,7 @@ def test_the_chosen_rate_is_the_one_with_the_least_validation_loss(study):
     workdir = study[2]
     (analysis,) = analyses_of(workdir)
     frame = mtl.results(workdir.path)
-    best = frame.loc[frame.groupby(["regime", "data.target_size", "seed"])["val_loss"].idxmin()]
+    best = frame.loc[frame.groupby(["regime", "data.target_size", "seed"])["val_score"].idxmin()]
     scores = analysis.scores
     for (regime, size), part in best.groupby(["regime", "data.target_size"]):
         g, s = scores.regimes.index(regime), scores.sizes.index(float(size))
@@ -177,7 +177,7 @@ def test_missing_cells_and_those_made_by_other_code(study, tmp_path):
     (again,) = launch(base, {"even": entries}, Workdir(workdir.path), jobs=0, config_file=None, display=Silent())
     assert (again.ran, again.reused) == (2, 30)
     again = results(workdir.path)[digest]
-    assert all(again[k] == right[k] for k in ("fingerprint", "test", "val_loss"))
+    assert all(again[k] == right[k] for k in ("fingerprint", "test", "val_score"))
 
 
 def test_page_and_tables_are_written(study, tmp_path):
@@ -307,7 +307,7 @@ def test_a_table_of_auroc_has_intervals_over_test_examples_too(tmp_path):
     launch(flatten(config), {"even": entries}, workdir, jobs=0, config_file=None, display=Silent())
     (analysis,) = analyses_of(workdir)
     assert analysis.extra["examples"] == 500
-    chosen = mtl.results(workdir.path).sort_values("val_loss").groupby("seed").head(1)
+    chosen = mtl.results(workdir.path).sort_values("val_score").groupby("seed").head(1)
     cell = analysis.cells["scratch"][50.0]
     assert cell.mean == pytest.approx(chosen["test_auroc"].mean(), abs=1e-5)
     assert 0 <= cell.low < cell.mean < cell.high <= 1

@@ -120,7 +120,7 @@ def test_many_trials_take_few_files_and_each_has_its_own(result, tmp_path):
     assert again.hashes() == [f"{i:016x}" for i in range(25 * packs)]
     (task,) = result["test"]
     for i in (0, 24, 25, 999):
-        assert again.result(f"{i:016x}")["val_loss"] == i % 25
+        assert again.result(f"{i:016x}")["val_score"] == i % 25
         assert again.predictions(f"{i:016x}", task)["outputs"].tolist() == [[i]] * 3
 
 
@@ -130,12 +130,12 @@ def test_the_newest_result_counts_and_what_nobody_needs_goes(result, tmp_path):
     writer.write_results([new(result, 1, val_loss=1.0), new(result, 2, val_loss=1.0)])
     assert reader.result(f"{1:016x}") is None  # It has looked before.
     reader.look()
-    assert reader.result(f"{1:016x}")["val_loss"] == 1
+    assert reader.result(f"{1:016x}")["val_score"] == 1
     writer.write_results([new(result, 1, val_loss=2.0)])
     reader.look()
     (task,) = result["test"]
     for workdir in (reader, writer, Workdir(tmp_path)):
-        assert [workdir.result(f"{i:016x}")["val_loss"] for i in (1, 2)] == [2.0, 1.0]
+        assert [workdir.result(f"{i:016x}")["val_score"] for i in (1, 2)] == [2.0, 1.0]
         assert workdir.predictions(f"{2:016x}", task)["outputs"].tolist() == [[2]] * 3
     reader.tidy()
     assert len(by_hand.shards(tmp_path)) == 2  # Trial 2 is in the old one only.
@@ -144,7 +144,7 @@ def test_the_newest_result_counts_and_what_nobody_needs_goes(result, tmp_path):
     Workdir(tmp_path, writes=False).tidy()
     reader.tidy()
     assert [file.name[:8] for file in by_hand.shards(tmp_path)] == ["00000002", "00000003"]
-    assert [Workdir(tmp_path).result(f"{i:016x}")["val_loss"] for i in (1, 2)] == [2.0, 3.0]
+    assert [Workdir(tmp_path).result(f"{i:016x}")["val_score"] for i in (1, 2)] == [2.0, 3.0]
 
 
 def test_a_damaged_shard_takes_its_own_trials_only_and_goes_when_they_have_run_again(result, tmp_path):
@@ -210,7 +210,7 @@ def test_numbers_of_shards_grow_past_those_that_are_there(result, tmp_path):
     for value in (2.0, 3.0):
         workdir = Workdir(tmp_path)
         workdir.write_results([new(result, 1, val_loss=value)])
-        assert Workdir(tmp_path).result(f"{1:016x}")["val_loss"] == value
+        assert Workdir(tmp_path).result(f"{1:016x}")["val_score"] == value
 
 
 def test_two_processes_that_write_at_once_do_not_write_over_each_other(result, tmp_path, monkeypatch):

@@ -117,7 +117,7 @@ class Study:
             result, arrays = workdir.result(digest), workdir.predictions(digest, "y")
             right = accuracy_score(arrays["labels"], arrays["outputs"][:, 0] > 0)
             assert result["test"]["y"]["accuracy"] == pytest.approx(right)
-            found[digest] = (result["val_loss"], arrays["outputs"].tolist(), arrays["labels"].tolist())
+            found[digest] = (result["val_score"], arrays["outputs"].tolist(), arrays["labels"].tolist())
         assert found.keys() == {folder.name for folder in (workdir.path / "trials").iterdir()}
         return found
 
@@ -360,7 +360,7 @@ def test_a_single_run_is_run_again_too(study, capsys):
     said = capsys.readouterr()
     assert f"1 trial is stale: the data changed ({study.table})" in said.out + said.err
     second = result_in(said.out)
-    assert first["hash"] == second["hash"] and first["val_loss"] != second["val_loss"]
+    assert first["hash"] == second["hash"] and first["val_score"] != second["val_score"]
 
 
 def test_the_address_is_the_resolved_config_alone(study):

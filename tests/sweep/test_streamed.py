@@ -59,7 +59,7 @@ def of(workdir):
     result = held.result(digest)
     phases = [{k: p[k] for k in ("train_loss", "val_loss", "evaluated_at", "examples")} for p in result["phases"]]
     outputs = {k: a.tobytes() for k, a in held.predictions(digest, result["config"]["data"]["target"]).items()}
-    return {k: result[k] for k in ("val_loss", "test", "fingerprint", "status")}, phases, outputs
+    return {k: result[k] for k in ("val_score", "test", "fingerprint", "status")}, phases, outputs
 
 
 @pytest.mark.slow

@@ -9,7 +9,6 @@ import mtl
 from mtl.commands.read import print_study
 from mtl.config import default
 from mtl.data import SOURCES, make_table, register
-from mtl.data.prior import prior_loss
 from mtl.regimes import Phase
 from mtl.report.collect import collect
 from mtl.report.publish import analyses_of, publish
@@ -44,6 +43,14 @@ def study(tmp_path_factory):
     return where, mtl.run_sweep(config(), entries, where, quiet=True)
 
 
+def bounded(split, task, p):
+    """Return the sum of the losses of few validation labels, each at most 2 nats, over that of the prior's."""
+    y, train = (split.labels[task][role[task]] for role in (split.val, split.train))
+    prior = (train.sum() + 0.5) / (len(train) + 1)
+    model, guess = (-np.log(np.where(y == 1, q, 1 - q)) for q in (p, np.full(len(y), prior)))
+    return np.minimum(model, 2.0).sum() / np.minimum(guess, 2.0).sum()
+
+
 def results_of(where):
     workdir = Workdir(where)
     trials = workdir.study()["sweeps"]["sweep"]["trials"]
@@ -59,7 +66,7 @@ def test_a_network_is_tested_on_every_task_it_has_seen(study):
         assert result["config"]["targets"] == ([changes["data.target"]] if "data.target" in changes else list(TARGETS))
 
 
-def test_a_joint_network_has_the_state_of_the_least_mean_relative_validation_loss(study):
+def test_a_joint_network_has_the_state_of_the_least_mean_relative_validation_error(study):
     where, _ = study
     seen = 0
     for changes, result in results_of(where):
@@ -68,10 +75,10 @@ def test_a_joint_network_has_the_state_of_the_least_mean_relative_validation_los
         trial = mtl.config.Trial(result["config"])
         table, split = table_of(trial), split_of(trial)
         (phase,) = result["phases"]
-        relative = [np.array(phase["val_loss"][t]) / prior_loss(table, split, t) for t in TARGETS]
-        means = np.mean(relative, axis=0)
-        assert result["val_loss"] == pytest.approx(means.min(), rel=1e-12)
-        # The state that was kept is that one: its losses, computed anew, are those of that evaluation.
+        means = np.mean([phase["val_score"][t] for t in TARGETS], axis=0)
+        assert result["val_score"] == pytest.approx(means.min(), rel=1e-12)
+        assert phase["best_at"] == phase["evaluated_at"][means.argmin()]
+        # The state that was kept is that one: its scores and losses, computed anew, are those of that evaluation.
         model = mtl.load(where / "trials" / result["hash"])
         best = int(means.argmin())
         for task in TARGETS:
@@ -80,6 +87,7 @@ def test_a_joint_network_has_the_state_of_the_least_mean_relative_validation_los
             y = table.labels[task][rows]
             loss = -np.mean(np.log(np.where(y == 1, p, 1 - p)))
             assert loss == pytest.approx(phase["val_loss"][task][best], rel=1e-3)
+            assert bounded(split, task, p) == pytest.approx(phase["val_score"][task][best], rel=1e-3)
         seen += means.argmin() != len(means) - 1
     assert seen  # Of some trial the best state is not the last.
 
@@ -88,11 +96,7 @@ def test_a_network_for_one_target_is_judged_by_it(study):
     where, _ = study
     for changes, result in results_of(where):
         if changes["regime"] == "scratch":
-            trial = mtl.config.Trial(result["config"])
-            prior = prior_loss(table_of(trial), split_of(trial), changes["data.target"])
-            assert result["val_loss"] == pytest.approx(
-                min(result["phases"][0]["val_loss"][changes["data.target"]]) / prior
-            )
+            assert result["val_score"] == min(result["phases"][0]["val_score"][changes["data.target"]])
 
 
 def test_each_network_has_its_own_rate_and_validation_chooses_one_of_its_trials(study):
@@ -102,7 +106,7 @@ def test_each_network_has_its_own_rate_and_validation_chooses_one_of_its_trials(
     groups = frame.fillna({"data.target": ""}).groupby(["regime", "seed", "data.target"])
     for _, group in groups:
         assert group.chosen.sum() == 1
-        assert group.val_loss[group.chosen].item() == group.val_loss.min()
+        assert group.val_score[group.chosen].item() == group.val_score.min()
     joint = chosen[chosen.regime == "multitask"]
     assert joint[[f"test_accuracy_of_{t}" for t in TARGETS]].notna().all(axis=None)
 
@@ -128,7 +132,7 @@ def test_it_is_resumed_to_the_same_bits(study, tmp_path):
     flat = mtl.config.override(mtl.config.flatten(config()), changes)
     assert trial_of(flat).hash == kept["hash"]
     again = mtl.run(config(), tmp_path, changes=changes, quiet=True)
-    assert again["test"] == kept["test"] and again["val_loss"] == kept["val_loss"]
+    assert again["test"] == kept["test"] and again["val_score"] == kept["val_score"]
 
 
 def test_each_target_has_the_scores_of_the_networks_that_are_for_it(study):
@@ -200,12 +204,15 @@ def test_targets_of_several_kinds_are_weighed_by_their_priors(tmp_path):
     finally:
         SOURCES.pop("mixed")
     (phase,) = result["phases"]
-    spread = table.labels["cost"][split.train["cost"]].std()
-    relative = [
-        np.array(phase["val_loss"]["ill"]) / prior_loss(table, split, "ill"),
-        np.array(phase["val_loss"]["cost"]) / spread**2,
-    ]
-    assert result["val_loss"] == pytest.approx(np.mean(relative, axis=0).min())
+    means = np.mean([phase["val_score"]["ill"], phase["val_score"]["cost"]], axis=0)
+    assert result["val_score"] == pytest.approx(means.min())
+    # No unit decides: the errors of a cost of 10,000 are relative to those of its mean.
+    kept, rows = mtl.load(tmp_path / "trials" / result["hash"]), np.flatnonzero(split.val["cost"])
+    mean, spread = table.labels["cost"][split.train["cost"]].mean(), table.labels["cost"][split.train["cost"]].std()
+    y = (table.labels["cost"][rows] - mean) / spread
+    z = (kept.predict(table.x[rows], "cost") - mean) / spread
+    of_cost = np.minimum((z - y) ** 2, 4.0).sum() / np.minimum(y**2, 4.0).sum()
+    assert of_cost == pytest.approx(phase["val_score"]["cost"][means.argmin()], rel=1e-3)
     assert set(result["test"]) == {"ill", "cost"} and "r2" in result["test"]["cost"]
     arrays = Workdir(tmp_path).predictions(result["hash"], "ill")
     np.testing.assert_array_equal(arrays["rows"], np.flatnonzero(split.test["ill"]))  # Those that have a label.

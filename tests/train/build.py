@@ -46,6 +46,7 @@ BASE = override(
         "source.total_steps": 12,
         "target.total_steps": 12,
         "evaluations": 3,
+        "select": "last",
         "lr": 0.02,
         "source_lr": 0.02,
         "optimizer.weight_decay": 0.1,
