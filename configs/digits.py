@@ -3,8 +3,8 @@
   mtl sweep --config=configs/digits.py               the first sweep: about 1.5 minutes on two cores
   mtl sweep --config=configs/digits.py --sweep=all   all six: see experiments/digits/README.md
 
-Every regime that uses the source sees the same number of examples (28,800). Random splits mix writers: conclusions
-hold for this data set.
+Every regime has 900 updates, those of source and target together; a phase ends earlier where validation finds no better
+state. Random splits mix writers: conclusions hold for this data set.
 """
 
 from mtl.config import default

@@ -139,23 +139,24 @@ def closed_form(module: Any, regimes: Sequence[str], source: int, target: int) -
 
     A phase that comes before the first with a regime's own rate does not depend on that rate: a source phase is one a
     replicate, and a joint phase at the source's rate one for each replicate and size. All others are one for each
-    replicate, size and rate. A joint step of two tasks sees 32 rows of each, so budgets are halved in it.
+    replicate, size and rate. All have one total of updates; validation may end them earlier, which no plan knows.
     """
     replicates, sizes = len(module.REPLICATES), len(module.SIZES)
     own = {
-        "scratch": target,
-        "random_probe": target,
+        "scratch": source + target,
+        "random_probe": source + target,
         "linear_probe": target,
         "finetune": target,
         "lp_ft": 2 * round(target / 2),
         "gradual": 3 * round(target / 3),  # The head, and the perceptron's two layers.
-        "multitask": round((source + target) / 2),
+        "multitask": source + target,
         "multitask_finetune": target,
-        "scratch_matched": source + target,
+        "scratch@2": 2 * (source + target),
+        "multitask@2": 2 * (source + target),
     }
     steps = replicates * sizes * len(module.RATES) * sum(own[r] for r in regimes)
     if {"linear_probe", "finetune", "lp_ft", "gradual"} & set(regimes):
         steps += replicates * source
     if "multitask_finetune" in regimes:
-        steps += replicates * sizes * round(source / 2)
+        steps += replicates * sizes * source
     return steps
