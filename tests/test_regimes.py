@@ -138,7 +138,7 @@ def examples(resolved):
     ],
     ids=["steps", "examples", "epochs"],
 )
-@pytest.mark.parametrize("sampling", ["per_task", "proportional"])
+@pytest.mark.parametrize("sampling", ["per_task", "rows"])
 def test_all_regimes_that_use_the_source_see_the_same_number_of_examples(blocks, budget, sampling):
     changes = {"joint_sampling": sampling} | budget
     counts = {r: examples(expanded(r, blocks, **changes)) for r in [*USES_SOURCE, "scratch_matched"]}

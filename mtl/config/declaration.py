@@ -25,7 +25,7 @@ from mtl.regimes import REGIMES
 from mtl.tasks import KINDS
 
 #: How tasks mix, see ``train.sampling``.
-Sampling = Literal["per_task", "proportional", "uniform", "temperature", "one_task"]
+Sampling = Literal["per_task", "rows", "uniform", "temperature", "one_task"]
 SAMPLINGS: tuple[str, ...] = get_args(Sampling)
 
 Seed = Annotated[int, Range(0, 2**32 - 1), "an integer from 0 to 4294967295"]
@@ -242,7 +242,7 @@ class Fields(NamedTuple):
       batch_size: B rows, drawn with replacement.
       accumulate: micro-batches that a batch is split into, where it does not fit into memory.
       source_sampling: how the tasks of a source phase mix.
-      joint_sampling: how tasks mix with targets; ``auto``: proportional where rows are shared, else per_task.
+      joint_sampling: how tasks mix with targets; ``auto``: ``rows`` where rows are shared, else ``per_task``.
       temperature: of ``temperature`` sampling, and of ``one_task`` with longer rounds.
       round_steps: of ``one_task`` sampling: steps in a round; 0 for one of each task.
       trunk_mode: of frozen blocks; in ``train`` their dropout drops and their batch statistics move.
@@ -266,7 +266,7 @@ class Fields(NamedTuple):
     accumulate: Count = 1
     source: Duration = Duration()
     target: Duration = Duration()
-    source_sampling: Sampling = "proportional"
+    source_sampling: Sampling = "rows"
     joint_sampling: Literal["auto", Sampling] = "auto"
     temperature: Positive = 1.0
     round_steps: Annotated[int, Range(0, 4096)] = 0

@@ -32,7 +32,7 @@ def settled(flat: Flat, available: Sequence[Task]) -> Flat:
     >>> flat = override(flatten(default()), {"data.targets": ("all",), "data.source": ("a",)})
     >>> found = settled(flat, [Task("a", "binary"), Task("b", "binary"), Task("c", "binary")])
     >>> found["data.targets"], found["data.rows"], found["joint_sampling"]
-    (('b', 'c'), 'shared', 'proportional')
+    (('b', 'c'), 'shared', 'rows')
     """
     flat = _spelled(flat, available)
     targets, source = flat["data.targets"], flat["data.source"]
@@ -42,7 +42,7 @@ def settled(flat: Flat, available: Sequence[Task]) -> Flat:
     if rows == "auto":
         rows = "shared" if len(targets) > 1 else "disjoint"
     if mixing == "auto":
-        mixing = "proportional" if rows == "shared" else "per_task"
+        mixing = "rows" if rows == "shared" else "per_task"
     found = {**flat, "data.targets": targets, "data.rows": rows, "joint_sampling": mixing}
     if len(targets) == 1:
         found["data.target"] = targets[0]

@@ -258,7 +258,7 @@ def _notes(
     batch = base["batch_size"]
     how = {
         "per_task": f"per_task ({batch} examples of each task in every batch)",
-        "proportional": f"proportional ({batch} examples a batch, as the labels come)",
+        "rows": f"rows ({batch} examples a batch, as the labels come)",
         "temperature": f"temperature {base['temperature']:g} ({batch} examples a batch)",
         "uniform": f"uniform ({batch} examples a batch, each of any task)",
         "one_task": f"one_task ({batch} examples of one task a batch{_rounds(base)})",

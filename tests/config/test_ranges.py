@@ -19,7 +19,7 @@ NOT_FINITE = [math.nan, math.inf, -math.inf]
 POSITIVE = ([TINY, 1.0, HUGE], [0.0, -0.0, -TINY, -HUGE, *NOT_FINITE], ["finite", "above 0"])
 NOT_NEGATIVE = ([0.0, -0.0, TINY, HUGE], [-TINY, -HUGE, *NOT_FINITE], ["finite", "at least 0"])
 SHARE = ([0.0, TINY, BELOW_ONE], [-TINY, 1.0, ABOVE_ONE, *NOT_FINITE], ["[0, 1)"])
-SAMPLING = ["per_task", "proportional", "uniform", "temperature", "one_task"]
+SAMPLING = ["per_task", "rows", "uniform", "temperature", "one_task"]
 
 
 def count(least):

@@ -111,7 +111,7 @@ def small(monkeypatch):
 
 CASES = {
     "per_task": {"regime": "multitask", "select": "best", "loss__denominator": "labels"},
-    "proportional": {"regime": "multitask", "joint_sampling": "proportional", "data__normalize": "standardize"},
+    "rows": {"regime": "multitask", "joint_sampling": "rows", "data__normalize": "standardize"},
     "temperature": {"regime": "multitask", "joint_sampling": "temperature", "temperature": 2.0, "accumulate": 2},
     "one_task": {"regime": "multitask", "joint_sampling": "one_task", "round_steps": 5},
     "features once": {"regime": "linear_probe", "target__total_steps": 200},
@@ -127,7 +127,7 @@ def test_a_stream_trains_to_the_bits_of_memory(case, small):
     assert same(bits(run(trials, streamed(reads))), bits(run(trials, table())))
     # Two splits with a block of validation each are the most that is read at a time, but for statistics, which are
     # fitted in blocks of 2 MiB, and a closed form, which needs all of validation.
-    assert reads.most <= (2 * 900 if case in ("proportional", "closed form") else 2 * 512)
+    assert reads.most <= (2 * 900 if case in ("rows", "closed form") else 2 * 512)
 
 
 class Keeps(loop.Checkpointer):
