@@ -8,7 +8,7 @@ from typing import Any
 from mtl.config.default import ConfigError, refused
 from mtl.config.fields import Flat
 from mtl.config.trial import asked_of, canonical
-from mtl.data import cut, load, sizes
+from mtl.data import Asked, cut, load
 from mtl.data.corrupt.split import FIELDS as CORRUPTING
 from mtl.data.readers.cells import spelled
 from mtl.regimes import Regime
@@ -117,5 +117,5 @@ def rows_of(section: Mapping[str, Any], seed: int, tasks: Sequence[str]) -> int:
     if any(few not in (set(), pool) for few, pool in zip(seen, pools, strict=True)) or section.keys() & set(CORRUPTING):
         with refused("config.data: "):  # Which rows have these labels the data say, and chance.
             return len(cut(load(section["name"], **section["options"]), canonical(section), seed).rows(tasks))
-    size = sizes(*(section[k] for k in ("target_size", "val_fraction", "source_size", "source_val_size")))
+    size = Asked.of(section)
     return size.source_train * (len(pools) == 2 and bool(seen[0])) + size.target_train * bool(seen[-1])

@@ -21,10 +21,12 @@ def prior_loss(table: Table, split: Split, task: str) -> float:
       split: of it.
       task: a task of the split.
 
+    >>> from mtl.data.asked import Asked
     >>> from mtl.data.sets.digits import digits_table
     >>> from mtl.data.shared import shared_split
-    >>> split = shared_split(digits_table(), source=(), targets=("even", "identity"), seed=0, target_size=200,
-    ...     test_size=500, source_size=0, source_val_size=0, target_pool=500, val_fraction=0.2)
+    >>> asked = Asked(source=(), targets=("even", "identity"), rows="shared", target_size=200, test_size=500,
+    ...     source_size=0, source_val_size=0, target_pool=500, val_fraction=0.2)
+    >>> split = shared_split(digits_table(), asked)
     >>> [round(prior_loss(digits_table(), split, task), 3) for task in ("even", "identity")]
     [0.692, 2.297]
     """
