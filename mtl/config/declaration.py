@@ -49,7 +49,10 @@ class Data(NamedTuple):
       target_size: n: present target labels, validation included.
       target_pool: rows that the n are drawn from, nested in n.
       val_fraction: share of the n that is validation.
-      test_size: fixed stratified test set of the target.
+      split: what the test set is drawn from: ``random``: all rows; ``scaffold``: whole scaffolds but the big ones (with
+        ``options.groups = "scaffold"``); ``official``: the data's own test part, and validation from its own validation
+        part, if there is one.
+      test_size: fixed stratified test set of the target; of an official test part at most so many, 0 for all.
       source_size: rows of the source pool, disjoint from the target's; at least 1 if there are source tasks.
       source_val_size: of these, source validation.
       shuffle_source_labels: a control: source labels carry nothing.
@@ -73,7 +76,8 @@ class Data(NamedTuple):
     target_size: Annotated[int, Range(2), "at least 2 (one training and one validation label)"] = 100
     target_pool: Annotated[int, Range(2)] = 500
     val_fraction: Annotated[float, Range(0, 1, open_low=True, open_high=True), "between 0 and 1"] = 0.2
-    test_size: Count = 500
+    split: Literal["random", "scaffold", "official"] = "random"
+    test_size: Annotated[int, Range(0), "at least 1"] = 500
     source_size: Annotated[int, Range(0), "at least 1"] = 797
     source_val_size: CountOrNone = 97
     shuffle_source_labels: bool = False

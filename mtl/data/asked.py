@@ -18,11 +18,13 @@ class Asked:
     Attributes:
       source: names of the source tasks, in the order the split will have.
       targets: names of the targets, at least one, none of ``source``.
+      split: ``random``; ``scaffold``: tested on whole scaffolds, the big ones left to learn from; ``official``: the
+        data say which rows are for testing, and which for validation if any (``Table.part``).
       rows: ``shared``: a row comes with all its labels, those of source tasks too; ``disjoint``: source tasks have rows
         of their own.
       seed: of the replicate, at least 0.
       target_size: n, labelled rows for training and validation together.
-      test_size: rows of the test set.
+      test_size: rows of the test set; of an official test part at most so many, 0 for all.
       source_size: rows of the source pool; 0 where there is none.
       source_val_size: rows of the source pool that are source validation; less than ``source_size``.
       target_pool: rows that the n are drawn from, at least ``target_size``.
@@ -39,6 +41,7 @@ class Asked:
 
     source: tuple[str, ...]
     targets: tuple[str, ...]
+    split: Literal["random", "scaffold", "official"] = "random"
     rows: Literal["shared", "disjoint"] = "disjoint"
     seed: int = 0
     target_size: int
@@ -92,7 +95,7 @@ class Asked:
         for field, low in (
             ("seed", 0),
             ("target_size", 2),
-            ("test_size", 1),
+            ("test_size", 0 if self.split == "official" else 1),
             ("source_size", 0),
             ("source_val_size", 0),
             ("target_pool", 2),

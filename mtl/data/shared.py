@@ -6,6 +6,7 @@ import numpy as np
 
 from mtl.data.asked import Asked, nearest
 from mtl.data.grouped import others
+from mtl.data.parts import held_out, testable
 from mtl.data.splits import Split, _strata, among, labelled_rows, pools, shuffled, source_roles
 from mtl.data.stratified import stratified
 from mtl.data.table import Table
@@ -45,9 +46,12 @@ def shared_split(table: Table, asked: Asked) -> Split:
     marks = np.concatenate([_marks(table, task) for task in asked.pooled], axis=1)
     test = _test_rows(table, asked, marks)
     pool, source_rows = pools(table, asked, test)
-    val = _drawn(
-        table, marks, pool, nearest(asked.val_fraction * len(pool)), np.random.default_rng([_RESERVOIRS, seed])
-    )
+    held = held_out(table, asked)
+    if held is None:
+        size = nearest(asked.val_fraction * len(pool))
+        val = _drawn(table, marks, pool, size, np.random.default_rng([_RESERVOIRS, seed]))
+    else:
+        val = np.sort(pool[held[pool]])
     train = np.setdiff1d(pool, val) if table.groups is None else others(pool, val, table.groups)
     if asked.target_train > len(train):
         raise ValueError(
@@ -84,12 +88,13 @@ def _drawn(table: Table, marks: np.ndarray, rows: np.ndarray, size: int, rng: np
 def _test_rows(table: Table, asked: Asked, marks: np.ndarray) -> np.ndarray:
     """Return the rows of the test set, drawn from a stream that no seed enters."""
     labelled = np.flatnonzero(labelled_rows(table, asked.pooled))
-    if asked.test_size > len(labelled) - 2:
+    rows, size = testable(table, asked, labelled)
+    if asked.split == "random" and size > len(labelled) - 2:
         raise ValueError(
             f"test_size = {asked.test_size}: there are {len(labelled)} labelled rows and 2 are needed beside the test "
             f"set: must be at most {len(labelled) - 2}"
         )
-    test = _drawn(table, marks, labelled, asked.test_size, np.random.default_rng([_TEST, 0]))
+    test = _drawn(table, marks, rows, size, np.random.default_rng([_TEST, 0]))
     for name in asked.targets:
         task, strata = table.task(name), _strata(table, name)
         classes = 0 if task.shape else task.classes

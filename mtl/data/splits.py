@@ -10,6 +10,7 @@ import numpy as np
 
 from mtl.data.asked import Asked, nearest
 from mtl.data.grouped import draw, others
+from mtl.data.parts import held_out, learnable, testable
 from mtl.data.table import Table, sha256_of
 
 # What a random stream is for; the test set's stream has no seed of a trial in it. The purpose comes first
@@ -57,14 +58,16 @@ class Split:
 def transfer_split(table: Table, asked: Asked) -> Split:
     """Cut a table for one replicate of a transfer study.
 
-    1. The *test set* is ``test_size`` rows with a target label, stratified by it; the same for every seed.
+    1. The *test set* is ``test_size`` rows with a target label, stratified by it; the same for every seed. What it is
+       drawn from ``asked.split`` says, see ``parts.testable``.
     2. The other rows are shuffled by ``seed``. The *target pool* is the first ``target_pool`` of them that
        have a target label; the *source pool* is the first ``source_size`` of what is left that have a label
        of any source task, its last ``source_val_size`` rows being source validation.
     3. The target pool is divided, stratified, into reservoirs for training and for validation, each ordered
        such that in every prefix each class is within one row of its share. A target of n labels takes the
        first v = ⌊val_fraction · n + ½⌋ of one and the first n − v of the other: validation is charged to n,
-       and subsets are nested in n in both roles.
+       and subsets are nested in n in both roles. With an official split, validation rows are those of the data's
+       own validation part, if they have one.
 
     If the table has groups, the rows of a group are never parted: test set, target training, target
     validation, source training and source validation share no group. The sizes and the test set's shares
@@ -157,9 +160,9 @@ def _strata(table: Table, target: str) -> np.ndarray:
 
 def _test_rows(table: Table, asked: Asked, strata: np.ndarray) -> np.ndarray:
     """Return the rows of the test set: of each stratum its share, drawn from a stream that no seed enters."""
-    (target,), test_size = asked.targets, asked.test_size
-    rows = table.rows(target)
-    if test_size > len(rows) - 2:
+    (target,) = asked.targets
+    rows, test_size = testable(table, asked, table.rows(target))
+    if asked.split == "random" and test_size > len(rows) - 2:
         raise ValueError(
             f'test_size = {test_size}: "{target}" has {len(rows)} labels and needs 2 beside the test set: '
             f"must be at most {len(rows) - 2}"
@@ -185,33 +188,69 @@ def _test_rows(table: Table, asked: Asked, strata: np.ndarray) -> np.ndarray:
 def pools(table: Table, asked: Asked, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows of the target pool and of the source pool, both in shuffled order."""
     rng = np.random.default_rng([_POOLS, asked.seed])
-    rest = rng.permutation(np.flatnonzero(~among(table, test)))
-    if table.groups is not None:
-        rest = others(rest, test, table.groups)
+    rest = learnable(table, asked, _without(table, rng.permutation(np.flatnonzero(~among(table, test))), test))
     labelled = rest[labelled_rows(table, asked.pooled)[rest]]
     if asked.target_pool > len(labelled):
         raise ValueError(
             f"target_pool = {asked.target_pool}: only {len(labelled)} rows with a label of "
             f'"{", ".join(asked.pooled)}" remain beside the test set of {len(test)}: must be at most {len(labelled)}'
         )
-    target_rows = _first(table, labelled, asked.target_pool, rng)
-    rest = rest[~among(table, target_rows)[rest]] if table.groups is None else others(rest, target_rows, table.groups)
+    held = held_out(table, asked)
+    if held is None:
+        target_rows = _first(table, labelled, asked.target_pool, rng)
+    else:
+        val_size = min(nearest(asked.val_fraction * asked.target_pool), int(held[labelled].sum()))
+        target_rows = _apart(table, "target_pool", labelled, asked.target_pool, val_size, held, rng)
+        if asked.target_val > val_size:
+            raise ValueError(
+                f"target_size = {asked.target_size}: {asked.target_val} of them are for validation, and the data's "
+                f"validation part has {val_size}: must be less, or val_fraction must be"
+            )
+    rest = _without(table, rest, target_rows)
     candidates = rest[labelled_rows(table, asked.apart)[rest]]
     if asked.source_size > len(candidates):
         raise ValueError(
             f"source_size = {asked.source_size}: only {len(candidates)} rows with a label of {', '.join(asked.apart)} "
             f"remain beside the test set and the target pool: must be at most {len(candidates)}"
         )
-    if table.groups is None:
+    if table.groups is None and held is None:
         return target_rows, candidates[: asked.source_size]
-    val = _first(table, candidates, asked.source_val_size, rng)
-    candidates = others(candidates, val, table.groups)
-    if asked.source_train > len(candidates):
+    size, val_size = asked.source_size, asked.source_val_size
+    return target_rows, _apart(table, "source_size", candidates, size, val_size, held, rng)
+
+
+def _apart(
+    table: Table,
+    field: str,
+    rows: np.ndarray,
+    size: int,
+    val_size: int,
+    held: np.ndarray | None,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Return ``size`` of some shuffled rows, the last ``val_size`` for validation: of other groups, of its own part."""
+    judged, learned = (rows, rows) if held is None else (rows[held[rows]], rows[~held[rows]])
+    if val_size > len(judged):
         raise ValueError(
-            f"source_size = {asked.source_size}: {asked.source_val_size} rows for validation leave {len(candidates)} "
-            f"of other groups for training: must be at most {len(candidates) + asked.source_val_size}"
+            f"{field} = {size}: {val_size} rows are for validation, and the data's validation part has {len(judged)}: "
+            "must have as many"
         )
-    return target_rows, np.concatenate([_first(table, candidates, asked.source_train, rng), val])
+    val = _first(table, judged, val_size, rng)
+    learned = _without(table, learned, val)
+    if size - val_size > len(learned):
+        of_other = "" if table.groups is None else "of other groups "
+        raise ValueError(
+            f"{field} = {size}: {val_size} rows for validation leave {len(learned)} {of_other}for training: "
+            f"must be at most {len(learned) + val_size}"
+        )
+    return np.concatenate([_first(table, learned, size - val_size, rng), val])
+
+
+def _without(table: Table, rows: np.ndarray, taken: np.ndarray) -> np.ndarray:
+    """Return the rows, in order, that are not taken and of whose group none is."""
+    if table.groups is None:
+        return rows[~among(table, taken)[rows]]
+    return others(rows, taken, table.groups)
 
 
 def _first(table: Table, rows: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
@@ -231,11 +270,15 @@ def _subset(
     shares = _apportion(np.array([len(m) for m in members]), nearest(asked.val_fraction * len(pool)))
     val = [m[:share] for m, share in zip(members, shares, strict=True)]
     train = [m[share:] for m, share in zip(members, shares, strict=True)]
-    if table.groups is not None:
+    held, drawn = held_out(table, asked), None
+    if held is not None:
+        drawn = pool[held[pool]]
+    elif table.groups is not None:
         wanted = np.zeros(int(strata.max()) + 1, dtype=np.int64)
         wanted[classes] = shares
         drawn = draw(pool, strata, wanted, table.groups, rng)
-        left = others(pool, drawn, table.groups)
+    if drawn is not None:
+        left = _without(table, pool, drawn)
         val = [drawn[strata[drawn] == c] for c in classes]
         train = [rng.permutation(left[strata[left] == c]) for c in classes]
         if asked.target_train > len(left):

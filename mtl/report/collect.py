@@ -244,6 +244,15 @@ def _question(base: Mapping[str, Any], sweep: str) -> str:
     return f"{sweep}: with n labels of {base['data.target']} and a source of {source}, what is best?"
 
 
+def _test_set(data: Mapping[str, Any]) -> str:
+    """Return what a trial's test set is, from its resolved data section."""
+    if data.get("split") == "official":
+        how_many = f"at most {data['test_size']:,} examples" if data["test_size"] else "all examples"
+        return f"{how_many} of the data's own test part, fixed and stratified"
+    scaffolds = " of whole scaffolds, the big ones left for training" if data.get("split") == "scaffold" else ""
+    return f"{data['test_size']} fixed, stratified examples{scaffolds}"
+
+
 def _notes(
     entry: Mapping[str, Any],
     result: Mapping[str, Any],
@@ -271,7 +280,7 @@ def _notes(
     counted = "labelled training and validation rows" if several else f"training and validation labels of {task}"
     notes.append(
         f"n counts {counted} ({1 - data['val_fraction']:.0%} and "
-        f"{data['val_fraction']:.0%}); the test set is {data['test_size']} fixed, stratified examples, used once."
+        f"{data['val_fraction']:.0%}); the test set is {_test_set(data)}, used once."
     )
     notes.append(
         "Every regime that uses the source sees the same number of training examples, to within a batch a phase; "

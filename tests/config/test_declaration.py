@@ -132,6 +132,8 @@ def beside(path, value):
     return {
         "accumulate": {"batch_size": value},
         "data.source_size": {"data.source": ()},
+        "data.split": {"data.options": {"groups": "scaffold"}},
+        "data.test_size": {"data.split": "official"},
         "tune.source_lr": {"tune.seeds": (0,)},
     }.get(path, {})
 

@@ -36,6 +36,7 @@ CASES = {
     "data.target_size": count(2),
     "data.target_pool": count(2),
     "data.val_fraction": ([TINY, 0.5, BELOW_ONE], [0.0, 1.0, -TINY, *NOT_FINITE], ["between 0 and 1"]),
+    "data.split": words("random", "official"),
     "data.test_size": count(1),
     "data.source_size": count(1),
     "data.source_val_size": count(0),

@@ -55,6 +55,11 @@ def test_a_small_file(folder):
     assert molecules_table("m.csv", groups="none").groups is None
     assert [t.name for t in molecules_table("m.csv", min_labels=5, min_positives=3).tasks] == ["y", "z"]
     assert [t.name for t in molecules_table("m.csv", ignore="z").tasks] == ["y"]
+    lines = SMALL.splitlines()
+    fold = ["fold", "train", "train", "valid", "test", "test", "train"]
+    (folder / "parts.csv").write_text("".join(f"{line},{part}\n" for line, part in zip(lines, fold, strict=True)))
+    table = molecules_table("parts.csv", part="fold")
+    assert [t.name for t in table.tasks] == ["y", "z"] and table.part.tolist() == [0, 0, 1, 2, 2, 0]
 
 
 @pytest.mark.parametrize(
