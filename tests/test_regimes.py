@@ -137,7 +137,7 @@ def updates(resolved):
     ],
     ids=["steps", "examples", "epochs"],
 )
-@pytest.mark.parametrize("sampling", ["per_task", "proportional"])
+@pytest.mark.parametrize("sampling", ["per_task", "rows"])
 def test_all_regimes_have_one_total_of_updates(blocks, budget, sampling):
     changes = {"joint_sampling": sampling} | budget
     alone = ["scratch", "random_probe", "scratch_own_scale"]

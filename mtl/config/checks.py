@@ -50,6 +50,12 @@ def check(flat: Flat) -> None:
             raise ConfigError(f"config.optimizer.rates: {pattern!r} is no regular expression: {error}") from None
     with refused():
         parse(flat["augment"])
+    if not flat["data.test_size"] and flat["data.split"] != "official":
+        raise ConfigError("config.data.test_size = 0: must be at least 1")
+    if flat["data.split"] == "scaffold" and flat["data.options"].get("groups") != "scaffold":
+        raise ConfigError(
+            'config.data.split = "scaffold": scaffolds must be groups: set config.data.options.groups = "scaffold" too'
+        )
     if flat["data.source"] and not flat["data.source_size"]:
         raise ConfigError("config.data.source_size = 0: must be at least 1")
     if flat["batch_size"] % flat["accumulate"]:

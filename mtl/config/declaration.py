@@ -25,7 +25,7 @@ from mtl.regimes import REGIMES
 from mtl.tasks import KINDS
 
 #: How tasks mix, see ``train.sampling``.
-Sampling = Literal["per_task", "proportional", "uniform", "temperature", "one_task"]
+Sampling = Literal["per_task", "rows", "uniform", "temperature", "one_task"]
 SAMPLINGS: tuple[str, ...] = get_args(Sampling)
 
 Seed = Annotated[int, Range(0, 2**32 - 1), "an integer from 0 to 4294967295"]
@@ -49,7 +49,10 @@ class Data(NamedTuple):
       target_size: n: present target labels, validation included.
       target_pool: rows that the n are drawn from, nested in n.
       val_fraction: share of the n that is validation.
-      test_size: fixed stratified test set of the target.
+      split: what the test set is drawn from: ``random``: all rows; ``scaffold``: whole scaffolds but the big ones (with
+        ``options.groups = "scaffold"``); ``official``: the data's own test part, and validation from its own validation
+        part, if there is one.
+      test_size: fixed stratified test set of the target; of an official test part at most so many, 0 for all.
       source_size: rows of the source pool, disjoint from the target's; at least 1 if there are source tasks.
       source_val_size: of these, source validation.
       shuffle_source_labels: a control: source labels carry nothing.
@@ -73,7 +76,8 @@ class Data(NamedTuple):
     target_size: Annotated[int, Range(2), "at least 2 (one training and one validation label)"] = 100
     target_pool: Annotated[int, Range(2)] = 500
     val_fraction: Annotated[float, Range(0, 1, open_low=True, open_high=True), "between 0 and 1"] = 0.2
-    test_size: Count = 500
+    split: Literal["random", "scaffold", "official"] = "random"
+    test_size: Annotated[int, Range(0), "at least 1"] = 500
     source_size: Annotated[int, Range(0), "at least 1"] = 797
     source_val_size: CountOrNone = 97
     shuffle_source_labels: bool = False
@@ -242,7 +246,7 @@ class Fields(NamedTuple):
       batch_size: B rows, drawn with replacement.
       accumulate: micro-batches that a batch is split into, where it does not fit into memory.
       source_sampling: how the tasks of a source phase mix.
-      joint_sampling: how tasks mix with targets; ``auto``: proportional where rows are shared, else per_task.
+      joint_sampling: how tasks mix with targets; ``auto``: ``rows`` where rows are shared, else ``per_task``.
       temperature: of ``temperature`` sampling, and of ``one_task`` with longer rounds.
       round_steps: of ``one_task`` sampling: steps in a round; 0 for one of each task.
       trunk_mode: of frozen blocks; in ``train`` their dropout drops and their batch statistics move.
@@ -267,7 +271,7 @@ class Fields(NamedTuple):
     accumulate: Count = 1
     source: Duration = Duration()
     target: Duration = Duration()
-    source_sampling: Sampling = "proportional"
+    source_sampling: Sampling = "rows"
     joint_sampling: Literal["auto", Sampling] = "auto"
     temperature: Positive = 1.0
     round_steps: Annotated[int, Range(0, 4096)] = 0

@@ -8,7 +8,7 @@ from typing import Any
 from mtl.config.default import ConfigError, refused
 from mtl.config.fields import Flat
 from mtl.config.trial import asked_of, canonical
-from mtl.data import cut, load, sizes
+from mtl.data import Asked, cut, load
 from mtl.data.corrupt.split import FIELDS as CORRUPTING
 from mtl.data.readers.cells import spelled
 from mtl.regimes import Regime
@@ -32,7 +32,7 @@ def settled(flat: Flat, available: Sequence[Task]) -> Flat:
     >>> flat = override(flatten(default()), {"data.targets": ("all",), "data.source": ("a",)})
     >>> found = settled(flat, [Task("a", "binary"), Task("b", "binary"), Task("c", "binary")])
     >>> found["data.targets"], found["data.rows"], found["joint_sampling"]
-    (('b', 'c'), 'shared', 'proportional')
+    (('b', 'c'), 'shared', 'rows')
     """
     flat = _spelled(flat, available)
     targets, source = flat["data.targets"], flat["data.source"]
@@ -42,7 +42,7 @@ def settled(flat: Flat, available: Sequence[Task]) -> Flat:
     if rows == "auto":
         rows = "shared" if len(targets) > 1 else "disjoint"
     if mixing == "auto":
-        mixing = "proportional" if rows == "shared" else "per_task"
+        mixing = "rows" if rows == "shared" else "per_task"
     found = {**flat, "data.targets": targets, "data.rows": rows, "joint_sampling": mixing}
     if len(targets) == 1:
         found["data.target"] = targets[0]
@@ -94,8 +94,11 @@ def alone(flat: Flat, regime: Regime) -> str:
 def section_of(section: dict[str, Any]) -> dict[str, Any]:
     """Return the data section with its targets: one, or several on whose rows each comes with all its labels.
 
-    Which target a trial is about is not in it: the trials of all targets share their split and the phases before.
+    Which target a trial is about is not in it: the trials of all targets share their split and the phases before. A
+    random split is not stated, so that a config without another has the hash it always had.
     """
+    if section["split"] == "random":
+        section = {k: v for k, v in section.items() if k != "split"}
     if not section["targets"]:
         return {k: v for k, v in section.items() if k not in ("targets", "rows")}
     return {k: v for k, v in section.items() if k != "target"}
@@ -117,5 +120,5 @@ def rows_of(section: Mapping[str, Any], seed: int, tasks: Sequence[str]) -> int:
     if any(few not in (set(), pool) for few, pool in zip(seen, pools, strict=True)) or section.keys() & set(CORRUPTING):
         with refused("config.data: "):  # Which rows have these labels the data say, and chance.
             return len(cut(load(section["name"], **section["options"]), canonical(section), seed).rows(tasks))
-    size = sizes(*(section[k] for k in ("target_size", "val_fraction", "source_size", "source_val_size")))
+    size = Asked.of(section)
     return size.source_train * (len(pools) == 2 and bool(seen[0])) + size.target_train * bool(seen[-1])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mtl.data.asked import nearest, sizes
+from mtl.data.asked import Asked, nearest
 from mtl.data.contact_sheet import contact_sheet
 from mtl.data.cut import cut
 from mtl.data.picture import Picture
@@ -33,6 +33,7 @@ from mtl.data.words import token_ids
 __all__ = [
     "SOURCES",
     "About",
+    "Asked",
     "DataError",
     "Picture",
     "Split",
@@ -60,7 +61,6 @@ __all__ = [
     "parquet_table",
     "register",
     "road_scenes_table",
-    "sizes",
     "spam_assassin_table",
     "summary",
     "tfds_table",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 
+from mtl.data.asked import Asked
 from mtl.data.corrupt.split import FIELDS, corrupt
 from mtl.data.shared import shared_split
 from mtl.data.splits import Split, transfer_split
@@ -23,11 +24,9 @@ def cut(table: Table, section: str, seed: int) -> Split:
     Raises:
       ValueError: as ``transfer_split`` and ``shared_split``.
     """
-    fields = {k: v for k, v in json.loads(section).items() if k not in ("name", "options", "normalize")}
-    fields["source"] = tuple(fields["source"])
-    corrupting = {k: fields.pop(k) for k in FIELDS if k in fields}
-    if "targets" in fields:
-        split = shared_split(table, seed=seed, **{**fields, "targets": tuple(fields["targets"])})
-    else:
-        split = transfer_split(table, seed=seed, **fields)
-    return corrupt(split, table, seed, **corrupting) if corrupting else split
+    fields = json.loads(section) | {"seed": seed}
+    asked = Asked.of(fields)
+    split = transfer_split if asked.rows == "disjoint" and len(asked.targets) == 1 else shared_split
+    corrupting = {k: fields[k] for k in FIELDS if k in fields}
+    found = split(table, asked)
+    return corrupt(found, table, seed, **corrupting) if corrupting else found

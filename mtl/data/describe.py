@@ -9,12 +9,15 @@ import numpy as np
 from mtl.data.duplicates import across, within
 from mtl.data.splits import Split
 from mtl.data.streamed import blocks
-from mtl.data.table import Table
+from mtl.data.table import PARTS, Table
 from mtl.inputs import Shape, each, leaves, structure
 from mtl.tasks import Task
 
 #: Tasks up to which the matrix of co-occurrence is printed.
 MATRIX = 14
+
+#: What the rows of ``PARTS`` are for.
+_USES = ("training", "validation", "testing")
 
 
 def description(table: Table, split: Split | None = None) -> dict[str, Any]:
@@ -43,11 +46,14 @@ def description(table: Table, split: Split | None = None) -> dict[str, Any]:
         "tasks": [_task(table, task) for task in table.tasks],
         "duplicates": {"rows": twice.rows, "sets": twice.sets, "conflicts": twice.conflicts},
         "groups": None,
+        "parts": None,
         "co_occurrence": co_occurrence(table),
     }
     if table.groups is not None:
         sizes = np.unique(table.groups, return_counts=True)[1]
         found["groups"] = {"count": len(sizes), "largest": int(sizes.max()), "alone": int((sizes == 1).sum())}
+    if table.part is not None:
+        found["parts"] = dict(zip(PARTS, np.bincount(table.part, minlength=len(PARTS)).tolist(), strict=True))
     if split is not None:
         found["split"] = {
             "roles": {
@@ -117,6 +123,9 @@ def text(found: dict[str, Any]) -> str:
     if found["constant_inputs"]:
         every = sum(int(np.prod(shape)) for shape in leaves(found["inputs"]))
         lines.append(f"{found['constant_inputs']:,} of {every:,} inputs are constant.")
+    if found["parts"]:
+        parts = ", ".join(f"{n:,} for {use}" for use, n in zip(_USES, found["parts"].values(), strict=True) if n)
+        lines.append(f'The data come in parts: {parts}; data.split = "official" goes by them.')
     lines += _duplicates(found)
     together = found["co_occurrence"]
     if 2 <= len(together["tasks"]) <= MATRIX:

@@ -23,10 +23,12 @@ def prior_outputs(table: Table, split: Split, task: Task) -> np.ndarray:
       split: of it.
       task: a task of the split, as it is trained.
 
+    >>> from mtl.data.asked import Asked
     >>> from mtl.data.sets.digits import digits_table
     >>> from mtl.data.shared import shared_split
-    >>> split = shared_split(digits_table(), source=(), targets=("even", "identity"), seed=0, target_size=200,
-    ...     test_size=500, source_size=0, source_val_size=0, target_pool=500, val_fraction=0.2)
+    >>> asked = Asked(source=(), targets=("even", "identity"), rows="shared", target_size=200, test_size=500,
+    ...     source_size=0, source_val_size=0, target_pool=500, val_fraction=0.2)
+    >>> split = shared_split(digits_table(), asked)
     >>> [prior_outputs(digits_table(), split, digits_table().task(t)).shape for t in ("even", "identity")]
     [(1,), (10,)]
     """

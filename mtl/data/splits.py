@@ -8,8 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mtl.data.asked import check_names, checked_sizes, nearest
+from mtl.data.asked import Asked, nearest
 from mtl.data.grouped import draw, others
+from mtl.data.parts import held_out, learnable, testable
 from mtl.data.table import Table, sha256_of
 
 # What a random stream is for; the test set's stream has no seed of a trial in it. The purpose comes first
@@ -54,30 +55,19 @@ class Split:
         return sha256_of({}, arrays)
 
 
-def transfer_split(
-    table: Table,
-    *,
-    source: tuple[str, ...],
-    target: str,
-    seed: int,
-    target_size: int,
-    test_size: int,
-    source_size: int,
-    source_val_size: int,
-    target_pool: int,
-    val_fraction: float,
-    shuffle_source_labels: bool = False,
-) -> Split:
+def transfer_split(table: Table, asked: Asked) -> Split:
     """Cut a table for one replicate of a transfer study.
 
-    1. The *test set* is ``test_size`` rows with a target label, stratified by it; the same for every seed.
+    1. The *test set* is ``test_size`` rows with a target label, stratified by it; the same for every seed. What it is
+       drawn from ``asked.split`` says, see ``parts.testable``.
     2. The other rows are shuffled by ``seed``. The *target pool* is the first ``target_pool`` of them that
        have a target label; the *source pool* is the first ``source_size`` of what is left that have a label
        of any source task, its last ``source_val_size`` rows being source validation.
     3. The target pool is divided, stratified, into reservoirs for training and for validation, each ordered
        such that in every prefix each class is within one row of its share. A target of n labels takes the
        first v = ⌊val_fraction · n + ½⌋ of one and the first n − v of the other: validation is charged to n,
-       and subsets are nested in n in both roles.
+       and subsets are nested in n in both roles. With an official split, validation rows are those of the data's
+       own validation part, if they have one.
 
     If the table has groups, the rows of a group are never parted: test set, target training, target
     validation, source training and source validation share no group. The sizes and the test set's shares
@@ -88,18 +78,7 @@ def transfer_split(
 
     Args:
       table: the data.
-      source: names of the source tasks, in the order the split will have.
-      target: name of the target task, none of ``source``.
-      seed: of the replicate, at least 0.
-      target_size: n, present target labels for training and validation together.
-      test_size: rows of the test set.
-      source_size: rows of the source pool.
-      source_val_size: rows of the source pool that are source validation; less than ``source_size``.
-      target_pool: rows of the target pool, at least ``target_size``.
-      val_fraction: share of target labels that go to validation, in (0, 1).
-      shuffle_source_labels: for a control, permute each source task's labels among the rows of the source
-        pool that have one (training and validation together): the marginal stays, the relation to the input
-        goes.
+      asked: its tasks and sizes; one target, and source tasks on rows of their own.
 
     Returns:
       The split; tasks are ``source`` and ``target``, in that order. Regression targets are stratified by
@@ -114,36 +93,32 @@ def transfer_split(
     Mathematics 32, 323–330).
 
     >>> from mtl.data.sets.digits import digits_table
-    >>> split = transfer_split(digits_table(), source=("identity",), target="even", seed=0, target_size=20,
-    ...     test_size=500, source_size=797, source_val_size=97, target_pool=500, val_fraction=0.2)
+    >>> asked = Asked(source=("identity",), targets=("even",), target_size=20, test_size=500, source_size=797,
+    ...     source_val_size=97, target_pool=500, val_fraction=0.2)
+    >>> split = transfer_split(digits_table(), asked)
     >>> [int(part["even"].sum()) for part in (split.train, split.val, split.test)]
     [16, 4, 500]
     >>> [int(part["identity"].sum()) for part in (split.train, split.val, split.test)]
     [700, 97, 0]
     """
-    check_names(table, source, (target,))
-    size = checked_sizes(seed, target_size, test_size, source_size, source_val_size, target_pool, val_fraction)
-    if source_size and not source:
-        raise ValueError(f"source_size = {source_size}: must be 0, as there is no source task")
-
+    asked.check(table)
+    (target,) = asked.targets
     strata = _strata(table, target)
-    test = _test_rows(table, target, strata, test_size)
-    target_rows, source_rows = pools(table, source, (target,), test, seed, target_pool, source_size, source_val_size)
-    train_rows, val_rows, reservoir = _subset(
-        strata, target_rows, seed, size.target_train, size.target_val, val_fraction, table.groups
-    )
-    labels, train, val = source_roles(table, source, source_rows, size.source_train, seed, shuffle_source_labels)
-    tested = {name: np.zeros(len(table), dtype=bool) for name in source}
+    test = _test_rows(table, asked, strata)
+    target_rows, source_rows = pools(table, asked, test)
+    train_rows, val_rows, reservoir = _subset(table, asked, strata, target_rows)
+    labels, train, val = source_roles(table, asked, source_rows)
+    tested = {name: np.zeros(len(table), dtype=bool) for name in asked.source}
     labels[target] = table.label_of(target)
     train[target], val[target] = among(table, train_rows), among(table, val_rows)
     tested[target] = among(table, test)
-    pool = among(table, reservoir) | among(table, source_rows[: size.source_train])
+    pool = among(table, reservoir) | among(table, source_rows[: asked.source_train])
     pool.setflags(write=False)
     return Split(labels, train, val, tested, pool)
 
 
 def source_roles(
-    table: Table, source: tuple[str, ...], rows: np.ndarray, train_size: int, seed: int, shuffle: bool
+    table: Table, asked: Asked, rows: np.ndarray
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Return the (labels, training masks, validation masks) of source tasks on their pool, whose first rows train.
 
@@ -153,14 +128,15 @@ def source_roles(
     labels: dict[str, np.ndarray] = {}
     train: dict[str, np.ndarray] = {}
     val: dict[str, np.ndarray] = {}
-    for name in source:
+    for name in asked.apart:
         mask = table.mask[name]
-        labels[name] = shuffled(table, name, rows, seed) if shuffle else table.label_of(name)
-        train[name] = among(table, rows[:train_size]) & mask
-        val[name] = among(table, rows[train_size:]) & mask
+        shuffles = asked.shuffle_source_labels
+        labels[name] = shuffled(table, name, rows, asked.seed) if shuffles else table.label_of(name)
+        train[name] = among(table, rows[: asked.source_train]) & mask
+        val[name] = among(table, rows[asked.source_train :]) & mask
         if not train[name].any():
             raise ValueError(
-                f'source task "{name}" has no label in its {train_size} training rows: '
+                f'source task "{name}" has no label in its {asked.source_train} training rows: '
                 "take a larger source_size or leave the task out"
             )
     return labels, train, val
@@ -182,10 +158,11 @@ def _strata(table: Table, target: str) -> np.ndarray:
     return np.where(mask, strata, -1)
 
 
-def _test_rows(table: Table, target: str, strata: np.ndarray, test_size: int) -> np.ndarray:
+def _test_rows(table: Table, asked: Asked, strata: np.ndarray) -> np.ndarray:
     """Return the rows of the test set: of each stratum its share, drawn from a stream that no seed enters."""
-    rows = table.rows(target)
-    if test_size > len(rows) - 2:
+    (target,) = asked.targets
+    rows, test_size = testable(table, asked, table.rows(target))
+    if asked.split == "random" and test_size > len(rows) - 2:
         raise ValueError(
             f'test_size = {test_size}: "{target}" has {len(rows)} labels and needs 2 beside the test set: '
             f"must be at most {len(rows) - 2}"
@@ -208,45 +185,72 @@ def _test_rows(table: Table, target: str, strata: np.ndarray, test_size: int) ->
     return np.sort(np.concatenate(chosen))
 
 
-def pools(
-    table: Table,
-    source: tuple[str, ...],
-    targets: tuple[str, ...],
-    test: np.ndarray,
-    seed: int,
-    target_pool: int,
-    source_size: int,
-    source_val_size: int,
-) -> tuple[np.ndarray, np.ndarray]:
+def pools(table: Table, asked: Asked, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows of the target pool and of the source pool, both in shuffled order."""
-    rng = np.random.default_rng([_POOLS, seed])
-    rest = rng.permutation(np.flatnonzero(~among(table, test)))
-    if table.groups is not None:
-        rest = others(rest, test, table.groups)
-    labelled = rest[labelled_rows(table, targets)[rest]]
-    if target_pool > len(labelled):
+    rng = np.random.default_rng([_POOLS, asked.seed])
+    rest = learnable(table, asked, _without(table, rng.permutation(np.flatnonzero(~among(table, test))), test))
+    labelled = rest[labelled_rows(table, asked.pooled)[rest]]
+    if asked.target_pool > len(labelled):
         raise ValueError(
-            f'target_pool = {target_pool}: only {len(labelled)} rows with a label of "{", ".join(targets)}" remain '
-            f"beside the test set of {len(test)}: must be at most {len(labelled)}"
+            f"target_pool = {asked.target_pool}: only {len(labelled)} rows with a label of "
+            f'"{", ".join(asked.pooled)}" remain beside the test set of {len(test)}: must be at most {len(labelled)}'
         )
-    target_rows = _first(table, labelled, target_pool, rng)
-    rest = rest[~among(table, target_rows)[rest]] if table.groups is None else others(rest, target_rows, table.groups)
-    candidates = rest[labelled_rows(table, source)[rest]]
-    if source_size > len(candidates):
+    held = held_out(table, asked)
+    if held is None:
+        target_rows = _first(table, labelled, asked.target_pool, rng)
+    else:
+        val_size = min(nearest(asked.val_fraction * asked.target_pool), int(held[labelled].sum()))
+        target_rows = _apart(table, "target_pool", labelled, asked.target_pool, val_size, held, rng)
+        if asked.target_val > val_size:
+            raise ValueError(
+                f"target_size = {asked.target_size}: {asked.target_val} of them are for validation, and the data's "
+                f"validation part has {val_size}: must be less, or val_fraction must be"
+            )
+    rest = _without(table, rest, target_rows)
+    candidates = rest[labelled_rows(table, asked.apart)[rest]]
+    if asked.source_size > len(candidates):
         raise ValueError(
-            f"source_size = {source_size}: only {len(candidates)} rows with a label of {', '.join(source)} remain "
-            f"beside the test set and the target pool: must be at most {len(candidates)}"
+            f"source_size = {asked.source_size}: only {len(candidates)} rows with a label of {', '.join(asked.apart)} "
+            f"remain beside the test set and the target pool: must be at most {len(candidates)}"
         )
+    if table.groups is None and held is None:
+        return target_rows, candidates[: asked.source_size]
+    size, val_size = asked.source_size, asked.source_val_size
+    return target_rows, _apart(table, "source_size", candidates, size, val_size, held, rng)
+
+
+def _apart(
+    table: Table,
+    field: str,
+    rows: np.ndarray,
+    size: int,
+    val_size: int,
+    held: np.ndarray | None,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Return ``size`` of some shuffled rows, the last ``val_size`` for validation: of other groups, of its own part."""
+    judged, learned = (rows, rows) if held is None else (rows[held[rows]], rows[~held[rows]])
+    if val_size > len(judged):
+        raise ValueError(
+            f"{field} = {size}: {val_size} rows are for validation, and the data's validation part has {len(judged)}: "
+            "must have as many"
+        )
+    val = _first(table, judged, val_size, rng)
+    learned = _without(table, learned, val)
+    if size - val_size > len(learned):
+        of_other = "" if table.groups is None else "of other groups "
+        raise ValueError(
+            f"{field} = {size}: {val_size} rows for validation leave {len(learned)} {of_other}for training: "
+            f"must be at most {len(learned) + val_size}"
+        )
+    return np.concatenate([_first(table, learned, size - val_size, rng), val])
+
+
+def _without(table: Table, rows: np.ndarray, taken: np.ndarray) -> np.ndarray:
+    """Return the rows, in order, that are not taken and of whose group none is."""
     if table.groups is None:
-        return target_rows, candidates[:source_size]
-    val = _first(table, candidates, source_val_size, rng)
-    candidates, train_size = others(candidates, val, table.groups), source_size - source_val_size
-    if train_size > len(candidates):
-        raise ValueError(
-            f"source_size = {source_size}: {source_val_size} rows for validation leave {len(candidates)} of other "
-            f"groups for training: must be at most {len(candidates) + source_val_size}"
-        )
-    return target_rows, np.concatenate([_first(table, candidates, train_size, rng), val])
+        return rows[~among(table, taken)[rows]]
+    return others(rows, taken, table.groups)
 
 
 def _first(table: Table, rows: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
@@ -257,36 +261,34 @@ def _first(table: Table, rows: np.ndarray, size: int, rng: np.random.Generator) 
 
 
 def _subset(
-    strata: np.ndarray,
-    pool: np.ndarray,
-    seed: int,
-    train_size: int,
-    val_size: int,
-    val_fraction: float,
-    groups: np.ndarray | None = None,
+    table: Table, asked: Asked, strata: np.ndarray, pool: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the training and the validation rows of a target of so many labels, and all that train is from."""
-    rng = np.random.default_rng([_RESERVOIRS, seed])
+    rng = np.random.default_rng([_RESERVOIRS, asked.seed])
     classes = rng.permutation(np.unique(strata[pool]))  # so that ties are broken by the seed
     members = [rng.permutation(pool[strata[pool] == c]) for c in classes]
-    shares = _apportion(np.array([len(m) for m in members]), nearest(val_fraction * len(pool)))
+    shares = _apportion(np.array([len(m) for m in members]), nearest(asked.val_fraction * len(pool)))
     val = [m[:share] for m, share in zip(members, shares, strict=True)]
     train = [m[share:] for m, share in zip(members, shares, strict=True)]
-    if groups is not None:
+    held, drawn = held_out(table, asked), None
+    if held is not None:
+        drawn = pool[held[pool]]
+    elif table.groups is not None:
         wanted = np.zeros(int(strata.max()) + 1, dtype=np.int64)
         wanted[classes] = shares
-        drawn = draw(pool, strata, wanted, groups, rng)
-        left = others(pool, drawn, groups)
+        drawn = draw(pool, strata, wanted, table.groups, rng)
+    if drawn is not None:
+        left = _without(table, pool, drawn)
         val = [drawn[strata[drawn] == c] for c in classes]
         train = [rng.permutation(left[strata[left] == c]) for c in classes]
-        if train_size > len(left):
+        if asked.target_train > len(left):
             raise ValueError(
-                f"target_size = {train_size + val_size}: of the target pool of {len(pool)} only {len(left)} rows "
-                f"share no group with its validation rows: must be at most {len(left) + val_size}"
+                f"target_size = {asked.target_size}: of the target pool of {len(pool)} only {len(left)} rows "
+                f"share no group with its validation rows: must be at most {len(left) + asked.target_val}"
             )
     return (
-        _stratified_prefix(train, train_size, np.random.default_rng([_TRAIN_ORDER, seed])),
-        _stratified_prefix(val, val_size, np.random.default_rng([_VAL_ORDER, seed])),
+        _stratified_prefix(train, asked.target_train, np.random.default_rng([_TRAIN_ORDER, asked.seed])),
+        _stratified_prefix(val, asked.target_val, np.random.default_rng([_VAL_ORDER, asked.seed])),
         np.concatenate(train),
     )
 

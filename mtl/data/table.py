@@ -16,6 +16,9 @@ from mtl.data.streamed import Inputs, Streamed, blocks
 from mtl.inputs import Shape, count, each, leaves, structure
 from mtl.tasks import KINDS, Task, suggest
 
+#: The parts that data may come in; ``Table.part`` holds their numbers.
+PARTS = ("train", "validation", "test")
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Table:
@@ -45,6 +48,8 @@ class Table:
       reading: JSON-able facts on how a raw input becomes x, such as the size of pictures; kept with models.
       told: sentences on cells that were read as one class or group, or as two, where it might be doubted.
       positions: ``{task: [N, *shape]}`` of dense tasks, true at the positions whose label is present.
+      part: [N] int8, which of ``PARTS`` each row is of, as the data themselves say; None if all are for training.
+        Splits go by it if they are asked for the official one.
 
     >>> table = make_table("toy", np.eye(3), [Task("even", "binary")], {"even": [1, 0, float("nan")]})
     >>> len(table), table.labels["even"], table.mask["even"]
@@ -67,6 +72,7 @@ class Table:
     reading: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     told: tuple[str, ...] = ()
     positions: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    part: np.ndarray | None = None
 
     def __len__(self) -> int:
         """Return N, the number of examples."""
@@ -167,6 +173,7 @@ def make_table(
     missing_inputs: str | Mapping[str, str] = "error",
     reading: Mapping[str, Any] | None = None,
     vocabulary: int | Mapping[str, int] | None = None,
+    part: npt.ArrayLike | None = None,
 ) -> Table:
     """Check data where they enter and turn missing labels into masks, once.
 
@@ -193,6 +200,7 @@ def make_table(
       reading: see ``Table``.
       vocabulary: how many ids there are, if x holds ids (of words, of categories), which are whole numbers from 0 to
         one less. They stay integers, and nothing scales, fills in, rounds or augments them.
+      part: [N] integers, 0 for rows of the data's training part, 1 validation, 2 test; part of the sha256.
 
     Returns:
       The table; its arrays are read-only copies.
@@ -201,7 +209,7 @@ def make_table(
       ValueError: one sentence with the field, the value, the first row at fault and what would be right, for
         inputs that are empty, not finite or of rank below 2; ids that do not exist; leaves of different lengths;
         tasks that repeat; labels that no task owns or a task without labels; labels of the wrong length, kind or
-        range; groups that are not N integers; and class names of another number than the task's classes.
+        range; groups and parts that are not N integers; and class names of another number than the task's classes.
 
     >>> make_table("toy", np.eye(2), [Task("even", "binary")], {"even": [0, 2]})
     Traceback (most recent call last):
@@ -233,7 +241,11 @@ def make_table(
         if task.shape:
             positions[task.name] = present
     named = _classes(name, tasks, classes or {})
-    together = {} if groups is None else {"groups": _groups(name, groups, count(inputs))}
+    together = {} if groups is None else {"groups": _integers(name, "groups", groups, count(inputs)).astype(np.int64)}
+    if part is not None and (parts := _integers(name, "part", part, count(inputs))).any():
+        if not set(np.unique(parts).tolist()) <= set(range(len(PARTS))):
+            raise ValueError(f'data "{name}", part: {parts.min()} to {parts.max()}: must be 0 to {len(PARTS) - 1}')
+        together["part"] = parts.astype(np.int8)
     held = [a for leaf in leaves(entered) for a in (leaf.x, leaf.measured, leaf.gaps) if isinstance(a, np.ndarray)]
     for array in (*held, *values.values(), *mask.values(), *positions.values(), *together.values()):
         array.setflags(write=False)
@@ -248,7 +260,9 @@ def make_table(
     )
     found = (name, inputs, tuple(tasks), values, mask, digest, about, together.get("groups"), named)
     measured, gaps, titles = (_part(entered, part) for part in ("measured", "gaps", "columns"))
-    return Table(*found, measured, gaps, titles or (), vocabulary, dict(reading or {}), positions=positions)
+    facts = dict(reading or {})
+    parts_of = together.get("part")
+    return Table(*found, measured, gaps, titles or (), vocabulary, facts, positions=positions, part=parts_of)
 
 
 def _entered(name: str, x: Any, columns: Any, pixels: Any, missing_inputs: Any, vocabulary: Any) -> Any:
@@ -353,11 +367,12 @@ def _labels(name: str, task: Task, given: npt.ArrayLike, length: int) -> tuple[n
     return labels, present
 
 
-def _groups(name: str, groups: npt.ArrayLike, length: int) -> np.ndarray:
-    given = np.asarray(groups)
+def _integers(name: str, field: str, values: npt.ArrayLike, length: int) -> np.ndarray:
+    given = np.asarray(values)
     if given.dtype.kind not in "biu" or given.shape != (length,):
-        raise ValueError(f'data "{name}", groups: {given.dtype} {given.shape}: must be integers ({length},), one a row')
-    return given.astype(np.int64)
+        right = f"must be integers ({length},), one a row"
+        raise ValueError(f'data "{name}", {field}: {given.dtype} {given.shape}: {right}')
+    return given
 
 
 def _classes(name: str, tasks: Sequence[Task], classes: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:

@@ -249,6 +249,15 @@ def _question(base: Mapping[str, Any], sweep: str) -> str:
     return f"{sweep}: with n labels of {base['data.target']} and a source of {source}, what is best?"
 
 
+def _test_set(data: Mapping[str, Any]) -> str:
+    """Return what a trial's test set is, from its resolved data section."""
+    if data.get("split") == "official":
+        how_many = f"at most {data['test_size']:,} examples" if data["test_size"] else "all examples"
+        return f"{how_many} of the data's own test part, fixed and stratified"
+    scaffolds = " of whole scaffolds, the big ones left for training" if data.get("split") == "scaffold" else ""
+    return f"{data['test_size']} fixed, stratified examples{scaffolds}"
+
+
 def _notes(
     entry: Mapping[str, Any],
     result: Mapping[str, Any],
@@ -263,7 +272,7 @@ def _notes(
     batch = base["batch_size"]
     how = {
         "per_task": f"per_task ({batch} examples of each task in every batch)",
-        "proportional": f"proportional ({batch} examples a batch, as the labels come)",
+        "rows": f"rows ({batch} examples a batch, as the labels come)",
         "temperature": f"temperature {base['temperature']:g} ({batch} examples a batch)",
         "uniform": f"uniform ({batch} examples a batch, each of any task)",
         "one_task": f"one_task ({batch} examples of one task a batch{_rounds(base)})",
@@ -276,7 +285,7 @@ def _notes(
     counted = "labelled training and validation rows" if several else f"training and validation labels of {task}"
     notes.append(
         f"n counts {counted} ({1 - data['val_fraction']:.0%} and "
-        f"{data['val_fraction']:.0%}); the test set is {data['test_size']} fixed, stratified examples, used once."
+        f"{data['val_fraction']:.0%}); the test set is {_test_set(data)}, used once."
     )
     best = base["select"] == "best"
     early = f", fewer where {base['patience']} validations in a row were no better" if best and base["patience"] else ""

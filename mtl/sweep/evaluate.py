@@ -115,7 +115,8 @@ def _groups(digests: Sequence[str], plan: Plan) -> dict[Any, list[str]]:
         seen = {task for p in trial.phases for task in p.tasks}
         model, test = trial.model(), split_of(trial).test
         tasks = tuple(t.name for t in model.tasks if t.name in seen and test[t.name].any())
-        about = str([d["name"], d["options"], trial.asked, d["test_size"], has_several(trial.config) and d["source"]])
+        drawn = (d.get("split"), d["test_size"])
+        about = str([d["name"], d["options"], trial.asked, drawn, has_several(trial.config) and d["source"]])
         scaled = plan.nodes[plan.chains[digest][-1]].stage.program.standardize
         maps = sum(4 * math.prod(t.shape) * t.outputs * int(test[t.name].sum()) for t in model.tasks if t.shape)
         key = (model, tasks, scaled, about)

@@ -216,9 +216,9 @@ def labels_key(trial: Trial) -> Any:
 
 def val_rows_of(trial: Trial) -> int:
     """Return the most validation rows that a trial's data config can give, whatever its target size."""
-    d = trial.config["data"]
-    most = data.sizes(d["target_pool"], d["val_fraction"], d["source_size"], d["source_val_size"])
-    return max(1, most.source_val + most.target_val)
+    asked = data.Asked.of(trial.config["data"])
+    most = dataclasses.replace(asked, target_size=asked.target_pool)
+    return max(1, most.source_val_size + most.target_val)
 
 
 def make_plan(trials: Sequence[Trial], sources: Sources = Sources()) -> Plan:  # noqa: B008 — it cannot change

@@ -76,6 +76,7 @@ _DATA: Any = {
     "rows?": str,
     "val_fraction": _REAL,
     "test_size": int,
+    "split?": str,
     "hide?": str,
     "hide_rate?": _REAL,
     "hide_skew?": _REAL,

@@ -92,7 +92,7 @@ def changed(program: Program, hypers: Hypers, sample: Callable[[Array], Indices]
 
     def mixed(step: Array) -> Indices:
         key = threefry.fold_in(key_for(hypers.seed, AUGMENT, pool_name(tasks)), hypers.offset[0] + step)
-        return draw(spec, key, sample(step), program.sampling == "proportional")
+        return draw(spec, key, sample(step), program.sampling == "rows")
 
     def per_task(step: Array) -> Indices:
         keys = [

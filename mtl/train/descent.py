@@ -99,6 +99,6 @@ def further(
     others = [drawn(i + 1, program, own) for i in range(b.batches)] if b else []
     if b is None or "validation" not in b.needs:
         return others, None
-    plain = dataclasses.replace(program, sampling="proportional", augment=())
+    plain = dataclasses.replace(program, sampling="rows", augment=())
     held_out = dataclasses.replace(own, train=own.val, train_rows=own.val_rows)
     return others, drawn(0, plain, held_out)

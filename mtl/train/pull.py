@@ -133,7 +133,7 @@ class Pull:
 
             def of_task(total: PyTree, args: tuple[Indices, Array]) -> tuple[PyTree, PyTree]:
                 draw, task = args
-                alone = dataclasses.replace(self.program, batch=len(draw.rows), sampling="proportional")
+                alone = dataclasses.replace(self.program, batch=len(draw.rows), sampling="rows")
                 one = dataclasses.replace(self, program=alone, draw=draw, rng=fold_in(rng, task), shards=1)
                 grads, sums, _ = one.gradient(trainable, state)
                 return jax.tree.map(jnp.add, total, (grads["heads"], sums)), grads["backbone"]

@@ -84,8 +84,8 @@ def make_sampler(program: Program, hypers: Hypers, data: Data) -> Callable[[Arra
 
     - ``per_task``: B rows from each T_k, uniformly; a row drawn for task k shows task k's label only, so that every
       task has exactly B labels in every batch.
-    - ``proportional``: B rows from ∪ T_k, uniformly; a row shows all its present labels, so that a task weighs as
-      much as it has labels.
+    - ``rows``: B rows from ∪ T_k, uniformly; a row shows all its present labels, so that a task weighs as much as it
+      has labels.
     - ``temperature``: for each of B rows a task is drawn ∝ n_k^(1/T), then a row of T_k, which shows that label
       only (T = 1: as many as it has labels; T → ∞: uniform over tasks; Raffel et al. 2020, arXiv:1910.10683).
     - ``uniform``: the same with every task as likely.
@@ -107,7 +107,7 @@ def make_sampler(program: Program, hypers: Hypers, data: Data) -> Callable[[Arra
     column = order(program)[None]
     drawn = not isinstance(hypers.picks, tuple)
     pick = functools.partial(_picked, hypers) if drawn else make_picker(program, hypers, data)
-    present = data.beside(data.train, names) if program.sampling == "proportional" and len(tasks) > 1 else None
+    present = data.beside(data.train, names) if program.sampling == "rows" and len(tasks) > 1 else None
 
     def sample(step: Array) -> Indices:
         picks = pick(step)
@@ -136,7 +136,7 @@ def make_picker(program: Program, hypers: Hypers, data: Data) -> Callable[[Array
 
     # A phase of one task is the same under every way of mixing, and must draw the same batches.
     sampling = program.sampling if len(tasks) > 1 else "per_task"
-    if sampling in ("per_task", "proportional"):
+    if sampling in ("per_task", "rows"):
         pools, own = [data.train_rows[name]], data.own_rows
         if sampling == "per_task" and len(tasks) > 1:
             pools = [Pool(own.rows[i], own.count[i]) for i in data.columns(tasks)]

@@ -14,7 +14,7 @@ import numpy as np
 
 from mtl import adapt, balance, config, optim, regimes
 from mtl import params as paths
-from mtl.data import sizes
+from mtl.data import Asked
 from mtl.inputs import Shape, leaf_shapes
 from mtl.losses import loss_of, registered
 from mtl.models import TOLD, Model, anatomy, untold
@@ -57,7 +57,7 @@ def stage_key(trial: config.Trial) -> str:
 def most_labels(trial: config.Trial, tasks: Sequence[str]) -> int:
     """Return the most rows with a training label of any of some tasks that a trial can have."""
     data = trial.config["data"]
-    size = sizes(*(data[k] for k in ("target_size", "val_fraction", "source_size", "source_val_size")))
+    size = Asked.of(data)
     if data.get("rows") == "shared":
         return size.target_train * bool(tasks)
     of_source, of_targets = (not set(tasks).isdisjoint(pool) for pool in (data["source"], trial.asked))

@@ -35,7 +35,7 @@ def get_config():
     c.data.source_size, c.data.source_val_size = 2000, 200
     c.model.options = CASE.options
     c.batch_size = CASE.batch
-    c.joint_sampling = "proportional"  # One batch of rows that show all the labels they have.
+    c.joint_sampling = "rows"  # One batch of rows that show all the labels they have.
     c.regime = "multitask"
     c.source.total_steps = c.target.total_steps = STEPS // 2
     return c

@@ -1,6 +1,7 @@
 """The declaration of the config: every field has a type, a meaning and a range or a reason for none, and is read."""
 
 import ast
+import dataclasses
 import math
 import re
 import typing
@@ -17,6 +18,7 @@ from mtl.config import ConfigError, check, default, flatten, override
 from mtl.config.declaration import FIELDS, SECTIONS
 from mtl.config.fields import KNOWN
 from mtl.config.resolve import _SECTIONS
+from mtl.data import Asked
 from mtl.options import fits, meanings
 from mtl.ranges import Range
 
@@ -130,6 +132,8 @@ def beside(path, value):
     return {
         "accumulate": {"batch_size": value},
         "data.source_size": {"data.source": ()},
+        "data.split": {"data.options": {"groups": "scaffold"}},
+        "data.test_size": {"data.split": "official"},
         "tune.source_lr": {"tune.seeds": (0,)},
     }.get(path, {})
 
@@ -178,6 +182,7 @@ def words_of_the_code():
 
 def test_every_field_is_read():
     texts, names = words_of_the_code()
+    names |= {field.name for field in dataclasses.fields(Asked)}
     through_the_trial = {path: last for fields in _SECTIONS.values() for path, last in fields}
     for path in FIELDS.keys() - set(DURATIONS):  # Those ``duration`` reads by their units.
         last = through_the_trial.get(path)

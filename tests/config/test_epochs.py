@@ -132,8 +132,11 @@ def test_sources_have_rows_and_tuning_has_sources():
         trial_of(**ALONE, regime="scratch", tune__source_lr=(0.1,))
     with pytest.raises(ValueError, match=r"^source_size = 5: must be 0, as there is no source task$"):
         data.transfer_split(
-            data.load("counted"), source=(), target="t", seed=0, target_size=10, test_size=50, source_size=5,
-            source_val_size=0, target_pool=20, val_fraction=0.5,
+            data.load("counted"),
+            data.Asked(
+                source=(), targets=("t",), target_size=10, test_size=50, source_size=5, source_val_size=0,
+                target_pool=20, val_fraction=0.5,
+            ),
         )  # fmt: skip
 
 

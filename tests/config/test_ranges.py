@@ -19,7 +19,7 @@ NOT_FINITE = [math.nan, math.inf, -math.inf]
 POSITIVE = ([TINY, 1.0, HUGE], [0.0, -0.0, -TINY, -HUGE, *NOT_FINITE], ["finite", "above 0"])
 NOT_NEGATIVE = ([0.0, -0.0, TINY, HUGE], [-TINY, -HUGE, *NOT_FINITE], ["finite", "at least 0"])
 SHARE = ([0.0, TINY, BELOW_ONE], [-TINY, 1.0, ABOVE_ONE, *NOT_FINITE], ["[0, 1)"])
-SAMPLING = ["per_task", "proportional", "uniform", "temperature", "one_task"]
+SAMPLING = ["per_task", "rows", "uniform", "temperature", "one_task"]
 
 
 def count(least):
@@ -36,6 +36,7 @@ CASES = {
     "data.target_size": count(2),
     "data.target_pool": count(2),
     "data.val_fraction": ([TINY, 0.5, BELOW_ONE], [0.0, 1.0, -TINY, *NOT_FINITE], ["between 0 and 1"]),
+    "data.split": words("random", "official"),
     "data.test_size": count(1),
     "data.source_size": count(1),
     "data.source_val_size": count(0),

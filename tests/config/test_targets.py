@@ -39,7 +39,7 @@ def test_a_joint_network_is_the_same_whatever_target_is_named():
 
 
 def test_a_row_comes_with_all_its_labels_unless_another_way_is_named():
-    assert trial(regime="multitask").phases[0].sampling == "proportional"
+    assert trial(regime="multitask").phases[0].sampling == "rows"
     assert trial(regime="multitask", joint_sampling="per_task").phases[0].sampling == "per_task"
     assert trial(regime="multitask").phases[0].total_steps == 50  # As many updates as one network has.
     apart = trial(regime="multitask", data__rows="disjoint", data__source=("at_least_five",))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mtl.data import make_table, transfer_split
+from mtl.data import Asked, make_table, transfer_split
 from mtl.data.describe import description, text
 from mtl.data.duplicates import within
 from mtl.data.scaling import fit
@@ -148,8 +148,11 @@ def test_a_scaling_is_that_of_the_training_images_positions():
     labels[rng.random(labels.shape) < 0.4] = np.nan
     of = table(labels, REGRESSION, rng.normal(size=(60, 2)))
     split = transfer_split(
-        of, source=(), target="r", seed=0, target_size=20, target_pool=30, test_size=15, source_size=0,
-        source_val_size=0, val_fraction=0.2,
+        of,
+        Asked(
+            source=(), targets=("r",), target_size=20, target_pool=30, test_size=15, source_size=0, source_val_size=0,
+            val_fraction=0.2,
+        ),
     )  # fmt: skip
     known = labels[split.train["r"]]
     known = known[~np.isnan(known)]

@@ -5,7 +5,7 @@ import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtl.data import Split, make_table, transfer_split
+from mtl.data import Asked, Split, make_table, transfer_split
 from mtl.data.duplicates import across, copies, warning, within
 from mtl.tasks import Task
 
@@ -39,8 +39,11 @@ def test_duplicates_within_a_table_are_those_of_pandas(seed, values):
 
 def split_of(table):
     return transfer_split(
-        table, source=("a",), target="b", seed=0, target_size=10, test_size=12, source_size=12, source_val_size=4,
-        target_pool=12, val_fraction=0.5,
+        table,
+        Asked(
+            source=("a",), targets=("b",), target_size=10, test_size=12, source_size=12, source_val_size=4,
+            target_pool=12, val_fraction=0.5,
+        ),
     )  # fmt: skip
 
 

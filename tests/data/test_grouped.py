@@ -7,11 +7,11 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from mtl.data import make_table, transfer_split
+from mtl.data import Asked, make_table, transfer_split
 from mtl.data.grouped import draw, others
 from mtl.tasks import Task
 
-ROLES = {"source": ("s",), "target": "t", "source_val_size": 5, "val_fraction": 0.3}
+ROLES = {"source": ("s",), "targets": ("t",), "source_val_size": 5, "val_fraction": 0.3}
 
 
 def table_of(rng, rows, groups):
@@ -29,7 +29,9 @@ def test_no_group_is_parted_and_sizes_are_exact(seed, largest, trial, size):
     assert np.bincount(table.groups).max() <= largest
     sizes = {"test_size": 90, "target_pool": 80, "source_size": 70, "target_size": size, "seed": trial}
     try:
-        split, full = (transfer_split(table, **ROLES | sizes | {"target_size": n}) for n in (size, max(size, 60)))
+        split, full = (
+            transfer_split(table, Asked(**ROLES | sizes | {"target_size": n})) for n in (size, max(size, 60))
+        )
     except ValueError as error:
         assume("must be at most" not in str(error))  # too few rows of other groups are left: said, not papered over
         raise
@@ -67,7 +69,7 @@ def test_draw_fills_the_shares_exactly_and_others_shares_no_group(seed, rows, ki
 def test_with_groups_of_one_nothing_is_lost():
     table = table_of(np.random.default_rng(0), 300, np.arange(300))
     sizes = {"test_size": 100, "target_pool": 100, "target_size": 100, "source_size": 70, "seed": 0}
-    split = transfer_split(table, **ROLES | sizes)
+    split = transfer_split(table, Asked(**ROLES | sizes))
     assert split.test["t"].sum() == split.train["t"].sum() + split.val["t"].sum() == 100
 
 
@@ -75,4 +77,4 @@ def test_what_groups_make_impossible_is_said():
     table = table_of(np.random.default_rng(0), 100, np.arange(100) // 50)
     sizes = {"test_size": 40, "target_pool": 20, "target_size": 10, "source_size": 10, "seed": 0}
     with pytest.raises(ValueError, match=re.escape("source_size = 10: only 0 rows with a label of s remain")):
-        transfer_split(table, **ROLES | sizes)
+        transfer_split(table, Asked(**ROLES | sizes))

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from mtl.data import DataError, Streamed, contact_sheet, make_table, npz_table, summary
+from mtl.data import Asked, DataError, Streamed, contact_sheet, make_table, npz_table, summary
 from mtl.data.describe import description, text
 from mtl.data.duplicates import copies, within
 from mtl.data.scaling import centred, changes, check_cast, chosen, coded, counts, described, fit
@@ -117,7 +117,7 @@ def test_each_leaf_has_its_own_rule():
     assert of.measured["numbers"].tolist() == [True, False, True, False]
     assert of.column(0, "numbers") == 'column "t" of numbers'
     sizes = {"target_size": 10, "target_pool": 20, "test_size": 20, "source_size": 0, "source_val_size": 0}
-    split = transfer_split(of, source=(), target="even", seed=0, val_fraction=0.2, **sizes)
+    split = transfer_split(of, Asked(source=(), targets=("even",), val_fraction=0.2, **sizes))
     own = fit(of, split)
     assert own.shift.keys() == own.scale.keys() == own.fill.keys() == {"numbers"}
     assert counts(of, own) == {"all": 64 + 4 + 5, "measured": 2, "scaled": 2}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import expit, softmax
 
-from mtl.data import make_table
+from mtl.data import Asked, make_table
 from mtl.data.prior import prior_outputs
 from mtl.data.shared import shared_split
 from mtl.tasks import Task
@@ -14,9 +14,9 @@ ROWS = 60
 
 def split_of(tasks, labels):
     table = make_table("toy", np.arange(2.0 * ROWS).reshape(ROWS, 2), tasks, labels)
-    asked = {"seed": 0, "target_size": 30, "test_size": 20, "target_pool": 30, "val_fraction": 0.2}
+    asked = {"rows": "shared", "target_size": 30, "test_size": 20, "target_pool": 30, "val_fraction": 0.2}
     names = tuple(t.name for t in tasks)
-    return table, shared_split(table, source=(), targets=names, source_size=0, source_val_size=0, **asked)
+    return table, shared_split(table, Asked(source=(), targets=names, source_size=0, source_val_size=0, **asked))
 
 
 def outputs(table, split, name):

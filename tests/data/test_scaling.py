@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.preprocessing import StandardScaler
 
-from mtl.data import make_table, transfer_split
+from mtl.data import Asked, make_table, transfer_split
 from mtl.data.scaling import centred, changes, check_cast, chosen, coded, fit, moments, restore
 from mtl.tasks import Task
 
@@ -27,7 +27,7 @@ def table(x=None, **options):
 
 def split(of, target_size=40, target="b", source=("a",), seed=0):
     sizes = {"test_size": 60, "source_size": 100, "source_val_size": 20, "target_pool": 100, "val_fraction": 0.2}
-    return transfer_split(of, source=source, target=target, seed=seed, target_size=target_size, **sizes)
+    return transfer_split(of, Asked(source=source, targets=(target,), seed=seed, target_size=target_size, **sizes))
 
 
 def test_it_is_scikit_learns_on_the_training_rows_of_both_pools():

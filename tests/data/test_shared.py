@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtl.data import digits_table, make_table
+from mtl.data import Asked, digits_table, make_table
 from mtl.data.shared import shared_split
 from mtl.tasks import Task
 
@@ -16,6 +16,7 @@ TARGETS = ("even", "prime", "has_loop", "identity")
 ASKED = {
     "source": (),
     "targets": TARGETS,
+    "rows": "shared",
     "seed": 0,
     "target_size": 60,
     "test_size": 500,
@@ -29,7 +30,7 @@ few = settings(max_examples=20, deadline=None)
 
 
 def split(table=DIGITS, **changes):
-    return shared_split(table, **(ASKED | changes))
+    return shared_split(table, Asked(**(ASKED | changes)))
 
 
 def any_of(masks, names=None):

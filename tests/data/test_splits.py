@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from mtl.data import digits_table, latent_table, make_table, transfer_split
+from mtl.data import Asked, digits_table, latent_table, make_table, transfer_split
 from mtl.data.splits import _apportion, _stratified_prefix
 from mtl.tasks import Task
 
@@ -33,7 +33,7 @@ few = settings(max_examples=25, deadline=None)
 
 
 def split(table=DIGITS, **changes):
-    return transfer_split(table, **(PROTOCOL | changes))
+    return transfer_split(table, Asked.of(PROTOCOL | changes))
 
 
 def other_than(target):
@@ -170,7 +170,7 @@ def test_has_loops_fours_are_neither_counted_nor_tested_but_teach_the_sources():
 
 
 def test_the_control_of_low_and_high_digits():
-    s = transfer_split(DIGITS, **(CONTROL | {"target_size": 500}))
+    s = transfer_split(DIGITS, Asked.of(CONTROL | {"target_size": 500}))
     digit = DIGITS.labels["identity"]
     assert (digit[s.train["low_identity"] | s.val["low_identity"]] < 5).all()
     assert (digit[s.train["high_identity"] | s.val["high_identity"] | s.test["high_identity"]] >= 5).all()
@@ -202,15 +202,17 @@ def test_regression_targets_are_stratified_by_quantiles():
     table = latent_table(examples=400, source_kind="regression")
     s = transfer_split(
         table,
-        source=("target",),
-        target="source_0",
-        seed=0,
-        target_size=50,
-        test_size=100,
-        source_size=100,
-        source_val_size=20,
-        target_pool=150,
-        val_fraction=0.2,
+        Asked(
+            source=("target",),
+            targets=("source_0",),
+            seed=0,
+            target_size=50,
+            test_size=100,
+            source_size=100,
+            source_val_size=20,
+            target_pool=150,
+            val_fraction=0.2,
+        ),
     )
     y = table.labels["source_0"]
     tenths = np.searchsorted(np.quantile(y, np.arange(0.1, 1, 0.1)), y)
@@ -316,4 +318,4 @@ def test_refusals_about_labels_that_are_not_there(changes, sentence):
         "val_fraction": 0.5,
     }
     with pytest.raises(ValueError, match=re.escape(sentence)):
-        transfer_split(TINY, **(options | changes | ({"source": ("u",)} if "target" in changes else {})))
+        transfer_split(TINY, Asked.of(options | changes | ({"source": ("u",)} if "target" in changes else {})))

@@ -36,7 +36,7 @@ def data_of(t, split):
 @pytest.mark.slow
 @pytest.mark.parametrize("way", HIDING)
 def test_the_value_of_a_hidden_label_changes_no_bit(way):
-    t = trial(regime="multitask", joint_sampling="proportional", loss__denominator="labels")
+    t = trial(regime="multitask", joint_sampling="rows", loss__denominator="labels")
     whole = plain_split(t)
     poor = corrupt(whole, table(), t.seed, **HIDING[way])
     other = {}

@@ -115,7 +115,7 @@ def test_pools_paths_and_patterns_of_different_names_differ(one, other):
 
 def test_a_pool_holds_the_rows_of_its_own_tasks():
     names = ["a", "b", "a+b"]
-    t = trial(names, regime="multitask", joint_sampling="proportional")
+    t = trial(names, regime="multitask", joint_sampling="rows")
     table = load_table("named", {"names": tuple(names)})
     rng = np.random.default_rng(1)
     train = {name: rng.random(len(table)) < 0.3 for name in names}

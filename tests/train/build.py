@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mtl.config import default, flatten, override, resolve
-from mtl.data import make_table, transfer_split
+from mtl.data import Asked, make_table, transfer_split
 from mtl.data.scaling import fit
 from mtl.params import combine
 from mtl.tasks import Task
@@ -118,8 +118,7 @@ def trial(shape=None, **changes):
 
 def split_of(t):
     """Return a trial's split of the small table."""
-    spec = {k: v for k, v in t.config["data"].items() if k not in ("name", "options", "normalize")}
-    return transfer_split(table(), seed=t.seed, **{**spec, "source": tuple(spec["source"])})
+    return transfer_split(table(), Asked.of({**t.config["data"], "seed": t.seed}))
 
 
 def stages(t):

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 from mtl.config import default, flatten, override, resolve
-from mtl.data import Streamed, make_table, transfer_split
+from mtl.data import Asked, Streamed, make_table, transfer_split
 from mtl.data.scaling import fit
 from mtl.tasks import Task
 from mtl.train import loop
@@ -109,8 +109,7 @@ def trial(of=None, **changes):
 
 
 def split_of(t, of):
-    spec = {k: v for k, v in t.config["data"].items() if k not in ("name", "options", "normalize")}
-    return transfer_split(of, seed=t.seed, **{**spec, "source": tuple(spec["source"])})
+    return transfer_split(of, Asked.of({**t.config["data"], "seed": t.seed}))
 
 
 def stages(t):

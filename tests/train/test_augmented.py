@@ -108,14 +108,14 @@ def test_where_rows_show_one_task_mixing_loses_no_label(sampling):
 
 
 def test_where_rows_show_all_their_labels_one_is_left_if_both_rows_have_it():
-    found, plain = drawn(trial(regime="multitask", augment=("mixup",), joint_sampling="proportional"), steps=200)
+    found, plain = drawn(trial(regime="multitask", augment=("mixup",), joint_sampling="rows"), steps=200)
     for task in ("rare", "goal"):
         share = plain.mask[task].mean()
         assert found.mask[task].mean() == pytest.approx(share**2, abs=0.05)
         assert not (found.mask[task] & ~plain.mask[task]).any()
 
 
-@pytest.mark.parametrize("sampling", ["per_task", pytest.param("proportional", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("sampling", ["per_task", pytest.param("rows", marks=pytest.mark.slow)])
 def test_any_part_of_a_batch_is_that_part_of_the_whole(sampling):
     t = trial(regime="multitask", augment=(*EVERYTHING, ("cutmix", {"alpha": 0.5})), joint_sampling=sampling)
     (stage,), data = stages(t), data_of(t)
@@ -133,7 +133,7 @@ def test_any_part_of_a_batch_is_that_part_of_the_whole(sampling):
 
 @pytest.mark.slow
 def test_the_loss_of_a_mixed_batch_is_its_definition():
-    t = trial(regime="multitask", augment=("mixup",), joint_sampling="proportional", target__total_steps=8)
+    t = trial(regime="multitask", augment=("mixup",), joint_sampling="rows", target__total_steps=8)
     (stage,), data, (initial,) = stages(t), data_of(t), initial_of(t)
     (outcome,) = run_phase([t], [build.with_steps(stage, 1)], data, [initial], evaluations=1)
     batch, _ = drawn(t, steps=1)
@@ -224,7 +224,7 @@ def test_a_phase_gone_on_with_has_the_bits_of_one_undisturbed(whole):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sampling", ["per_task", pytest.param("proportional", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("sampling", ["per_task", pytest.param("rows", marks=pytest.mark.slow)])
 def test_devices_and_micro_batches_give_what_one_device_gives(sampling):
     changes = {"augment": EVERYTHING, "optimizer__clip": 0.0, "joint_sampling": sampling}
     _, _, data, (one,) = run_all(trial(regime="multitask", **changes))

@@ -108,7 +108,7 @@ def rows_by_hand(stage, data, initial, draw=None):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sampling", ["per_task", "proportional"])
+@pytest.mark.parametrize("sampling", ["per_task", "rows"])
 @pytest.mark.parametrize("parts", [1, 2])
 def test_what_is_shown_is_each_tasks_own(sampling, parts):
     """Rows that a task owns take one pass, shared rows a pass back for each: both are the gradients taken alone."""
@@ -125,7 +125,7 @@ def test_what_is_shown_is_each_tasks_own(sampling, parts):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sampling", ["per_task", "proportional"])
+@pytest.mark.parametrize("sampling", ["per_task", "rows"])
 @pytest.mark.parametrize("needs", [(), ("losses",), ("gramian",)])
 def test_equal_weights_through_a_balancer_are_the_sum(needs, sampling):
     plain = one_step(multitask(joint_sampling=sampling))[1]
@@ -149,7 +149,7 @@ def test_weights_are_the_trunks_and_each_head_has_its_own_gradient(needs):
 
 @pytest.mark.slow
 def test_a_task_without_labels_has_a_row_of_zeros():
-    t = multitask(balancer__name=balancer("gramian", "losses"), joint_sampling="proportional", batch_size=2)
+    t = multitask(balancer__name=balancer("gramian", "losses"), joint_sampling="rows", batch_size=2)
     *_, stage, data, initial = one_step(t)
     _, rows, _ = rows_by_hand(stage, data, initial)
     (shown,) = SHOWN
@@ -162,7 +162,7 @@ def test_a_task_without_labels_has_a_row_of_zeros():
 @pytest.mark.slow
 def test_further_batches_are_independent_and_validation_is_on_validation_labels():
     name = balancer("jacobian", "validation", batches=2)
-    *_, stage, data, initial = one_step(multitask(balancer__name=name, joint_sampling="proportional"))
+    *_, stage, data, initial = one_step(multitask(balancer__name=name, joint_sampling="rows"))
     (shown,) = SHOWN
     all_of = [shown["jacobian"], *shown["others"], shown["validation"]]
     assert all(gap(a, b) > 1e-4 for i, a in enumerate(all_of) for b in all_of[:i])
@@ -405,9 +405,7 @@ def test_sdmgrad_by_three_batches():
 def test_adatask_has_moments_of_each_task_and_resting_ones_rest():
     """Yang et al. 2023: the trunk's update is the sum of what Adam makes of each task's gradient by itself."""
     betas = {"b1": 0.875, "b2": 0.96875}
-    t = multitask(
-        optimizer__per_task=True, joint_sampling="proportional", batch_size=2, lr=0.02, optimizer__options=betas
-    )
+    t = multitask(optimizer__per_task=True, joint_sampling="rows", batch_size=2, lr=0.02, optimizer__options=betas)
     (stage,), data, (initial,) = stages(t), data_of(t), initial_of(t)
     hypers, program = hypers_of(stage), stage.program
     own = data.of(hypers.split)
@@ -492,7 +490,7 @@ def test_a_balancer_goes_on_where_it_was_stopped(name):
     assert same(trained(t, guard_of=lambda part: guard).weights, trained(t).weights)
 
 
-@pytest.mark.parametrize("sampling", ["per_task", pytest.param("proportional", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("sampling", ["per_task", pytest.param("rows", marks=pytest.mark.slow)])
 def test_two_devices_balance_as_one(sampling):
     load_pcgrad()
     t = multitask(balancer__name="pcgrad", joint_sampling=sampling)

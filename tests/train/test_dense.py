@@ -21,7 +21,7 @@ from tests.train import dense
 from tests.train.build import gap, hypers_of, same
 from tests.train.dense import by_hand, initial_of, run, stages, table, trial
 
-SAMPLINGS = ("per_task", "proportional", "temperature", "uniform", "one_task")
+SAMPLINGS = ("per_task", "rows", "temperature", "uniform", "one_task")
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +62,7 @@ def test_heads_of_features_of_two_widths_are_two_stacks():
 
 
 def test_micro_batches_add_up_to_the_batch():
-    t = trial(joint_sampling="proportional", accumulate=2)
+    t = trial(joint_sampling="rows", accumulate=2)
     (initial,) = initial_of(t)
     ((outcome,),) = run([t])
     assert gap(outcome.weights.params, by_hand(t, stages(t)[0], initial.params)[0]) < 1e-6
@@ -76,7 +76,7 @@ def test_pieces_of_one_row_add_up_to_the_batch():
 
 
 def test_two_devices_train_as_one():
-    t = trial(joint_sampling="proportional")
+    t = trial(joint_sampling="rows")
     (initial,) = initial_of(t)
     ((outcome,),) = run([t], placement=Placement("map", data=2))
     assert gap(outcome.weights.params, by_hand(t, stages(t)[0], initial.params)[0]) < 1e-6
@@ -86,7 +86,7 @@ def test_two_devices_train_as_one():
 
 
 def test_an_average_of_weights_is_that_of_the_loop():
-    t = trial(joint_sampling="proportional", optimizer__ema=0.75)
+    t = trial(joint_sampling="rows", optimizer__ema=0.75)
     (initial,) = initial_of(t)
     ((outcome,),) = run([t])
     want, rested = by_hand(t, stages(t)[0], initial.params, ema=0.75)
@@ -113,7 +113,7 @@ def balancer(*needs):
     return "shown_in_a_test"
 
 
-@pytest.mark.parametrize("sampling", ["per_task", "proportional"])
+@pytest.mark.parametrize("sampling", ["per_task", "rows"])
 def test_balancers_are_shown_each_tasks_own_gradients(sampling):
     """At the trunk and at the features, against gradients taken one by one; equal weights are the plain sum."""
     t = trial(

@@ -274,10 +274,10 @@ def test_a_probe_costs_the_forward_pass_and_its_head_only():
 
 
 def test_a_task_that_a_batch_does_not_show_rests_while_the_trunk_moves():
-    """Steps of proportional sampling, one at a time: ``rare`` has one label in five, the batch holds two rows."""
+    """Steps of ``rows`` sampling, one at a time: ``rare`` has one label in five, the batch holds two rows."""
     t = trial(regime="source", batch_size=2, source__total_steps=10)
     (stage,), data, (initial,) = stages(t), data_of(t), initial_of(trial())
-    assert stage.program.sampling == "proportional"
+    assert stage.program.sampling == "rows"
     seen = batches(stage, data).mask["rare"].any(axis=1)
     advance = jax.jit(functools.partial(phase.advance, stage.program, hypers_of(stage)))
     moving, frozen = phase.start(stage.program, hypers_of(stage), initial)

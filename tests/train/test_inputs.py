@@ -9,7 +9,7 @@ import pytest
 import mtl.models
 from mtl.config import override, resolve
 from mtl.config.augmentation import check_images, parse
-from mtl.data import make_table, transfer_split
+from mtl.data import Asked, make_table, transfer_split
 from mtl.data.scaling import fit
 from mtl.inputs import Structure
 from mtl.models.cnn import CNN
@@ -67,8 +67,7 @@ def trained(kind, table, **changes):
     base = {**base, "model.name": name, "model.options": {}, "source.total_steps": 6, "target.total_steps": 6} | changes
     base.pop("clip")
     trial = resolve(override(BASE, base), table)
-    spec = {k: v for k, v in trial.config["data"].items() if k not in ("name", "options", "normalize")}
-    split = transfer_split(table, seed=trial.seed, **{**spec, "source": tuple(spec["source"])})
+    split = transfer_split(table, Asked.of({**trial.config["data"], "seed": trial.seed}))
     scaling = fit(table, split, "auto")
     stages = stages_of(trial, table.shape, scaling.shift is not None)
     weights, curves = loop.initial_weights(stages[0].program.model, table.shape, [0], MAP), []

@@ -70,7 +70,7 @@ def test_two_devices_train_as_one(regime):
     "denominator", ["examples", *(pytest.param(d, marks=pytest.mark.slow) for d in ("labels", "tasks"))]
 )
 def test_devices_exchange_the_trainable_gradients_once_and_nothing_else(denominator):
-    t = trial(regime="gradual", source_sampling="proportional", loss__denominator=denominator)
+    t = trial(regime="gradual", source_sampling="rows", loss__denominator=denominator)
     data, (initial,) = data_of(t), initial_of(t)
     for stage in stages(t)[:3]:
         program = dataclasses.replace(stage.program, cached=False)

@@ -29,7 +29,7 @@ def case(section, trainable=None):
     o, numbers = optimizer(section)
     names = tuple(t.name for t in TASKS)
     program = Program(
-        MODEL, (), names, tuple(trainable or sorted(flatten(PARAMS))), Descent(), o, 8, "proportional", 1.0, "examples",
+        MODEL, (), names, tuple(trainable or sorted(flatten(PARAMS))), Descent(), o, 8, "rows", 1.0, "examples",
         "eval", "last", ("z",),
     )  # fmt: skip
     none, ones = jnp.zeros(3, jnp.int32), jnp.ones(3)

@@ -41,7 +41,7 @@ def draw(regime, phase=0, seed=0, **changes):
     return batches(stage, data_of(t), seed), stage, split_of(t)
 
 
-MODES = ("per_task", "proportional", "temperature", "uniform", "one_task")
+MODES = ("per_task", "rows", "temperature", "uniform", "one_task")
 
 
 @pytest.mark.parametrize("sampling", MODES)
@@ -73,8 +73,8 @@ def test_per_task_rows_are_uniform():
         assert stats.chisquare([counts[r] for r in np.flatnonzero(split.train[task])]).pvalue > 1e-3
 
 
-def test_proportional_batches_show_all_labels_of_rows_that_are_uniform():
-    batch, stage, split = draw("multitask", joint_sampling="proportional")
+def test_batches_of_rows_show_all_labels_of_rows_that_are_uniform():
+    batch, stage, split = draw("multitask", joint_sampling="rows")
     assert stage.program.rows == 8 == batch.x.shape[1]
     rows = rows_of(batch.x)
     for task in TASKS:

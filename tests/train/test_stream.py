@@ -15,7 +15,7 @@ pytest.importorskip("grain", reason='needs the extra: pip install "mtl[stream]"'
 
 from mtl.config import flatten, override, resolve
 from mtl.config.default import default
-from mtl.data import Streamed, make_table, transfer_split
+from mtl.data import Asked, Streamed, make_table, transfer_split
 from mtl.tasks import Task
 from mtl.train import loop, stream
 from mtl.train.begin import freshen
@@ -76,9 +76,8 @@ def trial(**changes):
 
 def run(trials, of, placement=MAP, guards=None):
     """Run trials of one regime as packs, phase by phase, and return all outcomes."""
-    spec = {k: v for k, v in trials[0].config["data"].items() if k not in ("name", "options", "normalize")}
     seeds = sorted({t.seed for t in trials})
-    splits = [transfer_split(of, seed=seed, **{**spec, "source": tuple(spec["source"])}) for seed in seeds]
+    splits = [transfer_split(of, Asked.of({**trials[0].config["data"], "seed": seed})) for seed in seeds]
     phases = [stages_of(t, (INPUTS,)) for t in trials]
     initial = loop.initial_weights(trials[0].model(), (INPUTS,), [t.seed for t in trials], MAP)
     weights, found = initial, []
@@ -111,7 +110,7 @@ def small(monkeypatch):
 
 CASES = {
     "per_task": {"regime": "multitask", "select": "best", "loss__denominator": "labels"},
-    "proportional": {"regime": "multitask", "joint_sampling": "proportional", "data__normalize": "standardize"},
+    "rows": {"regime": "multitask", "joint_sampling": "rows", "data__normalize": "standardize"},
     "temperature": {"regime": "multitask", "joint_sampling": "temperature", "temperature": 2.0, "accumulate": 2},
     "one_task": {"regime": "multitask", "joint_sampling": "one_task", "round_steps": 5},
     "features once": {"regime": "linear_probe", "target__total_steps": 200},
@@ -127,7 +126,7 @@ def test_a_stream_trains_to_the_bits_of_memory(case, small):
     assert same(bits(run(trials, streamed(reads))), bits(run(trials, table())))
     # Two splits with a block of validation each are the most that is read at a time, but for statistics, which are
     # fitted in blocks of 2 MiB, and a closed form, which needs all of validation.
-    assert reads.most <= (2 * 900 if case in ("proportional", "closed form") else 2 * 512)
+    assert reads.most <= (2 * 900 if case in ("rows", "closed form") else 2 * 512)
 
 
 class Keeps(loop.Checkpointer):
@@ -212,8 +211,7 @@ def test_a_batch_spread_over_devices_is_streamed_to_the_bits_of_memory(small):
 def test_each_device_is_given_its_own_part_of_a_batch(small):
     t, two = trial(regime="multitask"), Placement("map", data=2)
     of = streamed()
-    spec = {k: v for k, v in t.config["data"].items() if k not in ("name", "options", "normalize")}
-    split = transfer_split(of, seed=0, **{**spec, "source": tuple(spec["source"])})
+    split = transfer_split(of, Asked.of(t.config["data"]))
     (stage,) = stages_of(t, (INPUTS,))
     program = stage.program
     lanes = jax.tree.map(lambda a: np.repeat(a, 2, axis=0), make_hypers([0], [stage], [0]))

@@ -223,10 +223,12 @@ def masked(split: Split, left: Masks, labels: Mapping[str, np.ndarray] | None = 
       ValueError: for a task of whose training labels none is left.
 
     >>> from mtl.data.sets.digits import digits_table
+    >>> from mtl.data.asked import Asked
     >>> from mtl.data.splits import transfer_split
     >>> table = digits_table()
-    >>> split = transfer_split(table, source=("prime",), target="even", seed=0, target_size=100, test_size=500,
-    ...     source_size=700, source_val_size=100, target_pool=500, val_fraction=0.2)
+    >>> asked = Asked(source=("prime",), targets=("even",), target_size=100, test_size=500, source_size=700,
+    ...     source_val_size=100, target_pool=500, val_fraction=0.2)
+    >>> split = transfer_split(table, asked)
     >>> hidden = masked(split, at_random(table.mask, {"prime": 0.9}, seed=0))
     >>> bool(hidden.train["prime"].sum() < 100), int(hidden.test["even"].sum())
     (True, 500)

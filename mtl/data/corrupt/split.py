@@ -63,10 +63,12 @@ def corrupt(
       ValueError: for a value that cannot be, and for a task of which no training label is left.
 
     >>> from mtl.data.sets.digits import digits_table
+    >>> from mtl.data.asked import Asked
     >>> from mtl.data.splits import transfer_split
     >>> table = digits_table()
-    >>> split = transfer_split(table, source=("prime",), target="even", seed=0, target_size=100, test_size=500,
-    ...     source_size=700, source_val_size=100, target_pool=500, val_fraction=0.2)
+    >>> asked = Asked(source=("prime",), targets=("even",), target_size=100, test_size=500, source_size=700,
+    ...     source_val_size=100, target_pool=500, val_fraction=0.2)
+    >>> split = transfer_split(table, asked)
     >>> poor = corrupt(split, table, seed=0, hide="at_random", hide_rates={"prime": 0.9})
     >>> [int(part["prime"].sum()) for part in (split.train, poor.train, poor.val)]
     [600, 37, 100]

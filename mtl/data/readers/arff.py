@@ -76,7 +76,7 @@ class ArffOptions(ReadOptions):
     xml: str = ""
 
 
-@reader(ArffOptions, without=("inputs", "groups", "missing", "classes"))
+@reader(ArffOptions, without=("inputs", "groups", "part", "missing", "classes"))
 def arff_table(path: str, options: ArffOptions) -> Table:
     """Return the table of an ARFF file (or .arff.gz); "?" is missing, as the format has it.
 

@@ -16,6 +16,7 @@ from mtl.data.readers.groups import read_groups
 from mtl.data.readers.labels import class_names, read_input, read_label
 from mtl.data.readers.maps import is_map, read_map
 from mtl.data.readers.options import Labels, ReadOptions
+from mtl.data.readers.part import read_part
 from mtl.data.streamed import Streamed
 from mtl.data.table import Table, make_table
 from mtl.tasks import KINDS, suggest
@@ -30,17 +31,19 @@ class Roles:
       labels: ``{column: kind}``, the kind empty where it is inferred.
       groups: the column whose equal cells make rows that no split may part, or empty.
       texts: columns to keep as texts, such as the paths of images.
+      part: the column that says which rows are for training, validation and testing, or empty.
     """
 
     inputs: tuple[str, ...]
     labels: dict[str, str]
     groups: str = ""
     texts: tuple[str, ...] = ()
+    part: str = ""
 
     @property
     def cells(self) -> tuple[str, ...]:
         """Every column but the inputs, once."""
-        return tuple(dict.fromkeys((*self.labels, *([self.groups] if self.groups else []), *self.texts)))
+        return tuple(dict.fromkeys((*self.labels, *filter(None, (self.groups, self.part)), *self.texts)))
 
     @property
     def all(self) -> tuple[str, ...]:
@@ -54,12 +57,13 @@ def choose(
     inputs: Sequence[str] | str = "*",
     ignore: Sequence[str] | str = (),
     groups: str = "",
+    part: str = "",
 ) -> Roles:
     """Say which columns are labels and which are inputs.
 
     A name is taken as it is if there is such a column, and as a pattern (``*``, ``?``, ``[...]``) otherwise; readers
     spell the names of columns as ``mtl.data.readers.cells`` does, and those asked for are too.
-    A pattern of inputs never takes a label, an ignored or the groups' column.
+    A pattern of inputs never takes a label, an ignored column, the groups' or the parts'.
 
     Args:
       names: the columns there are.
@@ -68,13 +72,14 @@ def choose(
       inputs: columns that are inputs; ``*`` for all that are nothing else.
       ignore: columns that are neither.
       groups: the column that says which rows belong together.
+      part: the column that says which rows are for training, validation and testing.
 
     Raises:
       DataError: one sentence for each column name that repeats, declaration that matches nothing, column
         with two roles and kind that does not exist; and if no input or no label is left.
 
     >>> choose(["id", "a", "b", "y"], ["y:binary"], ignore="id")
-    Roles(inputs=('a', 'b'), labels={'y': 'binary'}, groups='', texts=())
+    Roles(inputs=('a', 'b'), labels={'y': 'binary'}, groups='', texts=(), part='')
     """
     problems, columns = Problems(), list(names)
     first: dict[str, int] = {}
@@ -103,12 +108,12 @@ def choose(
             if kinds.get(name, kind) != kind and kind and kinds[name]:
                 problems.add(f'labels: "{name}" is declared {kinds[name]} and {kind}: must be one')
             kinds[name] = kind or kinds.get(name, "")
-    groups = known(groups)
-    if groups:
-        if groups not in first:
-            problems.add(f'groups: "{groups}" is no column: {_near(groups, columns)}')
-        if groups in kinds:
-            problems.add(f'groups: "{groups}" is a label too: must be one or the other')
+    groups, part = known(groups), known(part)
+    for role, name in (("groups", groups), ("part", part)):
+        if name and name not in first:
+            problems.add(f'{role}: "{name}" is no column: {_near(name, columns)}')
+        if name in kinds:
+            problems.add(f'{role}: "{name}" is a label too: must be one or the other')
     ignored = {n for p in _list(ignore) for n in matching("ignore:", known(p))}
     for name in sorted(ignored & kinds.keys()):
         problems.add(f'ignore: "{name}" is a label too: must be one or the other')
@@ -117,19 +122,19 @@ def choose(
         for name in matching("inputs:", pattern) if columns else []:
             if name in kinds and name == pattern:
                 problems.add(f'inputs: "{name}" is a label too: must be one or the other')
-            if name == pattern or (name not in kinds and name not in ignored and name != groups):
+            if name == pattern or (name not in kinds and name not in ignored and name not in (groups, part)):
                 taken[name] = None
     if not kinds and not problems.count:
         problems.add("labels: none: at least one column must be a label")
     if not taken and not problems.count:
         problems.add("inputs: none: at least one column must be an input")
     problems.stop()
-    return Roles(tuple(n for n in columns if n in taken), kinds, groups)
+    return Roles(tuple(n for n in columns if n in taken), kinds, groups, part=part)
 
 
 def chosen_by(options: ReadOptions, names: Sequence[str]) -> Roles:
     """Return what ``choose`` does with a reader's options."""
-    return choose(names, options.labels, options.inputs, options.ignore, options.groups)
+    return choose(names, options.labels, options.inputs, options.ignore, options.groups, options.part)
 
 
 def build(
@@ -143,6 +148,7 @@ def build(
     reading: Mapping[str, object] | None = None,
     groups: np.ndarray | None = None,
     vocabulary: int | Mapping[str, int] | None = None,
+    part: np.ndarray | None = None,
 ) -> Table:
     """Check columns and make their table; every sentence of an error begins with ``where``.
 
@@ -150,12 +156,12 @@ def build(
       where: what the data are called in errors, such as ``file "a.csv"``.
       roles: which columns are what.
       inputs: ``{column: [N]}`` for each of ``roles.inputs``; where there are none, x as ``make_table`` takes it.
-      cells: ``{column: [N]}`` for each label and for the groups.
+      cells: ``{column: [N]}`` for each label, the groups and the parts.
       problems: those found so far; they are raised with those found here.
       at: what to call row i.
       options: what means missing, the classes, what to do with missing inputs, and the table's name and ``about``.
       reading, vocabulary: as in ``make_table``.
-      groups: [N] integers, where they are no column.
+      groups, part: [N] integers, where they are no column.
 
     Returns:
       The table. What was read as one value, or as two, on purpose is in ``Table.told``; what may not be meant so is
@@ -202,6 +208,8 @@ def build(
     if roles.groups:
         together = read_groups(roles.groups.strip(), cells[roles.groups], marks)
         groups, told, doubts = together.codes, [*told, *together.merged], [*doubts, *together.doubts]
+    if roles.part:
+        part = read_part(roles.part.strip(), cells[roles.part], problems, at)
     problems.stop(where)
     try:
         columns = tuple(inputs) if roles.inputs and isinstance(inputs, Mapping) else ()
@@ -218,6 +226,7 @@ def build(
             missing_inputs,
             reading,
             vocabulary,
+            part,
         )
     except ValueError as error:
         raise DataError(f"{where}: {error}") from None

@@ -84,6 +84,7 @@ def arrays_table(
     where: str = "",
     about: str = "",
     vocabulary: int | Mapping[str, int] | None = None,
+    part: npt.ArrayLike | None = None,
 ) -> Table:
     """Return the table of NumPy arrays.
 
@@ -98,6 +99,7 @@ def arrays_table(
       where: what to call the data in errors; ``data "name"`` if empty.
       about: what the data are.
       vocabulary: how many ids there are, where inputs are ids; as in ``make_table``.
+      part: [N] texts, which rows are for training, validation and testing; see ``ReadOptions``.
 
     Raises:
       DataError: for everything that is wrong, one sentence each with row and task.
@@ -133,13 +135,14 @@ def arrays_table(
     problems.stop(where)
     with located(where):
         chosen = choose([*cells, "x "], [*cells], inputs="x ").labels | _kinds(kinds, list(cells))
-    if groups is not None and np.shape(groups) != (rows,):
-        raise DataError(f"{where}, groups: shape {np.shape(groups)}: must be ({rows},), one a row")
-    if groups is not None:
-        cells["groups "] = np.asarray(groups)  # the blank keeps it apart from a task of that name
+    beside = {role: np.asarray(given) for role, given in (("groups", groups), ("part", part)) if given is not None}
+    for role, array in beside.items():
+        if array.shape != (rows,):
+            raise DataError(f"{where}, {role}: shape {array.shape}: must be ({rows},), one a row")
+        cells[f"{role} "] = array  # the blank keeps it apart from a task of that name
     return build(
         where,
-        Roles((), chosen, "groups " if groups is not None else ""),
+        Roles((), chosen, "groups " if groups is not None else "", part="part " if part is not None else ""),
         given,
         cells,
         problems,

@@ -67,7 +67,9 @@ def images_table(path: str, options: ImageOptions) -> Table:
     columns = read_columns(
         full,
         options,
-        lambda names: _roles(choose(names, options.labels, options.file_column, options.ignore, options.groups)),
+        lambda names: _roles(
+            choose(names, options.labels, options.file_column, options.ignore, options.groups, options.part)
+        ),
     )
     where, problems = columns.where, columns.problems
     (file_column,) = columns.roles.texts

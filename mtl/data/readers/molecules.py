@@ -128,8 +128,8 @@ def molecules_table(path: str, options: MoleculeOptions) -> Table:
 def _roles(names: list[str], options: MoleculeOptions) -> Roles:
     labels, ignore = options.labels, options.ignore
     ignored = {ignore} if isinstance(ignore, str) else set(ignore)
-    every = [n for n in names if n != options.smiles and n not in ignored]
-    chosen = choose(names, every if labels == "*" else labels, options.smiles, ignore)
+    every = [n for n in names if n not in (options.smiles, options.part) and n not in ignored]
+    chosen = choose(names, every if labels == "*" else labels, options.smiles, ignore, part=options.part)
     return dataclasses.replace(chosen, inputs=(), texts=chosen.inputs)
 
 

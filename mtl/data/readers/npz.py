@@ -28,6 +28,8 @@ _LENGTH = {1: 2, 2: 4, 3: 4}
 #: The most members of a file: a directory of very many empty ones takes ten times its own size in memory.
 _MAX_MEMBERS = 10_000
 _MEMBER = b"PK\x01\x02"
+#: What the names of arrays end with where each stands in parts.
+_ENDS = ("_train", "_val", "_test")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,9 +40,12 @@ class NpzOptions(ReadOptions):
       labels: names of label arrays, ``name`` or ``name:kind``, or ``{name: kind}``: [N], [N, K] for K tasks, or [N,
         height, width] for a dense task.
       inputs: name of the array of inputs, [N, ...]; pixels become [0, 1] as in ``make_table``. Arrays ``x/image`` and
-        ``x/words``, where there is no ``x``, are leaves of it: the model gets ``{"image": …, "words": …}``.
+        ``x/words``, where there is no ``x``, are leaves of it: the model gets ``{"image": …, "words": …}``. Arrays
+        ``x_train`` and ``x_test``, or ``x_val`` besides, are joined, those of labels too, and each is a part (as by
+        ``part``).
       vocabulary: how many ids there are, if inputs are ids, or a list of ``leaf:count``; as in ``make_table``.
       groups: name of an array [N], equal for rows that no split may part; empty for none.
+      part: name of an array [N] of texts that say which rows are for training, validation and testing; empty for none.
       max_bytes: the most all arrays together may hold; checked from their headers before any is read.
     """
 
@@ -65,6 +70,9 @@ def npz_table(path: str, options: NpzOptions) -> Table:
     with located(where):
         data = read(full, options.sha256, options.max_bytes)
         names = array_names(data, where)
+        ends = [] if inputs in names else [end for end in _ENDS if f"{inputs}{end}" in names]
+        if ends:
+            names = [name.removesuffix(ends[0]) for name in names if name.endswith(ends[0])]
         prefix = "" if inputs in names else f"{inputs}/"
         parts = [name for name in names if prefix and name.startswith(prefix)]
         if parts:  # They stand in one place.
@@ -73,7 +81,11 @@ def npz_table(path: str, options: NpzOptions) -> Table:
         if roles.inputs != (inputs,):
             raise DataError(f'inputs: "{inputs}" is no array: must be the name of one')
         chosen, vocabulary = roles.labels, _vocabulary(options.vocabulary)
-        arrays = read_npz(data, where, [*roles.all, *parts], options.max_bytes)
+        wanted = [f"{name}{end}" for name in (*roles.all, *parts) for end in ends or [""]]
+        arrays = read_npz(data, where, wanted, options.max_bytes)
+        part = arrays.get(roles.part)
+        if ends:
+            arrays, part = _joined(arrays, roles.all, ends)
     kinds: dict[str, str] = {}
     for key, kind in chosen.items():
         width = arrays[key].shape[1] if arrays[key].ndim == 2 and not is_map(arrays[key], kind) else 0
@@ -89,7 +101,27 @@ def npz_table(path: str, options: NpzOptions) -> Table:
         where,
         options.about,
         vocabulary,
+        part,
     )
+
+
+def _joined(
+    arrays: dict[str, np.ndarray], names: Sequence[str], ends: Sequence[str]
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Return arrays that stand in parts as one each, and of which part each row is."""
+    first = [arrays[f"{names[0]}{end}"] for end in ends]
+    found = {}
+    for name in names:
+        if absent := [end for end in ends if f"{name}{end}" not in arrays]:
+            raise DataError(f'"{name}{absent[0]}" is no array: must be one, as "{names[0]}{absent[0]}" is')
+        parts = [arrays[f"{name}{end}"] for end in ends]
+        for end, part, inputs in zip(ends, parts, first, strict=True):
+            right = (*inputs.shape[:1], *parts[0].shape[1:])
+            if not part.ndim or part.shape != right or part.dtype.kind != parts[0].dtype.kind:
+                must = f"must be {parts[0].dtype} {right}, as {names[0]}{end} and {name}{ends[0]} are"
+                raise DataError(f'"{name}{end}": {part.dtype} {part.shape}: {must}')
+        found[name] = np.concatenate(parts)
+    return found, np.repeat([end.strip("_") for end in ends], [len(part) for part in first])
 
 
 def _vocabulary(given: int | Sequence[str] | str) -> int | dict[str, int] | None:

@@ -27,6 +27,8 @@ class ReadOptions:
       inputs: names or patterns of input columns; ``*``, the default, for all that are nothing else.
       ignore: names or patterns of columns that are neither; none by default.
       groups: a column whose equal cells make rows that no split may part, such as a person's number; empty for none.
+      part: a column whose cells say which rows are for training, validation and testing (``train``, ``val…`` or
+        ``dev…``, ``test``), for ``data.split = "official"``; empty for none.
       missing: markers that mean missing in labels and inputs, texts or numbers, beside blanks, NaN and None; none by
         default.
       missing_inputs: ``error``, the default, or ``flag``: the mean of the training rows in place of a missing input,
@@ -44,6 +46,7 @@ class ReadOptions:
     inputs: Sequence[str] | str = "*"
     ignore: Sequence[str] | str = ()
     groups: str = ""
+    part: str = ""
     missing: Markers | str = ()
     missing_inputs: str = "error"
     classes: ClassNames = ()

@@ -74,6 +74,7 @@ def parquet_table(path: str, options: ReadOptions) -> Table:
             labels=roles.labels,
             inputs=roles.inputs,
             groups=options.groups,
+            part=options.part,
             missing=options.missing,
             missing_inputs=options.missing_inputs,
             classes=options.classes,

@@ -68,6 +68,9 @@ PLACES = {
     "fashion_mnist": ("fashion_mnist", "fashion-mnist", "/usr/share/datasets/fashion-mnist"),
 }
 
+#: The numbers of the training and the test part among ``mtl.data.table.PARTS``.
+_TRAIN_TEST = (0, 2)
+
 _PAIRS, _SHIFTS = 1, 2
 
 
@@ -88,10 +91,10 @@ def mnist_table(folder: str = "", directory: str = "", examples: int = 0, any_fi
 
     Source: see ``MNIST``.
     """
-    pixels, digit = _load("mnist", MNIST, folder, directory, examples, any_files)
+    pixels, digit, part = _load("mnist", MNIST, folder, directory, examples, any_files)
     tasks = [Task("digit", "multiclass", num_classes=10), Task("even", "binary"), Task("at_least_five", "binary")]
     labels = {"digit": digit, "even": digit % 2 == 0, "at_least_five": digit >= 5}
-    return make_table("mnist", unit(pixels), tasks, labels, str(MNIST))
+    return make_table("mnist", unit(pixels), tasks, labels, str(MNIST), part=part)
 
 
 def fashion_mnist_table(folder: str = "", directory: str = "", examples: int = 0, any_files: bool = False) -> Table:
@@ -109,10 +112,11 @@ def fashion_mnist_table(folder: str = "", directory: str = "", examples: int = 0
 
     Source: see ``FASHION_MNIST``.
     """
-    pixels, article = _load("fashion_mnist", FASHION_MNIST, folder, directory, examples, any_files)
+    pixels, article, part = _load("fashion_mnist", FASHION_MNIST, folder, directory, examples, any_files)
     tasks = [Task("article", "multiclass", num_classes=10), Task("footwear", "binary"), Task("top", "binary")]
     labels = {"article": article, "footwear": np.isin(article, (5, 7, 9)), "top": np.isin(article, (0, 2, 4, 6))}
-    return make_table("fashion_mnist", unit(pixels), tasks, labels, str(FASHION_MNIST), classes={"article": CLOTHES})
+    about, classes = str(FASHION_MNIST), {"article": CLOTHES}
+    return make_table("fashion_mnist", unit(pixels), tasks, labels, about, classes=classes, part=part)
 
 
 def multi_mnist_table(
@@ -158,7 +162,7 @@ def multi_mnist_table(
             "from 0 to 4, and at least 0"
         )
     about = MNIST if base == "mnist" else FASHION_MNIST
-    pixels, classes = _load(base, about, folder, directory, 0, any_files)
+    pixels, classes, _ = _load(base, about, folder, directory, 0, any_files)
     if examples > len(pixels) // 2:
         raise DataError(f'data "multi_mnist": examples = {examples}: must be at most {len(pixels) // 2}')
     cut = len(pixels) * 6 // 7  # the base's own test part is its last seventh
@@ -177,7 +181,15 @@ def multi_mnist_table(
     labels = {name: classes[rows[:, j]] for j, name in enumerate(("left", "right"))}
     names = {name: CLOTHES for name in labels} if base == "fashion_mnist" else {}
     told = f"MultiMNIST: pairs of digits overlaid (arXiv:1710.09829), data seed {seed}, shift {shift}. {about}"
-    return make_table("multi_mnist", unit(canvas), tasks, labels, told, classes=names)
+    return make_table(
+        "multi_mnist",
+        unit(canvas),
+        tasks,
+        labels,
+        told,
+        classes=names,
+        part=np.repeat(_TRAIN_TEST, (examples - test, test)),
+    )
 
 
 def _pairs(
@@ -197,8 +209,8 @@ def _pairs(
 
 def _load(
     name: str, about: About, folder: str, directory: str, examples: int, any_files: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return ([N, 28, 28, 1] uint8, [N] int64), training part first."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return ([N, 28, 28, 1] uint8, [N] int64, [N] the part of each row), training part first."""
     place = find(name, about, folder, directory)
     problems, arrays = Problems(), []
     for file, digest in about.sha256:
@@ -228,7 +240,8 @@ def _load(
     pixels, classes = np.concatenate([train, test]), np.concatenate([train_classes, test_classes]).astype(np.int64)
     if not 0 <= examples <= len(pixels):
         raise DataError(f'data "{name}": examples = {examples}: must be at most {len(pixels)} (0: all)')
-    return pixels[: examples or None, ..., None], classes[: examples or None]
+    first, parts = slice(examples or None), np.repeat(_TRAIN_TEST, (len(train), len(test)))
+    return pixels[first, ..., None], classes[first], parts[first]
 
 
 def find(name: str, about: About, folder: str = "", directory: str = "") -> pathlib.Path:

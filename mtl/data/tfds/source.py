@@ -20,6 +20,7 @@ from mtl.data.problems import DataError, Problems, located
 from mtl.data.readers.columns import build, choose, chosen_by
 from mtl.data.readers.labels import class_names
 from mtl.data.readers.options import ReadOptions, reader
+from mtl.data.readers.part import part_of
 from mtl.data.streamed import Streamed
 from mtl.data.table import Table
 from mtl.data.tfds.records import Records, damage, stacked
@@ -46,7 +47,8 @@ class TfdsOptions(ReadOptions):
       name: of the table; the builder's if empty.
       about: what the data are; what TFDS says if empty.
       max_bytes: the most that the inputs may hold, in float32.
-      split: names of splits, ``train+test``; all there are, in TFDS's order, if empty.
+      split: names of splits, ``train+test``; all there are, in TFDS's order, if empty. With ``data.split = "official"``
+        those that begin with ``test`` are for testing, with ``val`` or ``dev`` for validation.
       size: (height, width) to scale images to (bilinear); needed where they differ.
       examples: take the first so many; 0, the default, for all.
       stream: leave the inputs where they are and read them when they are needed; labels are kept in memory. The table
@@ -62,7 +64,7 @@ class TfdsOptions(ReadOptions):
     ground: str = "white"
 
 
-@reader(TfdsOptions, without=("ignore", "missing_inputs", "sha256"))
+@reader(TfdsOptions, without=("ignore", "missing_inputs", "part", "sha256"))
 def tfds_table(builder: str, options: TfdsOptions) -> Table:
     """Return the table of a prepared TFDS data set; nothing is ever downloaded.
 
@@ -97,7 +99,9 @@ def tfds_table(builder: str, options: TfdsOptions) -> Table:
         raise DataError(f"{where}: examples = {options.examples}: must be at least 0 (0: all)")
     pictures = _pictures(features, chosen.inputs, options.size, options.ground, where)
     decoders = _left(opened.info.features, pictures)
-    records = Records(_sources(opened, options.split, where, decoders), features, chosen.all, where, pictures)
+    splits = _splits(opened, options.split, where)
+    sources = _sources(opened, splits, where, decoders)
+    records = Records(sources, features, chosen.all, where, pictures)
     total = min(options.examples or len(records), len(records))
     if not total:
         raise DataError(f"{where}: has no example")
@@ -112,7 +116,7 @@ def tfds_table(builder: str, options: TfdsOptions) -> Table:
     x: np.ndarray | Streamed
     if options.stream:
         x = Streamed((total, *shape), lambda rows: _narrow(_of_shape(inputs_of(rows), shape, where), where))
-        read = Records(_sources(opened, options.split, where), features, chosen.cells, where, {})
+        read = Records(_sources(opened, splits, where), features, chosen.cells, where, {})
     else:
         if dtype.itemsize * total * int(np.prod(shape, dtype=object)) > options.max_bytes:
             raise DataError(
@@ -157,6 +161,7 @@ def tfds_table(builder: str, options: TfdsOptions) -> Table:
             about=about,
         ),
         reading,
+        part=np.repeat([part_of(name) or 0 for name in splits], [len(source) for source in sources])[:total],
     )
 
 
@@ -307,14 +312,19 @@ def _left(features: Any, pictures: Collection[str], prefix: str = "") -> dict[st
     return found
 
 
-def _sources(opened: Any, split: str, where: str, decoders: Mapping[str, Any] | None = None) -> list[Any]:
+def _splits(opened: Any, asked: str, where: str) -> list[str]:
+    """Return the names of the splits that are read, in order."""
     there = list(opened.info.splits)
-    names = [part.strip() for part in split.split("+")] if split else there
+    names = [part.strip() for part in asked.split("+")] if asked else there
     for part in names:
         if there and part not in there:
             raise DataError(f'{where}: split "{part}": must be of {", ".join(there)}')
+    return names
+
+
+def _sources(opened: Any, splits: Sequence[str], where: str, decoders: Mapping[str, Any] | None = None) -> list[Any]:
     with damage(where):
-        return [opened.as_data_source(split=part, decoders=decoders or None) for part in names]
+        return [opened.as_data_source(split=split, decoders=decoders or None) for split in splits]
 
 
 def _columns(

@@ -8,7 +8,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtl.data import digits_table, transfer_split
+from mtl.data import Asked, digits_table, transfer_split
 from mtl.data.corrupt.missing import at_random, by_class, by_rank, imbalance, masked, one_task_each
 from mtl.data.corrupt.noise import flip
 from mtl.data.corrupt.split import corrupt
@@ -148,15 +148,17 @@ def test_imbalance_is_exact_and_nested_on_each_side(seed, one, two):
 DIGITS = digits_table()
 SPLIT = transfer_split(
     DIGITS,
-    source=("identity", "prime"),
-    target="even",
-    seed=0,
-    target_size=100,
-    test_size=500,
-    source_size=700,
-    source_val_size=100,
-    target_pool=500,
-    val_fraction=0.2,
+    Asked(
+        source=("identity", "prime"),
+        targets=("even",),
+        seed=0,
+        target_size=100,
+        test_size=500,
+        source_size=700,
+        source_val_size=100,
+        target_pool=500,
+        val_fraction=0.2,
+    ),
 )
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtl.data import digits_table, transfer_split
+from mtl.data import Asked, digits_table, transfer_split
 from mtl.data.corrupt.split import FIELDS, WAYS, corrupt, without
 
 DIGITS = digits_table()
@@ -17,15 +17,17 @@ TASKS = ("identity", "prime", "even")
 def split(seed=0, n=100):
     return transfer_split(
         DIGITS,
-        source=("identity", "prime"),
-        target="even",
-        seed=seed,
-        target_size=n,
-        test_size=500,
-        source_size=700,
-        source_val_size=100,
-        target_pool=500,
-        val_fraction=0.2,
+        Asked(
+            source=("identity", "prime"),
+            targets=("even",),
+            seed=seed,
+            target_size=n,
+            test_size=500,
+            source_size=700,
+            source_val_size=100,
+            target_pool=500,
+            val_fraction=0.2,
+        ),
     )
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from mtl.config import default, flatten, override, resolve
 from mtl.data import (
+    Asked,
     DataError,
     arff_table,
     arrays_table,
@@ -415,8 +416,10 @@ def test_no_spelling_lets_a_test_hold_a_trained_person(folder, what):
     np.testing.assert_array_equal(table.groups, people)
     split = transfer_split(
         table,
-        **{"source": ("src",), "target": "ill", "seed": 0, "target_size": 60, "test_size": 120},
-        **{"source_size": 120, "source_val_size": 40, "target_pool": 80, "val_fraction": 0.25},
+        Asked(
+            **{"source": ("src",), "targets": ("ill",), "seed": 0, "target_size": 60, "test_size": 120},
+            **{"source_size": 120, "source_val_size": 40, "target_pool": 80, "val_fraction": 0.25},
+        ),
     )
     trained = set(people[split.train["ill"] | split.train["src"] | split.val["ill"] | split.val["src"]])
     assert not trained & set(people[split.test["ill"]])

@@ -39,6 +39,8 @@ def test_the_whole_way(folder):
     np.testing.assert_array_equal(t.mask["stop"], [True, False, True, True])
     np.testing.assert_array_equal(t.groups, [0, 0, 1, 1])
     assert load("images", path="labels.csv", labels=["stop"], size=(4, 4), channels=1).x.shape == (4, 4, 4, 1)
+    (folder / "parts.csv").write_text(TABLE.replace("who", "fold").replace(",a", ",train").replace(",b", ",test"))
+    assert table(path="parts.csv", groups="", part="fold").part.tolist() == [0, 0, 2, 2]
     grey = table(channels=1).x[0, ..., 0]
     np.testing.assert_allclose(grey, PIXELS[0] @ [0.299, 0.587, 0.114] / 255, atol=1 / 255)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mtl.data import DataError, load, molecules_table, transfer_split
+from mtl.data import Asked, DataError, load, molecules_table, transfer_split
 from mtl.data.readers.molecules import ngrams
 from mtl.data.sets.tox21 import TOX21
 from tests.data.shared import folder_with
@@ -55,6 +55,11 @@ def test_a_small_file(folder):
     assert molecules_table("m.csv", groups="none").groups is None
     assert [t.name for t in molecules_table("m.csv", min_labels=5, min_positives=3).tasks] == ["y", "z"]
     assert [t.name for t in molecules_table("m.csv", ignore="z").tasks] == ["y"]
+    lines = SMALL.splitlines()
+    fold = ["fold", "train", "train", "valid", "test", "test", "train"]
+    (folder / "parts.csv").write_text("".join(f"{line},{part}\n" for line, part in zip(lines, fold, strict=True)))
+    table = molecules_table("parts.csv", part="fold")
+    assert [t.name for t in table.tasks] == ["y", "z"] and table.part.tolist() == [0, 0, 1, 2, 2, 0]
 
 
 @pytest.mark.parametrize(
@@ -112,15 +117,17 @@ def test_no_smiles_of_tox21_is_in_two_roles(tox21):
     smiles = frame("tox21.csv.gz")["smiles"].to_numpy()
     split = transfer_split(
         tox21,
-        source=("NR-AhR", "SR-ARE"),
-        target="SR-p53",
-        seed=3,
-        target_size=500,
-        test_size=1000,
-        source_size=4000,
-        source_val_size=500,
-        target_pool=1000,
-        val_fraction=0.2,
+        Asked(
+            source=("NR-AhR", "SR-ARE"),
+            targets=("SR-p53",),
+            seed=3,
+            target_size=500,
+            test_size=1000,
+            source_size=4000,
+            source_val_size=500,
+            target_pool=1000,
+            val_fraction=0.2,
+        ),
     )
     roles = [split.test["SR-p53"], split.train["SR-p53"], split.val["SR-p53"]]
     roles += [split.train["NR-AhR"] | split.train["SR-ARE"], split.val["NR-AhR"] | split.val["SR-ARE"]]
@@ -159,15 +166,17 @@ def test_no_scaffold_of_tox21_is_in_two_roles():
     assert len(np.unique(table.groups)) == len(np.unique(scaffolds))
     split = transfer_split(
         table,
-        source=("NR-AhR",),
-        target="SR-p53",
-        seed=0,
-        target_size=100,
-        test_size=800,
-        source_size=1500,
-        source_val_size=300,
-        target_pool=400,
-        val_fraction=0.2,
+        Asked(
+            source=("NR-AhR",),
+            targets=("SR-p53",),
+            seed=0,
+            target_size=100,
+            test_size=800,
+            source_size=1500,
+            source_val_size=300,
+            target_pool=400,
+            val_fraction=0.2,
+        ),
     )
     roles = [
         split.test["SR-p53"],

@@ -44,6 +44,30 @@ def test_the_whole_way(folder):
     assert [t.kind for t in npz_table("a.npz", {"m": "regression"}).tasks] == ["regression"] * 2
 
 
+def test_arrays_in_parts_are_joined(folder):
+    x = np.random.default_rng(0).integers(0, 256, (6, 4, 3, 1), np.uint8)
+    y, who = np.array([0, 1, 2, 1, 0, 2]), np.array(["a", "b", "c", "dd", "e", "f"])
+    whole = {"x": x, "y": y, "who": who}
+    for ends in (
+        {"_train": slice(0, 4), "_test": slice(4, 6)},
+        dict(_train=slice(0, 3), _val=slice(3, 4), _test=[4, 5]),
+    ):
+        save(folder, **{f"{name}{end}": array[at] for end, at in ends.items() for name, array in whole.items()})
+        table = npz_table("a.npz", "y", groups="who")
+        np.testing.assert_array_equal(np.round(table.x * 255), x)
+        np.testing.assert_array_equal(table.labels["y"], y)
+        np.testing.assert_array_equal(table.groups, range(6))
+        assert table.part.tolist() == ([0, 0, 0, 0, 2, 2] if len(ends) == 2 else [0, 0, 0, 1, 2, 2])
+    save(folder, **whole, part=np.array(["train"] * 4 + ["test"] * 2))
+    assert npz_table("a.npz", "y", part="part").part.tolist() == [0, 0, 0, 0, 2, 2]
+    save(folder, x_train=x[:4], x_test=x[4:], y_train=y[:4], y_test=y[3:])
+    refused('file "a.npz", "y_test": int64 (3,): must be int64 (2,), as x_test and y_train are')
+    save(folder, x_train=x[:4], x_test=x[4:] / 255, y_train=y[:4], y_test=y[4:])
+    refused('"x_test": float64 (2, 4, 3, 1): must be uint8 (2, 4, 3, 1), as x_test and x_train are')
+    save(folder, x_train=x[:4], x_test=x[4:], y_train=y[:4])
+    refused('file "a.npz", "y_test" is no array: must be one, as "x_test" is')
+
+
 def test_what_is_refused(folder):
     save(
         folder, x=np.ones((3, 2)), y=np.array([0, 1, 2]), o=np.array([None, 1, 2], dtype=object), z=np.zeros(3, "M8[s]")

@@ -25,10 +25,10 @@ def test_a_reader_takes_what_its_data_can_have():
         ("csv", set()),
         ("parquet", set()),
         ("npz", {"ignore", "missing_inputs"}),
-        ("arff", {"inputs", "groups", "missing", "classes"}),
+        ("arff", {"inputs", "groups", "part", "missing", "classes"}),
         ("images", {"inputs", "missing_inputs"}),
         ("molecules", {"inputs", "missing_inputs", "classes"}),
-        ("tfds", {"ignore", "missing_inputs", "sha256"}),
+        ("tfds", {"ignore", "missing_inputs", "part", "sha256"}),
     ):
         assert own(ReadOptions) - inspect.signature(data.SOURCES[name]).parameters.keys() == without
 

@@ -51,6 +51,9 @@ def test_the_whole_way(folder):
     np.testing.assert_array_equal(table.mask["toxic"], [True, False, True, True, True])
     np.testing.assert_array_equal(table.groups, [0, 0, 1, 1, 2])
     assert load("parquet", path="a.parquet", labels=["toxic"], inputs=["a"]).name == "a"
+    frame().assign(fold=["train", "val", "test", "test", "train"]).to_parquet(folder / "b.parquet")
+    table = parquet_table("b.parquet", ["pet", "toxic"], ignore="who", part="fold")
+    assert table.part.tolist() == [0, 1, 2, 2, 0] and table.columns == ("a", "b")
 
 
 @arrow

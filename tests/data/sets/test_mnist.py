@@ -81,7 +81,9 @@ def test_plain_and_gzipped_files(folder):
     np.testing.assert_allclose(table.x[:, 3, 4, 0], np.arange(70) / 255, rtol=1e-7)
     np.testing.assert_array_equal(table.labels["digit"], np.arange(70) % 10)
     np.testing.assert_array_equal(table.labels["even"], np.arange(70) % 2 == 0)
-    assert len(load("mnist", folder="mnist", any_files=True, examples=9)) == 9
+    first = load("mnist", folder="mnist", any_files=True, examples=9)
+    assert len(first) == 9 and first.part is None
+    np.testing.assert_array_equal(table.part, np.repeat([0, 2], [60, 10]))
 
 
 def test_folders_that_are_not_the_right_ones(folder):
@@ -105,6 +107,7 @@ def test_folders_that_are_not_the_right_ones(folder):
 def test_pairs_overlay_two_digits_of_different_classes_each_used_once(folder):
     table = load("multi_mnist", any_files=True, examples=35, shift=3)
     assert table.x.shape == (35, 36, 36, 1)
+    np.testing.assert_array_equal(table.part, np.repeat([0, 2], [30, 5]))
     used = []
     for image, left, right in zip(table.x[..., 0] * 255, table.labels["left"], table.labels["right"], strict=True):
         values = np.unique(np.round(image).astype(int))

@@ -226,6 +226,13 @@ def test_images_with_a_class(mocked, tmp_path):
     assert table.x.shape == (20, 28, 28, 1) and table.tasks[0].num_classes == 10
     np.testing.assert_array_equal(table.labels["label"], [e["label"] for e in examples])
     np.testing.assert_allclose(table.x, np.stack([e["image"] for e in examples]) / 255, atol=1e-7)
+    assert table.part is None  # All that was read is for training.
+    both = {"split": "test+train", "directory": str(tmp_path)}
+    assert data.tfds_table("mnist", "label", **both).part.tolist() == [2] * 20 + [0] * 20
+    assert data.tfds_table("mnist", "label", examples=30, **both).part.tolist() == [2] * 20 + [0] * 10
+    streamed = data.tfds_table("mnist", "label", stream=True, **both)
+    assert streamed.part.tolist() == [2] * 20 + [0] * 20
+    assert streamed.sha256 == data.tfds_table("mnist", "label", **both).sha256
 
 
 def test_nested_attributes_are_tasks(mocked):
@@ -241,6 +248,7 @@ def test_two_class_labels_of_images_of_different_sizes(mocked):
     table = data.tfds_table("oxford_iiit_pet", ["label", "species"], split="train+test", size=(16, 16))
     assert (table.tasks[0].kind, table.tasks[0].num_classes) == ("multiclass", 37)
     assert table.tasks[1].kind == "binary" and len(table) == 40
+    assert table.part.tolist() == [0] * 20 + [2] * 20
 
 
 def test_a_sequence_of_classes_is_a_task_a_class(mocked):
