@@ -1,4 +1,4 @@
-"""A phase that selects its best state ends after some evaluations without a better one, and gives what it would have."""
+"""A phase that selects its best state ends after some evaluations without a better one, with what it would have had."""
 
 import dataclasses
 
