@@ -11,11 +11,12 @@ import numpy as np
 from mtl import regimes
 from mtl.config import augmentation, canonical
 from mtl.config.trial import asked_of, has_several
-from mtl.report.analysis import Cost, Scores
+from mtl.report.analysis import DOUBLED, Cost, Scores
 from mtl.report.begun import begun_notes
 from mtl.report.corruption import corruption_notes
 from mtl.report.made_by import differing
 from mtl.report.phrases import join
+from mtl.report.training import few_validated, overfitted, unconverged
 from mtl.sweep.chosen import COLUMN, REPLICATE, ROW, TARGET, candidates, choose, order, tuned
 from mtl.sweep.fingerprint import stale_sentences
 from mtl.sweep.store import NoResultError, StoreError, Workdir
@@ -68,7 +69,8 @@ def collect(workdir: Workdir, sweep: str, task: str = "") -> Scores:
     spec = next(t for t in tested[0]["config"]["tasks"] if t["name"] == task)
     metric = tested[0]["metrics"][spec["metric"]]
     joint = base[TARGET]  # As of today's question; of several targets it is empty.
-    missing, failed = np.zeros(shape[:2], int), np.zeros(shape[:2], int)
+    missing, failed, unfinished, overdone = (np.zeros(shape[:2], int) for _ in range(4))
+    few: set[float] = set()
     chosen = np.full(shape, np.nan)
     values: np.ndarray | None = None
     first: Mapping[str, np.ndarray] = {}
@@ -95,12 +97,16 @@ def collect(workdir: Workdir, sweep: str, task: str = "") -> Scores:
                     values = np.full((*shape, len(arrays["scores"])), np.nan)
                 values[g, s, r] = arrays["scores"]
                 costs[row].setdefault(replicate, []).append(result["cost"])
+                unfinished[g, s] += unconverged(result)
+                overdone[g, s] += overfitted(result)
+                if few_validated(result, task):
+                    few.add(float(column))
                 if len(fields) == 1 and isinstance(value := best["changes"].get(fields[0]), (int, float)):
                     chosen[g, s, r] = value
     if values is None:
         raise NoResultError(_nothing(workdir, sweep, results))
     own = base.get("regimes", {})
-    known = {name: regimes.get(str(name), own) if name in own else regimes.REGIMES.get(name) for name in axes[ROW]}
+    known = {str(r): regimes.get(str(r), own) if r in own else regimes.REGIMES.get(r) for r in axes[ROW]}
     return Scores(
         study=study["study"],
         sweep=sweep,
@@ -117,11 +123,12 @@ def collect(workdir: Workdir, sweep: str, task: str = "") -> Scores:
         missing=missing,
         failed=failed,
         chosen=chosen,
-        grid=_grid(trials, fields),
         baseline=base["report.baseline"],
         margin=float(base["report.margin"]),
         cost={str(row): _mean_cost(list(costs[row].values())) for row in axes[ROW]},
-        controls=tuple(str(name) for name, regime in known.items() if regime is not None and regime.control),
+        controls=tuple(
+            name for name, regime in known.items() if name.endswith(DOUBLED) or (regime is not None and regime.control)
+        ),
         data_notes=(
             *begun_notes(done),
             *corruption_notes(tested[0]["config"]["data"]),
@@ -131,6 +138,9 @@ def collect(workdir: Workdir, sweep: str, task: str = "") -> Scores:
         rarer=_rarer(first["labels"]),
         task=task,
         rows=first["rows"],
+        unconverged=unfinished,
+        overfitted=overdone,
+        few_validated=tuple(sorted(few)),
     )
 
 
@@ -181,13 +191,6 @@ def _changed_notes(results: Sequence[Mapping[str, Any]]) -> list[str]:
     return [f"Training images are changed at random{' in some phases' * several}: {listed}."]
 
 
-def _grid(trials: Sequence[Mapping[str, Any]], tuned: Sequence[str]) -> tuple[float, ...]:
-    if len(tuned) != 1:
-        return ()
-    values = {v for t in trials if isinstance(v := t.get(tuned[0]), (int, float))}
-    return tuple(sorted(float(v) for v in values))
-
-
 def _refuse_mixtures(workdir: Workdir, sweep: str, done: Sequence[Mapping[str, Any]]) -> None:
     for field, what in (
         ("placement", "placements"),
@@ -227,9 +230,8 @@ def _mean_cost(replicates: Sequence[Sequence[Mapping[str, Any]]]) -> Cost:
     seconds = [mean("seconds", costs) for costs in replicates]
     # np.min, as min would pass over what is not known.
     low, high = (float(np.min(seconds)), float(np.max(seconds))) if len(seconds) > 1 else (math.nan, math.nan)
-    return Cost(
-        mean("examples", whole), mean("flops", whole), mean("seconds", whole), mean("source_examples", whole), low, high
-    )
+    same = {name: mean(name, whole) for name in ("examples", "flops", "seconds", "source_examples", "rows")}
+    return Cost(**same, seconds_low=low, seconds_high=high, updates=mean("steps", whole))
 
 
 def _rounds(base: Mapping[str, Any]) -> str:
@@ -274,8 +276,8 @@ def _notes(
         f"{data['val_fraction']:.0%}); the test set is {data['test_size']} fixed, stratified examples, used once."
     )
     notes.append(
-        "Every regime that uses the source sees the same number of training examples, to within a batch a phase; "
-        "scratch_matched spends as many on the target alone."
+        "Every regime has the same total of updates, the source's budget and the target's together; a phase that "
+        "validation ends early passes nothing on."
     )
     inputs = result["inputs"]
     if inputs["scaled"]:
@@ -293,7 +295,7 @@ def _notes(
         tried = [t["changes"][field] for t in entry["trials"] if field in t["changes"]]
         listed = ", ".join(_word(field, v) for v in sorted({canonical(v): v for v in tried}.values(), key=order))
         notes.append(
-            f"{field} is chosen from {listed} by validation loss, within each replicate and cell, without refitting."
+            f"{field} is chosen from {listed} by validation, within each replicate and cell, without refitting."
         )
     if entry.get("tuning"):
         notes.append(f"source_lr = {entry['tuning']['source_lr']:g}, tuned once on source validation.")

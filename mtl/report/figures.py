@@ -34,7 +34,7 @@ from mtl.report.drawing import (
     write,
 )
 from mtl.report.targets import Targets
-from mtl.report.text import gain_unit_text, metric_text, size_text
+from mtl.report.text import gain_unit_text, metric_text, row_text, size_text
 
 
 def _columns(analysis: Analysis, regime: str, *names: str) -> list[np.ndarray]:
@@ -139,7 +139,9 @@ def gain_figure(analysis: Analysis, titled: bool = True) -> Any:
         clean(axes)
         size_axis(axes, scores.sizes, label=False)
         axes.tick_params(axis="x", labelsize=FONT - 1.5)
-        title = axes.set_title(short_name(regime, 22), fontsize=FONT, color=INK, loc="left", pad=4, parse_math=False)
+        title = axes.set_title(
+            short_name(row_text(regime), 22), fontsize=FONT, color=INK, loc="left", pad=4, parse_math=False
+        )
         title.set_fontweight("bold")
         if i + columns >= len(regimes):  # nothing below it
             axes.tick_params(axis="x", labelbottom=True)
@@ -200,7 +202,9 @@ def forest_figure(targets: Targets, titled: bool = True) -> Any:
         clean(axes)
         axes.set_ylim(y[-1] + 0.7, -0.7)
         axes.set_yticks(y, [*(short_name(name) for name in names), "mean"], parse_math=False)
-        title = axes.set_title(short_name(regime, 22), fontsize=FONT, color=INK, loc="left", pad=4, parse_math=False)
+        title = axes.set_title(
+            short_name(row_text(regime), 22), fontsize=FONT, color=INK, loc="left", pad=4, parse_math=False
+        )
         title.set_fontweight("bold")
     points = " or ".join(dict.fromkeys(gain_unit_text(a.scores.metric, a.scores.unit) for a in targets.of.values()))
     label = f"gain over {' '.join(scores.baseline.split())} in {points} at n = {size_text(size)}"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from mtl.report.analysis import DOUBLED
+
 Number = float | int
 
 
@@ -21,6 +23,22 @@ def size_text(size: Number) -> str:
     ('50', '1000000', '0.25')
     """
     return str(int(size)) if float(size).is_integer() else repr(float(size))
+
+
+def row_text(regime: str) -> str:
+    """Write the name of a row.
+
+    Args:
+      regime: a regime's name, with ``@2`` for one whose budget is doubled.
+
+    Returns:
+      The text.
+
+    >>> row_text("lp_ft"), row_text("lp_ft@2")
+    ('lp_ft', 'lp_ft ×2')
+    """
+    name = regime.removesuffix(DOUBLED)
+    return regime if name == regime else f"{name} ×2"
 
 
 def number_text(value: Number, unit: Number = 1.0, signed: bool = False) -> str:
