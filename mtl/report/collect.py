@@ -11,7 +11,7 @@ import numpy as np
 from mtl import regimes
 from mtl.config import augmentation, canonical
 from mtl.config.trial import asked_of, has_several
-from mtl.report.analysis import DOUBLED, Cost, Scores
+from mtl.report.analysis import Cost, Scores
 from mtl.report.begun import begun_notes
 from mtl.report.corruption import corruption_notes
 from mtl.report.made_by import differing
@@ -106,7 +106,7 @@ def collect(workdir: Workdir, sweep: str, task: str = "") -> Scores:
     if values is None:
         raise NoResultError(_nothing(workdir, sweep, results))
     own = base.get("regimes", {})
-    known = {str(r): regimes.get(str(r), own) if r in own else regimes.REGIMES.get(r) for r in axes[ROW]}
+    known = {name: regimes.get(str(name), own) if name in own else regimes.REGIMES.get(name) for name in axes[ROW]}
     return Scores(
         study=study["study"],
         sweep=sweep,
@@ -126,9 +126,7 @@ def collect(workdir: Workdir, sweep: str, task: str = "") -> Scores:
         baseline=base["report.baseline"],
         margin=float(base["report.margin"]),
         cost={str(row): _mean_cost(list(costs[row].values())) for row in axes[ROW]},
-        controls=tuple(
-            name for name, regime in known.items() if name.endswith(DOUBLED) or (regime is not None and regime.control)
-        ),
+        controls=tuple(str(name) for name, regime in known.items() if regime is not None and regime.control),
         data_notes=(
             *begun_notes(done),
             *corruption_notes(tested[0]["config"]["data"]),
@@ -276,8 +274,8 @@ def _notes(
         f"{data['val_fraction']:.0%}); the test set is {data['test_size']} fixed, stratified examples, used once."
     )
     notes.append(
-        "Every regime has the same total of updates, the source's budget and the target's together; a phase that "
-        "validation ends early passes nothing on."
+        "Every regime that uses the source sees the same number of training examples, to within a batch a phase; "
+        "scratch_matched spends as many on the target alone."
     )
     inputs = result["inputs"]
     if inputs["scaled"]:
@@ -295,7 +293,7 @@ def _notes(
         tried = [t["changes"][field] for t in entry["trials"] if field in t["changes"]]
         listed = ", ".join(_word(field, v) for v in sorted({canonical(v): v for v in tried}.values(), key=order))
         notes.append(
-            f"{field} is chosen from {listed} by validation, within each replicate and cell, without refitting."
+            f"{field} is chosen from {listed} by validation loss, within each replicate and cell, without refitting."
         )
     if entry.get("tuning"):
         notes.append(f"source_lr = {entry['tuning']['source_lr']:g}, tuned once on source validation.")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from mtl.report.analysis import DOUBLED
-
 Number = float | int
 
 
@@ -29,7 +27,7 @@ def row_text(regime: str) -> str:
     """Write the name of a row.
 
     Args:
-      regime: a regime's name, with ``@2`` for one whose budget is doubled.
+      regime: a regime's name, with ``@k`` for one whose budget is taken k times.
 
     Returns:
       The text.
@@ -37,8 +35,8 @@ def row_text(regime: str) -> str:
     >>> row_text("lp_ft"), row_text("lp_ft@2")
     ('lp_ft', 'lp_ft ×2')
     """
-    name = regime.removesuffix(DOUBLED)
-    return regime if name == regime else f"{name} ×2"
+    name, _, times = regime.rpartition("@")
+    return f"{name} ×{times}" if name and times.isdecimal() else regime
 
 
 def number_text(value: Number, unit: Number = 1.0, signed: bool = False) -> str:
