@@ -64,7 +64,7 @@ def _compared(task: str, analysis: Analysis) -> Iterator[_Compared]:
 def _share(held: int, starved: int, baseline: str) -> str:
     """'14 of 16 claims over scratch hold'."""
     if not held + starved:
-        return f"nothing that is claimed over {baseline} changes"
+        return f"no claim over {baseline} was made that could change"
     if not starved:
         return f"every claim over {baseline} holds"
     return f"{held} of {held + starved} claims over {baseline} hold" if held else f"no claim over {baseline} holds"

@@ -16,7 +16,7 @@ import numpy as np
 
 from mtl.canvas import own_settings
 from mtl.host.files import write_atomically
-from mtl.report.analysis import Analysis, Cell
+from mtl.report.analysis import DOUBLED, Analysis, Cell, Scores
 from mtl.report.drawing import (
     FONT,
     GRID,
@@ -43,6 +43,12 @@ def _columns(analysis: Analysis, regime: str, *names: str) -> list[np.ndarray]:
     return [
         np.array([math.nan if cell is None else getattr(cell, name) * unit for cell in cells], float) for name in names
     ]
+
+
+def _baseline(scores: Scores) -> str:
+    """Return what gains are over, on one line."""
+    base = " ".join(scores.baseline.split())
+    return f"{base} (of ×2 over {base} ×2)" if f"{scores.baseline}{DOUBLED}" in scores.doubled else base
 
 
 @own_settings()
@@ -147,7 +153,7 @@ def gain_figure(analysis: Analysis, titled: bool = True) -> Any:
             axes.tick_params(axis="x", labelbottom=True)
     figure.text(0.53, 6 / 72 / height, "target labels n (train and validation)", fontsize=FONT, color=INK, ha="center")
     points = gain_unit_text(scores.metric, scores.unit)
-    label = f"gain over {' '.join(scores.baseline.split())} in {points}"
+    label = f"gain over {_baseline(scores)} in {points}"
     shaded = f"shaded: equivalent (± {margin:g}); filled: significant after Holm"
     put_title(figure, question, f"{label}, paired, with 95 % intervals; {shaded}", 0.012, wrap)
     return figure
@@ -207,7 +213,7 @@ def forest_figure(targets: Targets, titled: bool = True) -> Any:
         )
         title.set_fontweight("bold")
     points = " or ".join(dict.fromkeys(gain_unit_text(a.scores.metric, a.scores.unit) for a in targets.of.values()))
-    label = f"gain over {' '.join(scores.baseline.split())} in {points} at n = {size_text(size)}"
+    label = f"gain over {_baseline(scores)} in {points} at n = {size_text(size)}"
     put_title(figure, question, f"{label}, 95 % intervals; filled: significant after Holm", 0.012, wrap)
     return figure
 

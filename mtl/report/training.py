@@ -45,7 +45,7 @@ def overfitted(result: Mapping[str, Any]) -> bool:
 
 def few_validated(result: Mapping[str, Any], task: str) -> bool:
     """Return whether a trial had too few validation labels of a task to choose by its metric."""
-    labels, *rarest = result["validated"].get(task, [FEW_VALIDATED])
+    labels, *rarest = result["validated"].get(task) or [FEW_VALIDATED]
     return labels < FEW_VALIDATED or any(count < FEW_VALIDATED_OF_A_CLASS for count in rarest)
 
 

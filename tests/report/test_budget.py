@@ -96,7 +96,8 @@ def test_a_doubled_row_is_compared_with_the_doubled_baseline_and_is_no_contender
         assert "multitask" in write(tables_of([got]))
     html = page([got], title="t", provenance={}, trials=[], configs={}, command="mtl report")
     assert "multitask ×2" in html and "At a doubled budget" in html
-    assert figures.metric_figure(got) is not None
+    texts = [text.get_text() for text in figures.gain_figure(got).texts]
+    assert any("gain over scratch (of ×2 over scratch ×2) in points" in text for text in texts)
 
 
 def test_without_a_doubled_baseline_nothing_is_said_of_doubling():
@@ -147,3 +148,10 @@ def test_several_targets_are_named_and_their_means_are_over_the_doubled_baseline
     assert (
         told[-1] == "Harm that may be a matter of budget, as training was not converged: multitask on a with 10 labels."
     )
+
+
+def test_where_nothing_is_claimed_nothing_can_change():
+    values = crossed(np.full((6, 2), 0.7), noise=0.1)
+    values[[1, 2, 4, 5]] += np.random.default_rng(0).normal(0, 0.3, (4, 2, 20, 1))
+    got = analyse(scores_of(values, REGIMES, SIZES, controls=DOUBLED), 200)
+    assert sentence(got).endswith("×2) no claim over scratch was made that could change.")

@@ -195,10 +195,14 @@ def test_seconds_are_told_with_their_range_over_replicates(study):
 
 
 def test_updates_and_distinct_rows_are_charged(study):
-    """12 updates on 32 rows of the target; finetune after 4 on 40 rows of the source, which are none of these."""
-    cost = collect(study[0], "ill").cost
-    assert (cost["scratch"].updates, cost["scratch"].rows) == (12, 32)
-    assert (cost["finetune"].updates, cost["finetune"].rows) == (16, 72)
+    """32 rows of the target; finetune has 40 rows of the source before, which are none of these."""
+    workdir, cost = study[0], collect(study[0], "ill").cost
+    assert (cost["scratch"].rows, cost["finetune"].rows) == (32, 72)
+    picked = [workdir.result(digest) for digest in chosen(workdir)]
+    for regime in cost:
+        updates = [sum(p["steps"] for p in r["phases"]) for r in picked if r["config"]["regime"] == regime]
+        assert len(updates) == 3 and cost[regime].updates == np.mean(updates)
+    assert cost["finetune"].updates == 4 + 12
 
 
 def test_how_training_ended_is_read_off_the_chosen_trials(study, tmp_path):
@@ -239,7 +243,7 @@ def test_too_few_validation_labels_are_told_once(study):
 
 
 @pytest.mark.parametrize(
-    ("counts", "few"), [([50], False), ([49], True), ([50, 10], False), ([500, 9], True), ([60, 0], True)]
+    ("counts", "few"), [([50], False), ([49], True), ([50, 10], False), ([500, 9], True), ([60, 0], True), ([], False)]
 )
 def test_what_few_validation_labels_are(counts, few):
     assert few_validated({"validated": {"even": counts}}, "even") == few
