@@ -80,7 +80,7 @@ def claims(values):
     scores = Scores(
         study="aa", sweep="aa", question="", notes=(), metric="accuracy", higher_is_better=True, unit=100.0,
         regimes=("scratch", "again"), sizes=tuple(map(float, SIZES)), replicates=tuple(range(values.shape[2])),
-        values=values, missing=none, failed=none, chosen=np.full(values.shape[:3], np.nan), grid=(),
+        values=values, missing=none, failed=none, chosen=np.full(values.shape[:3], np.nan),
         baseline="scratch", margin=0.02, cost={},
     )  # fmt: skip
     # Claims rest on analytic standard errors: the bootstrap, which makes the intervals, may be short.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 from collections import Counter
 
 import numpy as np
@@ -23,9 +24,10 @@ def _check(scores: Scores) -> None:
             f"scores.values: shape {scores.values.shape}; "
             f"regimes × sizes × replicates × examples would be {(*shape, 'I')}"
         )
-    for name, wanted in (("missing", shape[:2]), ("failed", shape[:2]), ("chosen", shape)):
-        if getattr(scores, name).shape != wanted:
-            raise ValueError(f"scores.{name}: shape {getattr(scores, name).shape}; it should be {wanted}")
+    counts = dict.fromkeys(("missing", "failed", "unconverged", "overfitted"), shape[:2])
+    for name, wanted in (counts | {"chosen": shape}).items():
+        if (found := getattr(scores, name)) is not None and found.shape != wanted:
+            raise ValueError(f"scores.{name}: shape {found.shape}; it should be {wanted}")
     if len(set(scores.regimes)) != shape[0]:
         raise ValueError(f"scores.regimes: {scores.regimes}; a name appears twice")
     if not all(low < high for low, high in zip(scores.sizes, scores.sizes[1:], strict=False)):
@@ -45,17 +47,10 @@ def claimed(gain: float, p_holm: float, p_margin_holm: float) -> str:
     return "equivalent" if p_margin_holm <= 1 - LEVEL else "inconclusive"
 
 
-def _tuned(chosen: np.ndarray, grid: tuple[float, ...]) -> tuple[int, float]:
-    """How many replicates chose an end of the grid; the value most often chosen (the smallest of equals)."""
-    values = chosen[~np.isnan(chosen)]
-    if not values.size:
-        return 0, float("nan")
-    # One candidate is a fixed value, not a grid with ends.
-    edge = (
-        np.isclose(values[:, None], [grid[0], grid[-1]], rtol=1e-6, atol=0.0).any(axis=1).sum() if len(grid) > 1 else 0
-    )
-    count = Counter(values.tolist())
-    return int(edge), float(min(count, key=lambda v: (-count[v], v)))
+def _often(chosen: np.ndarray) -> float:
+    """Return the value most often chosen (the smallest of equals)."""
+    count = Counter(chosen[~np.isnan(chosen)].tolist())
+    return float(min(count, key=lambda v: (-count[v], v), default=np.nan))
 
 
 def analyse(scores: Scores, resamples: int = 4000, seed: int = 0, exclude: tuple[str, ...] = ()) -> Analysis:
@@ -66,13 +61,14 @@ def analyse(scores: Scores, resamples: int = 4000, seed: int = 0, exclude: tuple
     `mtl.report.bootstrap.two_way_interval`; p values of the paired gains over the baseline from gain / se against
     Student's t with Satterthwaite's degrees of freedom, Holm over all regimes × sizes; equivalence by two one-sided
     tests, the larger p value of the two a cell, Holm over all regimes × sizes; the set that holds a column's best by
-    Hsu's comparisons, 95 % a column; crossovers by whole curves.
+    Hsu's comparisons, 95 % a column; crossovers by whole curves. Gains of rows with a doubled budget are over the
+    doubled baseline, and these rows do not compete for being best.
 
     Args:
       scores: of one sweep.
       resamples: bootstrap resamples.
       seed: of the bootstrap.
-      exclude: regimes that do not compete for being best, for instance controls with another budget.
+      exclude: further regimes that do not compete for being best.
 
     Returns:
       The analysis. ``extra`` holds ``examples`` (test examples), ``family`` (tests that Holm corrected for)
@@ -91,7 +87,7 @@ def analyse(scores: Scores, resamples: int = 4000, seed: int = 0, exclude: tuple
     >>> result = analyse(
     ...     Scores(
     ...         "demo", "first", "Is it?", (), "accuracy", True, 100.0, ("scratch", "finetune"), (20.0,),
-    ...         tuple(range(20)), right.astype(float), none, none, np.full((2, 1, 20), np.nan), (), "scratch",
+    ...         tuple(range(20)), right.astype(float), none, none, np.full((2, 1, 20), np.nan), "scratch",
     ...         0.02, {},
     ...     ),
     ...     resamples=500,
@@ -111,18 +107,21 @@ def analyse(scores: Scores, resamples: int = 4000, seed: int = 0, exclude: tuple
     for cell in zip(*np.nonzero(replicates), strict=True):  # The sums of groups are off by a last bit.
         mean[cell] = sign * scores.values[cell][pairs.present[cell]].mean()
     groups, columns = mean.shape
-    base = scores.regimes.index(scores.baseline) if scores.baseline in scores.regimes else None
-    # With two or three replicates the stretched interval would leave where the metric can be.
-
+    # Of each regime that has one, the place of what its gain is over.
+    baselines = [scores.rival(name) for name in scores.regimes]
+    over = {
+        g: scores.regimes.index(baselines[g])
+        for g, name in enumerate(scores.regimes)
+        if baselines[g] != name and baselines[g] in scores.regimes
+    }
     p, p_margin = (np.full((groups, columns), np.nan) for _ in range(2))
-    for g, s in np.ndindex(groups, columns):
-        if base is not None and g != base:
-            p[g, s] = pairs.p(g, base, s)
-            gain, error, freedom = (float(x[g, base, s]) for x in (pairs.gain, pairs.se, pairs.df))
-            p_margin[g, s] = statistics.tost(gain, error, freedom, scores.margin)
+    for (g, rival), s in itertools.product(over.items(), range(columns)):
+        p[g, s] = pairs.p(g, rival, s)
+        gain, error, freedom = (float(x[g, rival, s]) for x in (pairs.gain, pairs.se, pairs.df))
+        p_margin[g, s] = statistics.tost(gain, error, freedom, scores.margin)
     p_holm, p_margin_holm = statistics.holm(p), statistics.holm(p_margin)
 
-    out = tuple(scores.regimes.index(name) for name in exclude)
+    out = tuple(scores.regimes.index(name) for name in (*exclude, *scores.doubled))
     competes = np.array([g not in out for g in range(groups)])
     left_out = int(np.isnan(draws[:, replicates > 0]).sum(axis=0).max(initial=0))
     cells: dict[str, dict[float, Cell]] = {name: {} for name in scores.regimes}
@@ -141,10 +140,12 @@ def analyse(scores: Scores, resamples: int = 4000, seed: int = 0, exclude: tuple
         )
         top = np.max(mean[measured & competes, s], initial=-np.inf)
         for g, name in enumerate(scores.regimes):
+            # With two or three replicates the stretched interval would leave where the metric can be.
             ends = bootstrap.two_way_interval(draws[:, g, s], mean[g, s].item(), se[g, s].item(), df[g, s].item())
             low, high = (float(v) for v in np.clip(sorted(sign * e for e in ends), *scores.bounds))
             gain, gain_low, gain_high, claim = float("nan"), float("nan"), float("nan"), ""
-            if base is not None and g != base and pairs.replicates[g, base, s] > 0:
+            base = over.get(g)
+            if base is not None and pairs.replicates[g, base, s] > 0:
                 gain = float(pairs.gain[g, base, s])
                 drawn = pairs.drawn(g, base, s)
                 left_out = max(left_out, int(np.isnan(drawn).sum()))
@@ -152,7 +153,6 @@ def analyse(scores: Scores, resamples: int = 4000, seed: int = 0, exclude: tuple
                     drawn, gain, float(pairs.se[g, base, s]), float(pairs.df[g, base, s])
                 )
                 claim = claimed(gain, float(p_holm[g, s]), float(p_margin_holm[g, s]))
-            at_edge, chosen = _tuned(scores.chosen[g, s], scores.grid)
             cells[name][size] = Cell(
                 mean=float(sign * mean[g, s]),
                 low=low,
@@ -170,8 +170,9 @@ def analyse(scores: Scores, resamples: int = 4000, seed: int = 0, exclude: tuple
                 claim=claim,
                 best=bool(measured[g] and competes[g] and mean[g, s] == top),
                 not_worse=bool(inside[g]),
-                at_edge=at_edge,
-                chosen=chosen,
+                unconverged=0 if scores.unconverged is None else int(scores.unconverged[g, s]),
+                overfitted=0 if scores.overfitted is None else int(scores.overfitted[g, s]),
+                chosen=_often(scores.chosen[g, s]),
             )
 
     contenders = [name for name in scores.regimes if name not in scores.controls]

@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 
+#: A row whose budget is doubled is named after the row that it is the control of: ``scratch@2``.
+DOUBLED = "@2"
+
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
@@ -21,6 +24,8 @@ class Cost:
       seconds: seconds of training, all phases.
       source_examples: the part of ``examples`` seen in phases before the target's labels enter, and by loaded weights.
       seconds_low, seconds_high: the least and the most of the replicates' mean ``seconds``.
+      updates: steps of the optimizer, all phases.
+      rows: distinct rows that have a training label of a task that some phase trains on.
     """
 
     examples: float
@@ -29,6 +34,8 @@ class Cost:
     source_examples: float
     seconds_low: float = math.nan
     seconds_high: float = math.nan
+    updates: float = math.nan
+    rows: float = math.nan
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,11 +60,10 @@ class Scores:
       missing: int [G, S], replicates without a result.
       failed: int [G, S], replicates whose trial failed or diverged.
       chosen: float64 [G, S, R], the tuned value (learning rate) that validation chose; NaN where none was.
-      grid: the candidate values of what was tuned, ascending.
       baseline: the regime that others are compared with.
       margin: half-width of the equivalence region, in the metric's own unit (0.02 for 2 points of accuracy).
       cost: per regime.
-      controls: regimes that are controls, not contenders (``scratch_matched``, ``random_probe``).
+      controls: regimes that are controls, not contenders (``random_probe``, ``scratch@2``).
       data_notes: sentences that stand under the table itself: labels hidden on purpose, copies in the test set.
       groups: int [I], the group of each test example (a person, a scaffold) where rows of one are alike; groups are
         resampled as wholes.
@@ -65,6 +71,9 @@ class Scores:
       bounds: where the metric can be; ends of intervals of it lie within.
       task: the target that was tested.
       rows: int [I], the rows of the data set that the test examples are.
+      unconverged: int [G, S], replicates whose last phase was at its best when it ended.
+      overfitted: int [G, S], replicates whose last phase kept a state much worse than its best.
+      few_validated: the sizes at which validation had too few labels to choose by the metric.
     """
 
     study: str
@@ -81,7 +90,6 @@ class Scores:
     missing: np.ndarray
     failed: np.ndarray
     chosen: np.ndarray
-    grid: tuple[float, ...]
     baseline: str
     margin: float
     cost: dict[str, Cost]
@@ -92,6 +100,19 @@ class Scores:
     bounds: tuple[float, float] = (-math.inf, math.inf)
     task: str = ""
     rows: np.ndarray | None = None
+    unconverged: np.ndarray | None = None
+    overfitted: np.ndarray | None = None
+    few_validated: tuple[float, ...] = ()
+
+    @property
+    def doubled(self) -> tuple[str, ...]:
+        """The rows whose budget is doubled."""
+        return tuple(r for r in self.regimes if r in self.controls and r.endswith(DOUBLED))
+
+    def rival(self, regime: str) -> str:
+        """Return the row that a regime's gain is over: the baseline, of a doubled budget the doubled baseline."""
+        twice = f"{self.baseline}{DOUBLED}"
+        return twice if regime in self.doubled and regime != twice and twice in self.regimes else self.baseline
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +124,8 @@ class Cell:
       low, high: ends of its 95 % interval (two-way bootstrap).
       replicates: how many replicates it rests on.
       missing, failed: replicates without a result, and of these those that failed.
-      gain, gain_low, gain_high: paired gain over the baseline and its 95 % interval; NaN for the baseline.
+      gain, gain_low, gain_high: paired gain over the baseline (see ``Scores.rival``) and its 95 % interval; NaN for the
+        baseline.
       p, p_holm: two-sided p value of the gain, and after Holm's step-down over the whole sweep.
       p_margin, p_margin_holm: p value of a true gain outside ± margin (the larger of two one-sided tests), and after
         Holm's step-down over the whole sweep.
@@ -111,7 +133,8 @@ class Cell:
         empty for the baseline and for cells that were not measured.
       best: whether its mean is the column's best.
       not_worse: whether it is in the set that holds the column's best with 95 % confidence (Hsu).
-      at_edge: replicates whose tuned value lies at an end of the grid.
+      unconverged, overfitted: replicates whose last phase was at its best when it ended, and whose last phase kept a
+        state much worse than its best; see `mtl.report.training`.
       chosen: the tuned value most often chosen, NaN if none.
     """
 
@@ -131,8 +154,14 @@ class Cell:
     claim: str
     best: bool
     not_worse: bool
-    at_edge: int
+    unconverged: int
+    overfitted: int
     chosen: float
+
+    @property
+    def not_converged(self) -> bool:
+        """Whether half of the replicates or more were at their best when training ended."""
+        return self.replicates > 0 and self.unconverged >= self.replicates / 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,7 +194,7 @@ class Analysis:
       cells: ``cells[regime][size]``.
       crossovers: those that are supported by the data.
       verdict: sentences in plain words, computed from the same numbers; the first is the answer.
-      warnings: sentences about what weakens it (edge of the grid, missing trials, few replicates).
+      warnings: sentences about what weakens it (missing trials, few replicates, budgets that were too small).
       resamples: bootstrap resamples.
       extra: figures a study adds, by name.
     """

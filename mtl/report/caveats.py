@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from mtl.report import phrases
 from mtl.report.analysis import Analysis, Scores
+from mtl.report.text import row_text
 
 FEW_REPLICATES = 5
 
 #: Below these an interval says less than it seems to: what decides it happens a handful of times.
 FEW_OF_A_CLASS, FEW_ERRORS, FEW_GROUPS = 15, 10, 15
 
+#: With fewer validation labels, or fewer of a class, states and candidates are chosen by loss and not by the metric.
+FEW_VALIDATED, FEW_VALIDATED_OF_A_CLASS = 50, 10
+
 
 def caveats(analysis: Analysis) -> tuple[str, ...]:
-    """What weakens a sweep's answer: few replicates, missing trials, tuned values at the edge of their grid.
-
-    The edge is warned of where half of a cell's replicates or more chose the same end of the grid; a flat
-    choice among four candidates alone puts a quarter at each end.
+    """What weakens a sweep's answer: few replicates, missing trials, small test sets, budgets that did not suit.
 
     Args:
       analysis: cells; its own ``verdict`` and ``warnings`` are not read.
@@ -45,27 +48,23 @@ def caveats(analysis: Analysis) -> tuple[str, ...]:
                 + (f" ({c.failed} failed)" if c.failed else "")
                 for n, c in gone
             ]
-            found.append(f"{r}: replicates without a result: {', '.join(parts)}.")
+            found.append(f"{row_text(r)}: replicates without a result: {', '.join(parts)}.")
         few = [n for n, c in cells[r].items() if 0 < c.replicates < FEW_REPLICATES <= total]
         if few:
-            found.append(
-                f"{r} {phrases.with_labels(few, scores.sizes)} rests on fewer than {FEW_REPLICATES} replicates."
-            )
+            where = phrases.with_labels(few, scores.sizes)
+            found.append(f"{row_text(r)} {where} rests on fewer than {FEW_REPLICATES} replicates.")
     found += _few(analysis)
-    if scores.metric == "r2":
-        worse = {r: [n for n, c in cells[r].items() if c.mean < 0] for r in scores.regimes}
-        parts = [f"{r} {phrases.with_labels(at, scores.sizes)}" for r, at in worse.items() if at]
-        if parts:
-            found.append(f"Worse than predicting the mean of the test labels (R² below 0): {'; '.join(parts)}.")
-    if len(scores.grid) > 1:
-        found += [_edge(scores, "lower", scores.grid[0]), _edge(scores, "upper", scores.grid[-1])]
+    worse = [(r, n) for r in scores.regimes for n, c in cells[r].items() if c.mean < 0]
+    if scores.metric == "r2" and worse:
+        found.append(f"Worse than predicting the mean of the test labels (R² below 0): {_where(worse, scores)}.")
+    found += _trained(analysis)
     left_out = analysis.extra.get("draws_left_out", 0)
     if left_out:
         found.append(
             f"Up to {left_out} of {analysis.resamples} bootstrap draws were left out of an interval: they "
             "held none of its replicates."
         )
-    return tuple(filter(None, found))
+    return tuple(found)
 
 
 def _few(analysis: Analysis) -> list[str]:
@@ -83,36 +82,38 @@ def _few(analysis: Analysis) -> list[str]:
         )
     if scores.metric == "accuracy":
         examples = scores.values.shape[-1]
-        rare = {
-            r: [n for n, c in analysis.cells[r].items() if c.replicates and (1 - c.mean) * examples < FEW_ERRORS]
-            for r in scores.regimes
-        }
-        parts = [f"{r} {phrases.with_labels(at, scores.sizes)}" for r, at in rare.items() if at]
-        if parts:
+        every = [(r, n, c) for r in scores.regimes for n, c in analysis.cells[r].items() if c.replicates]
+        if rare := [(r, n) for r, n, c in every if (1 - c.mean) * examples < FEW_ERRORS]:
             found.append(
                 f"Fewer than {FEW_ERRORS} errors on the {examples:,} test examples, so that few examples decide: "
-                f"{'; '.join(parts)}."
+                f"{_where(rare, scores)}."
             )
     return found
 
 
-def _edge(scores: Scores, end: str, value: float) -> str:
-    """One sentence for all cells that chose an end of the grid, or nothing."""
-    parts = []
-    for g, r in enumerate(scores.regimes):
-        at: dict[float, tuple[int, int]] = {}
-        for s, n in enumerate(scores.sizes):
-            tuned = scores.chosen[g, s][~np.isnan(scores.chosen[g, s])]
-            count = int(np.isclose(tuned, value, rtol=1e-6, atol=0.0).sum())
-            if count and count >= len(tuned) / 2:
-                at[n] = (count, len(tuned))
-        if at:
-            least, of = min(at.values(), key=lambda c: c[0] / c[1])
-            often = f"{least} of {of}" if len(at) == 1 else f"at least {least} of {of}"
-            parts.append(f"{r} {phrases.with_labels(list(at), scores.sizes)} ({often} replicates)")
-    if not parts:
-        return ""
-    return (
-        f"The tuned value lies at the {end} edge of its grid ({value:g}) in half of the replicates or more: "
-        f"{'; '.join(parts)}. A wider grid may do better."
-    )
+def _trained(analysis: Analysis) -> list[str]:
+    """What validation says of budgets: of a cell if half of its replicates or more say so."""
+    scores, found = analysis.scores, []
+    every = [(r, n, c) for r in scores.regimes for n, c in analysis.cells[r].items() if c.replicates]
+    if late := [(r, n) for r, n, c in every if c.not_converged]:
+        found.append(
+            "Not converged, as half of the replicates or more were at their best at the last evaluation: "
+            f"{_where(late, scores)}. A larger budget may do better."
+        )
+    if over := [(r, n) for r, n, c in every if c.overfitted >= c.replicates / 2]:
+        found.append(
+            "Overfitted, as half of the replicates or more kept a last state that validation says is worse than their "
+            f"best by more than a tenth of predicting the prior: {_where(over, scores)}. "
+            'select = "best" may do better.'
+        )
+    if scores.few_validated:
+        found.append(
+            f"Too few labels for validation (fewer than {FEW_VALIDATED}, or {FEW_VALIDATED_OF_A_CLASS} of a class) "
+            f"{phrases.with_labels(scores.few_validated, scores.sizes)}: states and candidates were chosen there by "
+            "bounded log loss (of numbers by bounded squared error), not by the metric."
+        )
+    return found
+
+
+def _where(cells: Sequence[tuple[str, float]], scores: Scores) -> str:
+    return "; ".join(phrases.listed([(row_text(r), n) for r, n in cells], scores.sizes))

@@ -16,6 +16,7 @@ from mtl.report.begun import begun_notes
 from mtl.report.corruption import corruption_notes
 from mtl.report.made_by import differing
 from mtl.report.phrases import join
+from mtl.report.training import few_validated, overfitted, unconverged
 from mtl.sweep.chosen import COLUMN, REPLICATE, ROW, TARGET, candidates, choose, order, tuned
 from mtl.sweep.fingerprint import stale_sentences
 from mtl.sweep.store import NoResultError, StoreError, Workdir
@@ -68,7 +69,8 @@ def collect(workdir: Workdir, sweep: str, task: str = "") -> Scores:
     spec = next(t for t in tested[0]["config"]["tasks"] if t["name"] == task)
     metric = tested[0]["metrics"][spec["metric"]]
     joint = base[TARGET]  # As of today's question; of several targets it is empty.
-    missing, failed = np.zeros(shape[:2], int), np.zeros(shape[:2], int)
+    missing, failed, unfinished, overdone = (np.zeros(shape[:2], int) for _ in range(4))
+    few: set[float] = set()
     chosen = np.full(shape, np.nan)
     values: np.ndarray | None = None
     first: Mapping[str, np.ndarray] = {}
@@ -95,6 +97,10 @@ def collect(workdir: Workdir, sweep: str, task: str = "") -> Scores:
                     values = np.full((*shape, len(arrays["scores"])), np.nan)
                 values[g, s, r] = arrays["scores"]
                 costs[row].setdefault(replicate, []).append(result["cost"])
+                unfinished[g, s] += unconverged(result)
+                overdone[g, s] += overfitted(result)
+                if few_validated(result, task):
+                    few.add(float(column))
                 if len(fields) == 1 and isinstance(value := best["changes"].get(fields[0]), (int, float)):
                     chosen[g, s, r] = value
     if values is None:
@@ -117,7 +123,6 @@ def collect(workdir: Workdir, sweep: str, task: str = "") -> Scores:
         missing=missing,
         failed=failed,
         chosen=chosen,
-        grid=_grid(trials, fields),
         baseline=base["report.baseline"],
         margin=float(base["report.margin"]),
         cost={str(row): _mean_cost(list(costs[row].values())) for row in axes[ROW]},
@@ -131,6 +136,9 @@ def collect(workdir: Workdir, sweep: str, task: str = "") -> Scores:
         rarer=_rarer(first["labels"]),
         task=task,
         rows=first["rows"],
+        unconverged=unfinished,
+        overfitted=overdone,
+        few_validated=tuple(sorted(few)),
     )
 
 
@@ -186,13 +194,6 @@ def _changed_notes(results: Sequence[Mapping[str, Any]]) -> list[str]:
     return [f"Training images are changed at random{' in some phases' * several}: {listed}."]
 
 
-def _grid(trials: Sequence[Mapping[str, Any]], tuned: Sequence[str]) -> tuple[float, ...]:
-    if len(tuned) != 1:
-        return ()
-    values = {v for t in trials if isinstance(v := t.get(tuned[0]), (int, float))}
-    return tuple(sorted(float(v) for v in values))
-
-
 def _refuse_mixtures(workdir: Workdir, sweep: str, done: Sequence[Mapping[str, Any]]) -> None:
     for field, what in (
         ("placement", "placements"),
@@ -232,9 +233,8 @@ def _mean_cost(replicates: Sequence[Sequence[Mapping[str, Any]]]) -> Cost:
     seconds = [mean("seconds", costs) for costs in replicates]
     # np.min, as min would pass over what is not known.
     low, high = (float(np.min(seconds)), float(np.max(seconds))) if len(seconds) > 1 else (math.nan, math.nan)
-    return Cost(
-        mean("examples", whole), mean("flops", whole), mean("seconds", whole), mean("source_examples", whole), low, high
-    )
+    same = {name: mean(name, whole) for name in ("examples", "flops", "seconds", "source_examples", "rows")}
+    return Cost(**same, seconds_low=low, seconds_high=high, updates=mean("steps", whole))
 
 
 def _rounds(base: Mapping[str, Any]) -> str:

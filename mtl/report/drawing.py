@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mtl.canvas import own_settings
-from mtl.report.text import size_text
+from mtl.report.text import row_text, size_text
 
 INK = "#1c1e21"
 SOFT = "#6a7078"
@@ -267,7 +267,7 @@ def label_ends(axes: Any, ends: Mapping[str, tuple[float, float]], looks: Mappin
         axes.text(
             1.078,
             place,
-            short_name(name),
+            short_name(row_text(name)),
             transform=axes.transAxes,
             va="center_baseline",
             fontsize=FONT,

@@ -16,7 +16,7 @@ import numpy as np
 
 from mtl.canvas import own_settings
 from mtl.host.files import write_atomically
-from mtl.report.analysis import Analysis, Cell
+from mtl.report.analysis import DOUBLED, Analysis, Cell, Scores
 from mtl.report.drawing import (
     FONT,
     GRID,
@@ -34,7 +34,7 @@ from mtl.report.drawing import (
     write,
 )
 from mtl.report.targets import Targets
-from mtl.report.text import gain_unit_text, metric_text, size_text
+from mtl.report.text import gain_unit_text, metric_text, row_text, size_text
 
 
 def _columns(analysis: Analysis, regime: str, *names: str) -> list[np.ndarray]:
@@ -43,6 +43,12 @@ def _columns(analysis: Analysis, regime: str, *names: str) -> list[np.ndarray]:
     return [
         np.array([math.nan if cell is None else getattr(cell, name) * unit for cell in cells], float) for name in names
     ]
+
+
+def _baseline(scores: Scores) -> str:
+    """Return what gains are over, on one line."""
+    base = " ".join(scores.baseline.split())
+    return f"{base} (of ×2 over {base} ×2)" if f"{scores.baseline}{DOUBLED}" in scores.doubled else base
 
 
 @own_settings()
@@ -139,13 +145,15 @@ def gain_figure(analysis: Analysis, titled: bool = True) -> Any:
         clean(axes)
         size_axis(axes, scores.sizes, label=False)
         axes.tick_params(axis="x", labelsize=FONT - 1.5)
-        title = axes.set_title(short_name(regime, 22), fontsize=FONT, color=INK, loc="left", pad=4, parse_math=False)
+        title = axes.set_title(
+            short_name(row_text(regime), 22), fontsize=FONT, color=INK, loc="left", pad=4, parse_math=False
+        )
         title.set_fontweight("bold")
         if i + columns >= len(regimes):  # nothing below it
             axes.tick_params(axis="x", labelbottom=True)
     figure.text(0.53, 6 / 72 / height, "target labels n (train and validation)", fontsize=FONT, color=INK, ha="center")
     points = gain_unit_text(scores.metric, scores.unit)
-    label = f"gain over {' '.join(scores.baseline.split())} in {points}"
+    label = f"gain over {_baseline(scores)} in {points}"
     shaded = f"shaded: equivalent (± {margin:g}); filled: significant after Holm"
     put_title(figure, question, f"{label}, paired, with 95 % intervals; {shaded}", 0.012, wrap)
     return figure
@@ -200,10 +208,12 @@ def forest_figure(targets: Targets, titled: bool = True) -> Any:
         clean(axes)
         axes.set_ylim(y[-1] + 0.7, -0.7)
         axes.set_yticks(y, [*(short_name(name) for name in names), "mean"], parse_math=False)
-        title = axes.set_title(short_name(regime, 22), fontsize=FONT, color=INK, loc="left", pad=4, parse_math=False)
+        title = axes.set_title(
+            short_name(row_text(regime), 22), fontsize=FONT, color=INK, loc="left", pad=4, parse_math=False
+        )
         title.set_fontweight("bold")
     points = " or ".join(dict.fromkeys(gain_unit_text(a.scores.metric, a.scores.unit) for a in targets.of.values()))
-    label = f"gain over {' '.join(scores.baseline.split())} in {points} at n = {size_text(size)}"
+    label = f"gain over {_baseline(scores)} in {points} at n = {size_text(size)}"
     put_title(figure, question, f"{label}, 95 % intervals; filled: significant after Holm", 0.012, wrap)
     return figure
 

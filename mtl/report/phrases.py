@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from mtl.report.analysis import Scores
 
@@ -34,6 +34,17 @@ def with_labels(sizes: Sequence[float], grid: Sequence[float]) -> str:
             words += [number(grid[i]) for i in run]
     noun = "label" if words == ["1"] else "labels"
     return f"with {join(words)} {noun}"
+
+
+def listed(cells: Iterable[tuple[str, float]], grid: Sequence[float]) -> list[str]:
+    """['a and b with 10 and 20 labels', 'c with 10 labels'], of (name, size) in the order of sizes."""
+    sizes: dict[str, list[float]] = {}
+    for name, n in cells:
+        sizes.setdefault(name, []).append(n)
+    names: dict[tuple[float, ...], list[str]] = {}
+    for name, own in sizes.items():
+        names.setdefault(tuple(own), []).append(name)
+    return [f"{join(who)} {with_labels(own, grid)}" for own, who in names.items()]
 
 
 def value(x: float, scores: Scores, signed: bool = False) -> str:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from mtl.report.analysis import Analysis, Cell, Cost
+from mtl.report.analysis import DOUBLED, Analysis, Cell, Cost, Scores
 from mtl.report.formats import (
     Table,
     TableCell,
@@ -24,7 +24,7 @@ from mtl.report.formats import (
     to_latex,
     to_markdown,
 )
-from mtl.report.text import gain_unit_text, human, interval_text, metric_text, number_text, size_text
+from mtl.report.text import gain_unit_text, human, interval_text, metric_text, number_text, row_text, size_text
 
 __all__ = [
     "Table",
@@ -68,7 +68,7 @@ def name_cell(analysis: Analysis, regime: str) -> TableCell:
     """A regime's name, with what it is."""
     scores = analysis.scores
     if regime in scores.controls:
-        return TableCell(regime, mark=CONTROL, kind="control")
+        return TableCell(row_text(regime), mark=CONTROL, kind="control")
     return TableCell(regime, kind="baseline" if regime == scores.baseline else "")
 
 
@@ -97,13 +97,24 @@ def records(analysis: Analysis, regimes: Iterable[str]) -> tuple[dict[str, Any],
     return tuple(found)
 
 
+def control_footnotes(scores: Scores, regimes: Iterable[str]) -> list[str]:
+    """Sentences for what marks controls, where there are some."""
+    controls = [regime for regime in regimes if regime in scores.controls]
+    notes = [f"{CONTROL} control: shows what a part of the recipe does alone; not a contender."] if controls else []
+    if any(regime in scores.doubled for regime in controls):
+        double = row_text(f"{scores.baseline}{DOUBLED}")
+        notes.append(
+            f"×2: at a doubled budget of updates; gains are over {double}, that of {double} over {scores.baseline}."
+        )
+    return notes
+
+
 def shared_footnotes(analysis: Analysis, regimes: Iterable[str]) -> list[str]:
     """Sentences for signs that occur in both the result and the gain table, and only for those that occur."""
     scores, regimes = analysis.scores, list(regimes)
     cells = [_cell(analysis, regime, size) for regime in regimes for size in scores.sizes]
     notes = []
-    if any(regime in scores.controls for regime in regimes):
-        notes.append(f"{CONTROL} control: shows what a part of the recipe does alone; not a contender.")
+    notes += control_footnotes(scores, regimes)
     if any(cell is not None and cell.replicates and cell.missing for cell in cells):
         notes.append("k/R after a cell: it rests on k of R replicates; the others are missing or failed.")
     shown = {"" if (gap := _absent(cell)) is None else gap.text for cell in cells}
@@ -224,11 +235,46 @@ def gain_table(analysis: Analysis) -> Table:
     )
 
 
-def seconds_cell(cost: Cost) -> TableCell:
-    """Seconds, and their range over replicates where it is known."""
+#: The columns of what a regime costs; of all but the second, how many times that of the baseline it is stands beside.
+COSTS = ("updates", "examples", "of these source", "labelled rows", "operations", "training time")
+
+
+def cost_cells(cost: Cost | None, base: Cost | None) -> list[TableCell]:
+    """Make the cells of ``COSTS``: absolute, and relative to the baseline's where that is known and not 0."""
+    if cost is None:
+        return [TableCell("—", kind="missing")] * len(COSTS)
+
+    def times(name: str) -> str:
+        ratio = getattr(cost, name) / own if base and (own := getattr(base, name)) else math.nan
+        return f"{ratio:.3g}×" if cost is not base and math.isfinite(ratio) else ""
+
+    def count(number: float) -> str:
+        return f"{number:,.0f}" if math.isfinite(number) else "—"
+
     ends = [human(end, "s") for end in (cost.seconds_low, cost.seconds_high)]
     known = math.isfinite(cost.seconds_low) and math.isfinite(cost.seconds_high)
-    return TableCell(human(cost.seconds, "s"), f"[{', '.join(ends)}]" if known else "")
+    return [
+        TableCell(count(cost.updates), note=times("updates")),
+        TableCell(count(cost.examples), note=times("examples")),
+        TableCell(count(cost.source_examples)),
+        TableCell(count(cost.rows), note=times("rows")),
+        TableCell(human(cost.flops, "FLOP"), note=times("flops")),
+        TableCell(human(cost.seconds, "s"), f"[{', '.join(ends)}]" if known else "", note=times("seconds")),
+    ]
+
+
+def cost_footnotes(scores: Scores, rows: Iterable[Sequence[TableCell]]) -> list[str]:
+    """Sentences on the columns of ``COSTS``."""
+    rows = list(rows)
+    notes = ["Labelled rows: distinct rows with a training label of a task that some phase trains on."]
+    if any(cell.note for row in rows for cell in row):
+        notes.append(f"k×: times that of {scores.baseline}.")
+    if any(cell.detail for row in rows for cell in row):
+        notes.append(
+            "Training time: in brackets the least and the most of the replicates' means; it depends on the machine and "
+            "on what else ran there, which operations do not."
+        )
+    return [*notes, *control_footnotes(scores, scores.regimes)]
 
 
 def cost_table(analysis: Analysis) -> Table:
@@ -238,34 +284,21 @@ def cost_table(analysis: Analysis) -> Table:
       analysis: of one sweep.
 
     Returns:
-      Examples seen, how many of them before the target's labels, operations, and seconds with their range.
+      Updates, examples seen, how many of them before the target's labels, labelled rows, operations, and seconds with
+      their range; and each relative to the baseline's.
     """
     scores = analysis.scores
     rows, records = [], []
     for regime in scores.regimes:
-        cost = scores.cost.get(regime)
-        if cost is None:
-            cells = [TableCell("—", kind="missing")] * 4
-        else:
-            cells = [
-                TableCell("—" if not math.isfinite(count) else f"{count:,.0f}")
-                for count in (cost.examples, cost.source_examples)
-            ]
-            cells += [TableCell(human(cost.flops, "FLOP")), seconds_cell(cost)]
+        if (cost := scores.cost.get(regime)) is not None:
             records.append({"study": scores.study, "sweep": scores.sweep, "regime": regime} | dataclasses.asdict(cost))
-        rows.append((name_cell(analysis, regime), *cells))
+        rows.append((name_cell(analysis, regime), *cost_cells(cost, scores.cost.get(scores.baseline))))
     footnotes = ["Mean over trials; the source phases that a regime rests on are charged to it in full."]
-    if any(cell.detail for row in rows for cell in row):
-        footnotes.append(
-            "Training time: in brackets the least and the most of the replicates' means; it depends on the machine and "
-            "on what else ran there, which operations do not."
-        )
-    if any(regime in scores.controls for regime in scores.regimes):
-        footnotes.append(f"{CONTROL} control: shows what a part of the recipe does alone; not a contender.")
+    footnotes += cost_footnotes(scores, rows)
     return Table(
         name="cost",
         title=f"{scores.study} / {scores.sweep}: cost of one trial",
-        header=("regime", "examples", "of these source", "operations", "training time"),
+        header=("regime", *COSTS),
         rows=tuple(rows),
         footnotes=tuple(footnotes),
         records=tuple(records),

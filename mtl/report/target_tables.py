@@ -10,19 +10,20 @@ from mtl.report.analysis import Analysis
 from mtl.report.formats import Table, TableCell
 from mtl.report.phrases import join
 from mtl.report.tables import (
-    CONTROL,
+    COSTS,
     NOT_WORSE,
     SIGNS,
+    cost_cells,
+    cost_footnotes,
     gain_cell,
     metric_cell,
     name_cell,
     records,
     sampled,
-    seconds_cell,
     shared_footnotes,
 )
 from mtl.report.targets import Mean, Targets
-from mtl.report.text import gain_unit_text, human, interval_text, metric_text, number_text, size_text
+from mtl.report.text import gain_unit_text, interval_text, metric_text, number_text, size_text
 
 #: Tables to read show so many targets; the records behind them have all.
 SHOWN = 12
@@ -94,25 +95,21 @@ def target_cost_table(targets: Targets) -> Table:
     scores, rows, found = targets.scores, [], []
     for regime in scores.regimes:
         cost, networks = targets.cost.get(regime), targets.networks[regime]
-        cells = [TableCell(f"{networks:,}")]
-        if cost is None:
-            cells += [TableCell("—", kind="missing")] * 4
-        else:
-            cells += [TableCell(human(n) if n != n else f"{n:,.0f}") for n in (cost.examples, cost.source_examples)]
-            cells += [TableCell(human(cost.flops, "FLOP")), seconds_cell(cost)]
+        cells = [TableCell(f"{networks:,}"), *cost_cells(cost, targets.cost.get(scores.baseline))]
+        if cost is not None:
             about = {"study": scores.study, "sweep": scores.sweep, "regime": regime, "networks": networks}
             found.append(about | dataclasses.asdict(cost))
         rows.append((name_cell(_first(targets), regime), *cells))
     footnotes = [
         f"Of all networks that have the {len(targets.of)} targets, on average over replicates; each is charged the "
-        "phases that it rests on in full, also those that several share."
+        "phases that it rests on in full, also those that several share; labelled rows are those of the network that "
+        "has most.",
+        *cost_footnotes(scores, rows),
     ]
-    if any(regime in scores.controls for regime in scores.regimes):
-        footnotes.append(f"{CONTROL} control: shows what a part of the recipe does alone; not a contender.")
     return Table(
         name="cost",
         title=f"{scores.study} / {scores.sweep}: cost of all targets",
-        header=("regime", "networks", "examples", "of these source", "operations", "training time"),
+        header=("regime", "networks", *COSTS),
         rows=tuple(rows),
         footnotes=tuple(footnotes),
         records=tuple(found),

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from mtl.report import bootstrap, phrases, statistics
 from mtl.report.analyse import analyse, claimed
 from mtl.report.analysis import Analysis, Cell, Cost, Scores
+from mtl.report.budget import budget_sentences
 
 #: Metrics whose value without any knowledge is not 0: Δ_m takes what is above it.
 CHANCE = {"auroc": 0.5}
@@ -62,9 +63,9 @@ class Targets:
 
     @property
     def verdict(self) -> tuple[str, ...]:
-        """A sentence a regime: what it comes to on average, on which targets it is better, and where it does harm."""
+        """A sentence a regime: what it comes to on average, where it is better and does harm; and those of budgets."""
         contenders = [r for r in self.scores.regimes if r not in (self.scores.baseline, *self.scores.controls)]
-        return tuple(self._told(regime) for regime in contenders)
+        return (*map(self._told, contenders), *budget_sentences(self.of))
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -175,7 +176,9 @@ def _means(each: Sequence[Analysis], resamples: int, seed: int) -> dict[str, dic
     regimes, sizes = first.regimes, first.sizes
     base = regimes.index(first.baseline) if first.baseline in regimes else None
     present = np.all([bootstrap.present_replicates(s.values) for s in scores], axis=0)
-    paired = present if base is None else present & present[base]
+    # Of each regime, the place of what its gain is over.
+    over = [] if base is None else [regimes.index(first.rival(name)) for name in regimes]
+    paired = present if base is None else present & present[over]
     # Of the metric, of its gain and of Δ_m: what units add, summed over targets, and draws of the sum.
     sums = {kind: _Sum() for kind in ("", "gain", "delta")}
     for own in scores:
@@ -189,9 +192,9 @@ def _means(each: Sequence[Analysis], resamples: int, seed: int) -> dict[str, dic
         sums[""].add(_linear(whole, weights), draws)
         if base is None:
             continue
-        one, other = (np.where(paired[..., None], v, np.nan) for v in (x, x[base][None]))
-        same = (paired == present).all() and (paired == present[base]).all()
-        a, b = (draws, draws[:, base][:, None]) if same else (drawn(one), drawn(other))
+        one, other = (np.where(paired[..., None], v, np.nan) for v in (x, x[over]))
+        same = (paired == present).all() and (paired == present[over]).all()
+        a, b = (draws, draws[:, over]) if same else (drawn(one), drawn(other))
         mine, theirs = _linear(one, weights), _linear(other, weights)
         sums["gain"].add(mine - theirs, a - b)
         chance = (1.0 if own.higher_is_better else -1.0) * CHANCE.get(own.metric, 0.0)
@@ -211,17 +214,17 @@ def _means(each: Sequence[Analysis], resamples: int, seed: int) -> dict[str, dic
                 parts |= {"mean": float(sign * metric[0, g, s]), "low": float(low), "high": float(high)}
             if alike and base not in (None, g):
                 parts |= dict(zip(("gain", "gain_low", "gain_high"), gain[:, g, s].tolist(), strict=True))
-            if base not in (None, g) and not any(_touches(a, size) for a in each):
+            if base not in (None, g) and not any(_touches(a, name, size) for a in each):
                 ends = (100 * delta[:, g, s]).tolist()
                 parts |= dict(zip(("delta", "delta_low", "delta_high"), ends, strict=True))
             found[name][size] = Mean(**parts)
     return found
 
 
-def _touches(analysis: Analysis, size: float) -> bool:
-    """Return whether the interval of a target's baseline touches what is 0 for Δ_m, or there is none."""
+def _touches(analysis: Analysis, regime: str, size: float) -> bool:
+    """Return whether the interval of what a regime's gain is over touches what is 0 for Δ_m, or there is none."""
     scores = analysis.scores
-    cell, zero = analysis.cells[scores.baseline][size], CHANCE.get(scores.metric, 0.0)
+    cell, zero = analysis.cells[scores.rival(regime)][size], CHANCE.get(scores.metric, 0.0)
     return not (cell.low > zero or cell.high < zero)
 
 
@@ -272,4 +275,5 @@ def _together(costs: Sequence[Cost], networks: int) -> Cost:
     """Return the cost of all of a regime's networks: of one that every target has, or of one a target."""
     if networks == 1:
         return costs[0]
-    return Cost(*(math.fsum(getattr(c, f.name) for c in costs) for f in dataclasses.fields(Cost)))
+    whole = Cost(*(math.fsum(getattr(c, f.name) for c in costs) for f in dataclasses.fields(Cost)))
+    return dataclasses.replace(whole, rows=max(c.rows for c in costs))  # Several networks see the same rows.

@@ -23,6 +23,22 @@ def size_text(size: Number) -> str:
     return str(int(size)) if float(size).is_integer() else repr(float(size))
 
 
+def row_text(regime: str) -> str:
+    """Write the name of a row.
+
+    Args:
+      regime: a regime's name, with ``@k`` for one whose budget is taken k times.
+
+    Returns:
+      The text.
+
+    >>> row_text("lp_ft"), row_text("lp_ft@2")
+    ('lp_ft', 'lp_ft ×2')
+    """
+    name, _, times = regime.rpartition("@")
+    return f"{name} ×{times}" if name and times.isdecimal() else regime
+
+
 def number_text(value: Number, unit: Number = 1.0, signed: bool = False) -> str:
     """Write a metric or a gain in the unit of the tables, to a thousandth of the metric's own unit.
 

@@ -7,22 +7,23 @@ from collections.abc import Callable, Sequence
 
 from mtl.report import phrases
 from mtl.report.analysis import Analysis, Cell, Crossover, Scores
+from mtl.report.budget import budget_sentences
 from mtl.report.contrasts import Contrast
 
 _TRANSFER = ("linear_probe", "finetune", "lp_ft", "gradual")
 _KNOWN_CONTROLS = {
-    "scratch_matched": "trained from scratch for the examples of the costliest regime",
+    "multitask_examples": "trained jointly on as many examples as the others",
     "random_probe": "which never trained its trunk",
     "scratch_own_scale": "from scratch on inputs scaled by its own labelled rows alone",
 }
 _WITHOUT = {
-    "scratch_matched": "any source, by longer training",
+    "multitask_examples": "more examples than the others see",
     "random_probe": "any source",
     "scratch_own_scale": "the rows of the pools",
 }
 # What a gain that holds against the control is shown to be, and what one that does not may be.
 _MEANING = {
-    "scratch_matched": ("are not longer training's", "may be longer training's"),
+    "multitask_examples": ("rest on its further examples", "are not shown to need its further examples"),
     "random_probe": ("are the trained trunk's", "are not shown to be the source's"),
     "scratch_own_scale": ("are not those of scaling with few rows", "may be those of scaling with few rows"),
 }
@@ -86,7 +87,8 @@ def _claims(analysis: Analysis, names: Sequence[str], claim: str) -> list[str]:
 
 def _spoken_of(analysis: Analysis) -> list[float]:
     """The fewest and the most labels, where two regimes or more were measured: there the verdict names the best."""
-    cells, names = analysis.cells, analysis.scores.regimes
+    cells = analysis.cells
+    names = [r for r in analysis.scores.regimes if r not in analysis.scores.doubled]
     columns = [n for n in analysis.scores.sizes if any(cells[r][n].replicates > 1 for r in names)]
     ends = dict.fromkeys(columns[:1] + columns[-1:])
     return [n for n in ends if sum(cells[r][n].replicates > 0 for r in names) > 1]
@@ -97,7 +99,7 @@ def _best(analysis: Analysis) -> str:
     scores = analysis.scores
     clauses = []
     for n in _spoken_of(analysis):
-        rivals = [r for r in scores.regimes if analysis.cells[r][n].replicates]
+        rivals = [r for r in scores.regimes if analysis.cells[r][n].replicates and r not in scores.doubled]
         top = [r for r in rivals if analysis.cells[r][n].best]
         inside = [r for r in rivals if analysis.cells[r][n].not_worse]
         tag = {r: f"{r} (a control)" if r in scores.controls else r for r in rivals}
@@ -182,16 +184,12 @@ def _answer(analysis: Analysis, contenders: Sequence[str]) -> list[str]:
         ]
     else:
         sentences.append(f"Inconclusive: no regime is shown to gain over {scores.baseline} or to do harm{ending}.")
-    same = [
-        f"{phrases.join(regimes)} {phrases.with_labels(sizes, scores.sizes)}"
-        for regimes, sizes in _groups(analysis, contenders, lambda c: c.claim == "equivalent")
-    ]
+    same, open_ = (
+        phrases.listed([key for key, c in cells.items() if c.claim == claim], scores.sizes)
+        for claim in ("equivalent", "inconclusive")
+    )
     if same:
         sentences.append(f"Equivalent to {scores.baseline} (within ±{phrases.margin(scores)}): {'; '.join(same)}.")
-    open_ = [
-        f"{phrases.join(regimes)} {phrases.with_labels(sizes, scores.sizes)}"
-        for regimes, sizes in _groups(analysis, contenders, lambda c: c.claim == "inconclusive")
-    ]
     if open_ and (gains or harm or same):
         sentences.append(f"Inconclusive (neither gain, harm nor equivalence is shown): {'; '.join(open_)}.")
     return sentences
@@ -252,7 +250,8 @@ def counterparts(scores: Scores, control: str) -> tuple[str, ...]:
     """The contenders that a control is the control of.
 
     ``random_probe`` is `linear_probe` with a trunk that was never trained, and says nothing of regimes that
-    train theirs on the target; any other control is compared with all contenders.
+    train theirs on the target; ``multitask_examples`` is `multitask` with fewer updates; a doubled budget is compared
+    with a doubled budget (see `mtl.report.budget`); any other control is compared with all contenders.
 
     Args:
       scores: of a sweep.
@@ -261,16 +260,11 @@ def counterparts(scores: Scores, control: str) -> tuple[str, ...]:
     Returns:
       Names, in the order of the table.
     """
-    others = tuple(r for r in scores.regimes if r != scores.baseline and r not in scores.controls)
-    return tuple(r for r in others if r == "linear_probe") if control == "random_probe" else others
-
-
-def _listed(contrasts: Sequence[Contrast], scores: Scores) -> str:
-    """'a and b with 10 and 20 labels; c with 10 labels'."""
-    found: dict[tuple[float, ...], list[str]] = {}
-    for r in dict.fromkeys(c.first for c in contrasts):
-        found.setdefault(tuple(c.size for c in contrasts if c.first == r), []).append(r)
-    return "; ".join(f"{phrases.join(r)} {phrases.with_labels(n, scores.sizes)}" for n, r in found.items())
+    if control in scores.doubled:
+        return ()
+    only = {"random_probe": "linear_probe", "multitask_examples": "multitask"}.get(control, "")
+    others = (r for r in scores.regimes if r != scores.baseline and r not in scores.controls)
+    return tuple(r for r in others if r == only or not only)
 
 
 def _control(analysis: Analysis, name: str, contrasts: Sequence[Contrast]) -> list[str]:
@@ -299,15 +293,14 @@ def _control(analysis: Analysis, name: str, contrasts: Sequence[Contrast]) -> li
     lost = [c for c in claimed if c.sign <= 0]
     because, instead = _MEANING.get(name, ("go beyond it", "may be no more than it shows"))
     if held:
-        sentences.append(
-            f"Gains over {scores.baseline} that hold against {name}, and so {because}: {_listed(held, scores)}."
-        )
+        where = "; ".join(phrases.listed([(c.first, c.size) for c in held], scores.sizes))
+        sentences.append(f"Gains over {scores.baseline} that hold against {name}, and so {because}: {where}.")
     if lost:
         both = [n for n in gained if any(c.size == n for c in lost)]
         too = f" (which gains too {phrases.with_labels(both, scores.sizes)})" if both else ""
+        where = "; ".join(phrases.listed([(c.first, c.size) for c in lost], scores.sizes))
         sentences.append(
-            f"Gains over {scores.baseline} that are not shown to exceed {name}{too}, and so {instead}: "
-            f"{_listed(lost, scores)}."
+            f"Gains over {scores.baseline} that are not shown to exceed {name}{too}, and so {instead}: {where}."
         )
     return sentences
 
@@ -361,21 +354,21 @@ def verdict(
     >>> import numpy as np
     >>> none, values = np.zeros((1, 1), int), np.zeros((1, 1, 0, 1))
     >>> scores = Scores("s", "w", "?", (), "accuracy", True, 100.0, ("scratch",), (10.0,), (), values, none,
-    ...     none, values[..., 0], (), "scratch", 0.02, {})
+    ...     none, values[..., 0], "scratch", 0.02, {})
     >>> nan = float("nan")
-    >>> cell = Cell(nan, nan, nan, 0, 0, 0, nan, nan, nan, nan, nan, nan, nan, "", False, False, 0, nan)
+    >>> cell = Cell(nan, nan, nan, 0, 0, 0, nan, nan, nan, nan, nan, nan, nan, "", False, False, 0, 0, nan)
     >>> verdict(Analysis(scores, {"scratch": {10.0: cell}}, (), (), (), 0))
     ('Nothing was measured, so nothing can be said.',)
     """
     scores = analysis.scores
     contenders = [r for r in scores.regimes if r != scores.baseline and r not in scores.controls]
-    sentences = _answer(analysis, contenders)
+    sentences = _answer(analysis, contenders) + budget_sentences({"": analysis})
     if analysis.crossovers:
         told = _crossings(analysis.crossovers, True)
         sentences.append(f"Crossovers shown, with 95 % intervals: {'; '.join(told)}.")
     if any(not math.isnan(c.p) for c in rivals):
         sentences += _rivalry(analysis, rivals)
     for name in scores.controls:
-        if name != scores.baseline:
+        if name != scores.baseline and name not in scores.doubled:
             sentences += _control(analysis, name, [c for c in against if c.second == name])
     return (*sentences, *_error_rate(analysis, rivals, against))

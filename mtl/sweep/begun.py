@@ -9,7 +9,7 @@ from mtl.sweep.store import StoreError, Workdir
 from mtl.sweep.weights import weights_at
 
 #: What a trial is charged with, see ``evaluate``.
-COSTS = ("examples", "flops", "seconds")
+COSTS = ("steps", "examples", "flops", "seconds")
 
 
 @functools.lru_cache(maxsize=16)

@@ -22,7 +22,7 @@ from mtl.data.streamed import Streamed
 from mtl.models import Model
 from mtl.sweep.begun import COSTS, cost_of_weights
 from mtl.sweep.fingerprint import Fingerprint
-from mtl.sweep.labelled import judged
+from mtl.sweep.labelled import judged, validated
 from mtl.sweep.model_file import dump_model
 from mtl.sweep.plan import Plan, scaling_of, split_of, table_of
 from mtl.sweep.provenance import provenance
@@ -255,6 +255,7 @@ def _result(
     before = cost_of_weights(trial.loads, planned["init"]["sha256"]) if trial.loads else None
     total = {name: math.fsum([p[name] for p in phases] + ([before[name]] if before else [])) for name in COSTS}
     source = [p["examples"] for p in phases if p["source_only"]] + ([before["examples"]] if before else [])
+    seen = sorted({task for phase in trial.phases for task in phase.tasks})
     kinds = {t.kind: t.labels for t in trial.tasks if t.kind not in OURS}
     return {
         "hash": trial.hash,
@@ -263,7 +264,8 @@ def _result(
         "diverged_at": diverged,
         "val_score": val_score,
         "phases": phases,
-        "cost": total | {"source_examples": math.fsum(source)},
+        "validated": validated(trial, split_of(trial)),
+        "cost": total | {"rows": len(split_of(trial).rows(seen)), "source_examples": math.fsum(source)},
         "init_cost": before,
         "fingerprint": planned,
         "placement": placement,

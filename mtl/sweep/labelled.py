@@ -21,6 +21,22 @@ def judged(trial: Trial, split: Split, number: int) -> tuple[str, ...]:
     return tuple(t for t in tasks if split.val[t].any())
 
 
+def validated(trial: Trial, split: Split) -> dict[str, list[int]]:
+    """Return, for each task that judges a trial's last phase, its validation labels: how many, and of the rarest class.
+
+    Args:
+      trial: the resolved trial.
+      split: its split.
+    """
+    found = {}
+    for name in judged(trial, split, len(trial.phases) - 1):
+        task, labels = next(t for t in trial.tasks if t.name == name), split.labels[name][split.val[name]]
+        found[name] = [len(labels)]
+        if task.classes and not task.shape:
+            found[name].append(int(np.bincount(labels.astype(int), minlength=task.classes).min()))
+    return found
+
+
 def check_labels(trial: Trial, split: Split) -> None:
     """Check that every phase of a trial has labels to train on and those that it is selected by, and the test its own.
 

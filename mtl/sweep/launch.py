@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
@@ -175,11 +174,8 @@ def _one(sweep: Sweep, workdir: Workdir, pool: WorkerPool, display: Display, ret
             run_missing(trials, workdir, pool, display, retries, f"{name}: tuning the source's learning rate")
             changes = [m.changes for m in sweep.members]
             sweep = make_sweep(name, sweep.base, changes, sweep.pairs, tuned_rate(sweep.pairs, workdir))
-        rate, rates = sweep.base["source_lr"], [r for r, _ in sweep.pairs]
-        seeds = len(sweep.base["tune.seeds"])
+        rate, seeds = sweep.base["source_lr"], len(sweep.base["tune.seeds"])
         display.say(f"{name}: source_lr = {rate:g}, by mean source validation loss over {seeds} seeds")
-        if rate in (min(rates), max(rates)) and len(set(rates)) > 1:
-            display.say(f"{name}: warning: source_lr = {rate:g} lies at the edge of its grid; widen tune.source_lr")
     trials = sweep.trials
     ran = 0
     for sentence in workdir.news(_AGAIN):
@@ -191,30 +187,8 @@ def _one(sweep: Sweep, workdir: Workdir, pool: WorkerPool, display: Display, ret
             display.say(f"{name}: warning: {said}")
         record(workdir, sweep, plan, warnings)
         ran = run_missing(trials, workdir, pool, display, retries, name, plan)
-        for said in penalties_at_edge(trials, workdir):
-            display.say(f"{name}: warning: {said}")
     failed = {t.hash: reason for t in trials if (reason := workdir.failure(t.hash)) is not None}
     return Summary(sweep, len(trials) - ran, ran, failed)
-
-
-def penalties_at_edge(trials: Sequence[Trial], workdir: Workdir) -> list[str]:
-    """Return a sentence for each end of ``ridge.penalties`` that half of the closed forms or more chose."""
-    chosen = [
-        (value, grid)
-        for trial in trials
-        if len(grid := trial.config["ridge"]["penalties"]) > 1 and (result := workdir.result(trial.hash))
-        for about in result["phases"]
-        for value in about.get("penalties", {}).values()
-    ]
-    found = []
-    for end, edge in (("least", min), ("largest", max)):
-        # They were chosen in single precision.
-        count = sum(math.isclose(value, edge(grid), rel_tol=1e-6) for value, grid in chosen)
-        if chosen and count >= len(chosen) / 2:
-            found.append(
-                f"ridge.penalties: the {end} was chosen {count:,} of {len(chosen):,} times; a wider grid may do better"
-            )
-    return found
 
 
 def absent_of(trials: Sequence[Trial], workdir: Workdir) -> list[Trial]:

@@ -102,7 +102,7 @@ RESULT: Any = {
     "config": {
         "data": _DATA,
         "tasks": [{"name": str, "kind": str, "metric": str}],
-        "phases": [{"augment?": list, "begin?": str}],
+        "phases": [{"select": str, "augment?": list, "begin?": str}],
         "init?": {"path": str},
         "targets?": [str],
     },
@@ -110,7 +110,8 @@ RESULT: Any = {
     "val_score": _NUMBER,
     "phases": [{**_PHASE, "program?": str}],
     "inputs": {**dict.fromkeys(("all", "measured", "scaled"), int), "brought": bool},
-    "cost": dict.fromkeys(("examples", "flops", "seconds", "source_examples"), _NUMBER),
+    "validated": {str: [int]},
+    "cost": dict.fromkeys(("steps", "examples", "rows", "flops", "seconds", "source_examples"), _NUMBER),
     "init_cost?": Either(type(None), {"examples": _REAL}),
     "test?": {str: {str: _NUMBER}},
     "metrics?": {str: {**dict.fromkeys(("higher_is_better", "points", "average"), bool), "range": [_NUMBER]}},
@@ -229,6 +230,8 @@ def check_result(result: dict[str, Any]) -> None:
     """
     config = result["config"]
     names = [task["name"] for task in config["tasks"]]
+    if not (config["phases"] and result["phases"]):
+        raise DamagedError("has no phase")
     if ("target" in config["data"]) == ("targets" in config["data"] and "targets" in config):
         raise DamagedError("has no target, or one and several")
     for target in targets_of(config):

@@ -8,7 +8,7 @@ import numpy as np
 from mtl.report.analysis import Analysis, Cell, Cost, Crossover, Scores
 
 SIZES = (10.0, 20.0, 50.0, 100.0, 200.0, 500.0)
-CONTROLS = ("random_probe", "scratch_matched")
+CONTROLS = ("random_probe", "multitask_examples")
 REPLICATES = 20
 # regime: accuracy at the fewest labels, at the most, examples seen, of these source
 REGIMES = {
@@ -20,7 +20,7 @@ REGIMES = {
     "gradual": (0.838, 0.972, 28_800, 19_200),
     "multitask": (0.801, 0.964, 57_600, 0),
     "multitask_finetune": (0.815, 0.971, 48_000, 38_400),
-    "scratch_matched": (0.716, 0.967, 57_600, 0),
+    "multitask_examples": (0.716, 0.967, 28_800, 0),
 }
 NASTY = (
     "a|b",
@@ -43,7 +43,7 @@ def make_cell(mean: float, base: float, half: float, **changes: Any) -> Cell:
         "failed": 0, "gain": gain, "gain_low": gain - half * 0.8, "gain_high": gain + half * 0.8,
         "p": 0.001 if significant else 0.3, "p_holm": 0.012 if significant else 1.0, "claim": claim,
         "p_margin": 0.001 if claim == "equivalent" else 0.3, "p_margin_holm": 0.012 if claim == "equivalent" else 1.0,
-        "best": False, "not_worse": False, "at_edge": 2, "chosen": 0.01,
+        "best": False, "not_worse": False, "unconverged": 2, "overfitted": 0, "chosen": 0.01,
     }  # fmt: skip
     return Cell(**(values | changes))
 
@@ -127,11 +127,12 @@ def example(names: dict[str, str] | None = None, sweep: str = "even_from_identit
         missing=missing,
         failed=failed,
         chosen=np.full((len(REGIMES), sizes, REPLICATES), 0.01),
-        grid=(0.001, 0.003, 0.01, 0.03),
         baseline=names["scratch"],
         margin=0.02,
         cost={
-            names[regime]: Cost(float(seen), 1.31e6 * seen, 0.11 + seen * 8.7e-6, float(source))
+            names[regime]: Cost(
+                float(seen), 1.31e6 * seen, 0.11 + seen * 8.7e-6, float(source), updates=seen / 32, rows=700.0 + source
+            )
             for regime, (_, _, seen, source) in REGIMES.items()
         },
         controls=tuple(names[r] for r in CONTROLS),
@@ -151,7 +152,8 @@ def example(names: dict[str, str] | None = None, sweep: str = "even_from_identit
         ),
         warnings=(
             "gradual at n=10: all 20 trials failed.",
-            "linear_probe: the chosen learning rate lies at the edge of the grid in 9 of 20 replicates at n=10.",
+            "Not converged, as half of the replicates or more were at their best at the last evaluation: linear_probe "
+            "with 10 labels. A larger budget may do better.",
         ),
         resamples=10_000,
     )

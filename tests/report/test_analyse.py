@@ -157,22 +157,31 @@ def test_it_works_on_very_little():
     assert "replicates only, not test examples" in " ".join(numbers.warnings)
 
 
-def test_the_edge_of_the_grid_is_told():
+def test_the_value_most_often_chosen_is_told_and_no_grid_is_blamed():
     chosen = np.full((3, 4, 20), 0.01)
     chosen[1, 0, :15], chosen[1, 0, 15:], chosen[2, 1, :4] = 0.1, 0.001, 0.1
-    got = run(crossed(RATES), chosen=chosen, grid=(0.001, 0.01, 0.1))
-    assert (got.cells["linear_probe"][10.0].at_edge, got.cells["linear_probe"][10.0].chosen) == (20, 0.1)
-    assert (got.cells["finetune"][20.0].at_edge, got.cells["finetune"][20.0].chosen) == (4, 0.01)
-    (told,) = got.warnings
-    assert "at the upper edge of its grid (0.1)" in told
-    assert "linear_probe with 10 labels (15 of 20 replicates)" in told
-    assert "finetune" not in told
-    chosen[1, 1] = 0.1
-    (told,) = run(crossed(RATES), chosen=chosen, grid=(0.001, 0.01, 0.1)).warnings
-    assert "linear_probe with 10 and 20 labels (at least 15 of 20 replicates)" in told
-    fixed = run(crossed(RATES), chosen=np.full((3, 4, 20), 0.01), grid=(0.01,))
-    assert fixed.cells["scratch"][10.0].at_edge == 0
-    assert fixed.warnings == ()
+    got = run(crossed(RATES), chosen=chosen)
+    assert got.cells["linear_probe"][10.0].chosen == 0.1
+    assert got.cells["finetune"][20.0].chosen == 0.01
+    assert got.warnings == ()
+
+
+def test_rows_that_ended_at_their_best_or_went_past_it_are_told():
+    late, over = np.zeros((3, 4), int), np.zeros((3, 4), int)
+    late[1, :3], late[2, 0], late[0, 3] = (10, 20, 11), 12, 9
+    over[0, 1:] = 19
+    got = run(crossed(RATES), unconverged=late, overfitted=over, few_validated=(10.0, 20.0, 50.0))
+    assert got.cells["linear_probe"][20.0].unconverged == 20 and got.cells["scratch"][50.0].overfitted == 19
+    assert got.warnings == (
+        "Not converged, as half of the replicates or more were at their best at the last evaluation: "
+        "linear_probe with 10 to 50 labels; finetune with 10 labels. A larger budget may do better.",
+        "Overfitted, as half of the replicates or more kept a last state that validation says is worse than their best "
+        'by more than a tenth of predicting the prior: scratch with 20 to 100 labels. select = "best" may do better.',
+        "Too few labels for validation (fewer than 50, or 10 of a class) with 10 to 50 labels: states and candidates "
+        "were chosen there by bounded log loss (of numbers by bounded squared error), not by the metric.",
+    )
+    with pytest.raises(ValueError, match=r"scores\.unconverged: shape"):
+        run(crossed(RATES), unconverged=late[:1])
 
 
 def test_excluded_regimes_do_not_compete():

@@ -15,9 +15,11 @@ from mtl.report.analyse import analyse
 from mtl.report.collect import _refuse_other_examples, collect
 from mtl.report.publish import publish_page
 from mtl.report.show import FORMATS, tables_of
+from mtl.report.training import few_validated
 from mtl.sweep import product, sweep
 from mtl.sweep.evaluate import regression_scores
 from mtl.sweep.launch import Silent, launch
+from mtl.sweep.plan import split_of
 from mtl.sweep.store import StoreError, Workdir
 from mtl.tasks import Task
 from tests.sweep import by_hand
@@ -190,6 +192,62 @@ def test_seconds_are_told_with_their_range_over_replicates(study):
     assert all(row[-1].detail.startswith("[") for row in table.rows)
     assert any("the least and the most of the replicates' means" in note for note in table.footnotes)
     assert json.loads(FORMATS["json"]([("ill", table)]))[0]["records"][0]["seconds_low"] <= cost["scratch"].seconds
+
+
+def test_updates_and_distinct_rows_are_charged(study):
+    """32 rows of the target; finetune has 40 rows of the source before, which are none of these."""
+    workdir, cost = study[0], collect(study[0], "ill").cost
+    assert (cost["scratch"].rows, cost["finetune"].rows) == (32, 72)
+    picked = [workdir.result(digest) for digest in chosen(workdir)]
+    for regime in cost:
+        updates = [sum(p["steps"] for p in r["phases"]) for r in picked if r["config"]["regime"] == regime]
+        assert len(updates) == 3 and cost[regime].updates == np.mean(updates)
+    assert cost["finetune"].updates == 4 + 12
+
+
+def test_how_training_ended_is_read_off_the_chosen_trials(study, tmp_path):
+    workdir = Workdir(shutil.copytree(study[0].path, tmp_path / "work"))
+    frame = mtl.results(workdir.path).set_index("hash")
+    scores = {"scratch": (0.9, 0.8, 0.7), "finetune": (0.9, 0.5, 0.7)}
+
+    def ended(found):
+        regime, seed = found["config"]["regime"], found["config"]["seed"]
+        phase = found["phases"][-1]
+        curve = scores[regime] if seed else (0.7, 0.7, 0.7)  # One replicate has nothing to tell.
+        phase |= {"evaluated_at": [4, 8, 12], "train_loss": {"ill": [1.0] * 3}, "val_loss": {"ill": [1.0] * 3}}
+        phase["val_score"] = {"ill": curve}
+        found["config"]["phases"][-1]["select"] = "last"
+        return found
+
+    assert collect(workdir, "ill").unconverged.sum() == 0  # One evaluation tells nothing.
+    for digest in frame.index:
+        by_hand.change(workdir.path, digest, ended)
+    found = collect(Workdir(workdir.path), "ill")
+    at = {regime: found.regimes.index(regime) for regime in scores}
+    assert (found.unconverged[at["scratch"], 0], found.overfitted[at["scratch"], 0]) == (2, 0)
+    assert (found.unconverged[at["finetune"], 0], found.overfitted[at["finetune"], 0]) == (0, 2)
+    told = " ".join(analyse(found, 50).warnings)
+    assert "at the last evaluation: scratch with 40 labels. A larger budget may do better." in told
+    assert "finetune with 40 labels. select = " in told
+
+
+def test_too_few_validation_labels_are_told_once(study):
+    workdir, summary = study
+    for member in summary.sweep.members:
+        split = split_of(member.trial)
+        labels = persons().labels["ill"][split.val["ill"]]
+        assert workdir.result(member.trial.hash)["validated"] == {"ill": [8, min(labels.sum(), 8 - labels.sum())]}
+    assert collect(workdir, "ill").few_validated == (40.0,)
+    (told,) = (w for w in analyse(collect(workdir, "ill"), 50).warnings if "for validation" in w)
+    assert told.startswith("Too few labels for validation (fewer than 50, or 10 of a class) with 40 labels: states and")
+
+
+@pytest.mark.parametrize(
+    ("counts", "few"), [([50], False), ([49], True), ([50, 10], False), ([500, 9], True), ([60, 0], True), ([], False)]
+)
+def test_what_few_validation_labels_are(counts, few):
+    assert few_validated({"validated": {"even": counts}}, "even") == few
+    assert not few_validated({"validated": {"even": counts}}, "odd")
 
 
 def test_scores_of_other_examples_are_not_paired():

@@ -143,7 +143,19 @@ def test_a_gain_that_has_no_baseline_to_compare_with_is_explained():
 def test_costs_and_controls(analysis):
     table = cost_table(analysis)
     rows = {row[0].text: [cell.text for cell in row[1:]] for row in table.rows}
-    assert rows["linear_probe"] == ["28,800", "19,200", "37.7 GFLOP", "361 ms"]
+    assert table.header[1:] == (
+        "updates",
+        "examples",
+        "of these source",
+        "labelled rows",
+        "operations",
+        "training time",
+    )
+    assert rows["linear_probe"] == ["900", "28,800", "19,200", "19,900", "37.7 GFLOP", "361 ms"]
+    times = {row[0].text: [cell.note for cell in row[1:]] for row in table.rows}
+    assert times["linear_probe"] == ["3×", "3×", "", "28.4×", "3×", "1.86×"]
+    assert set(times["scratch"]) == {""}
+    assert "k×: times that of scratch." in table.footnotes
     assert {row[0].text for row in table.rows if row[0].mark == "°"} == set(CONTROLS)
     few = dataclasses.replace(analysis, scores=dataclasses.replace(analysis.scores, cost={}))
     assert {cell.text for row in cost_table(few).rows for cell in row[1:]} == {"—"}
@@ -172,7 +184,7 @@ def test_csv_and_json_hold_every_number_exactly(analysis, name):
 def test_cost_csv(analysis):
     frame = pd.read_csv(io.StringIO(to_csv(cost_table(analysis))))
     for _, line in frame.iterrows():
-        for field in ("examples", "flops", "seconds", "source_examples"):
+        for field in ("updates", "examples", "rows", "flops", "seconds", "source_examples"):
             cost = getattr(analysis.scores.cost[line["regime"]], field)
             assert line[field] == pytest.approx(cost, rel=1e-14)
 

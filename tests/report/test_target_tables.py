@@ -25,7 +25,7 @@ def analysed(names=("a", "b"), sizes=(10.0, 20.0), gains=(0.1, -0.1), **changes)
         rates = np.full((3, len(sizes)), 0.7)
         rates[1] += gains[k % len(gains)]
         values = crossed(rates, replicates=6, examples=80, seed=k)
-        cost = {r: Cost(10.0 + k, 100.0, 1.0, 0.0, 0.5, 1.5) for r in REGIMES}
+        cost = {r: Cost(10.0 + k, 100.0, 1.0, 0.0, 0.5, 1.5, 5.0 + k, 8.0 - k) for r in REGIMES}
         found.append(
             scores_of(values, REGIMES, sizes, task=name, rows=np.arange(80), cost=cost, controls=("probe",), **changes)
         )
@@ -53,9 +53,10 @@ def test_rows_are_regimes_at_sizes_and_columns_targets_and_their_mean():
 
 def test_the_cost_is_that_of_all_networks():
     cost = tables(analysed())["cost"]
-    assert [[cell.text for cell in row[:3]] for row in cost.rows] == [
-        ["scratch", "2", "21"], ["multitask", "1", "10"], ["probe", "2", "21"]
+    assert [[row[i].text for i in (0, 1, 2, 3, 5)] for row in cost.rows] == [
+        ["scratch", "2", "11", "21", "8"], ["multitask", "1", "5", "10", "8"], ["probe", "2", "11", "21", "8"]
     ]  # fmt: skip
+    assert [row[3].note for row in cost.rows] == ["", "0.476×", "1×"]
 
 
 def test_of_many_targets_the_first_are_shown_and_all_are_in_the_numbers():

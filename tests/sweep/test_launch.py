@@ -314,25 +314,17 @@ def test_a_table_of_auroc_has_intervals_over_test_examples_too(tmp_path):
     assert any("DeLong" in note for note in analysis.scores.notes)
 
 
-@pytest.mark.parametrize(("grid", "told"), [((1e3, 1e4), True), ((1e3,), False)])
-def test_a_ridge_penalty_is_recorded_and_an_edge_of_its_grid_is_told(tmp_path, grid, told):
+@pytest.mark.parametrize("grid", [(1e3, 1e4), (1e3,)])
+def test_a_ridge_penalty_is_recorded(tmp_path, grid):
     """Penalties so large that more of it is worse: the least is chosen."""
     (tmp_path / "small.py").write_text(CONFIG)
     config, _ = load(str(tmp_path / "small.py"))
     config.ridge.penalties = grid
-    said = []
-
-    class Heard(Silent):
-        def say(self, text):
-            said.append(text)
-
     entries = product(sweep("regime", ("ridge_probe",)), sweep("seed", range(2)))
     workdir = Workdir(tmp_path / "work")
     base = flatten(config) | {"tune.source_lr": ()}
-    (summary,) = launch(base, {"even": entries}, workdir, jobs=0, config_file=None, display=Heard())
+    (summary,) = launch(base, {"even": entries}, workdir, jobs=0, config_file=None, display=Silent())
     for member in summary.sweep.members:
         source, head = workdir.result(member.trial.hash)["phases"]
         assert "penalties" not in source
         assert head["penalties"] == {"even": 1e3}
-    warning = "even: warning: ridge.penalties: the least was chosen 2 of 2 times; a wider grid may do better"
-    assert (warning in said) == told
