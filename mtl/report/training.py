@@ -51,7 +51,7 @@ def few_validated(result: Mapping[str, Any], task: str) -> bool:
 
 def _scores(result: Mapping[str, Any]) -> Float[np.ndarray, " evaluations"]:
     """Return the score by which states of the last phase are chosen, at each evaluation; lower is better."""
-    by_task = result["phases"][-1].get("val_score", {})
+    by_task = result["phases"][-1]["val_score"]
     judges = regimes.judges(tuple(by_task), asked_of(result["config"]))
     curves = [np.array(by_task[task], float) for task in judges]
     judged = [curve for curve in curves if not np.isnan(curve).all()]  # A task without validation labels has no score.

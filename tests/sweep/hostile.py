@@ -40,7 +40,7 @@ def _small_study():
     entries = {"even": sweeps_of(module)["even"]()}
     launch(flatten(config), entries, Workdir(work), jobs=0, config_file=str(SMALL), display=Silent(), placement=VMAP)
     loss = [np.ones((2, 1), np.float32)] * 3
-    kept = Snapshot({"w": np.ones((2, 3), np.float32)}, 3, loss, list(loss), 0.0, 1)
+    kept = Snapshot({"w": np.ones((2, 3), np.float32)}, 3, loss, list(loss), list(loss), 0.0, 1)
     Snapshots(work / "snapshots", Interrupt(), print).save(["a", "b"], kept)
     return work
 

@@ -230,7 +230,7 @@ def test_of_two_snapshots_the_newest_good_one_is_gone_on_from(whole, tmp_path, m
 
 
 def test_a_snapshot_that_is_damaged_after_it_was_found_gives_way_to_the_one_before(tmp_path):
-    state = Snapshot({"w": np.ones((1, 3), np.float32)}, 8, [], [], 0.0, 1)
+    state = Snapshot({"w": np.ones((1, 3), np.float32)}, 8, [], [], [], 0.0, 1)
     told = []
     snapshots = Snapshots(tmp_path, Interrupt(), told.append)
     for at in (8, 72):

@@ -22,7 +22,7 @@ def often(monkeypatch):
 
 def state(at):
     loss = [np.ones((1, 1), np.float32)] * at
-    return Snapshot({"w": np.full((1, 3), at, np.float32)}, at, loss, list(loss), 0.0, 1)
+    return Snapshot({"w": np.full((1, 3), at, np.float32)}, at, loss, list(loss), list(loss), 0.0, 1)
 
 
 @pytest.fixture

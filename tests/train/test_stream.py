@@ -168,7 +168,7 @@ from tests.train import test_stream as t
 stream.WINDOW_BYTES, stream._MOST_STEPS = 60 * 4 * t.INPUTS, 4
 held = np.load(sys.argv[1])
 moving = {k.removeprefix("moving/"): held[k] for k in held if k.startswith("moving/")}
-kept = Snapshot(moving, int(held["at"]), list(held["train"]), list(held["val"]), 0.0, 1)
+kept = Snapshot(moving, int(held["at"]), list(held["train"]), list(held["val"]), list(held["score"]), 0.0, 1)
 print(t.digest(t.run([t.nine()], t.streamed(), guards=[lambda part: t.Keeps(kept)])))
 """
 
