@@ -141,7 +141,7 @@ def get_config():
 def grid(rho, seed):
     return product(
         [{"data.options.rho": rho, "data.options.seed": seed}],
-        sweep("regime", ("scratch", "linear_probe", "finetune", "multitask", "scratch_matched")),
+        sweep("regime", ("scratch", "linear_probe", "finetune", "multitask", "scratch@2")),
         sweep("data.target_size", (20, 100)),
         sweep("seed", range(10)),
         sweep("lr", (1e-3, 3e-3)),
@@ -185,13 +185,13 @@ def test_a_fully_related_source_is_found_to_gain(analyses, seed):
     before, found, _ = first.partition(" beats scratch" if " beats scratch" in first else " beat scratch")
     assert found, first
     assert any(r in before for r in gained), first
-    assert analysis.cells["scratch_matched"][20.0].claim != "gain"  # It is the source, not longer training.
+    assert analysis.cells["scratch@2"][20.0].claim != "gain"  # It is the source, not longer training.
 
 
 @pytest.mark.parametrize("seed", POPULATIONS)
 def test_an_unrelated_source_is_never_found_to_gain(analyses, seed):
     analysis = analyses[f"unrelated_{seed}"]
-    for regime in (*USERS, "scratch_matched"):
+    for regime in (*USERS, "scratch@2"):
         for size, cell in analysis.cells[regime].items():
             assert cell.claim in ("harm", "equivalent", "inconclusive"), (regime, size, cell)
     first = analysis.verdict[0]

@@ -62,6 +62,7 @@ BASE = override(
         "source.total_steps": 4,
         "target.total_steps": 4,
         "evaluations": 2,
+        "select": "last",
         "optimizer.name": "sgd",
         "data.target_size": 20,
     },
@@ -362,7 +363,8 @@ def test_it_diverges_at_the_first_step_whose_loss_is_not_finite(diverged, tmp_pa
     # Cut well before that step, the trial ends well. Cut right before it, every loss of its training is finite, and
     # what it leads to gives no numbers; cut after it, it has diverged there and stays so.
     workdir = Workdir(tmp_path / "work")
-    cut = trials(*({**member.changes, "target.total_steps": n} for n in (step - 1, step, step + 1)))
+    only = {"source.total_steps": 0, "source.total_examples": 1}  # Too little for an update.
+    cut = trials(*({**member.changes, **only, "target.total_steps": n} for n in (step - 1, step, step + 1)))
     execute(make_plan(cut), workdir)
     well, before, after = (workdir.result(t.hash) for t in cut)
     assert (well["status"], well["diverged_at"]) == ("done", None)

@@ -248,7 +248,8 @@ def test_a_ridge_chosen_by_validation_needs_labels_of_each_of_its_tasks():
 @pytest.mark.parametrize(("regime", "select"), [("scratch", "last"), ("scratch", "best"), ("source", "best")])
 def test_a_state_that_gives_no_numbers_has_diverged_though_its_training_loss_was_finite(regime, select, tmp_path):
     # The one step's loss is that of the initial weights; what it leads to is not finite.
-    rates = {"lr": 1e38, "source_lr": 1e38, "source__total_steps": 1, "target__total_steps": 1}
+    rates = {"lr": 1e38, "source_lr": 1e38, "source__total_steps": 1, "target__total_steps": 0}
+    rates["target__total_examples"] = 1  # So that the two budgets together are one update.
     t = trial(regime=regime, select=select, evaluations=1, **rates)
     workdir = Workdir(tmp_path / "work")
     execute(make_plan([t]), workdir)

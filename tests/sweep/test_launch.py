@@ -141,9 +141,9 @@ def test_worker_processes_give_the_same_bits(study, tmp_path):
 def test_the_plan_counts_each_distinct_phase_once(study, tmp_path):
     base, entries, *_ = study
     plan = preview(base, "even", entries, Workdir(tmp_path / "none")).plan
-    # Source once a seed; scratch, probe and finetune a target phase each; multitask a joint phase (20 * 32 / 64).
-    assert plan.steps() == 2 * 12 + 3 * 8 * 8 + 8 * 10
-    assert plan.steps_unshared() == 8 * 8 + 2 * 8 * 20 + 8 * 10
+    # Source once a seed; probe and finetune a target phase each; scratch and multitask the whole budget.
+    assert plan.steps() == 2 * 12 + 2 * 8 * 8 + 2 * 8 * 20
+    assert plan.steps_unshared() == 4 * 8 * 20
 
 
 def test_the_chosen_rate_is_the_one_with_the_least_validation_loss(study):

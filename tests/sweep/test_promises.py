@@ -27,7 +27,6 @@ from mtl.train.program import INIT, Weights, key_for
 SENTENCES = {
     "scratch": ("random", ()),
     "random_probe": ("random", ("heads/even/",)),
-    "scratch_matched": ("random", ()),
     "scratch_own_scale": ("random", ()),
     "source": ("init", ()),
     "linear_probe": ("init", (), ("heads/even/",)),
@@ -37,6 +36,7 @@ SENTENCES = {
     "lp_ft": ("init", (), ("heads/even/",), ()),
     "gradual": ("init", (), ("heads/even/",), (), ()),
     "multitask": ("init", ()),
+    "multitask_examples": ("init", ()),
     "multitask_finetune": ("init", (), ()),
     "loaded_probe": ("init", ("heads/even/",)),
     "top_anew": ("init", (), ("heads/even/", "backbone/b/")),

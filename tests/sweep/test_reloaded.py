@@ -109,7 +109,7 @@ def truncated():
 
 NAMES = (
     *("scratch", "random_probe", "linear_probe", "ridge_probe", "finetune", "lp_ft", "gradual", "multitask"),
-    *("multitask_finetune", "scratch_matched", "scratch_own_scale", "source"),
+    *("multitask_finetune", "multitask_examples", "scratch_own_scale", "source"),
 )
 
 
