@@ -5,26 +5,30 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from mtl.report import phrases
-from mtl.report.analysis import Analysis, Cell, Crossover, Scores
-from mtl.report.contrasts import Contrast
+from mtl.regimes import REFERENCES
+from mtl.report import phrases, references
+from mtl.report.analysis import Analysis, Cell, Contrast, Crossover, Scores
 
 _TRANSFER = ("linear_probe", "finetune", "lp_ft", "gradual")
 _KNOWN_CONTROLS = {
     "scratch_matched": "trained from scratch for the examples of the costliest regime",
     "random_probe": "which never trained its trunk",
     "scratch_own_scale": "from scratch on inputs scaled by its own labelled rows alone",
+    "logistic_regression": "scikit-learn's on the same labels",
+    "forest": "a random forest on the same labels",
 }
 _WITHOUT = {
     "scratch_matched": "any source, by longer training",
     "random_probe": "any source",
     "scratch_own_scale": "the rows of the pools",
+    **dict.fromkeys(REFERENCES, "a network"),
 }
 # What a gain that holds against the control is shown to be, and what one that does not may be.
 _MEANING = {
     "scratch_matched": ("are not longer training's", "may be longer training's"),
     "random_probe": ("are the trained trunk's", "are not shown to be the source's"),
     "scratch_own_scale": ("are not those of scaling with few rows", "may be those of scaling with few rows"),
+    **dict.fromkeys(REFERENCES, ("need a network", "may be had without a network")),
 }
 
 
@@ -249,10 +253,10 @@ def _rivalry(analysis: Analysis, rivals: Sequence[Contrast]) -> list[str]:
 
 
 def counterparts(scores: Scores, control: str) -> tuple[str, ...]:
-    """The contenders that a control is the control of.
+    """The regimes that a control is compared with.
 
     ``random_probe`` is `linear_probe` with a trunk that was never trained, and says nothing of regimes that
-    train theirs on the target; any other control is compared with all contenders.
+    train theirs on the target; a reference is compared with every network; any other control with all contenders.
 
     Args:
       scores: of a sweep.
@@ -261,6 +265,8 @@ def counterparts(scores: Scores, control: str) -> tuple[str, ...]:
     Returns:
       Names, in the order of the table.
     """
+    if control in REFERENCES:
+        return tuple(r for r in scores.regimes if r not in (scores.baseline, *REFERENCES))
     others = tuple(r for r in scores.regimes if r != scores.baseline and r not in scores.controls)
     return tuple(r for r in others if r == "linear_probe") if control == "random_probe" else others
 
@@ -294,7 +300,9 @@ def _control(analysis: Analysis, name: str, contrasts: Sequence[Contrast]) -> li
         else:
             what = f"is shown neither to gain over {scores.baseline} nor to do harm"
         sentences.append(f"{phrases.capital(described, scores.regimes)} {what}.")
-    claimed = [c for c in contrasts if analysis.cells[c.first][c.size].claim == "gain"]
+    sentences += references.told(analysis, name)
+    contenders = [c for c in contrasts if c.first not in scores.controls]
+    claimed = [c for c in contenders if analysis.cells[c.first][c.size].claim == "gain"]
     held = [c for c in claimed if c.sign > 0]
     lost = [c for c in claimed if c.sign <= 0]
     because, instead = _MEANING.get(name, ("go beyond it", "may be no more than it shows"))
@@ -353,7 +361,7 @@ def verdict(
     Args:
       analysis: cells and crossovers; its own ``verdict`` and ``warnings`` are not read.
       rivals: joint regimes (first) against transfer regimes (second), of `mtl.report.contrasts.family`.
-      against: contenders (first) against controls (second), one family.
+      against: networks (first) against controls (second), one family.
 
     Returns:
       Sentences.
