@@ -69,7 +69,7 @@ def execute(
       Stopped: if it was interrupted.
     """
     placement = placement or placement_for(jax.default_backend(), jax.local_device_count())
-    for node in plan.nodes.values():
+    for node in (n for n in plan.nodes.values() if not n.trial.reference):
         loop.check_spread(node.stage.program, table_of(node.trial).shape, placement)
     failed: dict[str, dict[str, str]] = {}
     snapshots = Snapshots(workdir.inside("snapshots"), interrupt or Interrupt(), say)
