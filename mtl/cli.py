@@ -136,11 +136,12 @@ def _run(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
         display.say(f"warning: {slow}")
     display.say(f"trial {trial.hash} in {workdir.trial(trial.hash)}")
     params = shapes(trial.model(), table_of(trial).shape).params
-    display.say(f"{jax.devices()[0].device_kind}, {len(jax.devices())} device(s); {count(params):,} parameters")
+    size = f"{trial.config['regime']} of scikit-learn" if trial.reference else f"{count(params):,} parameters"
+    display.say(f"{jax.devices()[0].device_kind}, {len(jax.devices())} device(s); {size}")
     if base["init.path"]:
         begins = f"the weights at {trial.loads}" if trial.loads else "random weights: config.init.path is not for it"
         display.say(f"{base['regime']} begins from {begins}")
-    for number, phase in enumerate(trial.phases):
+    for number, phase in enumerate(() if trial.reference else trial.phases):
         program = plan.nodes[plan.chains[trial.hash][number]].stage.program
         changed = f", images changed: {augmentation.described(program.augment)}" if program.augment else ""
         display.say(

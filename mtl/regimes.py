@@ -11,6 +11,9 @@ from mtl.params import exactly, join
 from mtl.ranges import Range
 from mtl.tasks import suggest
 
+#: Solvers that are models of scikit-learn, and regimes of that name: what the same labels are worth without a network.
+REFERENCES = ("logistic_regression", "forest")
+
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
@@ -45,7 +48,9 @@ class Phase:
         the option ``layers`` is a regular expression on paths of layers; empty for none. ``all`` and ``last_k`` then
         train the adapters in place of the backbone, which stays; kernels take them up when the phase ends.
       solver: ``gradient`` (steps of the optimizer), or ``ridge``: the heads in closed form, see ``train.ridge``; then
-        ``trainable`` is ``head``, and there is neither a rate nor a duration, and images stay as they are.
+        ``trainable`` is ``head``, and there is neither a rate nor a duration, and images stay as they are. Or one of
+        ``REFERENCES``: a model of scikit-learn in place of the network, see ``train.reference``; then there is no other
+        phase, and nothing that a network is trained by decides anything.
     """
 
     tasks: str | tuple[str, ...] = "target"
@@ -95,6 +100,11 @@ class Regime:
     def expand(self, blocks: int) -> tuple[Phase, ...]:
         """Return the phases for a backbone of so many blocks."""
         return self.phases(blocks) if callable(self.phases) else self.phases
+
+    @property
+    def reference(self) -> bool:
+        """Whether a model of scikit-learn stands in place of the network."""
+        return any(phase.solver in REFERENCES for phase in self.expand(1))
 
     @property
     def alone(self) -> bool:
@@ -157,6 +167,16 @@ REGIMES: dict[str, Regime] = {
         "target only, inputs scaled by its own training labels' rows alone: what sharing the scaling decides",
         control=True,
         scale_with="own",
+    ),
+    "logistic_regression": Regime(
+        (Phase(trainable="head", begin="random", solver="logistic_regression"),),
+        "no network: scikit-learn's logistic regression (ridge regression of numbers) on the target's labels",
+        control=True,
+    ),
+    "forest": Regime(
+        (Phase(trainable="head", begin="random", solver="forest"),),
+        "no network: scikit-learn's random forest on the target's labels",
+        control=True,
     ),
     "source": Regime((_SOURCE,), "the source alone; used to tune its learning rate", control=True),
 }

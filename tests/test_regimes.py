@@ -55,6 +55,9 @@ def table(blocks):
         # rate. A joint batch has 8 rows of each of three tasks.
         "multitask_examples": ((BOTH, every | heads(*BOTH), set(), "lr", (1 / 3, 1 / 3)),),
         "scratch_own_scale": ((TARGET, every | head, set(), "lr", (1, 1)),),
+        # No network: a model of scikit-learn, which neither rate nor budget decides.
+        "logistic_regression": ((TARGET, head, set(), None, None),),
+        "forest": ((TARGET, head, set(), None, None),),
         "source": (source,),
     }
 
@@ -90,7 +93,8 @@ def test_a_regime_is_what_the_table_says(regime, blocks):
         assert set(stage.program.trainable) == moves
         assert set(stage.fresh) == fresh
         if rate is None:
-            assert (stage.hypers.lr, stage.steps, phase.solver) == (0.0, 1, "ridge")
+            solver = {"ridge_probe": "ridge"}.get(regime, regime)
+            assert (stage.hypers.lr, stage.steps, phase.solver) == (0.0, 1, solver)
             continue
         assert phase.solver == "gradient"
         assert stage.hypers.lr == phase.lr == RATES[rate]
@@ -178,7 +182,7 @@ def test_where_budgets_do_not_divide_they_agree_to_an_update_a_phase(source, tar
 
 
 def test_controls_are_what_a_verdict_must_not_recommend():
-    controls = {"random_probe", "multitask_examples", "scratch_own_scale", "source"}
+    controls = {"random_probe", "multitask_examples", "scratch_own_scale", "source", *regimes.REFERENCES}
     assert {name for name, r in regimes.REGIMES.items() if r.control} == controls
     assert all(r.summary and "\n" not in r.summary for r in regimes.REGIMES.values())
 

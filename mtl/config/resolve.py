@@ -17,6 +17,7 @@ from mtl.config.corruption import corruption
 from mtl.config.declaration import SAMPLINGS, SECTIONS
 from mtl.config.default import ConfigError, refused
 from mtl.config.fields import Flat
+from mtl.config.reference import check_reference, without_training
 from mtl.config.targets import alone, asked, rows_of, section_of, settled
 from mtl.config.trial import Resolved, Trial, canonical
 from mtl.data import nearest
@@ -44,15 +45,19 @@ def resolve(flat: Flat, table: Table) -> Trial:
         cannot be built.
     """
     check(flat)
+    with refused():
+        regime = regimes.get(flat["regime"], flat["regimes"])
+    if regime.reference:
+        flat = without_training(flat)
     flat = settled(flat, table.tasks)
     known = _tasks(flat, table.tasks)
     if not flat["data.source"] or flat["data.rows"] == "shared":  # Then there is no pool of its rows.
         flat = {**flat, "data.source_size": 0, "data.source_val_size": 0}
+    heads = (check_reference(flat, regime, table, known),) if regime.reference else known
     with refused():
         shape = table.shape
         flat = {**flat, "model.options": options_of(flat["model.name"], flat["model.options"], shape)}
-        regime = regimes.get(flat["regime"], flat["regimes"])
-        blocks = _blocks(flat["model.name"], repr(flat["model.options"]), known, flat["model.head_init"], flat, shape)
+        blocks = _blocks(flat["model.name"], repr(flat["model.options"]), heads, flat["model.head_init"], flat, shape)
     sections = {section: {last: flat[path] for path, last in fields} for section, fields in _SECTIONS.items()}
     sections["data"] = section_of(sections["data"]) | corruption(flat, known)
     sections["optimizer"] = _optimizer(sections["optimizer"])
@@ -68,16 +73,15 @@ def resolve(flat: Flat, table: Table) -> Trial:
     if not any(len(p.tasks) > 1 and p.solver == "gradient" for p in phases):  # There is nothing to balance.
         sections["balancer"] = {"name": "equal", "options": {}}
         sections["optimizer"] = {**sections["optimizer"], "per_task": False}
-    tasks = known
     if "targets" in sections["data"]:  # A network has the heads that it trains.
-        tasks = tuple(t for t in known if any(t.name in p.tasks for p in phases))
+        heads = tuple(t for t in known if any(t.name in p.tasks for p in phases))
     # What phases state in numbers is not stated twice: a rate that no phase uses must not change the hash.
     resolved = {
         "format": FORMAT,
         "seed": flat["seed"],
         "regime": flat["regime"],
         "phases": [p.stated() for p in phases],
-        "tasks": [{k: v for k, v in vars(t).items() if v or k not in ("loss", "shape")} for t in tasks],
+        "tasks": [{k: v for k, v in vars(t).items() if v or k not in ("loss", "shape")} for t in heads],
         "evaluations": flat["evaluations"],
         "patience": flat["patience"],
         "accumulate": flat["accumulate"],
@@ -231,9 +235,9 @@ def _resolve_phase(
     if 0 < rounds < len(tasks):
         where = f'regime "{name}": round_steps' if phase.round_steps else "config.round_steps"
         raise ConfigError(f"{where} = {rounds}: must be 0, or at least {len(tasks)}: a round has each task of a phase")
-    ridge, warmth = phase.solver == "ridge", float(phase.temperature or flat["temperature"])
+    closed, warmth = phase.solver != "gradient", float(phase.temperature or flat["temperature"])
     drawn = batch * (len(tasks) if sampling == "per_task" else 1)
-    steps = 1 if ridge else _steps(phase, flat, tasks, drawn, rows)
+    steps = 1 if closed else _steps(phase, flat, tasks, drawn, rows)
     if steps >= 2**31:
         raise ConfigError(f'regime "{name}": a phase of {steps:,} steps: must be less than {2**31:,}')
     if (between := math.ceil(steps / flat["evaluations"]) * drawn) >= 2**31:  # A curve's labels are counted in 32 bits.
@@ -241,23 +245,27 @@ def _resolve_phase(
             f'config.evaluations = {flat["evaluations"]}: regime "{name}" has a phase of {between:,} examples between '
             f"two evaluations: must be less than {2**31:,}"
         )
-    if ridge and (phase.trainable != "head" or (phase.trunk_mode or flat["trunk_mode"]) != "eval"):
-        raise ConfigError(f'regime "{name}": solver = "ridge": needs trainable = "head" and trunk_mode = "eval"')
-    if ridge and (dense := next((t.name for t in known if t.name in tasks and t.shape), "")):
-        raise ConfigError(f'regime "{name}": solver = "ridge": is for one label an example, and {dense} has many')
+    if closed and (phase.trainable != "head" or (phase.trunk_mode or flat["trunk_mode"]) != "eval"):
+        raise ConfigError(
+            f'regime "{name}": solver = "{phase.solver}": needs trainable = "head" and trunk_mode = "eval"'
+        )
+    if closed and (dense := next((t.name for t in known if t.name in tasks and t.shape), "")):
+        raise ConfigError(
+            f'regime "{name}": solver = "{phase.solver}": is for one label an example, and {dense} has many'
+        )
     own = {
         "tasks": tasks,
         "trainable": trainable,
         "fresh": regimes.fresh_patterns(phase.fresh, (about,) if about else targets),
         # A closed form has no rate: one spelling, one hash.
-        "lr": 0.0 if ridge else float(rates[phase.lr] if isinstance(phase.lr, str) else phase.lr),
+        "lr": 0.0 if closed else float(rates[phase.lr] if isinstance(phase.lr, str) else phase.lr),
         "total_steps": steps,
         "batch": batch,
         # A phase of one task is the same under every way of mixing: one spelling, one hash.
         "sampling": sampling if several else "per_task",
         "temperature": warmth if several and (sampling == "temperature" or rounds) else 1.0,
         "trunk_mode": phase.trunk_mode or flat["trunk_mode"],
-        "select": "last" if ridge else phase.select or flat["select"],
+        "select": "last" if closed else phase.select or flat["select"],
         "round_steps": rounds,
         "augment": _augment(phase, flat, [t for t in known if t.name in tasks]),
         "begin": _begin(number, phase, flat),
@@ -279,7 +287,7 @@ def _adapt(phase: regimes.Phase) -> str:
         re.compile(layers)
     except (TypeError, re.error) as error:
         raise ValueError(f"adapt: layers = {layers!r}: must be a regular expression: {error}") from None
-    if phase.solver == "ridge" or phase.trainable == "head":
+    if phase.solver != "gradient" or phase.trainable == "head":
         raise ValueError(f'adapt = "{name}": trains beside the backbone: must be empty where heads alone train')
     return canonical({"name": name, "options": adapt.options_of(name, given), "layers": layers})
 
@@ -302,9 +310,11 @@ def _augment(phase: regimes.Phase, flat: Flat, tasks: Sequence[Task]) -> augment
     name, own = flat["regime"], phase.augment
     if isinstance(own, str) and own not in ("", "none"):
         raise ConfigError(f'regime "{name}": augment = "{own}": must be "none", or a tuple of operations')
-    if phase.solver == "ridge":
+    if phase.solver != "gradient":
         if own and own != "none":
-            raise ConfigError(f'regime "{name}": solver = "ridge": sees each image once, as it is: leave augment out')
+            raise ConfigError(
+                f'regime "{name}": solver = "{phase.solver}": sees each image once, as it is: leave augment out'
+            )
         return ()
     given = flat["augment"] if own == "" else () if isinstance(own, str) else own
     with refused("config." if own == "" else f'regime "{name}": '):
@@ -318,7 +328,7 @@ _WORDS = {
     "sampling": ("", *SAMPLINGS),
     "trunk_mode": ("", "eval", "train"),
     "select": ("", "last", "best"),
-    "solver": ("gradient", "ridge"),
+    "solver": ("gradient", "ridge", *regimes.REFERENCES),
     "begin": ("", "random", "init"),
 }
 

@@ -12,7 +12,7 @@ from typing import Any
 from mtl.config import augmentation
 from mtl.losses import registered
 from mtl.models import MODELS, Model, build
-from mtl.regimes import Phase
+from mtl.regimes import REFERENCES, Phase
 from mtl.tasks import Task
 
 
@@ -108,6 +108,11 @@ class Trial:
     def tasks(self) -> tuple[Task, ...]:
         """The tasks: sources, then targets; in a study of several targets those that its phases see."""
         return tuple(Task(**t) for t in self.config["tasks"])
+
+    @property
+    def reference(self) -> bool:
+        """Whether a model of scikit-learn stands in place of its network."""
+        return any(phase["solver"] in REFERENCES for phase in self.config["phases"])
 
     def model(self) -> Model:
         """Build the model; equal trials' models are equal, and the same object while they are remembered."""

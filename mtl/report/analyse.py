@@ -190,7 +190,7 @@ def analyse(scores: Scores, resamples: int = 4000, seed: int = 0, exclude: tuple
         "family": int((~np.isnan(p)).sum()),
         "draws_left_out": left_out,
     }
-    result = Analysis(scores, cells, crossings, (), (), resamples, extra)
+    result = Analysis(scores, cells, crossings, (), (), resamples, extra, against)
     return dataclasses.replace(
         result,
         verdict=verdict.verdict(result, rivals, against),

@@ -186,6 +186,33 @@ class Crossover:
 
 
 @dataclasses.dataclass(frozen=True)
+class Contrast:
+    """One direct comparison, corrected within its family.
+
+    Attributes:
+      first, second: regimes.
+      size: the target size.
+      gain, low, high: paired gain of the first over the second and its 95 % interval, in the metric's own
+        unit.
+      p, p_holm: two-sided p value, and after Holm over the family.
+    """
+
+    first: str
+    second: str
+    size: float
+    gain: float
+    low: float
+    high: float
+    p: float
+    p_holm: float
+
+    @property
+    def sign(self) -> int:
+        """+1 where the first is better, −1 where the second is (Holm at 5 %), 0 where neither is shown."""
+        return int(np.sign(self.gain)) if self.p_holm <= 0.05 else 0
+
+
+@dataclasses.dataclass(frozen=True)
 class Analysis:
     """Everything a table, a figure or the page says about one sweep.
 
@@ -197,6 +224,7 @@ class Analysis:
       warnings: sentences about what weakens it (missing trials, few replicates, budgets that were too small).
       resamples: bootstrap resamples.
       extra: figures a study adds, by name.
+      against: regimes (first) against controls (second), one family.
     """
 
     scores: Scores
@@ -206,3 +234,4 @@ class Analysis:
     warnings: tuple[str, ...]
     resamples: int
     extra: dict[str, Any] = dataclasses.field(default_factory=dict)
+    against: tuple[Contrast, ...] = ()

@@ -126,7 +126,9 @@ def collect(workdir: Workdir, sweep: str, task: str = "") -> Scores:
         baseline=base["report.baseline"],
         margin=float(base["report.margin"]),
         cost={str(row): _mean_cost(list(costs[row].values())) for row in axes[ROW]},
-        controls=tuple(str(name) for name, regime in known.items() if regime is not None and regime.control),
+        controls=tuple(
+            str(name) for name, regime in known.items() if regime is not None and (regime.control or regime.reference)
+        ),
         data_notes=(
             *begun_notes(done),
             *corruption_notes(tested[0]["config"]["data"]),
@@ -310,6 +312,11 @@ def _notes(
         listed = ", ".join(_word(field, v) for v in sorted({canonical(v): v for v in tried}.values(), key=order))
         notes.append(
             f"{field} is chosen from {listed} by validation, within each replicate and cell, without refitting."
+        )
+    if names := {t["changes"].get("regime", base["regime"]) for t in entry["trials"]} & set(regimes.REFERENCES):
+        notes.append(
+            f"{join(sorted(names))}: models of scikit-learn on the same inputs and all n labels, training and "
+            "validation; settings by cross-validation inside them, by log loss or squared error; one each target."
         )
     if entry.get("tuning"):
         notes.append(f"source_lr = {entry['tuning']['source_lr']:g}, tuned once on source validation.")

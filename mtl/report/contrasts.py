@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mtl.report import bootstrap, statistics
-from mtl.report.analysis import Crossover
+from mtl.report.analysis import Contrast, Crossover
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,33 +105,6 @@ class Pairs:
         r = len(x)
         row[:replicates][shared] = (x.mean(axis=1) - x.mean()) / np.sqrt(r * max(r - 1, 1))
         row[replicates:] = (x.mean(axis=0) - x.mean()) / np.sqrt(groups * max(groups - 1, 1))
-
-
-@dataclasses.dataclass(frozen=True)
-class Contrast:
-    """One direct comparison, corrected within its family.
-
-    Attributes:
-      first, second: regimes.
-      size: the target size.
-      gain, low, high: paired gain of the first over the second and its 95 % interval, in the metric's own
-        unit.
-      p, p_holm: two-sided p value, and after Holm over the family.
-    """
-
-    first: str
-    second: str
-    size: float
-    gain: float
-    low: float
-    high: float
-    p: float
-    p_holm: float
-
-    @property
-    def sign(self) -> int:
-        """+1 where the first is better, −1 where the second is (Holm at 5 %), 0 where neither is shown."""
-        return int(np.sign(self.gain)) if self.p_holm <= 0.05 else 0
 
 
 def compare(

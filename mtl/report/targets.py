@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from mtl.report import bootstrap, phrases, statistics
+from mtl.report import bootstrap, phrases, references, statistics
 from mtl.report.analyse import analyse, claimed
 from mtl.report.analysis import Analysis, Cell, Cost, Scores
 from mtl.report.budget import budget_sentences
@@ -63,9 +63,13 @@ class Targets:
 
     @property
     def verdict(self) -> tuple[str, ...]:
-        """A sentence a regime: what it comes to on average, where it is better and does harm; and those of budgets."""
+        """A sentence a regime: what it comes to on average, where it is better and does harm; and those of budgets.
+
+        One of each reference too, with the targets on which it is better than every network.
+        """
         contenders = [r for r in self.scores.regimes if r not in (self.scores.baseline, *self.scores.controls)]
-        return (*map(self._told, contenders), *budget_sentences(self.of))
+        each = (*contenders, *references.references(self.scores))
+        return (*map(self._told, each), *budget_sentences(self.of))
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -77,7 +81,8 @@ class Targets:
         return tuple(s if len(of) == len(self.of) else f"{phrases.join(of)}: {s}" for s, of in said.items())
 
     def _told(self, regime: str) -> str:
-        scores = self.scores
+        scores, reference = self.scores, regime in references.references(self.scores)
+        what = ", without a network," if reference else ""
         claims: dict[str, list[str]] = {"gain": [], "harm": []}
         for task, analysis in self.of.items():
             for claim, tasks in claims.items():
@@ -90,8 +95,15 @@ class Targets:
         ]
         average = f"on average over {len(self.of)} targets {phrases.join(means)}; " if means else ""
         better = f"better on {phrases.join(claims['gain'])}" if claims["gain"] else "shown to be better on none"
-        harm = f"; negative transfer: worse on {phrases.join(claims['harm'])}" if claims["harm"] else ""
-        return f"{regime} against {scores.baseline}: {average}{better}{harm}."
+        worse = "worse" if reference else "negative transfer: worse"
+        harm = f"; {worse} on {phrases.join(claims['harm'])}" if claims["harm"] else ""
+        if best := [
+            f"{task} {phrases.with_labels(list(at), scores.sizes)}"
+            for task, analysis in self.of.items()
+            if reference and (at := references.better_at(analysis, regime))
+        ]:
+            better += f"; better than every network on {phrases.join(best)}"
+        return f"{regime}{what} against {scores.baseline}: {average}{better}{harm}."
 
 
 def analyse_targets(
@@ -133,6 +145,7 @@ def _corrected(each: Sequence[Analysis]) -> list[Analysis]:
         return statistics.holm(np.array([[getattr(a.cells[r][n], field) for r, n in keys] for a in each]))
 
     p, p_margin, found = holm("p"), holm("p_margin"), []
+    against = iter(statistics.holm(np.array([c.p for a in each for c in a.against])))
     for t, analysis in enumerate(each):
         cells: dict[str, dict[float, Cell]] = {regime: {} for regime in analysis.scores.regimes}
         for k, (regime, size) in enumerate(keys):
@@ -141,7 +154,8 @@ def _corrected(each: Sequence[Analysis]) -> list[Analysis]:
             cells[regime][size] = dataclasses.replace(
                 cell, p_holm=float(p[t, k]), p_margin_holm=float(p_margin[t, k]), claim=claim
             )
-        found.append(dataclasses.replace(analysis, cells=cells))
+        contrasts = tuple(dataclasses.replace(c, p_holm=float(next(against))) for c in analysis.against)
+        found.append(dataclasses.replace(analysis, cells=cells, against=contrasts))
     return found
 
 

@@ -5,27 +5,31 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from mtl.report import phrases
-from mtl.report.analysis import Analysis, Cell, Crossover, Scores
+from mtl.regimes import REFERENCES
+from mtl.report import phrases, references
+from mtl.report.analysis import Analysis, Cell, Contrast, Crossover, Scores
 from mtl.report.budget import budget_sentences
-from mtl.report.contrasts import Contrast
 
 _TRANSFER = ("linear_probe", "finetune", "lp_ft", "gradual")
 _KNOWN_CONTROLS = {
     "multitask_examples": "trained jointly on as many examples as the others",
     "random_probe": "which never trained its trunk",
     "scratch_own_scale": "from scratch on inputs scaled by its own labelled rows alone",
+    "logistic_regression": "scikit-learn's on the same labels",
+    "forest": "a random forest on the same labels",
 }
 _WITHOUT = {
     "multitask_examples": "more examples than the others see",
     "random_probe": "any source",
     "scratch_own_scale": "the rows of the pools",
+    **dict.fromkeys(REFERENCES, "a network"),
 }
 # What a gain that holds against the control is shown to be, and what one that does not may be.
 _MEANING = {
     "multitask_examples": ("rest on its further examples", "are not shown to need its further examples"),
     "random_probe": ("are the trained trunk's", "are not shown to be the source's"),
     "scratch_own_scale": ("are not those of scaling with few rows", "may be those of scaling with few rows"),
+    **dict.fromkeys(REFERENCES, ("need a network", "may be had without a network")),
 }
 
 
@@ -247,11 +251,12 @@ def _rivalry(analysis: Analysis, rivals: Sequence[Contrast]) -> list[str]:
 
 
 def counterparts(scores: Scores, control: str) -> tuple[str, ...]:
-    """The contenders that a control is the control of.
+    """The regimes that a control is compared with.
 
     ``random_probe`` is `linear_probe` with a trunk that was never trained, and says nothing of regimes that
     train theirs on the target; ``multitask_examples`` is `multitask` with fewer updates; a doubled budget is compared
-    with a doubled budget (see `mtl.report.budget`); any other control is compared with all contenders.
+    with a doubled budget (see `mtl.report.budget`); a reference with every network; any other control with all
+    contenders.
 
     Args:
       scores: of a sweep.
@@ -262,6 +267,9 @@ def counterparts(scores: Scores, control: str) -> tuple[str, ...]:
     """
     if control in scores.doubled:
         return ()
+    if control in REFERENCES:
+        networks = (r for r in scores.regimes if r not in (scores.baseline, *REFERENCES))
+        return tuple(r for r in networks if r not in scores.doubled)
     only = {"random_probe": "linear_probe", "multitask_examples": "multitask"}.get(control, "")
     others = (r for r in scores.regimes if r != scores.baseline and r not in scores.controls)
     return tuple(r for r in others if r == only or not only)
@@ -288,7 +296,9 @@ def _control(analysis: Analysis, name: str, contrasts: Sequence[Contrast]) -> li
         else:
             what = f"is shown neither to gain over {scores.baseline} nor to do harm"
         sentences.append(f"{phrases.capital(described, scores.regimes)} {what}.")
-    claimed = [c for c in contrasts if analysis.cells[c.first][c.size].claim == "gain"]
+    sentences += references.told(analysis, name)
+    contenders = [c for c in contrasts if c.first not in scores.controls]
+    claimed = [c for c in contenders if analysis.cells[c.first][c.size].claim == "gain"]
     held = [c for c in claimed if c.sign > 0]
     lost = [c for c in claimed if c.sign <= 0]
     because, instead = _MEANING.get(name, ("go beyond it", "may be no more than it shows"))
@@ -346,7 +356,7 @@ def verdict(
     Args:
       analysis: cells and crossovers; its own ``verdict`` and ``warnings`` are not read.
       rivals: joint regimes (first) against transfer regimes (second), of `mtl.report.contrasts.family`.
-      against: contenders (first) against controls (second), one family.
+      against: networks (first) against controls (second), one family.
 
     Returns:
       Sentences.

@@ -115,8 +115,8 @@ def _groups(digests: Sequence[str], plan: Plan) -> dict[Any, list[str]]:
         seen = {task for p in trial.phases for task in p.tasks}
         model, test = trial.model(), split_of(trial).test
         tasks = tuple(t.name for t in model.tasks if t.name in seen and test[t.name].any())
-        drawn = (d.get("split"), d["test_size"])
-        about = str([d["name"], d["options"], trial.asked, drawn, has_several(trial.config) and d["source"]])
+        drawn, several = (d.get("split"), d["test_size"]), has_several(trial.config)
+        about = str([d["name"], d["options"], trial.asked, drawn, several and d["source"], trial.reference])
         scaled = plan.nodes[plan.chains[digest][-1]].stage.program.standardize
         maps = sum(4 * math.prod(t.shape) * t.outputs * int(test[t.name].sum()) for t in model.tasks if t.shape)
         key = (model, tasks, scaled, about)
@@ -150,14 +150,17 @@ def _tested(
     # Of several targets all rows of the test set, for all of them to be tested by one program; present labels count.
     rows = np.flatnonzero(np.any(list(test.values()), axis=0) if gaps else test[name])
     here = test[name][rows]
-    outputs = predict(
-        model,
-        name,
-        weights,
-        table.x if isinstance(table.x, Streamed) else device_inputs(table, scaled),
-        [coded(table, s) for s in scalings] if scaled else None,
-        rows=rows,
-    )
+    if trial.reference:
+        outputs = np.stack([w.params["outputs"][name][rows] for w in weights])
+    else:
+        outputs = predict(
+            model,
+            name,
+            weights,
+            table.x if isinstance(table.x, Streamed) else device_inputs(table, scaled),
+            [coded(table, s) for s in scalings] if scaled else None,
+            rows=rows,
+        )
     names, found, labels = KINDS[task.kind].metrics, [], table.labels[name][rows]
     if task.shape:
         labels = np.where(table.positions[name][rows], labels, -1 if task.labels == "ids" else np.nan)

@@ -77,8 +77,8 @@ class Plan:
         return sum(self.nodes[k].stage.steps for chain in self.chains.values() for k in chain)
 
     def programs(self) -> int:
-        """Return the number of distinct training programs to compile."""
-        return len({n.stage.program for n in self.nodes.values()})
+        """Return the number of distinct training programs to compile; references have none."""
+        return len({n.stage.program for n in self.nodes.values() if not n.trial.reference})
 
     def program_key(self, key: str) -> str:
         """Return what identifies a phase's program in a work directory, whatever process looks."""

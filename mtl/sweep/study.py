@@ -11,6 +11,7 @@ from typing import Any
 
 from mtl.config import ConfigError, Flat, Trial, canonical, check, override, refused
 from mtl.config.fields import coerce
+from mtl.config.reference import decides
 from mtl.config.targets import settled
 from mtl.regimes import get, judges
 from mtl.sweep.documents import identifier
@@ -74,7 +75,7 @@ def make_sweep(
     Args:
       name: its name.
       base: the fields of the config.
-      entries: the changes of each trial.
+      entries: the changes of each trial. What decides nothing about a reference is not tuned for it: it has one trial.
       pairs: the trials that tune the source's rate.
       tuning: what they came to; the rate that was best takes the place of the base's.
 
@@ -88,7 +89,9 @@ def make_sweep(
     members: dict[str, Member] = {}
     for changes in entries:
         trial = trial_of(override(base, changes))
-        if (same := members.get(trial.hash)) is not None:
+        if trial.reference:
+            changes = {field: value for field, value in changes.items() if decides(field)}
+        elif (same := members.get(trial.hash)) is not None:
             raise ConfigError(f"sweep {name}: {same.changes} and {changes} are the same trial: drop one of them")
         members[trial.hash] = Member(changes, trial)
     return Sweep(name, base, tuple(members.values()), pairs, tuning)

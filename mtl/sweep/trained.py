@@ -16,6 +16,7 @@ from mtl.data.leaf import check_ids
 from mtl.data.scaling import Scaling
 from mtl.inputs import by_name, count, each
 from mtl.models import Model
+from mtl.regimes import REFERENCES
 from mtl.sweep.documents import StoreError, inside
 from mtl.sweep.model_file import read_model
 from mtl.tasks import KINDS, suggest
@@ -150,7 +151,10 @@ def load(trial: str | Path) -> Trained:
     except StoreError as error:
         raise CheckpointError(str(error)) from None
     if not file.is_file():
-        raise CheckpointError(f"{trial} holds no model.safetensors: is it a trial's directory, run with save_model?")
+        raise CheckpointError(
+            f"{trial} holds no model.safetensors: is it a trial's directory, run with save_model? Of "
+            f"{' and '.join(REFERENCES)}, models of scikit-learn, none is kept: they would have to be pickled"
+        )
     try:
         found = read_model(file)
     except CheckpointError as error:

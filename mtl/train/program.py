@@ -41,7 +41,8 @@ class Program:
       model: the model with all of the trial's heads.
       tasks: names of the tasks whose labels the phase sees.
       trainable: whole paths of the parameters that move, sorted (see ``trainable_paths``).
-      solver: what finds its parameters: ``descent.Descent``, or ``ridge.Ridge`` in closed form.
+      solver: what finds its parameters: ``descent.Descent``, or ``ridge.Ridge`` in closed form; or
+        ``reference.Reference``, which needs none.
       optimizer: the static part of its optimizer.
       batch: B. A step sees B rows, or B for each task with ``per_task`` sampling.
       sampling: how tasks mix, see ``train.sampling``.

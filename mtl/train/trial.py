@@ -22,6 +22,7 @@ from mtl.optim import rates
 from mtl.train.descent import Descent
 from mtl.train.move import averages
 from mtl.train.program import Hypers, Program, Weights, trainable_paths
+from mtl.train.reference import Reference
 from mtl.train.ridge import Ridge
 
 PyTree = Any
@@ -94,7 +95,8 @@ def stages_of(trial: config.Trial, shape: Shape, standardize: bool = False) -> t
             f'config.model.dtype = "bfloat16": parameter {wide[0]} is float64: use "float32", or make it float32'
         )
     drawn: dict[str, int] = {}
-    section, ridge = c["optimizer"], Ridge(tuple(c["ridge"]["penalties"]), c["ridge"]["choose"])
+    section = c["optimizer"]
+    solvers = {"gradient": Descent(), "ridge": Ridge(tuple(c["ridge"]["penalties"]), c["ridge"]["choose"])}
     optimizer, numbers = optim.optimizer(section)
     balancer, weighs = balance.balancing(**c["balancer"])
     stages, unused = [], set(section["rates"])
@@ -111,7 +113,7 @@ def stages_of(trial: config.Trial, shape: Shape, standardize: bool = False) -> t
             **{
                 **{f.name: getattr(step, f.name) for f in dataclasses.fields(Program) if hasattr(step, f.name)},
                 "trainable": trainable,
-                "solver": ridge if step.solver == "ridge" else Descent(),
+                "solver": solvers.get(step.solver) or Reference(step.solver),
             },
             model=model,
             blocks=anatomy(model, shape).blocks,
@@ -124,7 +126,7 @@ def stages_of(trial: config.Trial, shape: Shape, standardize: bool = False) -> t
             adapter=adapter,
             widths=_widths(params["heads"], step.tasks),
         )
-        cached = step.solver == "ridge" or _cached(program, step.total_steps, most_labels(trial, step.tasks))
+        cached = step.solver != "gradient" or _cached(program, step.total_steps, most_labels(trial, step.tasks))
         program = dataclasses.replace(program, cached=cached)
         if program.balancer and program.optimizer.per_task and "direction" in program.balancer.needs:
             raise config.ConfigError(

@@ -120,6 +120,21 @@ def test_holm_is_over_targets_regimes_and_sizes():
     )
 
 
+def test_a_reference_is_told_of_with_the_targets_on_which_it_beats_every_network():
+    names = ("scratch", "multitask", "forest")
+    rates = {"a": [[0.6], [0.7], [0.8]], "b": [[0.7], [0.8], [0.6]]}
+    shared = {"rows": np.arange(300), "controls": ("forest",)}
+    scores = [scores_of(crossed(np.array(r)), names, task=task, **shared) for task, r in rates.items()]
+    found = analyse_targets(scores, {"scratch": 2, "multitask": 1, "forest": 2}, 200)
+    assert [said.split()[0] for said in found.verdict] == ["multitask", "forest,"]
+    assert found.verdict[1].startswith("forest, without a network, against scratch: on average over 2 targets ")
+    assert found.verdict[1].endswith(
+        "better on a with 10 labels; better than every network on a with 10 labels; worse on b with 10 labels."
+    )
+    raw = [c.p for analysis in found.of.values() for c in analysis.against]
+    assert [c.p_holm for a in found.of.values() for c in a.against] == pytest.approx(statistics.holm(np.array(raw)))
+
+
 def test_delta_is_not_told_where_a_baseline_may_be_zero_nor_means_of_different_metrics():
     values = crossed(np.array([[0.0], [0.1]]), noise=2.0)
     at = analyse_targets([target("a", values, metric="r2")], networks(), 100).means["multitask"][10.0]

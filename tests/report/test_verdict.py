@@ -153,6 +153,37 @@ def test_random_probe_speaks_of_the_probe_only(random, words):
     assert "random_probe, which never trained its trunk," in text
 
 
+def test_a_reference_that_is_better_than_every_network_is_said_plainly_and_never_a_contender():
+    names = ["scratch", "scratch_matched", "multitask", "forest", "logistic_regression"]
+    controls = ("scratch_matched", "forest", "logistic_regression")
+    rates = [[0.6, 0.8], [0.6, 0.8], [0.7, 0.9], [0.8, 0.8], [0.55, 0.6]]
+    got = told(rates, names, sizes=(10.0, 20.0), controls=controls)
+    assert got.verdict[0].startswith("With 10 and 20 labels multitask beats scratch")
+    text = " ".join(got.verdict)
+    assert re.search(
+        r"With 10 labels forest, a random forest on the same labels, beats scratch by \+\d+\.\d points [^:]*: that "
+        r"much comes without a network\. With 10 labels forest is better than every network "
+        r"\(by at least \+\d+\.\d points \[\d+\.\d, \d+\.\d\] over multitask\)\.",
+        text,
+    )
+    assert "hold against forest, and so need a network: multitask with 20 labels." in text
+    assert "may be had without a network: multitask with 10 labels." in text
+    assert text.count("better than every network") == 1
+    assert {c.first for c in got.against if c.second == "forest"} == {"scratch_matched", "multitask"}
+
+
+def test_a_reference_is_not_said_to_be_better_than_networks_that_it_is_not_shown_to_beat():
+    names, controls = ["scratch", "multitask", "forest"], ("forest",)
+    for rates in ([0.6, 0.8, 0.8], [0.8, 0.6, 0.8], [0.6, 0.8, 0.7]):
+        got = told([[r] for r in rates], names, sizes=(10.0,), controls=controls)
+        assert "every network" not in " ".join(got.verdict)
+    alone = told([[0.6], [0.8]], ["scratch", "forest"], sizes=(10.0,), controls=controls)
+    assert "every network" not in " ".join(alone.verdict)  # That it beats scratch has been said.
+    many = told([[0.6, 0.6], [0.7, 0.65], [0.8, 0.8]], names, sizes=(10.0, 20.0), controls=controls)
+    (text,) = [s for s in many.verdict if "every network" in s]
+    assert text.startswith("With 10 and 20 labels forest") and text.endswith("over multitask with 10 labels).")
+
+
 def test_a_control_without_an_effect_or_a_result():
     got = told([[0.6], [0.6], [0.8]], ["scratch", "placebo", "finetune"], sizes=(10.0,), controls=("placebo",))
     assert any(s.startswith("The control placebo is equivalent to scratch") for s in got.verdict)
