@@ -47,6 +47,7 @@ def table(blocks):
         "lp_ft": (source, (TARGET, head, head, "lr", (0, 1 / 2)), (TARGET, every | head, set(), "lr", (0, 1 / 2))),
         "gradual": (source, *unfreezing),
         "multitask": ((BOTH, every | heads(*BOTH), set(), "lr", (1, 1)),),
+        "multitask_best_each": ((BOTH, every | heads(*BOTH), set(), "lr", (1, 1)),),
         "multitask_finetune": (
             (BOTH, every | heads(*BOTH), set(), "source_lr", (1, 0)),
             (TARGET, every | head, set(), "lr", (0, 1)),
@@ -156,7 +157,7 @@ def test_where_budgets_do_not_divide_they_agree_to_a_batch_a_phase(source, targe
 
 
 def test_controls_are_what_a_verdict_must_not_recommend():
-    controls = {"random_probe", "scratch_matched", "scratch_own_scale", "source"}
+    controls = {"random_probe", "scratch_matched", "scratch_own_scale", "multitask_best_each", "source"}
     assert {name for name, r in regimes.REGIMES.items() if r.control} == controls
     assert all(r.summary and "\n" not in r.summary for r in regimes.REGIMES.values())
 

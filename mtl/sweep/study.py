@@ -204,7 +204,7 @@ def left_out(sweep: Sweep) -> list[str]:
         for number, phase in enumerate(trial.phases):
             if tuned or phase.select == "best":
                 there = judged(trial, split_of(trial), number)
-                for task in set(judges(phase.tasks, trial.asked)) - set(there):
+                for task in set(judges(phase.tasks, trial.judging)) - set(there):
                     found.setdefault(task, set()).add(trial.seed)
     return [
         f"{task} has no validation label in {len(seeds)} replicate{'s' * (len(seeds) > 1)}: there, source phases are "
