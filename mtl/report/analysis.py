@@ -21,6 +21,7 @@ class Cost:
       seconds: seconds of training, all phases.
       source_examples: the part of ``examples`` seen in phases before the target's labels enter, and by loaded weights.
       seconds_low, seconds_high: the least and the most of the replicates' mean ``seconds``.
+      parameters, bytes: of the model that is kept, its heads included; bytes also of its batch statistics.
     """
 
     examples: float
@@ -29,6 +30,8 @@ class Cost:
     source_examples: float
     seconds_low: float = math.nan
     seconds_high: float = math.nan
+    parameters: float = math.nan
+    bytes: float = math.nan
 
 
 @dataclasses.dataclass(frozen=True)

@@ -228,7 +228,12 @@ def _mean_cost(replicates: Sequence[Sequence[Mapping[str, Any]]]) -> Cost:
     # np.min, as min would pass over what is not known.
     low, high = (float(np.min(seconds)), float(np.max(seconds))) if len(seconds) > 1 else (math.nan, math.nan)
     return Cost(
-        mean("examples", whole), mean("flops", whole), mean("seconds", whole), mean("source_examples", whole), low, high
+        **{
+            name: mean(name, whole)
+            for name in ("examples", "flops", "seconds", "source_examples", "parameters", "bytes")
+        },
+        seconds_low=low,
+        seconds_high=high,
     )
 
 

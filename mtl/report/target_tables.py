@@ -8,6 +8,7 @@ from typing import Any
 
 from mtl.report.analysis import Analysis
 from mtl.report.formats import Table, TableCell
+from mtl.report.means import Mean
 from mtl.report.phrases import join
 from mtl.report.tables import (
     CONTROL,
@@ -21,7 +22,7 @@ from mtl.report.tables import (
     seconds_cell,
     shared_footnotes,
 )
-from mtl.report.targets import Mean, Targets
+from mtl.report.targets import Targets
 from mtl.report.text import gain_unit_text, human, interval_text, metric_text, number_text, size_text
 
 #: Tables to read show so many targets; the records behind them have all.
@@ -52,7 +53,7 @@ def target_result_table(targets: Targets) -> Table:
 
 
 def target_gain_table(targets: Targets) -> Table:
-    """Make the table of paired gains over the baseline, of their mean, and of Δ_m."""
+    """Make the table of paired gains over the baseline, and what they come to over all targets."""
     scores = targets.scores
     regimes = [regime for regime in scores.regimes if regime != scores.baseline]
 
@@ -62,9 +63,16 @@ def target_gain_table(targets: Targets) -> Table:
                 number_text(mean.gain, scores.unit, signed=True),
                 interval_text(mean.gain_low, mean.gain_high, scores.unit),
             ),
+            *(
+                TableCell(number_text(at / 100, 100, signed=True), interval_text(low / 100, high / 100, 100))
+                for at, low, high in (
+                    (mean.delta, mean.delta_low, mean.delta_high),
+                    (mean.iqm, mean.iqm_low, mean.iqm_high),
+                )
+            ),
             TableCell(
-                number_text(mean.delta / 100, 100, signed=True),
-                interval_text(mean.delta_low / 100, mean.delta_high / 100, 100),
+                number_text(mean.improvement, 100),
+                interval_text(mean.improvement_low, mean.improvement_high, 100),
             ),
         )
 
@@ -76,13 +84,16 @@ def target_gain_table(targets: Targets) -> Table:
         f"{SIGNS['inconclusive']} inconclusive.",
         f"Δ_m: the mean over targets of the gain relative to {scores.baseline}'s metric, of AUROC to what is above ½ "
         "(Maninis et al. 2019); — where the interval of one of these touches zero.",
+        "IQM: the mean of the middle half of these gains over targets × replicates. P(better): how often the regime is "
+        f"better than {scores.baseline} on one of the targets, in one replicate and on one such test set. "
+        "Both: Agarwal et al. 2021, within replicates.",
         *_footnotes(targets, regimes),
     ]
     return Table(
         name="gain",
         title=f"{scores.study} / {scores.sweep}: paired gain over {scores.baseline} in "
         f"{_metrics(targets, gain_unit_text)}",
-        header=(*_header(targets), "mean", "Δ_m (%)"),
+        header=(*_header(targets), "mean", "Δ_m (%)", "IQM (%)", "P(better) (%)"),
         rows=_rows(targets, regimes, gain_cell, over_all),
         footnotes=tuple(footnotes),
         records=_records(targets, regimes),
@@ -96,8 +107,9 @@ def target_cost_table(targets: Targets) -> Table:
         cost, networks = targets.cost.get(regime), targets.networks[regime]
         cells = [TableCell(f"{networks:,}")]
         if cost is None:
-            cells += [TableCell("—", kind="missing")] * 4
+            cells += [TableCell("—", kind="missing")] * 6
         else:
+            cells += [TableCell(human(cost.parameters)), TableCell(human(cost.bytes, "B"))]
             cells += [TableCell(human(n) if n != n else f"{n:,.0f}") for n in (cost.examples, cost.source_examples)]
             cells += [TableCell(human(cost.flops, "FLOP")), seconds_cell(cost)]
             about = {"study": scores.study, "sweep": scores.sweep, "regime": regime, "networks": networks}
@@ -112,7 +124,16 @@ def target_cost_table(targets: Targets) -> Table:
     return Table(
         name="cost",
         title=f"{scores.study} / {scores.sweep}: cost of all targets",
-        header=("regime", "networks", "examples", "of these source", "operations", "training time"),
+        header=(
+            "regime",
+            "networks",
+            "parameters",
+            "memory",
+            "examples",
+            "of these source",
+            "operations",
+            "training time",
+        ),
         rows=tuple(rows),
         footnotes=tuple(footnotes),
         records=tuple(found),

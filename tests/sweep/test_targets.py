@@ -162,6 +162,10 @@ def test_a_sweep_ends_with_tables_a_figure_and_a_page(study, capsys):
     assert {"sweep-result.md", "sweep-gain.csv", "sweep-cost.json", "sweep-gain.png", "report.html"} <= names
     (targets,) = analyses_of(workdir)
     assert targets.networks == {"scratch": 3, "multitask": 1, "multitask_finetune": 3}
+    hidden = 64 * 8 + 8  # The trunk of 8 × 8 pixels, and a head of 8 + 1 a task.
+    size = {regime: targets.cost[regime].parameters for regime in targets.networks}
+    assert size == {"scratch": 3 * (hidden + 9), "multitask": hidden + 27, "multitask_finetune": 3 * (hidden + 27)}
+    assert targets.cost["multitask"].bytes == 4 * size["multitask"]
     rows = json.loads((where / "tables" / "sweep-gain.json").read_text())["records"]
     assert {row["target"] for row in rows} == {*TARGETS, "mean over targets"}
     before = [path.stat().st_mtime_ns for path in sorted(where.glob("tables/*"))]
