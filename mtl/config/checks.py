@@ -10,8 +10,10 @@ from mtl.config.augmentation import parse
 from mtl.config.declaration import FIELDS, Duration
 from mtl.config.default import ConfigError, refused
 from mtl.config.fields import KNOWN, Flat, coerce, unknown
+from mtl.config.hypothesis import hypothesis_of
 from mtl.options import fits, tuples, words
 from mtl.ranges import Range
+from mtl.regimes import get
 
 #: What a duration is in.
 UNITS = Duration._fields
@@ -50,6 +52,10 @@ def check(flat: Flat) -> None:
             raise ConfigError(f"config.optimizer.rates: {pattern!r} is no regular expression: {error}") from None
     with refused():
         parse(flat["augment"])
+        stated = hypothesis_of(flat)
+    for name in (stated.first, stated.second) if stated else ():
+        with refused(f'config.report.contrast = "{flat["report.contrast"]}": '):
+            get(name, flat["regimes"])
     if flat["data.source"] and not flat["data.source_size"]:
         raise ConfigError("config.data.source_size = 0: must be at least 1")
     if flat["batch_size"] % flat["accumulate"]:

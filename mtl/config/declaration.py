@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args, get_type_hints
 
 from mtl.balance import BALANCERS
 from mtl.config.augmentation import OPERATIONS
+from mtl.config.hypothesis import Falsifier
 from mtl.data import SOURCES
 from mtl.data.corrupt.split import WAYS, Way
 from mtl.data.scaling import Way as WayToScale
@@ -220,12 +221,18 @@ class Report(NamedTuple):
       baseline: the regime that others are compared with.
       notes: sentences that every table must carry.
       margin: equivalence: within this of the baseline, in the metric's unit.
+      contrast: what the study is about, stated before it runs: ``multitask - scratch``, at all sizes or at those after
+        an @, ``finetune - scratch @ 20, 100``; tables and page answer it first. Empty for nothing.
+      falsifier: what refutes it, by the contrast's interval: ``upper <= margin`` that the first gains more than
+        the margin, ``upper <= 0`` that it gains, ``ties`` that they differ by more than the margin.
     """
 
     question: str = ""
     baseline: Annotated[str, REGIMES] = "scratch"
     notes: Annotated[tuple[str, ...], "texts"] = ()
     margin: Positive = 0.02
+    contrast: str = ""
+    falsifier: Falsifier = "upper <= margin"
 
 
 class Fields(NamedTuple):

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from mtl.config.hypothesis import Hypothesis
+
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
@@ -68,6 +70,7 @@ class Scores:
       bounds: where the metric can be; ends of intervals of it lie within.
       task: the target that was tested.
       rows: int [I], the rows of the data set that the test examples are.
+      hypothesis: what the study stated before it ran.
     """
 
     study: str
@@ -95,6 +98,7 @@ class Scores:
     bounds: tuple[float, float] = (-math.inf, math.inf)
     task: str = ""
     rows: np.ndarray | None = None
+    hypothesis: Hypothesis | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,6 +143,24 @@ class Cell:
 
 
 @dataclasses.dataclass(frozen=True)
+class Answer:
+    """What became of a hypothesis at one target size.
+
+    Attributes:
+      size: the target size.
+      gain, low, high: the contrast, and its interval at a level at which those of all sizes (and targets) hold
+        together; NaN if it was not measured.
+      finding: ``holds``, ``is refuted`` or ``is open``.
+    """
+
+    size: float
+    gain: float
+    low: float
+    high: float
+    finding: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Crossover:
     """Where one regime overtakes another as the target grows.
 
@@ -171,6 +193,7 @@ class Analysis:
       warnings: sentences about what weakens it (edge of the grid, missing trials, few replicates).
       resamples: bootstrap resamples.
       extra: figures a study adds, by name.
+      answers: what became of the hypothesis at each size.
     """
 
     scores: Scores
@@ -180,3 +203,4 @@ class Analysis:
     warnings: tuple[str, ...]
     resamples: int
     extra: dict[str, Any] = dataclasses.field(default_factory=dict)
+    answers: tuple[Answer, ...] = ()

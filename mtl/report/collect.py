@@ -10,6 +10,7 @@ import numpy as np
 
 from mtl import regimes
 from mtl.config import augmentation, canonical
+from mtl.config.hypothesis import hypothesis_of
 from mtl.config.trial import asked_of, has_several
 from mtl.report.analysis import Cost, Scores
 from mtl.report.begun import begun_notes
@@ -99,7 +100,7 @@ def collect(workdir: Workdir, sweep: str, task: str = "") -> Scores:
                     chosen[g, s, r] = value
     if values is None:
         raise NoResultError(_nothing(workdir, sweep, results))
-    own = base.get("regimes", {})
+    stated, own = hypothesis_of(base), base.get("regimes", {})
     known = {name: regimes.get(str(name), own) if name in own else regimes.REGIMES.get(name) for name in axes[ROW]}
     return Scores(
         study=study["study"],
@@ -131,6 +132,7 @@ def collect(workdir: Workdir, sweep: str, task: str = "") -> Scores:
         rarer=_rarer(first["labels"]),
         task=task,
         rows=first["rows"],
+        hypothesis=None if stated is None else stated._replace(late=entry.get("late", False)),
     )
 
 

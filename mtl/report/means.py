@@ -82,6 +82,30 @@ def means(each: Sequence[Analysis], resamples: int, seed: int) -> dict[str, dict
     return found
 
 
+def contrast(
+    scores: Sequence[Scores], pair: tuple[int, int], size: int, resamples: int, seed: int, level: float
+) -> tuple[float, float, float]:
+    """Return by how much one regime is better than another at a size, on average over targets, and its interval.
+
+    Args:
+      scores: one a target, of one metric.
+      pair: the numbers of the two regimes.
+      size: the number of the size.
+      resamples, seed: of the bootstrap.
+      level: of the interval.
+    """
+    units = np.unique(np.concatenate([_names(s) for s in scores]))
+    present = np.all([bootstrap.present_replicates(s.values) for s in scores], axis=0)
+    both, total = np.logical_and(*(present[g, size] for g in pair)), 0.0
+    for own in scores:
+        x, weights = _over(own, units)
+        one, other = (_linear(np.where(both[:, None], x[g, size], np.nan), weights) for g in pair)
+        total = total + (one - other)[None, None]
+    draws = bootstrap.two_way_bootstrap(np.asarray(total), resamples, seed)
+    mean, low, high = _Sum(np.asarray(total), draws).intervals(len(scores), level)[:, 0, 0].tolist()
+    return mean, low, high
+
+
 def _intervals(scores: Sequence[Scores], resamples: int, seed: int) -> dict[str, Float[np.ndarray, "3 G S"]]:
     """Return (estimate, low, high) of each of ``Mean``'s; without a baseline of the mean alone."""
     first, units = scores[0], np.unique(np.concatenate([_names(s) for s in scores]))
@@ -207,7 +231,7 @@ class _Sum:
         """Add a target's."""
         self.parts, self.draws = self.parts + parts, self.draws + draws
 
-    def intervals(self, count: int) -> Float[np.ndarray, "3 G S"]:
+    def intervals(self, count: int, level: float = 0.95) -> Float[np.ndarray, "3 G S"]:
         """Return the (mean, low, high) of the sum over its ``count`` targets; NaN where nothing was added."""
         if not (isinstance(self.parts, np.ndarray) and isinstance(self.draws, np.ndarray)):
             return np.zeros((3, 0, 0))
@@ -215,7 +239,9 @@ class _Sum:
         found = np.stack([mean, mean, mean])
         for at in np.ndindex(*mean.shape):
             own = self.draws[(slice(None), *at)] / count
-            found[(slice(1, None), *at)] = bootstrap.two_way_interval(own, *(float(v[at]) for v in (mean, se, df)))
+            estimate, error, freedom = (float(v[at]) for v in (mean, se, df))
+            ends = bootstrap.two_way_interval(own, estimate, error, freedom, level)
+            found[(slice(1, None), *at)] = ends
         return found
 
 

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from mtl.report import phrases, statistics
+from mtl.report import hypothesis, phrases, statistics
 from mtl.report.analyse import analyse, claimed
-from mtl.report.analysis import Analysis, Cell, Cost, Scores
-from mtl.report.means import Mean, means
+from mtl.report.analysis import Analysis, Answer, Cell, Cost, Scores
+from mtl.report.means import Mean, contrast, means
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,12 +23,14 @@ class Targets:
       means: ``means[regime][size]``.
       networks: how many networks a regime trains to have all targets.
       cost: of these networks together, on average over replicates.
+      answers: what became of the hypothesis at each size, on average over targets; empty if their metrics differ.
     """
 
     of: Mapping[str, Analysis]
     means: Mapping[str, Mapping[float, Mean]]
     networks: Mapping[str, int]
     cost: Mapping[str, Cost]
+    answers: tuple[Answer, ...] = ()
 
     @property
     def scores(self) -> Scores:
@@ -37,9 +39,14 @@ class Targets:
 
     @property
     def verdict(self) -> tuple[str, ...]:
-        """A sentence a regime: what it comes to on average, on which targets it is better, and where it does harm."""
+        """What became of the study's hypothesis, and a sentence a regime.
+
+        That is what it comes to on average, on which targets it is better, and where it does harm.
+        """
         contenders = [r for r in self.scores.regimes if r not in (self.scores.baseline, *self.scores.controls)]
-        return tuple(self._told(regime) for regime in contenders)
+        each = {task: analysis.answers for task, analysis in self.of.items()}
+        stated = [hypothesis.sentence(self.scores, self.answers, each)] if self.scores.hypothesis else []
+        return (*stated, *(self._told(regime) for regime in contenders))
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -81,7 +88,7 @@ def analyse_targets(
       networks: of each regime, how many networks it trains to have all targets.
       resamples, seed: of the bootstrap.
     """
-    each = _corrected([analyse(s, resamples, seed) for s in scores])
+    each = _corrected([analyse(s, resamples, seed, targets=len(scores)) for s in scores])
     of = {s.task: a for s, a in zip(scores, each, strict=True)}
     first = scores[0]
     cost = {
@@ -89,7 +96,12 @@ def analyse_targets(
         for name in first.regimes
         if all(name in s.cost for s in scores)
     }
-    return Targets(of, means(each, resamples, seed), networks, cost)
+
+    def mean(a: int, b: int, s: int, level: float) -> tuple[float, float, float]:
+        return contrast(scores, (a, b), s, resamples, seed, level)
+
+    answers = hypothesis.answers(first, mean) if len({s.metric for s in scores}) == 1 else ()
+    return Targets(of, means(each, resamples, seed), networks, cost, answers)
 
 
 def _corrected(each: Sequence[Analysis]) -> list[Analysis]:

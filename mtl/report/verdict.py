@@ -322,7 +322,8 @@ def _error_rate(analysis: Analysis, rivals: Sequence[Contrast], against: Sequenc
     tests = sum(not math.isnan(c.p) for row in analysis.cells.values() for c in row.values())
     if not tests:
         return []
-    further = [f"the best {phrases.with_labels([n], scores.sizes)} (Hsu)" for n in _spoken_of(analysis)]
+    further = ["the hypothesis (Bonferroni)"] if any(not math.isnan(a.low) for a in analysis.answers) else []
+    further += [f"the best {phrases.with_labels([n], scores.sizes)} (Hsu)" for n in _spoken_of(analysis)]
     if len(scores.sizes) > 1 and sum(r not in scores.controls for r in scores.regimes) > 1:
         further.append("crossovers (Holm)")
     if any(not math.isnan(c.p) for c in rivals):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, get_args
 
 from mtl.config import augmentation
 from mtl.config.declaration import SAMPLINGS
+from mtl.config.hypothesis import Falsifier, hypothesis_of
 from mtl.config.trial import targets_of
 from mtl.host.files import DamagedError
 from mtl.tasks import Task
@@ -45,6 +46,8 @@ STUDY: Any = {
                 "data.targets?": [str],
                 "report.question": str,
                 "report.notes?": [str],
+                "report.contrast?": str,
+                "report.falsifier?": frozenset(get_args(Falsifier)),
                 "regimes?": dict,
             },
             "plan": {"programs": int, "phases": int, "steps": int, "steps_unshared": int},
@@ -65,6 +68,7 @@ STUDY: Any = {
             ],
             "tuning?": Either(type(None), {"source_lr": _REAL}),
             "warnings?": [str],
+            "late?": bool,
         }
     },
     "runs?": {str: {"base": dict}},
@@ -207,6 +211,10 @@ def check_study(study: dict[str, Any]) -> None:
     for entry in study["sweeps"].values():
         if not 0 <= (margin := entry["base"]["report.margin"]) < math.inf:
             raise DamagedError(f"holds a report.margin of {margin}: must be a finite number, 0 or more")
+        try:
+            hypothesis_of(entry["base"])
+        except (KeyError, ValueError) as error:
+            raise DamagedError(f"holds no hypothesis that can be read: {str(error)[:200]}") from None
     try:
         for entry in study["sweeps"].values():
             for trial in entry["trials"]:

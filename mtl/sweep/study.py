@@ -11,6 +11,7 @@ from typing import Any
 
 from mtl.config import ConfigError, Flat, Trial, canonical, check, override, refused
 from mtl.config.fields import coerce
+from mtl.config.hypothesis import hypothesis_of
 from mtl.config.targets import settled
 from mtl.regimes import get, judges
 from mtl.sweep.documents import identifier
@@ -23,6 +24,9 @@ from mtl.sweep.store import StoreError, Workdir
 
 #: Sections of the base that may differ between runs of one sweep: they do not decide any trial's numbers.
 _FREE_TO_CHANGE = ("report.", "tune.")
+
+#: What a study states of its outcome before it runs.
+_STATED = ("report.contrast", "report.falsifier", "report.margin")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +88,7 @@ def make_sweep(
     """
     identifier(name)  # Tables and figures are named after it.
     base, entries = of_targets(base, entries)
+    _check_hypothesis(name, base, entries)
     base = override(base, {"source_lr": tuning["source_lr"]}) if tuning else base
     members: dict[str, Member] = {}
     for changes in entries:
@@ -92,6 +97,23 @@ def make_sweep(
             raise ConfigError(f"sweep {name}: {same.changes} and {changes} are the same trial: drop one of them")
         members[trial.hash] = Member(changes, trial)
     return Sweep(name, base, tuple(members.values()), pairs, tuning)
+
+
+def _check_hypothesis(name: str, base: Flat, entries: Sequence[Changes]) -> None:
+    """Check that a sweep has the regimes and sizes that its study's hypothesis is about.
+
+    Raises:
+      ConfigError: if not; before anything runs.
+    """
+    if (stated := hypothesis_of(base)) is None:
+        return
+    for field, wanted in (("regime", (stated.first, stated.second)), ("data.target_size", stated.sizes)):
+        there = {changes.get(field, base[field]) for changes in entries}
+        if absent := [value for value in wanted if value not in there]:
+            raise ConfigError(
+                f'config.report.contrast = "{base["report.contrast"]}": sweep {name} has no {field} {absent[0]}: '
+                "must be about what it has; a sweep may state its own"
+            )
 
 
 def of_targets(base: Flat, entries: Sequence[Changes]) -> tuple[Flat, list[Changes]]:
@@ -112,10 +134,10 @@ def of_targets(base: Flat, entries: Sequence[Changes]) -> tuple[Flat, list[Chang
 
 
 def settle(base: Flat, entries: Sequence[Changes], question: str = "") -> tuple[Flat, list[Changes]]:
-    """Return the base and the changes of a sweep, with what it says of its data moved into the base.
+    """Return the base and the changes of a sweep, with what it says of its data and its report moved into the base.
 
-    A field of ``data`` (but for the target size) that every entry changes to the same value is not an axis of the
-    sweep: it says what the sweep is about, and belongs to its base config.
+    A field of ``data`` (but for the target size) or ``report`` that every entry changes to the same value is not an
+    axis of the sweep: it says what the sweep is about, and belongs to its base config.
 
     Args:
       base: the fields of the config.
@@ -123,18 +145,19 @@ def settle(base: Flat, entries: Sequence[Changes], question: str = "") -> tuple[
       question: what the sweep asks, unless the config says it.
 
     Raises:
-      ConfigError: if the sweep changes another field of ``data`` between trials: validation chooses between what is
-        neither regime, size nor replicate, and must not choose the question.
+      ConfigError: if the sweep changes another such field between trials: validation chooses between what is neither
+        regime, size nor replicate, and must not choose the question.
     """
     about = {}
-    for key in sorted({k for e in entries for k in e if k.startswith("data.") and k != "data.target_size"}):
+    for key in sorted(
+        {k for e in entries for k in e if k.startswith(("data.", "report.")) and k != "data.target_size"}
+    ):
         if len({canonical(e[key]) if key in e else None for e in entries}) > 1:
-            raise ConfigError(
-                f"the sweep changes {key} between trials: it is about one data set; write a sweep for each"
-            )
+            one = "data set" if key.startswith("data.") else "question"
+            raise ConfigError(f"the sweep changes {key} between trials: it is about one {one}; write a sweep for each")
         about[key] = entries[0][key]
     if question and not base["report.question"]:
-        about["report.question"] = question
+        about.setdefault("report.question", question)
     return override(base, about), [{k: v for k, v in e.items() if k not in about} for e in entries]
 
 
@@ -269,8 +292,13 @@ def record(workdir: Workdir, sweep: Sweep, plan: Plan, warnings: Sequence[str]) 
                 f"{workdir.path} holds sweep {sweep.name} with config.{field} = {value!r}, now {base[field]!r}: "
                 "choose another --workdir, or change it back"
             )
+    before, stated = known["base"], [base[field] for field in _STATED]
+    changed = bool(before) and stated != [before.get(field) for field in _STATED]
+    there = set(workdir.hashes())
+    late = known.get("late", False) or (changed and any(t.hash in there for t in sweep.trials))
     study["sweeps"][sweep.name] = {
         "base": base,
+        "late": late,
         "tuning": sweep.tuning,
         "warnings": list(warnings),
         "plan": {

@@ -25,6 +25,7 @@ ANY = {
     "name": "any text is a name",
     "data.target": "a task of the data, held against them in resolve",
     "init.path": "a path, looked at when it is read",
+    "report.contrast": "read where regimes are known, see test_hypothesis.py",
     "report.question": "any text is a question",
 }
 #: Dictionaries of what has a name, or of tasks: who reads them checks them.
