@@ -8,9 +8,9 @@ from typing import Any, get_args
 
 from mtl.config.augmentation import parse
 from mtl.config.declaration import FIELDS, Duration
-from mtl.config.default import ConfigError, refused
+from mtl.config.default import FREE, ConfigError, refused
 from mtl.config.fields import KNOWN, Flat, coerce, unknown
-from mtl.config.hypothesis import hypothesis_of
+from mtl.hypothesis import hypothesis_of
 from mtl.options import fits, tuples, words
 from mtl.ranges import Range
 from mtl.regimes import get
@@ -53,7 +53,11 @@ def check(flat: Flat) -> None:
     with refused():
         parse(flat["augment"])
         stated = hypothesis_of(flat)
-    for name in (stated.first, stated.second) if stated else ():
+    for name in (flat["report.rows"], flat["report.columns"]):
+        if name not in KNOWN and not any(name.startswith(f"{section}.") for section in FREE):
+            raise ConfigError(f"config.report: {unknown(name, KNOWN)}")
+    of_regimes = flat["report.rows"] == "regime"
+    for name in (stated.first, stated.second) if stated and of_regimes else ():
         with refused(f'config.report.contrast = "{flat["report.contrast"]}": '):
             get(name, flat["regimes"])
     if flat["data.source"] and not flat["data.source_size"]:

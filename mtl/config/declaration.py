@@ -13,10 +13,10 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args, get_type_hints
 
 from mtl.balance import BALANCERS
 from mtl.config.augmentation import OPERATIONS
-from mtl.config.hypothesis import Falsifier
 from mtl.data import SOURCES
 from mtl.data.corrupt.split import WAYS, Way
 from mtl.data.scaling import Way as WayToScale
+from mtl.hypothesis import Falsifier
 from mtl.models import HEAD_INITS, MODELS
 from mtl.optim import OPTIMIZERS
 from mtl.optim.rates import SCHEDULES
@@ -225,6 +225,8 @@ class Report(NamedTuple):
         an @, ``finetune - scratch @ 20, 100``; tables and page answer it first. Empty for nothing.
       falsifier: what refutes it, by the contrast's interval: ``upper <= margin`` that the first gains more than
         the margin, ``upper <= 0`` that it gains, ``ties`` that they differ by more than the margin.
+      rows: the field whose values are the rows of a table.
+      columns: the field of numbers whose values are its columns.
     """
 
     question: str = ""
@@ -233,6 +235,8 @@ class Report(NamedTuple):
     margin: Positive = 0.02
     contrast: str = ""
     falsifier: Falsifier = "upper <= margin"
+    rows: str = "regime"
+    columns: str = "data.target_size"
 
 
 class Fields(NamedTuple):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
-from mtl.config.hypothesis import Hypothesis
+from mtl.hypothesis import Hypothesis
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +37,23 @@ class Cost:
     bytes: float = math.nan
 
 
+class Sizes(tuple[float, ...]):
+    """The columns of a table: numbers that ascend, and the field of the config that they are of.
+
+    >>> Sizes.of("data.source_size", (10.0, 20.0)).field
+    'data.source_size'
+    """
+
+    field = "data.target_size"
+
+    @classmethod
+    def of(cls, field: str, values: Iterable[float]) -> Sizes:
+        """Return the values of a field."""
+        made = cls(values)
+        made.field = field
+        return made
+
+
 @dataclasses.dataclass(frozen=True)
 class Scores:
     """Per-example test scores of a sweep's chosen trials, aligned so that everything can be paired.
@@ -51,7 +69,7 @@ class Scores:
       higher_is_better: whether more is better.
       unit: factor that turns the metric into what tables print: 100 for accuracy (points), 1 for log loss.
       regimes: row names, in the order of the table.
-      sizes: column values.
+      sizes: column values, target sizes or ``Sizes`` of another field.
       replicates: seeds.
       values: float64 [G, S, R, I], one score per test example whose mean over I is the metric; NaN over all of
         I where the trial is missing or failed.
@@ -71,6 +89,7 @@ class Scores:
       task: the target that was tested.
       rows: int [I], the rows of the data set that the test examples are.
       hypothesis: what the study stated before it ran.
+      row: what a row is: a regime, or a value of another field.
     """
 
     study: str
@@ -99,6 +118,7 @@ class Scores:
     task: str = ""
     rows: np.ndarray | None = None
     hypothesis: Hypothesis | None = None
+    row: str = "regime"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from mtl.config.hypothesis import REGIONS
+from mtl.hypothesis import REGIONS
 from mtl.report import phrases
 from mtl.report.analysis import Answer, Scores
 
@@ -101,7 +101,7 @@ def sentence(scores: Scores, told: Sequence[Answer], each: Mapping[str, Sequence
 
 
 def _amount(answer: Answer, scores: Scores) -> str:
-    at = f"with {phrases.number(answer.size)} labels"
+    at = phrases.with_labels([answer.size], scores.sizes)
     if math.isnan(answer.gain):
         return f"{at} (not measured)"
     return f"{at} ({phrases.amount(answer.gain, answer.low, answer.high, scores)})"

@@ -9,7 +9,7 @@ from typing import Any
 from mtl.report.analysis import Analysis
 from mtl.report.formats import Table, TableCell
 from mtl.report.means import Mean
-from mtl.report.phrases import join
+from mtl.report.phrases import column, join
 from mtl.report.tables import (
     CONTROL,
     NOT_WORSE,
@@ -125,7 +125,7 @@ def target_cost_table(targets: Targets) -> Table:
         name="cost",
         title=f"{scores.study} / {scores.sweep}: cost of all targets",
         header=(
-            "regime",
+            scores.row,
             "networks",
             "parameters",
             "memory",
@@ -145,8 +145,8 @@ def _first(targets: Targets) -> Analysis:
 
 
 def _header(targets: Targets) -> tuple[str, ...]:
-    sizes = ("n",) if len(targets.scores.sizes) > 1 else ()
-    return ("regime", *sizes, *list(targets.of)[:SHOWN])
+    sizes = (column(targets.scores.sizes),) if len(targets.scores.sizes) > 1 else ()
+    return (targets.scores.row, *sizes, *list(targets.of)[:SHOWN])
 
 
 def _rows(
@@ -195,10 +195,11 @@ def _records(targets: Targets, regimes: Sequence[str]) -> tuple[dict[str, Any], 
     scores = targets.scores
     found = [{"target": task, **record} for task, a in targets.of.items() for record in records(a, regimes)]
     alike = len({a.scores.metric for a in targets.of.values()}) == 1
-    over_all = ("study", "sweep", "higher_is_better", "baseline", "margin", "regime", "control", "n")
+    size = column(scores.sizes)
+    over_all = ("study", "sweep", "higher_is_better", "baseline", "margin", "regime", "control", size)
     for record in records(_first(targets), regimes):
         about = {key: record[key] for key in over_all} | {"metric": scores.metric if alike else None}
-        mean = dataclasses.asdict(targets.means[record["regime"]][float(record["n"])])
+        mean = dataclasses.asdict(targets.means[record["regime"]][float(record[size])])
         found.append({"target": "mean over targets", **about, **mean})
     keys = dict.fromkeys(key for record in found for key in record)  # The same for all, as CSV has it.
     return tuple({key: record.get(key) for key in keys} for record in found)

@@ -64,8 +64,9 @@ class Targets:
             for claim, tasks in claims.items():
                 if sizes := [size for size, cell in analysis.cells[regime].items() if cell.claim == claim]:
                     tasks.append(f"{task} {phrases.with_labels(sizes, scores.sizes)}")
+        column = phrases.column(scores.sizes)
         averages = [
-            f"{phrases.amount(mean.gain, mean.gain_low, mean.gain_high, scores)} with n = {size:g}"
+            f"{phrases.amount(mean.gain, mean.gain_low, mean.gain_high, scores)} with {column} = {size:g}"
             for size, mean in self.means[regime].items()
             if not math.isnan(mean.gain)
         ]

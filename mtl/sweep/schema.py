@@ -8,9 +8,9 @@ from typing import Any, get_args
 
 from mtl.config import augmentation
 from mtl.config.declaration import SAMPLINGS
-from mtl.config.hypothesis import Falsifier, hypothesis_of
 from mtl.config.trial import targets_of
 from mtl.host.files import DamagedError
+from mtl.hypothesis import Falsifier, hypothesis_of
 from mtl.tasks import Task
 
 _REAL = (int, float)
@@ -46,7 +46,7 @@ STUDY: Any = {
                 "data.targets?": [str],
                 "report.question": str,
                 "report.notes?": [str],
-                "report.contrast?": str,
+                **dict.fromkeys(("report.contrast?", "report.rows?", "report.columns?"), str),
                 "report.falsifier?": frozenset(get_args(Falsifier)),
                 "regimes?": dict,
             },

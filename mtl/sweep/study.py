@@ -11,9 +11,10 @@ from typing import Any
 
 from mtl.config import ConfigError, Flat, Trial, canonical, check, override, refused
 from mtl.config.fields import coerce
-from mtl.config.hypothesis import hypothesis_of
 from mtl.config.targets import settled
+from mtl.hypothesis import hypothesis_of
 from mtl.regimes import get, judges
+from mtl.sweep.chosen import axes, level, row_name
 from mtl.sweep.documents import identifier
 from mtl.sweep.evaluate import clean
 from mtl.sweep.expand import Changes
@@ -88,7 +89,7 @@ def make_sweep(
     """
     identifier(name)  # Tables and figures are named after it.
     base, entries = of_targets(base, entries)
-    _check_hypothesis(name, base, entries)
+    _check_axes(name, base, entries)
     base = override(base, {"source_lr": tuning["source_lr"]}) if tuning else base
     members: dict[str, Member] = {}
     for changes in entries:
@@ -99,20 +100,27 @@ def make_sweep(
     return Sweep(name, base, tuple(members.values()), pairs, tuning)
 
 
-def _check_hypothesis(name: str, base: Flat, entries: Sequence[Changes]) -> None:
-    """Check that a sweep has the regimes and sizes that its study's hypothesis is about.
+def _check_axes(name: str, base: Flat, entries: Sequence[Changes]) -> None:
+    """Check that columns are numbers, and that there are the rows and columns that the study's hypothesis is about.
 
     Raises:
       ConfigError: if not; before anything runs.
     """
-    if (stated := hypothesis_of(base)) is None:
-        return
-    for field, wanted in (("regime", (stated.first, stated.second)), ("data.target_size", stated.sizes)):
-        there = {changes.get(field, base[field]) for changes in entries}
+    row, column, *_ = axes(base)
+    rows = {row_name(row, level(base, changes, row)) for changes in entries}
+    columns = {level(base, changes, column) for changes in entries}
+    wrong = [value for value in columns if isinstance(value, str | bool) or value < 0]
+    if wrong and column != "data.target_size":  # Which is checked as a field.
+        raise ConfigError(
+            f'config.report.columns = "{column}": sweep {name} has the value {wrong[0]}: must be numbers, at least 0'
+        )
+    stated = hypothesis_of(base)
+    named = ((row, rows, (stated.first, stated.second)), (column, columns, stated.sizes)) if stated else ()
+    for field, there, wanted in named:
         if absent := [value for value in wanted if value not in there]:
             raise ConfigError(
-                f'config.report.contrast = "{base["report.contrast"]}": sweep {name} has no {field} {absent[0]}: '
-                "must be about what it has; a sweep may state its own"
+                f'config.report.contrast = "{base["report.contrast"]}": sweep {name} has no {field} '
+                f"{str(absent[0]).removesuffix('.0')}: must be about what it has; a sweep may state its own"
             )
 
 
@@ -136,8 +144,8 @@ def of_targets(base: Flat, entries: Sequence[Changes]) -> tuple[Flat, list[Chang
 def settle(base: Flat, entries: Sequence[Changes], question: str = "") -> tuple[Flat, list[Changes]]:
     """Return the base and the changes of a sweep, with what it says of its data and its report moved into the base.
 
-    A field of ``data`` (but for the target size) or ``report`` that every entry changes to the same value is not an
-    axis of the sweep: it says what the sweep is about, and belongs to its base config.
+    A field of ``data`` or ``report`` that is no axis of the table and that every entry changes to the same value says
+    what the sweep is about, and belongs to its base config.
 
     Args:
       base: the fields of the config.
@@ -146,14 +154,15 @@ def settle(base: Flat, entries: Sequence[Changes], question: str = "") -> tuple[
 
     Raises:
       ConfigError: if the sweep changes another such field between trials: validation chooses between what is neither
-        regime, size nor replicate, and must not choose the question.
+        row, column nor replicate, and must not choose the question.
     """
-    about = {}
-    for key in sorted(
-        {k for e in entries for k in e if k.startswith(("data.", "report.")) and k != "data.target_size"}
-    ):
+    about: Changes = {}
+    fields = {k for e in entries for k in e if k.startswith(("data.", "report.")) or k == "regime"}
+    for key in sorted(fields, key=lambda k: (not k.startswith("report."), k)):  # These say what is an axis.
+        if key in axes({**base, **about})[:3]:
+            continue
         if len({canonical(e[key]) if key in e else None for e in entries}) > 1:
-            one = "data set" if key.startswith("data.") else "question"
+            one = "question" if key.startswith("report.") else key if key == "regime" else "data set"
             raise ConfigError(f"the sweep changes {key} between trials: it is about one {one}; write a sweep for each")
         about[key] = entries[0][key]
     if question and not base["report.question"]:
@@ -202,11 +211,11 @@ def check_choices(sweep: Sweep, there: Collection[str]) -> None:
     """
     cells: dict[str, list[Member]] = {}
     for m in sweep.members:
-        c = m.trial.config
-        cells.setdefault(canonical([c["regime"], c["data"]["target_size"], c["seed"], m.trial.targets]), []).append(m)
+        at = [level(sweep.base, m.changes, axis) for axis in axes(sweep.base)]
+        cells.setdefault(canonical(at), []).append(m)
     deciding = [(t, "config.tune.source_lr", "one source_lr") for _, t in sweep.pairs]
     for members in cells.values():
-        fields = {k for m in members for k in m.changes} - {"regime", "data.target_size", "seed", "data.target"}
+        fields = {k for m in members for k in m.changes} - set(axes(sweep.base))
         field = " and ".join(f"config.{name}" for name in sorted(fields)) if len(members) > 1 else ""
         deciding += [(m.trial, field, f"one value of {field}") for m in members]
     seen: set[Any] = set()

@@ -10,7 +10,7 @@ from mtl import data
 from mtl.config import ConfigError, check, override, resolve
 from mtl.config.declaration import FIELDS
 from mtl.config.fields import KNOWN
-from mtl.config.hypothesis import REGIONS
+from mtl.hypothesis import REGIONS
 
 TINY = math.ulp(0.0)
 HUGE = math.nextafter(math.inf, 0)

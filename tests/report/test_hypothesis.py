@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from mtl.config.hypothesis import REGIONS, Hypothesis
+from mtl.hypothesis import REGIONS, Hypothesis
 from mtl.report.analyse import analyse
 from mtl.report.hypothesis import found
 from mtl.report.targets import analyse_targets

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -26,19 +27,22 @@ REGIONS: dict[str, tuple[float, float]] = {
 }
 
 
+_NUMBER = re.compile(r" *[0-9]{1,15}(\.[0-9]{1,15})? *")
+
+
 class Hypothesis(NamedTuple):
     """What a study states.
 
     Attributes:
       first, second: the regimes whose contrast it is about: by how much the first is better.
-      sizes: the target sizes at which it is; empty for all of the sweep's.
+      sizes: the columns of the table at which it is, such as target sizes; empty for all of the sweep's.
       falsifier: what refutes it.
       late: whether it was stated, or changed, when results were there.
     """
 
     first: str
     second: str
-    sizes: tuple[int, ...]
+    sizes: tuple[float, ...]
     falsifier: str
     late: bool = False
 
@@ -53,15 +57,15 @@ def hypothesis_of(flat: Mapping[str, Any]) -> Hypothesis | None:
       ValueError: for a contrast that cannot be read.
 
     >>> hypothesis_of({"report.contrast": "multitask - scratch @ 20, 100", "report.falsifier": "upper <= margin"})
-    Hypothesis(first='multitask', second='scratch', sizes=(20, 100), falsifier='upper <= margin', late=False)
+    Hypothesis(first='multitask', second='scratch', sizes=(20.0, 100.0), falsifier='upper <= margin', late=False)
     """
     text = flat.get("report.contrast", "")
     if not text:
         return None
     pair, at, sizes = text.partition(" @ ")
     first, *others = (name.strip() for name in pair.split(" - "))
-    numbers = [size.strip() for size in sizes.split(",")] if at else []
+    numbers = sizes.split(",") if at else []
     read = first and len(others) == 1 and others[0] not in ("", first)
-    if not read or not all(n.isdecimal() and len(n) < 16 for n in numbers):
+    if not read or not all(map(_NUMBER.fullmatch, numbers)):
         raise ValueError(f'report.contrast = "{text}": must be "REGIME - REGIME", or "REGIME - REGIME @ 20, 100"')
-    return Hypothesis(first, others[0], tuple(sorted({int(n) for n in numbers})), flat["report.falsifier"])
+    return Hypothesis(first, others[0], tuple(sorted(set(map(float, numbers)))), flat["report.falsifier"])

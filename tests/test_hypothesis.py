@@ -6,7 +6,7 @@ import pytest
 
 from mtl.cli import main
 from mtl.config import ConfigError, default, flatten, override
-from mtl.config.hypothesis import Hypothesis, hypothesis_of
+from mtl.hypothesis import Hypothesis, hypothesis_of
 from mtl.regimes import Phase
 from mtl.sweep import product, sweep
 from mtl.sweep.store import Workdir
@@ -21,11 +21,12 @@ def stating(contrast, **changes):
 def test_a_contrast_is_two_regimes_and_sizes():
     assert hypothesis_of(BASE) is None
     assert hypothesis_of(stating("a-b - scratch@2 @ 100,20, 100"))[:3] == ("a-b", "scratch@2", (20, 100))
+    assert hypothesis_of(stating("a - b @ 0.5")).sizes == (0.5,)
     assert hypothesis_of(stating("a - b")) == Hypothesis("a", "b", (), "upper <= margin")
 
 
 @pytest.mark.parametrize(
-    "text", ["multitask", "a - b - c", "a - a", "a -", " - b", "a - b @ ", "a - b @ x", "a - b @ 1e2"]
+    "text", ["multitask", "a - b - c", "a - a", "a -", " - b", "a - b @ ", "a - b @ x", "a - b @ 1e2", "a - b @ -1"]
 )
 def test_what_cannot_be_read_is_refused(text):
     with pytest.raises(ConfigError, match=r"config.report.contrast = .*: must be \"REGIME - REGIME\", or"):
