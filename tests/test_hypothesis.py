@@ -6,9 +6,11 @@ import pytest
 
 from mtl.cli import main
 from mtl.config import ConfigError, default, flatten, override
+from mtl.host.files import DamagedError
 from mtl.hypothesis import Hypothesis, hypothesis_of
 from mtl.regimes import Phase
 from mtl.sweep import product, sweep
+from mtl.sweep.schema import check_study
 from mtl.sweep.store import Workdir
 from mtl.sweep.study import check_base, make_sweep, settle
 from tests.config.test_targets import BASE
@@ -117,3 +119,12 @@ def test_it_changes_no_trial(launch, tmp_path):
     assert launch() == 0
     entry = Workdir(tmp_path / "work").study()["sweeps"]["main"]
     assert not entry["late"]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"report.contrast": "a - b"}, {"report.contrast": "a", "report.falsifier": "ties"}]
+)
+def test_a_study_file_with_one_that_cannot_be_read_is_damaged(changes):
+    entry = {"base": {"report.margin": 0.02, **changes}, "trials": [], "fingerprints": {}}
+    with pytest.raises(DamagedError, match="holds no hypothesis that can be read"):
+        check_study({"sweeps": {"s": entry}})
