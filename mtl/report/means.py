@@ -109,9 +109,10 @@ def contrast(
 def _intervals(scores: Sequence[Scores], resamples: int, seed: int) -> dict[str, Float[np.ndarray, "3 G S"]]:
     """Return (estimate, low, high) of each of ``Mean``'s; without a baseline of the mean alone."""
     first, units = scores[0], np.unique(np.concatenate([_names(s) for s in scores]))
-    base = first.regimes.index(first.baseline) if first.baseline in first.regimes else None
     present = np.all([bootstrap.present_replicates(s.values) for s in scores], axis=0)
-    paired = present if base is None else present & present[base]
+    # Of each regime, the place of what its gain is over.
+    over = [first.regimes.index(first.baseline) for _ in first.regimes if first.baseline in first.regimes]
+    paired = present & present[over] if over else present
     # What units add, summed over targets, and draws of the sum.
     metric, gain, delta = _Sum(), _Sum(), _Sum()
     scales = []
@@ -124,11 +125,11 @@ def _intervals(scores: Sequence[Scores], resamples: int, seed: int) -> dict[str,
         whole = np.where(present[..., None], x, np.nan)
         draws = drawn(whole)
         metric.add(_linear(whole, weights), draws)
-        if base is None:
+        if not over:
             continue
-        one, other = (np.where(paired[..., None], v, np.nan) for v in (x, x[base][None]))
-        same = (paired == present).all() and (paired == present[base]).all()
-        a, b = (draws, draws[:, base][:, None]) if same else (drawn(one), drawn(other))
+        one, other = (np.where(paired[..., None], v, np.nan) for v in (x, x[over]))
+        same = (paired == present).all() and (paired == present[over]).all()
+        a, b = (draws, draws[:, over]) if same else (drawn(one), drawn(other))
         mine, theirs = _linear(one, weights), _linear(other, weights)
         gain.add(mine - theirs, a - b)
         chance = (1.0 if own.higher_is_better else -1.0) * CHANCE.get(own.metric, 0.0)
@@ -139,13 +140,13 @@ def _intervals(scores: Sequence[Scores], resamples: int, seed: int) -> dict[str,
     sign = 1.0 if first.higher_is_better else -1.0
     middle, *ends = sign * metric.intervals(len(scores))
     found = {"mean": np.stack([middle, *np.clip(np.sort(ends, axis=0), *first.bounds)])}
-    if base is None:
+    if not over:
         return found
 
     def gains(of: int) -> np.ndarray:
         """Return what units add to a target's gains: made anew, as those of all targets need not fit in memory."""
         x, weights = _over(scores[of], units)
-        mine, theirs = (np.where(paired[..., None], v, np.nan) for v in (x, x[base][None]))
+        mine, theirs = (np.where(paired[..., None], v, np.nan) for v in (x, x[over]))
         return _linear(mine, weights) - _linear(theirs, weights)
 
     quartiles = _first_order(over_tasks.interquartile_mean, lambda t: gains(t) / scales[t], len(scores))
