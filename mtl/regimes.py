@@ -85,17 +85,22 @@ class Regime:
       control: whether it is a control, not a contender.
       scale_with: whose rows inputs are scaled by: those of all training ``pools``, the same for every regime and
         size, or for a control the regime's ``own`` labelled rows.
+      judge: by what states and rates are chosen where a network is for several targets: ``all`` of them together, or
+        ``each`` by itself, so that each has a trial of its own that trains the same.
     """
 
     phases: tuple[Phase, ...] | Callable[[int], tuple[Phase, ...]]
     summary: str
     control: bool = False
     scale_with: str = "pools"
+    judge: str = "all"
 
     def __post_init__(self) -> None:
         """Refuse what cannot be."""
         if self.scale_with not in ("pools", "own"):
             raise ValueError(f'scale_with = {self.scale_with!r}: must be "pools" or "own"')
+        if self.judge not in ("all", "each"):
+            raise ValueError(f'judge = {self.judge!r}: must be "all" or "each"')
 
     def expand(self, blocks: int) -> tuple[Phase, ...]:
         """Return the phases for a backbone of so many blocks."""
@@ -108,8 +113,8 @@ class Regime:
 
     @property
     def alone(self) -> bool:
-        """Whether some phase sees one target alone, so that of several targets each has a network of its own."""
-        return any(phase.tasks == "target" for phase in self.expand(1))
+        """Whether each of several targets has a network of its own: some phase sees it alone, or it alone judges."""
+        return self.judge == "each" or any(phase.tasks == "target" for phase in self.expand(1))
 
 
 _SOURCE = Phase(tasks="source", lr="source_lr", budget="source")
@@ -152,6 +157,12 @@ REGIMES: dict[str, Regime] = {
     "multitask": Regime(
         (Phase(tasks="source+target", budget="source+target"),),
         "source and target together",
+    ),
+    "multitask_best_each": Regime(
+        (Phase(tasks="source+target", budget="source+target"),),
+        "source and target together, each target with the state and rate that are best for it: K states, not one model",
+        control=True,
+        judge="each",
     ),
     "multitask_finetune": Regime(
         (Phase(tasks="source+target", lr="source_lr", budget="source"), Phase()),
@@ -244,7 +255,7 @@ def read(value: Any) -> Regime:
 
     Args:
       value: a tuple of ``Phase`` or of dictionaries of its fields; a dictionary with ``phases``, ``summary``,
-        ``control`` and ``scale_with``; or a ``Regime``.
+        ``control``, ``scale_with`` and ``judge``; or a ``Regime``.
 
     Raises:
       ValueError: for anything else, naming what is wrong.
@@ -265,11 +276,12 @@ def read(value: Any) -> Regime:
         raise ValueError(f"phases = {phases!r}: must be a tuple of at least one phase")
     if not isinstance(summary, str) or not isinstance(control, bool):
         raise ValueError(f"summary = {summary!r}, control = {control!r}: must be a text, and True or False")
-    scale_with = str(parts.get("scale_with", "pools"))
-    return Regime(tuple(_phase(i, p) for i, p in enumerate(phases)), summary, control, scale_with)
+    words = {name: str(parts[name]) for name in _WORDS if name in parts}
+    return Regime(tuple(_phase(i, p) for i, p in enumerate(phases)), summary, control, **words)
 
 
-_REGIME = ("phases", "summary", "control", "scale_with")
+_WORDS = ("scale_with", "judge")
+_REGIME = ("phases", "summary", "control", *_WORDS)
 
 
 def _phase(number: int, value: Any) -> Phase:
@@ -293,7 +305,7 @@ def plain(value: Any) -> dict[str, Any]:
         raise ValueError("its phases are made by a function: register it with mtl.regimes.register instead")
     phases = [{k: v for k, v in vars(p).items() if v != default[k]} for p in regime.phases]
     found = {"phases": phases, "summary": regime.summary, "control": regime.control}
-    return found | ({"scale_with": "own"} if regime.scale_with == "own" else {})
+    return found | {name: word for name in _WORDS if (word := getattr(regime, name)) != getattr(Regime, name)}
 
 
 def without_source(phases: tuple[Phase, ...]) -> tuple[Phase, ...]:

@@ -47,6 +47,7 @@ def table(blocks):
         "lp_ft": (source, (TARGET, head, head, "lr", (0, 1 / 2)), (TARGET, every | head, set(), "lr", (0, 1 / 2))),
         "gradual": (source, *unfreezing),
         "multitask": ((BOTH, every | heads(*BOTH), set(), "lr", (1, 1)),),
+        "multitask_best_each": ((BOTH, every | heads(*BOTH), set(), "lr", (1, 1)),),
         "multitask_finetune": (
             (BOTH, every | heads(*BOTH), set(), "source_lr", (1, 0)),
             (TARGET, every | head, set(), "lr", (0, 1)),
@@ -182,7 +183,8 @@ def test_where_budgets_do_not_divide_they_agree_to_an_update_a_phase(source, tar
 
 
 def test_controls_are_what_a_verdict_must_not_recommend():
-    controls = {"random_probe", "multitask_examples", "scratch_own_scale", "source", *regimes.REFERENCES}
+    controls = {"random_probe", "multitask_examples", "multitask_best_each", "scratch_own_scale", "source"}
+    controls |= set(regimes.REFERENCES)
     assert {name for name, r in regimes.REGIMES.items() if r.control} == controls
     assert all(r.summary and "\n" not in r.summary for r in regimes.REGIMES.values())
 

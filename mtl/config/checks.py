@@ -8,10 +8,12 @@ from typing import Any, get_args
 
 from mtl.config.augmentation import parse
 from mtl.config.declaration import FIELDS, Duration
-from mtl.config.default import ConfigError, refused
+from mtl.config.default import FREE, ConfigError, refused
 from mtl.config.fields import KNOWN, Flat, coerce, unknown
+from mtl.hypothesis import hypothesis_of
 from mtl.options import fits, tuples, words
 from mtl.ranges import Range
+from mtl.regimes import get
 
 #: What a duration is in.
 UNITS = Duration._fields
@@ -50,12 +52,20 @@ def check(flat: Flat) -> None:
             raise ConfigError(f"config.optimizer.rates: {pattern!r} is no regular expression: {error}") from None
     with refused():
         parse(flat["augment"])
+        stated = hypothesis_of(flat)
     if not flat["data.test_size"] and flat["data.split"] != "official":
         raise ConfigError("config.data.test_size = 0: must be at least 1")
     if flat["data.split"] == "scaffold" and flat["data.options"].get("groups") != "scaffold":
         raise ConfigError(
             'config.data.split = "scaffold": scaffolds must be groups: set config.data.options.groups = "scaffold" too'
         )
+    for name in (flat["report.rows"], flat["report.columns"]):
+        if name not in KNOWN and not any(name.startswith(f"{section}.") for section in FREE):
+            raise ConfigError(f"config.report: {unknown(name, KNOWN)}")
+    of_regimes = flat["report.rows"] == "regime"
+    for name in (stated.first, stated.second) if stated and of_regimes else ():
+        with refused(f'config.report.contrast = "{flat["report.contrast"]}": '):
+            get(name, flat["regimes"])
     if flat["data.source"] and not flat["data.source_size"]:
         raise ConfigError("config.data.source_size = 0: must be at least 1")
     if flat["batch_size"] % flat["accumulate"]:

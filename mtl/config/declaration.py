@@ -16,6 +16,7 @@ from mtl.config.augmentation import OPERATIONS
 from mtl.data import SOURCES
 from mtl.data.corrupt.split import WAYS, Way
 from mtl.data.scaling import Way as WayToScale
+from mtl.hypothesis import Falsifier
 from mtl.models import HEAD_INITS, MODELS
 from mtl.optim import OPTIMIZERS
 from mtl.optim.rates import SCHEDULES
@@ -224,12 +225,22 @@ class Report(NamedTuple):
       baseline: the regime that others are compared with.
       notes: sentences that every table must carry.
       margin: equivalence: within this of the baseline, in the metric's unit.
+      contrast: what the study is about, stated before it runs: ``multitask - scratch``, at all sizes or at those after
+        an @, ``finetune - scratch @ 20, 100``; tables and page answer it first. Empty for nothing.
+      falsifier: what refutes it, by the contrast's interval: ``upper <= margin`` that the first gains more than
+        the margin, ``upper <= 0`` that it gains, ``ties`` that they differ by more than the margin.
+      rows: the field whose values are the rows of a table.
+      columns: the field of numbers whose values are its columns.
     """
 
     question: str = ""
     baseline: Annotated[str, REGIMES] = "scratch"
     notes: Annotated[tuple[str, ...], "texts"] = ()
     margin: Positive = 0.02
+    contrast: str = ""
+    falsifier: Falsifier = "upper <= margin"
+    rows: str = "regime"
+    columns: str = "data.target_size"
 
 
 class Fields(NamedTuple):

@@ -91,6 +91,8 @@ def resolve(flat: Flat, table: Table) -> Trial:
     }
     if "targets" in sections["data"]:
         resolved["targets"] = [about] if about else [t for t in asked(flat) if t in phases[-1].tasks]
+        if regime.judge == "each":
+            resolved["judge"] = "each"
     if regime.scale_with == "own":
         resolved["scale_with"] = "own"
     try:

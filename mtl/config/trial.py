@@ -83,6 +83,11 @@ class Trial:
         return asked_of(self.config)
 
     @property
+    def judging(self) -> tuple[str, ...]:
+        """The targets by which its states and rates are chosen."""
+        return self.targets if self.config.get("judge") == "each" else self.asked
+
+    @property
     def target(self) -> str:
         """The target of a network for one; empty for a network for several."""
         return self.targets[0] if len(self.targets) == 1 else ""

@@ -9,7 +9,7 @@ from collections import Counter
 
 import numpy as np
 
-from mtl.report import bootstrap, caveats, contrasts, statistics, verdict
+from mtl.report import bootstrap, caveats, contrasts, hypothesis, statistics, verdict
 from mtl.report.analysis import Analysis, Cell, Scores
 from mtl.report.best import best_set
 
@@ -53,7 +53,9 @@ def _often(chosen: np.ndarray) -> float:
     return float(min(count, key=lambda v: (-count[v], v), default=np.nan))
 
 
-def analyse(scores: Scores, resamples: int = 4000, seed: int = 0, exclude: tuple[str, ...] = ()) -> Analysis:
+def analyse(
+    scores: Scores, resamples: int = 4000, seed: int = 0, exclude: tuple[str, ...] = (), targets: int = 1
+) -> Analysis:
     """Computes means, gains, claims, the best set, crossovers, the verdict and warnings of a sweep.
 
     Everything comes from one two-way bootstrap over replicates × test examples and its analytic standard
@@ -69,6 +71,7 @@ def analyse(scores: Scores, resamples: int = 4000, seed: int = 0, exclude: tuple
       resamples: bootstrap resamples.
       seed: of the bootstrap.
       exclude: further regimes that do not compete for being best.
+      targets: of how many the study's hypothesis is told, this one among them.
 
     Returns:
       The analysis. ``extra`` holds ``examples`` (test examples), ``family`` (tests that Holm corrected for)
@@ -190,9 +193,12 @@ def analyse(scores: Scores, resamples: int = 4000, seed: int = 0, exclude: tuple
         "family": int((~np.isnan(p)).sum()),
         "draws_left_out": left_out,
     }
-    result = Analysis(scores, cells, crossings, (), (), resamples, extra, against)
+    told = hypothesis.answers(
+        scores, lambda a, b, s, level: (float(pairs.gain[a, b, s]), *pairs.interval(a, b, s, level)), targets
+    )
+    result = Analysis(scores, cells, crossings, (), (), resamples, extra, against, told)
     return dataclasses.replace(
         result,
-        verdict=verdict.verdict(result, rivals, against),
+        verdict=(*([hypothesis.sentence(scores, told)] if told else []), *verdict.verdict(result, rivals, against)),
         warnings=caveats.caveats(result),
     )

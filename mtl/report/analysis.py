@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+
+from mtl.hypothesis import Hypothesis
 
 #: A row whose budget is doubled is named after the row that it is the control of: ``scratch@2``.
 DOUBLED = "@2"
@@ -26,6 +29,7 @@ class Cost:
       seconds_low, seconds_high: the least and the most of the replicates' mean ``seconds``.
       updates: steps of the optimizer, all phases.
       rows: distinct rows that have a training label of a task that some phase trains on.
+      parameters, bytes: of the model that is kept, its heads included; bytes also of its batch statistics.
     """
 
     examples: float
@@ -36,6 +40,25 @@ class Cost:
     seconds_high: float = math.nan
     updates: float = math.nan
     rows: float = math.nan
+    parameters: float = math.nan
+    bytes: float = math.nan
+
+
+class Sizes(tuple[float, ...]):
+    """The columns of a table: numbers that ascend, and the field of the config that they are of.
+
+    >>> Sizes.of("data.source_size", (10.0, 20.0)).field
+    'data.source_size'
+    """
+
+    field = "data.target_size"
+
+    @classmethod
+    def of(cls, field: str, values: Iterable[float]) -> Sizes:
+        """Return the values of a field."""
+        made = cls(values)
+        made.field = field
+        return made
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +76,7 @@ class Scores:
       higher_is_better: whether more is better.
       unit: factor that turns the metric into what tables print: 100 for accuracy (points), 1 for log loss.
       regimes: row names, in the order of the table.
-      sizes: column values.
+      sizes: column values, target sizes or ``Sizes`` of another field.
       replicates: seeds.
       values: float64 [G, S, R, I], one score per test example whose mean over I is the metric; NaN over all of
         I where the trial is missing or failed.
@@ -74,6 +97,8 @@ class Scores:
       unconverged: int [G, S], replicates whose last phase was at its best when it ended.
       overfitted: int [G, S], replicates whose last phase kept a state much worse than its best.
       few_validated: the sizes at which validation had too few labels to choose by the metric.
+      hypothesis: what the study stated before it ran.
+      row: what a row is: a regime, or a value of another field.
     """
 
     study: str
@@ -113,6 +138,9 @@ class Scores:
         """Return the row that a regime's gain is over: the baseline, of a doubled budget the doubled baseline."""
         twice = f"{self.baseline}{DOUBLED}"
         return twice if regime in self.doubled and regime != twice and twice in self.regimes else self.baseline
+
+    hypothesis: Hypothesis | None = None
+    row: str = "regime"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,6 +190,24 @@ class Cell:
     def not_converged(self) -> bool:
         """Whether half of the replicates or more were at their best when training ended."""
         return self.replicates > 0 and self.unconverged >= self.replicates / 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """What became of a hypothesis at one target size.
+
+    Attributes:
+      size: the target size.
+      gain, low, high: the contrast, and its interval at a level at which those of all sizes (and targets) hold
+        together; NaN if it was not measured.
+      finding: ``holds``, ``is refuted`` or ``is open``.
+    """
+
+    size: float
+    gain: float
+    low: float
+    high: float
+    finding: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -225,6 +271,7 @@ class Analysis:
       resamples: bootstrap resamples.
       extra: figures a study adds, by name.
       against: regimes (first) against controls (second), one family.
+      answers: what became of the hypothesis at each size.
     """
 
     scores: Scores
@@ -235,3 +282,4 @@ class Analysis:
     resamples: int
     extra: dict[str, Any] = dataclasses.field(default_factory=dict)
     against: tuple[Contrast, ...] = ()
+    answers: tuple[Answer, ...] = ()

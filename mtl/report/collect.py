@@ -11,13 +11,14 @@ import numpy as np
 from mtl import regimes
 from mtl.config import augmentation, canonical
 from mtl.config.trial import asked_of, has_several
-from mtl.report.analysis import Cost, Scores
+from mtl.hypothesis import hypothesis_of
+from mtl.report.analysis import Cost, Scores, Sizes
 from mtl.report.begun import begun_notes
 from mtl.report.corruption import corruption_notes
 from mtl.report.made_by import differing
 from mtl.report.phrases import join
 from mtl.report.training import few_validated, overfitted, unconverged
-from mtl.sweep.chosen import COLUMN, REPLICATE, ROW, TARGET, candidates, choose, order, tuned
+from mtl.sweep.chosen import REPLICATE, TARGET, axes, candidates, choose, level, order, row_name, tuned
 from mtl.sweep.fingerprint import stale_sentences
 from mtl.sweep.store import NoResultError, StoreError, Workdir
 from mtl.tasks import suggest
@@ -48,10 +49,17 @@ def collect(workdir: Workdir, sweep: str, task: str = "") -> Scores:
     entry = study["sweeps"][sweep]
     base = entry["base"]
     trials = [t["changes"] for t in entry["trials"]]
-    axes = {axis: _levels(trials, base, axis) for axis in (ROW, COLUMN, REPLICATE)}
-    if any(column <= 0 for column in axes[COLUMN]):
-        raise StoreError(f"{workdir.study_file} names a {COLUMN} of {min(axes[COLUMN])}: must be more than 0")
-    shape = tuple(len(axes[a]) for a in (ROW, COLUMN, REPLICATE))
+    row_field, column_field, *_ = axes(base)
+    rows = list(dict.fromkeys(level(base, t, row_field) for t in trials))
+    columns, seeds = (list({level(base, t, field) for t in trials}) for field in (column_field, REPLICATE))
+    of_labels = column_field == Sizes.field
+    for column in columns:
+        if isinstance(column, str) or column < 0 or (of_labels and column == 0):
+            right = "more than 0" if of_labels else "a number, at least 0"
+            raise StoreError(f"{workdir.study_file} names a {column_field} of {column}: must be {right}")
+    columns, seeds = sorted(columns), sorted(seeds)
+    names = {row: row_name(row_field, row) for row in rows}
+    shape = (len(rows), len(columns), len(seeds))
     if math.prod(shape) > max(_CELLS, _CELLS_A_TRIAL * len(trials)):
         raise StoreError(
             f"{workdir.study_file}: sweep {sweep} names {shape[0]:,} regimes, {shape[1]:,} target sizes and "
@@ -74,10 +82,10 @@ def collect(workdir: Workdir, sweep: str, task: str = "") -> Scores:
     chosen = np.full(shape, np.nan)
     values: np.ndarray | None = None
     first: Mapping[str, np.ndarray] = {}
-    costs: dict[str, dict[Any, list[Mapping[str, Any]]]] = {row: {} for row in axes[ROW]}
-    for g, row in enumerate(axes[ROW]):
-        for s, column in enumerate(axes[COLUMN]):
-            for r, replicate in enumerate(axes[REPLICATE]):
+    costs: dict[str, dict[Any, list[Mapping[str, Any]]]] = {row: {} for row in rows}
+    for g, row in enumerate(rows):
+        for s, column in enumerate(columns):
+            for r, replicate in enumerate(seeds):
                 found = cells.get((row, column, replicate, task), cells.get((row, column, replicate, joint), []))
                 pick = choose(found, fields)
                 if pick is not None and task not in pick[1].get("test", {}):  # Its networks are for other targets.
@@ -105,8 +113,8 @@ def collect(workdir: Workdir, sweep: str, task: str = "") -> Scores:
                     chosen[g, s, r] = value
     if values is None:
         raise NoResultError(_nothing(workdir, sweep, results))
-    own = base.get("regimes", {})
-    known = {name: _regime(str(name), own) for name in axes[ROW]}
+    stated, own = hypothesis_of(base), base.get("regimes", {})
+    known = {name: _regime(name, own) for name in names.values()}
     return Scores(
         study=study["study"],
         sweep=sweep,
@@ -116,22 +124,23 @@ def collect(workdir: Workdir, sweep: str, task: str = "") -> Scores:
         higher_is_better=metric["higher_is_better"],
         unit=100.0 if metric["points"] else 1.0,
         bounds=_bounds(*metric["range"]),
-        regimes=tuple(str(row) for row in axes[ROW]),
-        sizes=tuple(float(c) for c in axes[COLUMN]),
-        replicates=tuple(int(r) for r in axes[REPLICATE]),
+        regimes=tuple(names.values()),
+        sizes=Sizes.of(column_field, map(float, columns)),
+        replicates=tuple(int(r) for r in seeds),
+        row=row_field.rpartition(".")[2],
         values=values,
         missing=missing,
         failed=failed,
         chosen=chosen,
         baseline=base["report.baseline"],
         margin=float(base["report.margin"]),
-        cost={str(row): _mean_cost(list(costs[row].values())) for row in axes[ROW]},
+        cost={name: _mean_cost(list(costs[row].values())) for row, name in names.items()},
         controls=tuple(
-            str(name) for name, regime in known.items() if regime is not None and (regime.control or regime.reference)
+            name for name, regime in known.items() if regime is not None and (regime.control or regime.reference)
         ),
         data_notes=(
             *begun_notes(done),
-            *corruption_notes(tested[0]["config"]["data"]),
+            *dict.fromkeys(note for r in tested for note in corruption_notes(r["config"]["data"])),
             *(f"Warning: {said}" for said in (*entry.get("warnings", ()), *differing(done))),
         ),
         groups=first.get("groups"),
@@ -141,6 +150,7 @@ def collect(workdir: Workdir, sweep: str, task: str = "") -> Scores:
         unconverged=unfinished,
         overfitted=overdone,
         few_validated=tuple(sorted(few)),
+        hypothesis=None if stated is None else stated._replace(late=entry.get("late", False)),
     )
 
 
@@ -169,13 +179,6 @@ def _nothing(workdir: Workdir, sweep: str, results: Mapping[str, Mapping[str, An
 def _regime(name: str, own: Mapping[str, Any]) -> regimes.Regime | None:
     """Return a regime; nothing for one that a config registers, which is not at hand."""
     return regimes.get(name, own) if name in own or name.partition("@")[0] in {*regimes.REGIMES, *own} else None
-
-
-def _levels(trials: Sequence[Mapping[str, Any]], base: Mapping[str, Any], axis: str) -> list[Any]:
-    found: dict[Any, None] = {}
-    for t in trials:
-        found.setdefault(t.get(axis, base[axis]))
-    return list(found) if axis == ROW else sorted(found)
 
 
 def _word(field: str, value: Any) -> str:
@@ -235,7 +238,8 @@ def _mean_cost(replicates: Sequence[Sequence[Mapping[str, Any]]]) -> Cost:
     seconds = [mean("seconds", costs) for costs in replicates]
     # np.min, as min would pass over what is not known.
     low, high = (float(np.min(seconds)), float(np.max(seconds))) if len(seconds) > 1 else (math.nan, math.nan)
-    same = {name: mean(name, whole) for name in ("examples", "flops", "seconds", "source_examples", "rows")}
+    known = ("examples", "flops", "seconds", "source_examples", "rows", "parameters", "bytes")
+    same = {name: mean(name, whole) for name in known}
     return Cost(**same, seconds_low=low, seconds_high=high, updates=mean("steps", whole))
 
 
@@ -246,9 +250,11 @@ def _rounds(base: Mapping[str, Any]) -> str:
 
 def _question(base: Mapping[str, Any], sweep: str) -> str:
     source = ", ".join(base["data.source"]) or "nothing"
+    n = "n" if Sizes.field in axes(base) else base[Sizes.field]
     if targets := base.get("data.targets"):
-        return f"{sweep}: with n rows that have labels of {len(targets)} targets, one network for all or one for each?"
-    return f"{sweep}: with n labels of {base['data.target']} and a source of {source}, what is best?"
+        rows = f"{n} rows that have labels of {len(targets)} targets"
+        return f"{sweep}: with {rows}, one network for all or one for each?"
+    return f"{sweep}: with {n} labels of {base['data.target']} and a source of {source}, what is best?"
 
 
 def _test_set(data: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from mtl.canvas import own_settings
+from mtl.report.phrases import column
 from mtl.report.text import row_text, size_text
 
 INK = "#1c1e21"
@@ -110,6 +111,12 @@ def clean(axes: Any) -> None:
     axes.set_axisbelow(True)
 
 
+def axis_label(sizes: Sequence[float]) -> str:
+    """Return what the axis of sizes is called."""
+    name = column(sizes)
+    return "target labels n (train and validation)" if name == "n" else name
+
+
 def size_axis(axes: Any, sizes: Sequence[float], label: bool = True) -> None:
     """Make the x axis logarithmic, with ticks at the sizes that were measured; symlog when a size is 0.
 
@@ -133,7 +140,7 @@ def size_axis(axes: Any, sizes: Sequence[float], label: bool = True) -> None:
     axes.xaxis.set_major_locator(FixedLocator(list(sizes)))
     axes.set_xticks(list(sizes), [size_text(size) for size in sizes])
     if label:
-        axes.set_xlabel("target labels n (train and validation)", fontsize=FONT, color=INK)
+        axes.set_xlabel(axis_label(sizes), fontsize=FONT, color=INK, parse_math=False)
 
 
 def _title_lines(question: str, width: int) -> tuple[list[str], float]:

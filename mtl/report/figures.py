@@ -21,6 +21,7 @@ from mtl.report.drawing import (
     FONT,
     GRID,
     INK,
+    axis_label,
     clean,
     draw_band,
     label_ends,
@@ -33,6 +34,7 @@ from mtl.report.drawing import (
     title_points,
     write,
 )
+from mtl.report.phrases import column
 from mtl.report.targets import Targets
 from mtl.report.text import gain_unit_text, metric_text, row_text, size_text
 
@@ -151,7 +153,7 @@ def gain_figure(analysis: Analysis, titled: bool = True) -> Any:
         title.set_fontweight("bold")
         if i + columns >= len(regimes):  # nothing below it
             axes.tick_params(axis="x", labelbottom=True)
-    figure.text(0.53, 6 / 72 / height, "target labels n (train and validation)", fontsize=FONT, color=INK, ha="center")
+    figure.text(0.53, 6 / 72 / height, axis_label(scores.sizes), fontsize=FONT, color=INK, ha="center")
     points = gain_unit_text(scores.metric, scores.unit)
     label = f"gain over {_baseline(scores)} in {points}"
     shaded = f"shaded: equivalent (± {margin:g}); filled: significant after Holm"
@@ -213,7 +215,7 @@ def forest_figure(targets: Targets, titled: bool = True) -> Any:
         )
         title.set_fontweight("bold")
     points = " or ".join(dict.fromkeys(gain_unit_text(a.scores.metric, a.scores.unit) for a in targets.of.values()))
-    label = f"gain over {_baseline(scores)} in {points} at n = {size_text(size)}"
+    label = f"gain over {_baseline(scores)} in {points} at {column(scores.sizes)} = {size_text(size)}"
     put_title(figure, question, f"{label}, 95 % intervals; filled: significant after Holm", 0.012, wrap)
     return figure
 

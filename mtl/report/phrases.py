@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from mtl.report.analysis import Scores
+from mtl.report.analysis import Scores, Sizes
 
 
 def join(words: Sequence[str], last: str = "and") -> str:
@@ -17,8 +17,14 @@ def number(n: float) -> str:
     return str(int(n)) if float(n).is_integer() else f"{n:g}"
 
 
+def column(grid: Sequence[float]) -> str:
+    """What the columns of a table are: 'n', the target's labels, or the last part of another field's name."""
+    field = getattr(grid, "field", Sizes.field)
+    return "n" if field == Sizes.field else field.rpartition(".")[2]
+
+
 def with_labels(sizes: Sequence[float], grid: Sequence[float]) -> str:
-    """'with 10, 20 and 500 labels'; three or more neighbours of the grid become '10 to 50'."""
+    """'with 10, 20 and 500 labels', or 'at source_size 10'; three or more neighbours of the grid become '10 to 50'."""
     at = [grid.index(n) for n in sizes]
     runs: list[list[int]] = []
     for i in at:
@@ -32,6 +38,8 @@ def with_labels(sizes: Sequence[float], grid: Sequence[float]) -> str:
             words.append(f"{number(grid[run[0]])} to {number(grid[run[-1]])}")
         else:
             words += [number(grid[i]) for i in run]
+    if (name := column(grid)) != "n":
+        return f"at {name} {join(words)}"
     noun = "label" if words == ["1"] else "labels"
     return f"with {join(words)} {noun}"
 

@@ -22,6 +22,7 @@ import mtl
 from mtl.config import canonical
 from mtl.config.trial import targets_of
 from mtl.host.files import MAX_JSON_BYTES, FileError, parse, read, write_atomically
+from mtl.report import phrases
 from mtl.report.analyse import analyse
 from mtl.report.analysis import Analysis, Scores
 from mtl.report.collect import collect
@@ -29,7 +30,7 @@ from mtl.report.formats import to_csv, to_json, to_latex, to_markdown
 from mtl.report.made_by import made_by
 from mtl.report.show import tables_of
 from mtl.report.targets import Targets, analyse_targets
-from mtl.sweep.chosen import COLUMN, REPLICATE, ROW, TARGET, chosen
+from mtl.sweep.chosen import REPLICATE, TARGET, axes, chosen, level, row_name
 from mtl.sweep.fingerprint import code
 from mtl.sweep.store import StoreError, Workdir
 
@@ -69,9 +70,10 @@ def _analysed(workdir: Workdir, name: str, entry: Mapping[str, Any] | None) -> A
     if entry is None or not tasks:
         return analyse(collect(workdir, name))
     of: dict[str, set[str]] = {}
+    row, *_ = axes(entry["base"])
     for trial in entry["trials"]:
-        regime = trial["changes"].get(ROW, entry["base"][ROW])
-        of.setdefault(regime, set()).add(trial["changes"].get(TARGET, ""))
+        name_of = row_name(row, level(entry["base"], trial["changes"], row))
+        of.setdefault(name_of, set()).add(trial["changes"].get(TARGET, ""))
     return analyse_targets(
         [collect(workdir, name, task) for task in tasks], {regime: len(targets) for regime, targets in of.items()}
     )
@@ -182,17 +184,18 @@ def learning_curves(workdir: Workdir, scores: Scores) -> Any | None:
     entry = workdir.study()["sweeps"][scores.sweep]
     shown = chosen(workdir, entry)
     base, size = entry["base"], scores.sizes[len(scores.sizes) // 2]
+    row, column, *_ = axes(base)
     found: dict[str, dict[int, list[dict[str, Any]]]] = {}
     for t in entry["trials"]:
-        at = {axis: t["changes"].get(axis, base[axis]) for axis in (ROW, COLUMN, REPLICATE)}
-        result = workdir.result(t["hash"]) if float(at[COLUMN]) == size and t["hash"] in shown else None
+        at = {axis: level(base, t["changes"], axis) for axis in (row, column, REPLICATE)}
+        result = workdir.result(t["hash"]) if float(at[column]) == size and t["hash"] in shown else None
         if result is None or result["val_score"] is None:
             continue
         target = scores.task
         seen = [p for p in result["phases"] if target in p["val_loss"]]
         if not seen:
             continue
-        found.setdefault(str(at[ROW]), {})[at[REPLICATE]] = seen
+        found.setdefault(row_name(row, at[row]), {})[at[REPLICATE]] = seen
     if not found:
         return None
     curves, steps = {}, {}
@@ -210,7 +213,7 @@ def learning_curves(workdir: Workdir, scores: Scores) -> Any | None:
     return figures.curves_figure(
         curves,
         steps,
-        title=f"Validation loss of the target, n = {size:g}",
+        title=f"Validation loss of the target, {phrases.column(scores.sizes)} = {size:g}",
         ylabel="validation loss",
         xlabel="steps that see the target's labels",
         baseline=scores.baseline,
@@ -278,9 +281,10 @@ def _row(
     changes = t["changes"]
     row = {
         "sweep": scores.sweep,
-        "regime": changes.get(ROW, base[ROW]),
-        "n": changes.get(COLUMN, base[COLUMN]),
+        "regime": changes.get("regime", base["regime"]),
+        "n": changes.get("data.target_size", base["data.target_size"]),
         "seed": changes.get(REPLICATE, base[REPLICATE]),
+        **{axis: level(base, changes, axis) for axis in axes(base)[:2] if axis not in ("regime", "data.target_size")},
         "learning_rate": changes.get("lr", base["lr"]),
         "status": "missing" if workdir.failure(t["hash"]) is None else "failed",
         "hash": t["hash"],

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from mtl.report import phrases
 from mtl.report.analysis import DOUBLED, Analysis, Cell, Cost, Scores
 from mtl.report.formats import (
     Table,
@@ -90,7 +91,7 @@ def records(analysis: Analysis, regimes: Iterable[str]) -> tuple[dict[str, Any],
                     "margin": scores.margin,
                     "regime": regime,
                     "control": regime in scores.controls,
-                    "n": int(size) if float(size).is_integer() else size,
+                    phrases.column(scores.sizes): int(size) if float(size).is_integer() else size,
                     **{name: None if cell is None else getattr(cell, name) for name in names},
                 }
             )
@@ -176,7 +177,7 @@ def result_table(analysis: Analysis) -> Table:
         (name_cell(analysis, regime), *(metric_cell(analysis, regime, size) for size in scores.sizes))
         for regime in scores.regimes
     ]
-    metric = metric_text(scores.metric, scores.unit)
+    metric, column = metric_text(scores.metric, scores.unit), phrases.column(scores.sizes)
     better = "higher" if scores.higher_is_better else "lower"
     footnotes = [
         f"Mean and 95 % interval over {len(scores.replicates)} replicates and the {sampled(analysis)} "
@@ -188,8 +189,8 @@ def result_table(analysis: Analysis) -> Table:
     ]
     return Table(
         name="result",
-        title=f"{scores.study} / {scores.sweep}: {metric} by target labels n",
-        header=("regime", *(f"n={size_text(size)}" for size in scores.sizes)),
+        title=f"{scores.study} / {scores.sweep}: {metric} by {'target labels n' if column == 'n' else column}",
+        header=(scores.row, *(f"{column}={size_text(size)}" for size in scores.sizes)),
         rows=tuple(rows),
         footnotes=tuple(footnotes),
         records=records(analysis, scores.regimes),
@@ -228,7 +229,7 @@ def gain_table(analysis: Analysis) -> Table:
     return Table(
         name="gain",
         title=f"{scores.study} / {scores.sweep}: paired gain over {scores.baseline} in {points}",
-        header=("regime", *(f"n={size_text(size)}" for size in scores.sizes)),
+        header=(scores.row, *(f"{phrases.column(scores.sizes)}={size_text(size)}" for size in scores.sizes)),
         rows=tuple(rows),
         footnotes=tuple(footnotes),
         records=records(analysis, regimes),
@@ -298,7 +299,7 @@ def cost_table(analysis: Analysis) -> Table:
     return Table(
         name="cost",
         title=f"{scores.study} / {scores.sweep}: cost of one trial",
-        header=("regime", *COSTS),
+        header=(scores.row, *COSTS),
         rows=tuple(rows),
         footnotes=tuple(footnotes),
         records=tuple(records),
@@ -314,7 +315,8 @@ def crossover_table(analysis: Analysis) -> Table:
     Returns:
       A row for every crossover; no records, as the page alone shows it.
     """
-    rows = []
+    rows, column = [], phrases.column(analysis.scores.sizes)
+    few = "few labels" if column == "n" else f"little {column}"
     for cross in analysis.crossovers:
         known = math.isfinite(cross.low) and math.isfinite(cross.high)
         texts = (
@@ -328,7 +330,7 @@ def crossover_table(analysis: Analysis) -> Table:
     return Table(
         name="crossover",
         title=f"{analysis.scores.study} / {analysis.scores.sweep}: where curves cross",
-        header=("better with few labels", "overtaken by", "between n", "95 % interval of n", "share"),
+        header=(f"better with {few}", "overtaken by", f"between {column}", f"95 % interval of {column}", "share"),
         rows=tuple(rows),
         footnotes=("Share: part of the bootstrapped pairs of curves that cross exactly so.",),
         records=(),

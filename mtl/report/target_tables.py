@@ -8,7 +8,8 @@ from typing import Any
 
 from mtl.report.analysis import Analysis
 from mtl.report.formats import Table, TableCell
-from mtl.report.phrases import join
+from mtl.report.means import Mean
+from mtl.report.phrases import column, join
 from mtl.report.tables import (
     COSTS,
     NOT_WORSE,
@@ -22,8 +23,8 @@ from mtl.report.tables import (
     sampled,
     shared_footnotes,
 )
-from mtl.report.targets import Mean, Targets
-from mtl.report.text import gain_unit_text, interval_text, metric_text, number_text, size_text
+from mtl.report.targets import Targets
+from mtl.report.text import gain_unit_text, human, interval_text, metric_text, number_text, size_text
 
 #: Tables to read show so many targets; the records behind them have all.
 SHOWN = 12
@@ -53,7 +54,7 @@ def target_result_table(targets: Targets) -> Table:
 
 
 def target_gain_table(targets: Targets) -> Table:
-    """Make the table of paired gains over the baseline, of their mean, and of Δ_m."""
+    """Make the table of paired gains over the baseline, and what they come to over all targets."""
     scores = targets.scores
     regimes = [regime for regime in scores.regimes if regime != scores.baseline]
 
@@ -63,9 +64,16 @@ def target_gain_table(targets: Targets) -> Table:
                 number_text(mean.gain, scores.unit, signed=True),
                 interval_text(mean.gain_low, mean.gain_high, scores.unit),
             ),
+            *(
+                TableCell(number_text(at / 100, 100, signed=True), interval_text(low / 100, high / 100, 100))
+                for at, low, high in (
+                    (mean.delta, mean.delta_low, mean.delta_high),
+                    (mean.iqm, mean.iqm_low, mean.iqm_high),
+                )
+            ),
             TableCell(
-                number_text(mean.delta / 100, 100, signed=True),
-                interval_text(mean.delta_low / 100, mean.delta_high / 100, 100),
+                number_text(mean.improvement, 100),
+                interval_text(mean.improvement_low, mean.improvement_high, 100),
             ),
         )
 
@@ -77,13 +85,16 @@ def target_gain_table(targets: Targets) -> Table:
         f"{SIGNS['inconclusive']} inconclusive.",
         f"Δ_m: the mean over targets of the gain relative to {scores.baseline}'s metric, of AUROC to what is above ½ "
         "(Maninis et al. 2019); — where the interval of one of these touches zero.",
+        "IQM: the mean of the middle half of these gains over targets × replicates. P(better): how often the regime is "
+        f"better than {scores.baseline} on one of the targets, in one replicate and on one such test set. "
+        "Both: Agarwal et al. 2021, within replicates.",
         *_footnotes(targets, regimes),
     ]
     return Table(
         name="gain",
         title=f"{scores.study} / {scores.sweep}: paired gain over {scores.baseline} in "
         f"{_metrics(targets, gain_unit_text)}",
-        header=(*_header(targets), "mean", "Δ_m (%)"),
+        header=(*_header(targets), "mean", "Δ_m (%)", "IQM (%)", "P(better) (%)"),
         rows=_rows(targets, regimes, gain_cell, over_all),
         footnotes=tuple(footnotes),
         records=_records(targets, regimes),
@@ -95,7 +106,9 @@ def target_cost_table(targets: Targets) -> Table:
     scores, rows, found = targets.scores, [], []
     for regime in scores.regimes:
         cost, networks = targets.cost.get(regime), targets.networks[regime]
-        cells = [TableCell(f"{networks:,}"), *cost_cells(cost, targets.cost.get(scores.baseline))]
+        known = [human(cost.parameters), human(cost.bytes, "B")] if cost is not None else ["—"] * 2
+        cells = [TableCell(f"{networks:,}"), *map(TableCell, known)]
+        cells += cost_cells(cost, targets.cost.get(scores.baseline))
         if cost is not None:
             about = {"study": scores.study, "sweep": scores.sweep, "regime": regime, "networks": networks}
             found.append(about | dataclasses.asdict(cost))
@@ -109,7 +122,7 @@ def target_cost_table(targets: Targets) -> Table:
     return Table(
         name="cost",
         title=f"{scores.study} / {scores.sweep}: cost of all targets",
-        header=("regime", "networks", *COSTS),
+        header=(scores.row, "networks", "parameters", "memory", *COSTS),
         rows=tuple(rows),
         footnotes=tuple(footnotes),
         records=tuple(found),
@@ -121,8 +134,8 @@ def _first(targets: Targets) -> Analysis:
 
 
 def _header(targets: Targets) -> tuple[str, ...]:
-    sizes = ("n",) if len(targets.scores.sizes) > 1 else ()
-    return ("regime", *sizes, *list(targets.of)[:SHOWN])
+    sizes = (column(targets.scores.sizes),) if len(targets.scores.sizes) > 1 else ()
+    return (targets.scores.row, *sizes, *list(targets.of)[:SHOWN])
 
 
 def _rows(
@@ -171,10 +184,11 @@ def _records(targets: Targets, regimes: Sequence[str]) -> tuple[dict[str, Any], 
     scores = targets.scores
     found = [{"target": task, **record} for task, a in targets.of.items() for record in records(a, regimes)]
     alike = len({a.scores.metric for a in targets.of.values()}) == 1
-    over_all = ("study", "sweep", "higher_is_better", "baseline", "margin", "regime", "control", "n")
+    size = column(scores.sizes)
+    over_all = ("study", "sweep", "higher_is_better", "baseline", "margin", "regime", "control", size)
     for record in records(_first(targets), regimes):
         about = {key: record[key] for key in over_all} | {"metric": scores.metric if alike else None}
-        mean = dataclasses.asdict(targets.means[record["regime"]][float(record["n"])])
+        mean = dataclasses.asdict(targets.means[record["regime"]][float(record[size])])
         found.append({"target": "mean over targets", **about, **mean})
     keys = dict.fromkeys(key for record in found for key in record)  # The same for all, as CSV has it.
     return tuple({key: record.get(key) for key in keys} for record in found)

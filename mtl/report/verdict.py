@@ -117,14 +117,15 @@ def _best(analysis: Analysis) -> str:
     return "; ".join(clauses)
 
 
-def _crossings(found: Sequence[Crossover], intervals: bool) -> list[str]:
+def _crossings(found: Sequence[Crossover], intervals: bool, column: str) -> list[str]:
     """Clauses 'a and b overtake c between 100 and 200 labels', one for each leader and place."""
     places: dict[tuple[str, tuple[float, float]], list[Crossover]] = {}
     for c in found:
         places.setdefault((c.leader, c.between), []).append(c)
     clauses = []
     for (passed, (low, high)), here in places.items():
-        between = f"between {phrases.number(low)} and {phrases.number(high)} labels"
+        ends = f"{phrases.number(low)} and {phrases.number(high)}"
+        between = f"between {ends} labels" if column == "n" else f"between {column} {ends}"
         verb = "overtakes" if len(here) == 1 else "overtake"
         who = [f"{c.overtaker} [{c.low:.3g}, {c.high:.3g}]" if intervals else c.overtaker for c in here]
         clauses.append(f"{phrases.join(who)} {verb} {passed} {between}")
@@ -170,8 +171,9 @@ def _answer(analysis: Analysis, contenders: Sequence[str]) -> list[str]:
     if gains:
         # Where the regime with the greatest gain is first overtaken belongs to the answer.
         claimed = [item for item in judged.items() if item[1].claim == "gain"]
+        column = phrases.column(scores.sizes)
         (leader, _), _ = max(claimed, key=lambda item: item[1].gain)
-        passed = _crossings([c for c in analysis.crossovers if c.leader == leader], False)[:1]
+        passed = _crossings([c for c in analysis.crossovers if c.leader == leader], False, column)[:1]
         if len({r for (r, _), _ in claimed}) == 1:
             passed = [text.replace(f" {leader} ", " it ", 1) for text in passed]
         sentences.append(phrases.capital("; ".join([*gains, *passed]), scores.regimes) + ending + ".")
@@ -325,7 +327,8 @@ def _error_rate(analysis: Analysis, rivals: Sequence[Contrast], against: Sequenc
     tests = sum(not math.isnan(c.p) for row in analysis.cells.values() for c in row.values())
     if not tests:
         return []
-    further = [f"the best {phrases.with_labels([n], scores.sizes)} (Hsu)" for n in _spoken_of(analysis)]
+    further = ["the hypothesis (Bonferroni)"] if any(not math.isnan(a.low) for a in analysis.answers) else []
+    further += [f"the best {phrases.with_labels([n], scores.sizes)} (Hsu)" for n in _spoken_of(analysis)]
     if len(scores.sizes) > 1 and sum(r not in scores.controls for r in scores.regimes) > 1:
         further.append("crossovers (Holm)")
     if any(not math.isnan(c.p) for c in rivals):
@@ -374,7 +377,7 @@ def verdict(
     contenders = [r for r in scores.regimes if r != scores.baseline and r not in scores.controls]
     sentences = _answer(analysis, contenders) + budget_sentences({"": analysis})
     if analysis.crossovers:
-        told = _crossings(analysis.crossovers, True)
+        told = _crossings(analysis.crossovers, True, phrases.column(scores.sizes))
         sentences.append(f"Crossovers shown, with 95 % intervals: {'; '.join(told)}.")
     if any(not math.isnan(c.p) for c in rivals):
         sentences += _rivalry(analysis, rivals)

@@ -5,31 +5,63 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mtl.config import canonical
 from mtl.sweep.store import Workdir
 
-#: Axes of a table. Every other field that a sweep changes is tuned: validation chooses within each replicate.
-ROW, COLUMN, REPLICATE = "regime", "data.target_size", "seed"
+REPLICATE = "seed"
 
 #: In a sweep of several targets, the one that a trial's network is for; empty for all that it is trained on.
 TARGET = "data.target"
-AXES = (ROW, COLUMN, REPLICATE, TARGET)
 
 #: A trial of a sweep (its changes and its hash), and its result if there is one.
 Candidate = tuple[Mapping[str, Any], Mapping[str, Any] | None]
 
 
+def axes(base: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    """Return the fields that are the axes of a sweep's table: its rows and columns, the replicate, and the target.
+
+    Every other field that a sweep changes is tuned: validation chooses within each replicate.
+
+    Args:
+      base: the fields of the sweep's config.
+    """
+    return base.get("report.rows", "regime"), base.get("report.columns", "data.target_size"), REPLICATE, TARGET
+
+
+def level(base: Mapping[str, Any], changes: Mapping[str, Any], axis: str) -> Any:
+    """Return where on an axis a trial is; of what is no text or number its JSON.
+
+    >>> level({"data.options": {"rho": 0.5}}, {"regime": "scratch"}, "data.options.rho")
+    0.5
+    """
+    value = changes.get(axis, base.get(axis))
+    if value is None:
+        section, _, name = axis.rpartition(".")
+        value = inside.get(name) if isinstance(inside := base.get(section), Mapping) else None
+    return value if isinstance(value, str | int | float) else canonical(value)
+
+
+def row_name(axis: str, value: Any) -> str:
+    """Return what a table calls a row.
+
+    >>> row_name("regime", "scratch"), row_name("data.hide_rate", 0.5)
+    ('scratch', 'hide_rate=0.5')
+    """
+    return str(value) if axis == "regime" else f"{axis.rpartition('.')[2]}={value}"
+
+
 def tuned(entry: Mapping[str, Any]) -> list[str]:
     """Return the fields that a sweep changes and that are no axis."""
-    return sorted({field for trial in entry["trials"] for field in trial["changes"]} - set(AXES))
+    return sorted({field for trial in entry["trials"] for field in trial["changes"]} - set(axes(entry["base"])))
 
 
 def candidates(workdir: Workdir, entry: Mapping[str, Any]) -> dict[tuple[Any, Any, Any, Any], list[Candidate]]:
-    """Return the trials of each (regime, target size, replicate, target) of a sweep, with their results."""
+    """Return the trials of each (row, column, replicate, target) of a sweep, with their results."""
     workdir.expect(entry)
     found: dict[tuple[Any, Any, Any, Any], list[Candidate]] = {}
     for trial in entry["trials"]:
-        changes = trial["changes"]
-        row, column, replicate, target = (changes.get(axis, entry["base"][axis]) for axis in AXES)
+        base, changes = entry["base"], trial["changes"]
+        row, column, replicate, target = (level(base, changes, axis) for axis in axes(base))
         found.setdefault((row, column, replicate, target), []).append((trial, workdir.result(trial["hash"])))
     return found
 

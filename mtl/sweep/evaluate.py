@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mtl import metrics
+from mtl import metrics, params
 from mtl.config import Trial
 from mtl.config.trial import has_several
 from mtl.data import Table
@@ -73,6 +73,7 @@ def evaluate(
         held: list[NewResult] = []
         for i, (digest, trial, chain, own) in enumerate(zip(members, trials, chains, scalings, strict=True)):
             result = _result(trial, [d.about for d in chain], plan.fingerprints[digest], str(placement), own)
+            result["cost"] |= _size(chain[-1].weights)
             result["inputs"] = {**counts(table, own), "brought": brought(trial, table) is not None}
             predictions = {task: each[i][1] for task, each in tested.items()}
             finite = all(np.isfinite(arrays["outputs"]).all() for arrays in predictions.values())
@@ -89,6 +90,12 @@ def evaluate(
                 held = []
         workdir.write_results(held)
         progress(0.0, len(members), 0)
+
+
+def _size(weights: Weights) -> dict[str, int]:
+    """Return the size of a model: its parameters, and the bytes of these and of its batch statistics."""
+    arrays = jax.tree.leaves((weights.params, weights.state))
+    return {"parameters": params.count(weights.params), "bytes": sum(int(a.nbytes) for a in arrays)}
 
 
 def _described(names: Iterable[str]) -> dict[str, Any]:

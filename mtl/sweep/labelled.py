@@ -17,7 +17,7 @@ def judged(trial: Trial, split: Split, number: int) -> tuple[str, ...]:
       split: its split.
       number: of the phase.
     """
-    tasks = regimes.judges(trial.phases[number].tasks, trial.asked)
+    tasks = regimes.judges(trial.phases[number].tasks, trial.judging)
     return tuple(t for t in tasks if split.val[t].any())
 
 
@@ -75,7 +75,7 @@ def check_judged(trial: Trial, split: Split, number: int, what: str, instead: st
       ConfigError: if it has none.
     """
     if not judged(trial, split, number):
-        tasks = regimes.judges(trial.phases[number].tasks, trial.asked)
+        tasks = regimes.judges(trial.phases[number].tasks, trial.judging)
         raise ConfigError(_unjudged(what, trial, tasks, instead))
 
 

@@ -367,6 +367,7 @@ def _address(trial: Trial, depth: int, planned: Fingerprint) -> str:
         # Random weights are the same whatever ``init`` says: what begins with them is shared between settings of it.
         "init": c["init"] if trial.loads else {},
         "own": _own(trial),
+        **({"judging": trial.judging} if trial.judging != trial.asked else {}),
         **{k: c[k] for k in _OF_EVERY_PHASE},
         # What weighs the gradients of several tasks decides no phase before the first that has several.
         "balancer": c["balancer"] if several else None,

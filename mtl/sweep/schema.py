@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, get_args
 
 from mtl.config import augmentation
 from mtl.config.declaration import SAMPLINGS
 from mtl.config.trial import targets_of
 from mtl.host.files import DamagedError
+from mtl.hypothesis import Falsifier, hypothesis_of
 from mtl.tasks import Task
 
 _REAL = (int, float)
@@ -45,6 +46,8 @@ STUDY: Any = {
                 "data.targets?": [str],
                 "report.question": str,
                 "report.notes?": [str],
+                **dict.fromkeys(("report.contrast?", "report.rows?", "report.columns?"), str),
+                "report.falsifier?": frozenset(get_args(Falsifier)),
                 "regimes?": dict,
             },
             "plan": {"programs": int, "phases": int, "steps": int, "steps_unshared": int},
@@ -65,6 +68,7 @@ STUDY: Any = {
             ],
             "tuning?": Either(type(None), {"source_lr": _REAL}),
             "warnings?": [str],
+            "late?": bool,
         }
     },
     "runs?": {str: {"base": dict}},
@@ -111,7 +115,9 @@ RESULT: Any = {
     "phases": [{**_PHASE, "program?": str}],
     "inputs": {**dict.fromkeys(("all", "measured", "scaled"), int), "brought": bool},
     "validated": {str: [int]},
-    "cost": dict.fromkeys(("steps", "examples", "rows", "flops", "seconds", "source_examples"), _NUMBER),
+    "cost": dict.fromkeys(
+        ("steps", "examples", "rows", "flops", "seconds", "source_examples", "parameters", "bytes"), _NUMBER
+    ),
     "init_cost?": Either(type(None), {"examples": _REAL}),
     "test?": {str: {str: _NUMBER}},
     "metrics?": {str: {**dict.fromkeys(("higher_is_better", "points", "average"), bool), "range": [_NUMBER]}},
@@ -212,6 +218,10 @@ def check_study(study: dict[str, Any]) -> None:
     for entry in study["sweeps"].values():
         if not 0 <= (margin := entry["base"]["report.margin"]) < math.inf:
             raise DamagedError(f"holds a report.margin of {margin}: must be a finite number, 0 or more")
+        try:
+            hypothesis_of(entry["base"])
+        except (KeyError, ValueError) as error:
+            raise DamagedError(f"holds no hypothesis that can be read: {str(error)[:200]}") from None
     try:
         for entry in study["sweeps"].values():
             for trial in entry["trials"]:

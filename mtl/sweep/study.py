@@ -13,7 +13,9 @@ from mtl.config import ConfigError, Flat, Trial, canonical, check, override, ref
 from mtl.config.fields import coerce
 from mtl.config.reference import decides
 from mtl.config.targets import settled
+from mtl.hypothesis import hypothesis_of
 from mtl.regimes import get, judges
+from mtl.sweep.chosen import axes, level, row_name
 from mtl.sweep.documents import identifier
 from mtl.sweep.evaluate import clean
 from mtl.sweep.expand import Changes
@@ -24,6 +26,9 @@ from mtl.sweep.store import StoreError, Workdir
 
 #: Sections of the base that may differ between runs of one sweep: they do not decide any trial's numbers.
 _FREE_TO_CHANGE = ("report.", "tune.")
+
+#: What a study states of its outcome before it runs.
+_STATED = ("report.contrast", "report.falsifier", "report.margin")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +90,7 @@ def make_sweep(
     """
     identifier(name)  # Tables and figures are named after it.
     base, entries = of_targets(base, entries)
+    _check_axes(name, base, entries)
     base = override(base, {"source_lr": tuning["source_lr"]}) if tuning else base
     members: dict[str, Member] = {}
     for changes in entries:
@@ -95,6 +101,30 @@ def make_sweep(
             raise ConfigError(f"sweep {name}: {same.changes} and {changes} are the same trial: drop one of them")
         members[trial.hash] = Member(changes, trial)
     return Sweep(name, base, tuple(members.values()), pairs, tuning)
+
+
+def _check_axes(name: str, base: Flat, entries: Sequence[Changes]) -> None:
+    """Check that columns are numbers, and that there are the rows and columns that the study's hypothesis is about.
+
+    Raises:
+      ConfigError: if not; before anything runs.
+    """
+    row, column, *_ = axes(base)
+    rows = {row_name(row, level(base, changes, row)) for changes in entries}
+    columns = {level(base, changes, column) for changes in entries}
+    wrong = [value for value in columns if isinstance(value, str | bool) or value < 0]
+    if wrong and column != "data.target_size":  # Which is checked as a field.
+        raise ConfigError(
+            f'config.report.columns = "{column}": sweep {name} has the value {wrong[0]}: must be numbers, at least 0'
+        )
+    stated = hypothesis_of(base)
+    named = ((row, rows, (stated.first, stated.second)), (column, columns, stated.sizes)) if stated else ()
+    for field, there, wanted in named:
+        if absent := [value for value in wanted if value not in there]:
+            raise ConfigError(
+                f'config.report.contrast = "{base["report.contrast"]}": sweep {name} has no {field} '
+                f"{str(absent[0]).removesuffix('.0')}: must be about what it has; a sweep may state its own"
+            )
 
 
 def of_targets(base: Flat, entries: Sequence[Changes]) -> tuple[Flat, list[Changes]]:
@@ -115,10 +145,10 @@ def of_targets(base: Flat, entries: Sequence[Changes]) -> tuple[Flat, list[Chang
 
 
 def settle(base: Flat, entries: Sequence[Changes], question: str = "") -> tuple[Flat, list[Changes]]:
-    """Return the base and the changes of a sweep, with what it says of its data moved into the base.
+    """Return the base and the changes of a sweep, with what it says of its data and its report moved into the base.
 
-    A field of ``data`` (but for the target size) that every entry changes to the same value is not an axis of the
-    sweep: it says what the sweep is about, and belongs to its base config.
+    A field of ``data`` or ``report`` that is no axis of the table and that every entry changes to the same value says
+    what the sweep is about, and belongs to its base config.
 
     Args:
       base: the fields of the config.
@@ -126,18 +156,20 @@ def settle(base: Flat, entries: Sequence[Changes], question: str = "") -> tuple[
       question: what the sweep asks, unless the config says it.
 
     Raises:
-      ConfigError: if the sweep changes another field of ``data`` between trials: validation chooses between what is
-        neither regime, size nor replicate, and must not choose the question.
+      ConfigError: if the sweep changes another such field between trials: validation chooses between what is neither
+        row, column nor replicate, and must not choose the question.
     """
-    about = {}
-    for key in sorted({k for e in entries for k in e if k.startswith("data.") and k != "data.target_size"}):
+    about: Changes = {}
+    fields = {k for e in entries for k in e if k.startswith(("data.", "report.")) or k == "regime"}
+    for key in sorted(fields, key=lambda k: (not k.startswith("report."), k)):  # These say what is an axis.
+        if key in axes({**base, **about})[:3]:
+            continue
         if len({canonical(e[key]) if key in e else None for e in entries}) > 1:
-            raise ConfigError(
-                f"the sweep changes {key} between trials: it is about one data set; write a sweep for each"
-            )
+            one = "question" if key.startswith("report.") else key if key == "regime" else "data set"
+            raise ConfigError(f"the sweep changes {key} between trials: it is about one {one}; write a sweep for each")
         about[key] = entries[0][key]
     if question and not base["report.question"]:
-        about["report.question"] = question
+        about.setdefault("report.question", question)
     return override(base, about), [{k: v for k, v in e.items() if k not in about} for e in entries]
 
 
@@ -182,11 +214,11 @@ def check_choices(sweep: Sweep, there: Collection[str]) -> None:
     """
     cells: dict[str, list[Member]] = {}
     for m in sweep.members:
-        c = m.trial.config
-        cells.setdefault(canonical([c["regime"], c["data"]["target_size"], c["seed"], m.trial.targets]), []).append(m)
+        at = [level(sweep.base, m.changes, axis) for axis in axes(sweep.base)]
+        cells.setdefault(canonical(at), []).append(m)
     deciding = [(t, "config.tune.source_lr", "one source_lr") for _, t in sweep.pairs]
     for members in cells.values():
-        fields = {k for m in members for k in m.changes} - {"regime", "data.target_size", "seed", "data.target"}
+        fields = {k for m in members for k in m.changes} - set(axes(sweep.base))
         field = " and ".join(f"config.{name}" for name in sorted(fields)) if len(members) > 1 else ""
         deciding += [(m.trial, field, f"one value of {field}") for m in members]
     seen: set[Any] = set()
@@ -207,7 +239,7 @@ def left_out(sweep: Sweep) -> list[str]:
         for number, phase in enumerate(trial.phases):
             if tuned or phase.select == "best":
                 there = judged(trial, split_of(trial), number)
-                for task in set(judges(phase.tasks, trial.asked)) - set(there):
+                for task in set(judges(phase.tasks, trial.judging)) - set(there):
                     found.setdefault(task, set()).add(trial.seed)
     return [
         f"{task} has no validation label in {len(seeds)} replicate{'s' * (len(seeds) > 1)}: there, source phases are "
@@ -272,8 +304,13 @@ def record(workdir: Workdir, sweep: Sweep, plan: Plan, warnings: Sequence[str]) 
                 f"{workdir.path} holds sweep {sweep.name} with config.{field} = {value!r}, now {base[field]!r}: "
                 "choose another --workdir, or change it back"
             )
+    before, stated = known["base"], [base[field] for field in _STATED]
+    changed = bool(before) and stated != [before.get(field) for field in _STATED]
+    there = set(workdir.hashes())
+    late = known.get("late", False) or (changed and any(t.hash in there for t in sweep.trials))
     study["sweeps"][sweep.name] = {
         "base": base,
+        "late": late,
         "tuning": sweep.tuning,
         "warnings": list(warnings),
         "plan": {

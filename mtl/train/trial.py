@@ -119,7 +119,7 @@ def stages_of(trial: config.Trial, shape: Shape, standardize: bool = False) -> t
             blocks=anatomy(model, shape).blocks,
             optimizer=optimizer if balanced else dataclasses.replace(optimizer, per_task=False),
             denominator=c["denominator"],
-            judges=regimes.judges(step.tasks, trial.asked),
+            judges=regimes.judges(step.tasks, trial.judging),
             accumulate=c["accumulate"],
             standardize=standardize,
             balancer=balancer if balanced else None,

@@ -27,6 +27,9 @@ ANY = {
     "name": "any text is a name",
     "data.target": "a task of the data, held against them in resolve",
     "init.path": "a path, looked at when it is read",
+    "report.rows": "any field, held against them in check",
+    "report.columns": "any field, held against them in check",
+    "report.contrast": "read where regimes are known, see tests/test_hypothesis.py",
     "report.question": "any text is a question",
 }
 #: Dictionaries of what has a name, or of tasks: who reads them checks them.

@@ -10,6 +10,7 @@ from mtl import data
 from mtl.config import ConfigError, check, override, resolve
 from mtl.config.declaration import FIELDS
 from mtl.config.fields import KNOWN
+from mtl.hypothesis import REGIONS
 
 TINY = math.ulp(0.0)
 HUGE = math.nextafter(math.inf, 0)
@@ -73,6 +74,7 @@ CASES = {
     "ridge.choose": words("leave_one_out", "validation"),
     "loss.denominator": words("examples", "labels", "tasks"),
     "report.margin": POSITIVE,
+    "report.falsifier": words(*REGIONS),
 }
 
 UNITS = ("total_steps", "total_epochs", "total_examples")

@@ -33,6 +33,20 @@ def test_a_network_for_one_target_has_its_head_alone_and_a_joint_one_has_all():
     assert both.asked == alone.asked == joint.asked == TARGETS
 
 
+def test_a_joint_network_for_each_target_trains_on_all_and_is_judged_by_one():
+    joint, each = trial(regime="multitask"), trial(regime="multitask_best_each")
+    assert each.phases == joint.phases and each.tasks == joint.tasks
+    assert each.targets == each.judging == ("prime",) and joint.judging == TARGETS
+    keys = {
+        make_plan([t]).chains[t.hash] for t in (joint, each, trial(regime="multitask_best_each", data__target="even"))
+    }
+    assert len(keys) == 3  # Each keeps a state of its own.
+    own = {"mine": {"phases": ({"tasks": "source+target", "budget": "source+target"},), "judge": "each"}}
+    assert trial(regime="mine", regimes=own).judging == ("prime",)
+    with pytest.raises(ConfigError, match='judge = \'some\': must be "all" or "each"'):
+        trial(regime="mine", regimes={"mine": {**own["mine"], "judge": "some"}})
+
+
 def test_a_joint_network_is_the_same_whatever_target_is_named():
     assert trial(regime="multitask", data__target="even").hash == trial(regime="multitask", data__target="").hash
     assert trial(data__target="even").hash != trial(data__target="prime").hash

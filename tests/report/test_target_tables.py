@@ -25,7 +25,9 @@ def analysed(names=("a", "b"), sizes=(10.0, 20.0), gains=(0.1, -0.1), **changes)
         rates = np.full((3, len(sizes)), 0.7)
         rates[1] += gains[k % len(gains)]
         values = crossed(rates, replicates=6, examples=80, seed=k)
-        cost = {r: Cost(10.0 + k, 100.0, 1.0, 0.0, 0.5, 1.5, 5.0 + k, 8.0 - k) for r in REGIMES}
+        cost = {
+            r: Cost(10.0 + k, 100.0, 1.0, 0.0, 0.5, 1.5, 1200.0, 4800.0, updates=5.0 + k, rows=8.0 - k) for r in REGIMES
+        }
         found.append(
             scores_of(values, REGIMES, sizes, task=name, rows=np.arange(80), cost=cost, controls=("probe",), **changes)
         )
@@ -40,23 +42,36 @@ def test_rows_are_regimes_at_sizes_and_columns_targets_and_their_mean():
     targets = analysed()
     found = tables(targets)
     assert found["result"].header == ("regime", "n", "a", "b", "mean")
-    assert found["gain"].header == ("regime", "n", "a", "b", "mean", "Δ_m (%)")
+    assert found["gain"].header == ("regime", "n", "a", "b", "mean", "Δ_m (%)", "IQM (%)", "P(better) (%)")
     assert [row[0].text for row in found["result"].rows] == [*REGIMES, *REGIMES]
     assert [row[1].text for row in found["gain"].rows] == ["10", "10", "20", "20"]
     gain = found["gain"].rows[0]
     assert gain[2].kind == "gain" and gain[2].text.startswith("▲ +10") and gain[3].text.startswith("▼ −")
     mean = targets.means["multitask"][10.0]
     assert gain[5].text == f"{mean.delta:+.1f}".replace("-", "−")
+    assert gain[6].text == f"{mean.iqm:+.1f}".replace("-", "−")
+    assert gain[7].text == f"{100 * mean.improvement:.1f}" and gain[7].detail
     assert found["result"].rows[2][0].mark == "°"
-    assert tables(analysed(sizes=(10.0,)))["gain"].header == ("regime", "a", "b", "mean", "Δ_m (%)")
+    assert tables(analysed(sizes=(10.0,)))["gain"].header == (
+        "regime",
+        "a",
+        "b",
+        "mean",
+        "Δ_m (%)",
+        "IQM (%)",
+        "P(better) (%)",
+    )
 
 
 def test_the_cost_is_that_of_all_networks():
     cost = tables(analysed())["cost"]
-    assert [[row[i].text for i in (0, 1, 2, 3, 5)] for row in cost.rows] == [
-        ["scratch", "2", "11", "21", "8"], ["multitask", "1", "5", "10", "8"], ["probe", "2", "11", "21", "8"]
-    ]  # fmt: skip
-    assert [row[3].note for row in cost.rows] == ["", "0.476×", "1×"]
+    assert [[row[i].text for i in (0, 1, 2, 3, 4, 5, 7)] for row in cost.rows] == [
+        ["scratch", "2", "2.40 k", "9.60 kB", "11", "21", "8"],
+        ["multitask", "1", "1.20 k", "4.80 kB", "5", "10", "8"],
+        ["probe", "2", "2.40 k", "9.60 kB", "11", "21", "8"],
+    ]
+    assert [row[5].note for row in cost.rows] == ["", "0.476×", "1×"]
+    assert cost.records[0]["parameters"] == 2400 and cost.records[1]["bytes"] == 4800
 
 
 def test_of_many_targets_the_first_are_shown_and_all_are_in_the_numbers():
@@ -78,7 +93,8 @@ def test_each_format_writes_them_and_csv_has_every_number():
     own = next(r for r in rows if r["target"] == "a" and r["regime"] == "multitask" and r["n"] == "10")
     assert float(own["gain"]) == targets.of["a"].cells["multitask"][10.0].gain and own["delta"] == ""
     mean = next(r for r in rows if r["target"] == "mean over targets" and r["regime"] == "multitask" and r["n"] == "20")
-    assert float(mean["delta"]) == targets.means["multitask"][20.0].delta
+    for name in ("delta", "iqm_low", "improvement_high"):
+        assert float(mean[name]) == getattr(targets.means["multitask"][20.0], name)
 
 
 def test_the_verdict_names_gains_and_negative_transfer_task_by_task():
@@ -126,4 +142,5 @@ def _mixed():
 def test_metrics_that_differ_are_named_and_have_no_mean():
     found = tables(_mixed())
     assert "accuracy (%) of a and auroc (%) of b" in found["result"].title
-    assert found["result"].rows[0][-1].text == "—" and found["gain"].rows[0][-1].text != "—"
+    assert found["result"].rows[0][-1].text == "—"
+    assert [cell.text == "—" for cell in found["gain"].rows[0][-4:]] == [True, False, False, False]

@@ -166,11 +166,47 @@ def test_a_sweep_ends_with_tables_a_figure_and_a_page(study, capsys):
     assert {"sweep-result.md", "sweep-gain.csv", "sweep-cost.json", "sweep-gain.png", "report.html"} <= names
     (targets,) = analyses_of(workdir)
     assert targets.networks == {"scratch": 3, "multitask": 1, "multitask_finetune": 3}
+    hidden = 64 * 8 + 8  # The trunk of 8 × 8 pixels, and a head of 8 + 1 a task.
+    size = {regime: targets.cost[regime].parameters for regime in targets.networks}
+    assert size == {"scratch": 3 * (hidden + 9), "multitask": hidden + 27, "multitask_finetune": 3 * (hidden + 27)}
+    assert targets.cost["multitask"].bytes == 4 * size["multitask"]
     rows = json.loads((where / "tables" / "sweep-gain.json").read_text())["records"]
     assert {row["target"] for row in rows} == {*TARGETS, "mean over targets"}
     before = [path.stat().st_mtime_ns for path in sorted(where.glob("tables/*"))]
     publish(workdir, [targets], "again")  # Nothing is written twice.
     assert before == [path.stat().st_mtime_ns for path in sorted(where.glob("tables/*"))]
+
+
+def test_a_control_has_the_state_and_rate_that_are_best_for_each_target(tmp_path):
+    entries = product(
+        sweep("regime", ("scratch", "multitask", "multitask_best_each")),
+        sweep("seed", range(2)),
+        sweep("lr", (0.3, 0.01)),
+    )
+    frame = mtl.run_sweep(config(), entries, tmp_path, quiet=True).fillna({"data.target": ""})
+    assert len(frame) == 2 * 2 * (3 + 1 + 3)
+    workdir = Workdir(tmp_path)
+    joint = {(row.seed, row.lr): row.hash for row in frame[frame.regime == "multitask"].itertuples()}
+    own_state = 0
+    for row in frame[frame.regime == "multitask_best_each"].to_dict("records"):
+        result, same = workdir.result(row["hash"]), workdir.result(joint[row["seed"], row["lr"]])
+        (phase,), (other,) = result["phases"], same["phases"]
+        assert phase["val_loss"] == other["val_loss"]  # It trains the same: only what is kept differs.
+        trial = mtl.config.Trial(result["config"])
+        table, split, target = table_of(trial), split_of(trial), row["data.target"]
+        own = np.array(phase["val_loss"][target]) / prior_loss(table, split, target)
+        assert result["val_loss"] == pytest.approx(own.min())
+        rows = np.flatnonzero(split.val[target])
+        p = mtl.load(tmp_path / "trials" / row["hash"]).predict(table.x[rows], target)
+        loss = -np.mean(np.log(np.where(table.labels[target][rows] == 1, p, 1 - p)))
+        assert loss == pytest.approx(phase["val_loss"][target][int(own.argmin())], rel=1e-3)
+        own_state += result["test"] != same["test"]
+    assert own_state
+    (targets,) = analyses_of(workdir)
+    assert targets.networks["multitask_best_each"] == 3 and "multitask_best_each" in targets.scores.controls
+    for task, analysis in targets.of.items():
+        at = frame[(frame.regime == "multitask_best_each") & frame.chosen & (frame["data.target"] == task)]
+        assert analysis.cells["multitask_best_each"][60.0].mean == pytest.approx(at[f"test_accuracy_of_{task}"].mean())
 
 
 def test_a_regime_of_some_targets_has_no_cells_of_others(tmp_path):
