@@ -73,7 +73,7 @@ def evaluate(
         held: list[NewResult] = []
         for i, (digest, trial, chain, own) in enumerate(zip(members, trials, chains, scalings, strict=True)):
             result = _result(trial, [d.about for d in chain], plan.fingerprints[digest], str(placement), own)
-            result["cost"] |= _size(chain[-1].weights)
+            result["cost"] |= dict.fromkeys(("parameters", "bytes")) if trial.reference else _size(chain[-1].weights)
             result["inputs"] = {**counts(table, own), "brought": brought(trial, table) is not None}
             predictions = {task: each[i][1] for task, each in tested.items()}
             finite = all(np.isfinite(arrays["outputs"]).all() for arrays in predictions.values())

@@ -25,9 +25,7 @@ def analysed(names=("a", "b"), sizes=(10.0, 20.0), gains=(0.1, -0.1), **changes)
         rates = np.full((3, len(sizes)), 0.7)
         rates[1] += gains[k % len(gains)]
         values = crossed(rates, replicates=6, examples=80, seed=k)
-        cost = {
-            r: Cost(10.0 + k, 100.0, 1.0, 0.0, 0.5, 1.5, 1200.0, 4800.0, updates=5.0 + k, rows=8.0 - k) for r in REGIMES
-        }
+        cost = {r: Cost(10.0 + k, 100.0, 1.0, 0.0, 0.5, 1.5, 5.0 + k, 8.0 - k, 1200.0, 4800.0) for r in REGIMES}
         found.append(
             scores_of(values, REGIMES, sizes, task=name, rows=np.arange(80), cost=cost, controls=("probe",), **changes)
         )

@@ -114,7 +114,7 @@ def test_every_task_that_was_trained_on_and_has_test_labels_is_tested(tmp_path, 
 def test_many_trials_take_few_files_and_each_has_its_own(result, tmp_path):
     workdir, packs = Workdir(tmp_path), 40
     for pack in range(packs):
-        workdir.write_results([new(result, 25 * pack + i, val_loss=float(i)) for i in range(25)])
+        workdir.write_results([new(result, 25 * pack + i, val_score=float(i)) for i in range(25)])
     assert len([p for p in tmp_path.rglob("*") if p.is_file()]) == packs  # 10,000 trials: 400 files.
     again = Workdir(tmp_path)
     assert again.hashes() == [f"{i:016x}" for i in range(25 * packs)]
@@ -127,11 +127,11 @@ def test_many_trials_take_few_files_and_each_has_its_own(result, tmp_path):
 def test_the_newest_result_counts_and_what_nobody_needs_goes(result, tmp_path):
     reader, writer = Workdir(tmp_path), Workdir(tmp_path)
     assert reader.hashes() == []
-    writer.write_results([new(result, 1, val_loss=1.0), new(result, 2, val_loss=1.0)])
+    writer.write_results([new(result, 1, val_score=1.0), new(result, 2, val_score=1.0)])
     assert reader.result(f"{1:016x}") is None  # It has looked before.
     reader.look()
     assert reader.result(f"{1:016x}")["val_score"] == 1
-    writer.write_results([new(result, 1, val_loss=2.0)])
+    writer.write_results([new(result, 1, val_score=2.0)])
     reader.look()
     (task,) = result["test"]
     for workdir in (reader, writer, Workdir(tmp_path)):
@@ -139,7 +139,7 @@ def test_the_newest_result_counts_and_what_nobody_needs_goes(result, tmp_path):
         assert workdir.predictions(f"{2:016x}", task)["outputs"].tolist() == [[2]] * 3
     reader.tidy()
     assert len(by_hand.shards(tmp_path)) == 2  # Trial 2 is in the old one only.
-    writer.write_results([new(result, 2, val_loss=3.0)])
+    writer.write_results([new(result, 2, val_score=3.0)])
     reader.look()
     Workdir(tmp_path, writes=False).tidy()
     reader.tidy()
@@ -204,12 +204,12 @@ def test_a_table_reads_a_shard_once_and_holds_no_more_than_it_may(result, tmp_pa
 
 def test_numbers_of_shards_grow_past_those_that_are_there(result, tmp_path):
     workdir = Workdir(tmp_path)
-    workdir.write_results([new(result, 1, val_loss=1.0)])
+    workdir.write_results([new(result, 1, val_score=1.0)])
     (file,) = by_hand.shards(tmp_path)
     file.rename(file.with_name("99999999-x.safetensors"))
     for value in (2.0, 3.0):
         workdir = Workdir(tmp_path)
-        workdir.write_results([new(result, 1, val_loss=value)])
+        workdir.write_results([new(result, 1, val_score=value)])
         assert Workdir(tmp_path).result(f"{1:016x}")["val_score"] == value
 
 
