@@ -49,6 +49,9 @@ class Data(NamedTuple):
       target_size: n: present target labels, validation included.
       target_pool: rows that the n are drawn from, nested in n.
       val_fraction: share of the n that is validation.
+      folds: k: each of k folds of the n validates once what the others train, and then all n train for the median of
+        the updates that were best; 0 for one split by ``val_fraction``.
+      fold_repeats: how often the n are divided into folds anew.
       test_size: fixed stratified test set of the target.
       source_size: rows of the source pool, disjoint from the target's; at least 1 if there are source tasks.
       source_val_size: of these, source validation.
@@ -73,6 +76,8 @@ class Data(NamedTuple):
     target_size: Annotated[int, Range(2), "at least 2 (one training and one validation label)"] = 100
     target_pool: Annotated[int, Range(2)] = 500
     val_fraction: Annotated[float, Range(0, 1, open_low=True, open_high=True), "between 0 and 1"] = 0.2
+    folds: Annotated[int, Range(0), "at least 0 (0: one split by val_fraction)"] = 0
+    fold_repeats: Count = 1
     test_size: Count = 500
     source_size: Annotated[int, Range(0), "at least 1"] = 797
     source_val_size: CountOrNone = 97

@@ -8,7 +8,7 @@ from typing import Any
 from mtl.config.default import ConfigError, refused
 from mtl.config.fields import Flat
 from mtl.config.trial import asked_of, canonical
-from mtl.data import cut, load, sizes
+from mtl.data import cut, load, sizes_of
 from mtl.data.corrupt.split import FIELDS as CORRUPTING
 from mtl.data.readers.cells import spelled
 from mtl.regimes import Regime
@@ -94,11 +94,12 @@ def alone(flat: Flat, regime: Regime) -> str:
 def section_of(section: dict[str, Any]) -> dict[str, Any]:
     """Return the data section with its targets: one, or several on whose rows each comes with all its labels.
 
-    Which target a trial is about is not in it: the trials of all targets share their split and the phases before.
+    Which target a trial is about is not in it: the trials of all targets share their split and the phases before. Nor
+    are folds where there are none.
     """
-    if not section["targets"]:
-        return {k: v for k, v in section.items() if k not in ("targets", "rows")}
-    return {k: v for k, v in section.items() if k != "target"}
+    absent = {"target"} if section["targets"] else {"targets", "rows"}
+    absent |= {"folds", "fold_repeats"} if section["folds"] < 2 else set()
+    return {k: v for k, v in section.items() if k not in absent}
 
 
 def rows_of(section: Mapping[str, Any], seed: int, tasks: Sequence[str]) -> int:
@@ -117,5 +118,5 @@ def rows_of(section: Mapping[str, Any], seed: int, tasks: Sequence[str]) -> int:
     if any(few not in (set(), pool) for few, pool in zip(seen, pools, strict=True)) or section.keys() & set(CORRUPTING):
         with refused("config.data: "):  # Which rows have these labels the data say, and chance.
             return len(cut(load(section["name"], **section["options"]), canonical(section), seed).rows(tasks))
-    size = sizes(*(section[k] for k in ("target_size", "val_fraction", "source_size", "source_val_size")))
+    size = sizes_of(section)
     return size.source_train * (len(pools) == 2 and bool(seen[0])) + size.target_train * bool(seen[-1])

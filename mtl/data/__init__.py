@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mtl.data.asked import nearest, sizes
+from mtl.data.asked import nearest, sizes, sizes_of
 from mtl.data.contact_sheet import contact_sheet
 from mtl.data.cut import cut
 from mtl.data.picture import Picture
@@ -61,6 +61,7 @@ __all__ = [
     "register",
     "road_scenes_table",
     "sizes",
+    "sizes_of",
     "spam_assassin_table",
     "summary",
     "tfds_table",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from mtl.data.table import Table
 from mtl.tasks import suggest
@@ -24,14 +26,22 @@ class Sizes:
     target_val: int
 
 
-def sizes(target_size: int, val_fraction: float, source_size: int, source_val_size: int) -> Sizes:
-    """Return the sizes of a split whose labels nobody hides; arguments as in ``transfer_split``.
+def sizes(target_size: int, val_fraction: float, source_size: int, source_val_size: int, folds: int = 0) -> Sizes:
+    """Return the sizes of a split whose labels nobody hides; arguments as in ``transfer_split`` and ``folds.divided``.
 
     >>> sizes(10, 0.25, 100, 20)
     Sizes(source_train=80, source_val=20, target_train=7, target_val=3)
+    >>> sizes(10, 0.25, 100, 20, folds=5)  # In the end all labels train.
+    Sizes(source_train=80, source_val=20, target_train=10, target_val=0)
     """
-    val = nearest(val_fraction * target_size)
+    val = 0 if folds else nearest(val_fraction * target_size)
     return Sizes(source_size - source_val_size, source_val_size, target_size - val, val)
+
+
+def sizes_of(section: Mapping[str, Any]) -> Sizes:
+    """Return the sizes of the split that a resolved config's section ``data`` asks for."""
+    known = ("target_size", "val_fraction", "source_size", "source_val_size", "folds")
+    return sizes(**{key: section[key] for key in known if key in section})
 
 
 def nearest(value: float) -> int:

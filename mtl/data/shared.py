@@ -6,7 +6,7 @@ import numpy as np
 
 from mtl.data.asked import check_names, checked_sizes, nearest
 from mtl.data.grouped import others
-from mtl.data.splits import Split, _strata, among, labelled_rows, pools, shuffled, source_roles
+from mtl.data.splits import Split, _strata, among, labelled_rows, marks_of, pools, shuffled, source_roles
 from mtl.data.stratified import stratified
 from mtl.data.table import Table
 
@@ -69,7 +69,7 @@ def shared_split(
         why = "rows are shared" if source else "there is no source task"
         raise ValueError(f"source_size = {source_size}: must be 0, as {why}")
     asked = targets if apart else (*source, *targets)
-    marks = np.concatenate([_marks(table, task) for task in asked], axis=1)
+    marks = np.concatenate([marks_of(table, task) for task in asked], axis=1)
     test = _test_rows(table, targets, asked, marks, test_size)
     pool, source_rows = pools(
         table, source if apart else (), asked, test, seed, target_pool, source_size, source_val_size
@@ -96,12 +96,6 @@ def shared_split(
     scaled_by = among(table, train) | among(table, source_rows[: size.source_train])
     scaled_by.setflags(write=False)
     return Split(labels, trained, judged, tested, scaled_by)
-
-
-def _marks(table: Table, task: str) -> np.ndarray:
-    """Return which stratum of a task each row is in, [N, strata] booleans; in none where the label is missing."""
-    strata = _strata(table, task)
-    return strata[:, None] == np.unique(strata[strata >= 0])
 
 
 def _drawn(table: Table, marks: np.ndarray, rows: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:

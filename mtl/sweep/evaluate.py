@@ -72,7 +72,8 @@ def evaluate(
         tested = {t: _tested(model, t, weights, scaled, table, trials[0], scalings) for t in tasks}
         held: list[NewResult] = []
         for i, (digest, trial, chain, own) in enumerate(zip(members, trials, chains, scalings, strict=True)):
-            result = _result(trial, [d.about for d in chain], plan.fingerprints[digest], str(placement), own)
+            folds = [[done[k].about for k in fold] for fold in plan.folds[digest]]
+            result = _result(trial, [d.about for d in chain], folds, plan.fingerprints[digest], str(placement))
             result["inputs"] = {**counts(table, own), "brought": brought(trial, table) is not None}
             predictions = {task: each[i][1] for task, each in tested.items()}
             finite = all(np.isfinite(arrays["outputs"]).all() for arrays in predictions.values())
@@ -244,28 +245,42 @@ def _per_example(task: Task) -> Compiled:
 
 
 def _result(
-    trial: Trial, phases: list[dict[str, Any]], planned: Fingerprint, placement: str, own: Scaling
+    trial: Trial,
+    phases: list[dict[str, Any]],
+    folds: list[list[dict[str, Any]]],
+    planned: Fingerprint,
+    placement: str,
 ) -> dict[str, Any]:
-    """Return a trial's result, but for the test."""
+    """Return a trial's result, but for the test; it has diverged if it did on any fold."""
     check_weights(trial, planned)
-    kept = [_kept_loss(trial, number, phase, own) for number, phase in enumerate(phases)]
-    val_loss = math.nan if kept[-1] is None else kept[-1]
+    parts = [*zip(trial.folds, folds, strict=True), (trial, phases)]
+    kept = [[_kept_loss(part, i, p, scaling_of(part)) for i, p in enumerate(chain)] for part, chain in parts]
+    val_losses = [math.nan if (last := losses[-1]) is None else last for losses in kept[: len(folds)] or kept]
     diverged = next(
-        ({"phase": i, "step": at} for i, p in enumerate(phases) if (at := _diverged_at(p, kept[i])) is not None), None
+        (
+            {"phase": i, "step": at}
+            for (_, chain), losses in zip(parts, kept, strict=True)
+            for i, p in enumerate(chain)
+            if (at := _diverged_at(p, losses[i])) is not None
+        ),
+        None,
     )
     # Like shared source phases, what trained the loaded weights is charged to each trial that begins from them.
     before = cost_of_weights(trial.loads, planned["init"]["sha256"]) if trial.loads else None
     total = {name: math.fsum([p[name] for p in phases] + ([before[name]] if before else [])) for name in COSTS}
     source = [p["examples"] for p in phases if p["source_only"]] + ([before["examples"]] if before else [])
     kinds = {t.kind: t.labels for t in trial.tasks if t.kind not in OURS}
+    own = {p["key"] for p in phases}
+    spare = {p["key"]: p for chain in folds for p in chain if p["key"] not in own}
+    tuning = {f"fold_{name}": math.fsum(p[name] for p in spare.values()) for name in COSTS} if folds else {}
     return {
         "hash": trial.hash,
         "config": trial.config,
         "status": "diverged" if diverged else "done",
         "diverged_at": diverged,
-        "val_loss": val_loss,
+        "val_loss": math.fsum(val_losses) / len(val_losses),
         "phases": phases,
-        "cost": total | {"source_examples": math.fsum(source)},
+        "cost": total | {"source_examples": math.fsum(source)} | tuning,
         "init_cost": before,
         "fingerprint": planned,
         "placement": placement,
@@ -275,8 +290,26 @@ def _result(
     }
 
 
+def best_at(trial: Trial, number: int, phase: dict[str, Any]) -> int:
+    """Return the steps after which a phase had the state that it kept (see ``phase.track_best``)."""
+    scores = _scores(trial, number, phase, scaling_of(trial)) or []
+    finite = [score for score in scores if math.isfinite(score)]
+    if trial.phases[number].select == "last" or not finite:
+        return int(phase["steps"])
+    return int(phase["evaluated_at"][scores.index(min(finite))])
+
+
 def _kept_loss(trial: Trial, number: int, phase: dict[str, Any], own: Scaling) -> float | None:
     """Return the validation loss of the state that a phase kept (see ``phase.track_best``); nothing without labels."""
+    scores = _scores(trial, number, phase, own)
+    if not scores:
+        return None
+    finite = [score for score in scores if math.isfinite(score)]
+    return min(finite) if trial.phases[number].select == "best" and finite else scores[-1]
+
+
+def _scores(trial: Trial, number: int, phase: dict[str, Any], own: Scaling) -> list[float] | None:
+    """Return what a phase was judged by at each evaluation; nothing without labels."""
     curves = {task: phase["val_loss"][task] for task in judged(trial, split_of(trial), number)}
     if not curves:
         return None
@@ -287,9 +320,7 @@ def _kept_loss(trial: Trial, number: int, phase: dict[str, Any], own: Scaling) -
     elif trial.target not in curves:  # A mean over tasks is one over what they were trained on: no unit decides.
         units = {task: own.squared(task) for task in curves}
     curves = {task: [v / units[task] for v in curve] for task, curve in curves.items()}
-    scores = [math.fsum(at) / len(at) for at in zip(*curves.values(), strict=True)]
-    finite = [score for score in scores if math.isfinite(score)]
-    return min(finite) if trial.phases[number].select == "best" and finite else scores[-1]
+    return [math.fsum(at) / len(at) for at in zip(*curves.values(), strict=True)]
 
 
 def _diverged_at(phase: dict[str, Any], kept: float | None) -> int | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import statistics
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -11,11 +13,12 @@ import jax
 
 from mtl.checkpoint import CheckpointError, dump_tree, load_tree
 from mtl.config.trial import has_several
+from mtl.data import nearest
 from mtl.data.streamed import Streamed
 from mtl.host.files import DamagedError, FileError
 from mtl.inputs import Shape
 from mtl.models import Model
-from mtl.sweep.evaluate import PhaseResult, Progress, clean, evaluate
+from mtl.sweep.evaluate import PhaseResult, Progress, best_at, clean, evaluate
 from mtl.sweep.plan import Node, Plan, scaling_of, split_key, split_of, table_of, val_rows_of
 from mtl.sweep.schema import PREFIX, check
 from mtl.sweep.snapshots import Interrupt, Snapshots
@@ -75,13 +78,15 @@ def execute(
     done = _there_already(plan, workdir, say)
 
     safe: set[str] = set()
-    needed = plan.needed(done)
-    waiting = {k: n for k, n in plan.nodes.items() if k in needed}
+    waiting = {k: n for k, n in plan.nodes.items() if k not in done}
     kinds = _kinds(waiting)
     uses = {k: len(users) for k, users in plan.users.items()}
+    left = {d: set(plan.phases_of(d)) - done.keys() for d in plan.trials}  # What each trial waits for.
     # Trials that end with a shared phase.
-    evaluate([d for d, chain in plan.chains.items() if chain[-1] in done], plan, done, workdir, placement, progress)
+    evaluate([d for d, keys in left.items() if not keys], plan, done, workdir, placement, progress)
+    left = {d: keys for d, keys in left.items() if keys}
     while waiting:
+        _settle(waiting, kinds, done, plan, progress)
         nodes = _next_pack(waiting, kinds, done, snapshots, reverse)
         if not nodes:  # What is left rests on phases that failed.
             break
@@ -102,18 +107,23 @@ def execute(
             waiting.pop(node.key)
         done |= outcomes
         workdir.write_prefixes((key, _prefix_bytes(outcome)) for key, outcome in outcomes.items() if plan.saved(key))
-        ended = [d for d, chain in plan.chains.items() if chain[-1] in outcomes]
+        left = {d: keys - outcomes.keys() for d, keys in left.items()}
+        ended = [d for d, keys in left.items() if not keys]
         evaluate(ended, plan, done, workdir, placement, progress)
-        safe |= {k for k in outcomes if plan.saved(k)} | {k for d in ended for k in plan.chains[d]}
+        safe |= {k for k in outcomes if plan.saved(k)} | {k for d in ended for k in plan.phases_of(d)}
         snapshots.discard(safe)
-        for digest in ended:  # Weights that no waiting trial needs are let go.
-            for key in plan.chains[digest]:
+        for digest in ended:  # What no waiting trial needs is let go, and weights that no waiting phase begins from.
+            del left[digest]
+            for key in plan.phases_of(digest):
                 uses[key] -= 1
                 if not uses[key]:
                     done.pop(key, None)
+        held = {n.parent for n in waiting.values()} | {plan.chains[d][-1] for d in left}
+        for key in done.keys() - held:
+            done[key] = dataclasses.replace(done[key], weights=_GONE)
         Compiled.make_room()
-    for digest, chain in plan.chains.items():
-        if first := next((failed[k] for k in chain if k in failed), None):
+    for digest in plan.trials:
+        if first := next((failed[k] for k in plan.phases_of(digest) if k in failed), None):
             workdir.write_failure(digest, {"config": plan.trials[digest].config, **first})
             progress(0.0, 0, 1)
 
@@ -126,12 +136,15 @@ def _there_already(plan: Plan, workdir: Workdir, say: Callable[[str], None]) -> 
     return {key: done for key in keys if (done := found[key]) is not None}
 
 
+#: In place of weights that nothing begins from.
+_GONE = Weights({}, {})
+
 #: A pack is not held back for lanes that are not ready yet once it has so many.
 _LANES_ENOUGH = 64
 
 
 #: What phases that may go in one pack have in common, the place of their program in the plan first.
-_Kind = tuple[int, int, int, str]
+_Kind = tuple[int, int, str, int, str]
 
 
 def _kinds(nodes: dict[str, Node]) -> dict[str, _Kind]:
@@ -141,8 +154,25 @@ def _kinds(nodes: dict[str, Node]) -> dict[str, _Kind]:
     for key, node in nodes.items():
         c, stage = node.trial.config, node.stage
         about = str([c["data"]["name"], c["data"]["options"], c["init"], val_rows_of(node.trial), has_several(c)])
-        found[key] = (programs.setdefault(stage.program, len(programs)), stage.steps, c["evaluations"], about)
+        program = programs.setdefault(stage.program, len(programs))
+        found[key] = (program, stage.steps, stage.select, c["evaluations"], about)
     return found
+
+
+def _settle(
+    waiting: dict[str, Node], kinds: dict[str, _Kind], done: dict[str, PhaseResult], plan: Plan, progress: Progress
+) -> None:
+    """Give the phases on all labels their steps: the median of those that were best on each fold, once these are done.
+
+    The steps that they are spared are told as done.
+    """
+    for key, node in waiting.items():
+        if node.after and all(k in done for k in node.after):
+            best = [best_at(plan.nodes[k].trial, node.number, done[k].about) for k in node.after]
+            stage = dataclasses.replace(node.stage, steps=nearest(statistics.median(best)))
+            waiting[key] = settled = dataclasses.replace(node, stage=stage, after=())
+            kinds[key] = (kinds[key][0], stage.steps, *kinds[key][2:])
+            progress(work_of(node) - work_of(settled), 0, 0)
 
 
 def _next_pack(
@@ -157,7 +187,7 @@ def _next_pack(
         groups.setdefault((kinds[key], snapshots.at(key)), []).append(node)
     packs = []
     for ((program, *_), _), nodes in groups.items():
-        if able := [n for n in nodes if n.parent is None or n.parent in done]:
+        if able := [n for n in nodes if not n.after and (n.parent is None or n.parent in done)]:
             packs.append((len(able) < min(len(nodes), _LANES_ENOUGH), -program if reverse else program, able))
     return min(packs, key=lambda pack: pack[:2], default=(False, 0, []))[2]
 
@@ -202,8 +232,10 @@ def _train(
     trials = dict(zip(keys, (n.trial for n in nodes), strict=True))
     order = {key: lane for lane, key in enumerate(trials)}
     lanes, drawn = [order[key] for key in keys], list(trials.values())
-    # A power of two of splits, so that packs of about the same width share an executable.
-    drawn += [drawn[-1]] * ((1 << (len(drawn) - 1).bit_length()) - len(drawn))
+    # A power of two of splits, so that packs of about the same width share an executable; so do all phases on all n
+    # labels, which come in packs of any width as their folds decide.
+    most = max(len(drawn), min(_LANES_ENOUGH, len(plan.trials)) if plan.nodes[first.key].after else 1)
+    drawn += [drawn[-1]] * ((1 << (most - 1).bit_length()) - len(drawn))
     splits, scalings = [split_of(t) for t in drawn], [scaling_of(t) for t in drawn]
     arrays = make_data(table, splits, [program], val_rows_of(first.trial), scalings, has_several(first.trial.config))
     seeds = sorted({n.trial.seed for n in nodes})

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from mtl import regimes
 from mtl.config import ConfigError, Trial
 from mtl.data import Split
+from mtl.train.trial import Stage
 
 
 def judged(trial: Trial, split: Split, number: int) -> tuple[str, ...]:
@@ -43,6 +46,26 @@ def check_labels(trial: Trial, split: Split) -> None:
                 raise ConfigError(_unjudged(what, trial, (task,), instead))
         if phase.select == "best":
             check_judged(trial, split, number, 'config.select = "best"', '"last"')
+
+
+def check_folds(trial: Trial, stages: Sequence[Stage]) -> None:
+    """Check that no phase trains by validation labels: with folds, what is kept in the end has none.
+
+    Raises:
+      ConfigError: for a balancer and a closed form that do.
+    """
+    for stage in stages if trial.folds else ():
+        b = stage.program.balancer
+        if b is not None and "validation" in b.needs:
+            field, value = "balancer.name", trial.config["balancer"]["name"]
+        elif stage.program.solver.reads_validation():
+            field, value = "ridge.choose", trial.config["ridge"]["choose"]
+        else:
+            continue
+        raise ConfigError(
+            f'config.{field} = "{value}": trains by validation labels, and with data.folds = '
+            f"{trial.config['data']['folds']} all labels train in the end: must be another one, or data.folds = 0"
+        )
 
 
 def check_judged(trial: Trial, split: Split, number: int, what: str, instead: str) -> None:

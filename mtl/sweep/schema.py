@@ -106,7 +106,10 @@ RESULT: Any = {
     "val_loss": _NUMBER,
     "phases": [{**_PHASE, "program?": str}],
     "inputs": {**dict.fromkeys(("all", "measured", "scaled"), int), "brought": bool},
-    "cost": dict.fromkeys(("examples", "flops", "seconds", "source_examples"), _NUMBER),
+    "cost": {
+        **dict.fromkeys(("examples", "flops", "seconds", "source_examples"), _NUMBER),
+        **dict.fromkeys(("fold_examples?", "fold_flops?", "fold_seconds?"), _NUMBER),
+    },
     "init_cost?": Either(type(None), {"examples": _REAL}),
     "test?": {str: {str: _NUMBER}},
     "metrics?": {str: {**dict.fromkeys(("higher_is_better", "points", "average"), bool), "range": [_NUMBER]}},

@@ -149,7 +149,7 @@ def run_phase(
     guard_of: Callable[[slice], Checkpointer] = lambda part: Checkpointer(),
     chunk_seconds: float = CHUNK_SECONDS,
 ) -> list[Outcome]:
-    """Run one phase of many lanes: all have the same program and the same number of steps.
+    """Run one phase of many lanes: all have the same program and the same number of steps, and keep the same state.
 
     Chunks are cut at evaluations, and between them wherever a call would take longer than ``chunk_seconds``.
 
@@ -168,9 +168,9 @@ def run_phase(
     Raises:
       PlacementError: if even the least width does not fit into memory, or the mesh does not divide the batch.
     """
-    program, steps = stages[0].program, stages[0].steps
-    if any(s.program != program or s.steps != steps for s in stages):
-        raise ValueError("a pack's lanes must share their program and their steps")
+    program, steps, select = stages[0].program, stages[0].steps, stages[0].select
+    if any((s.program, s.steps, s.select) != (program, steps, select) for s in stages):
+        raise ValueError("a pack's lanes must share their program and their steps, and which state they keep")
     _check_divides(program, placement)
     chosen = placements.width_for(placement, len(seeds)) if width is None else width
     data = place(placement, data, WHOLE)
@@ -183,7 +183,7 @@ def run_phase(
         part = slice(first, min(first + chosen, len(seeds)))
         lanes = stacked(make_hypers(seeds[part], stages[part], splits[part]), chosen)
         with contextlib.closing(feed_of(len(seeds[part]), lanes)) as feed:
-            outcomes += _run_group(feed, weights[part], evaluations, on_steps, guard_of(part), chunk_seconds)
+            outcomes += _run_group(feed, select, weights[part], evaluations, on_steps, guard_of(part), chunk_seconds)
     return outcomes
 
 
@@ -227,6 +227,7 @@ def _memory(feed: Feed, weights: Weights) -> int:
 
 def _run_group(
     feed: Feed,
+    select: str,
     weights: Sequence[Weights],
     evaluations: int,
     on_steps: Callable[[int], None],
@@ -292,7 +293,7 @@ def _run_group(
         found, labels = feed.evaluate(place(placement, now, LANES))
         val.append(fetch(found)[:count])
         del now, merged, shown
-        if program.select == "best":
+        if select == "best":
             moving = pack.track_best_fn(program, placement)(moving, found, labels, prior)
         else:  # All there is to note: the sum of losses begins anew.
             since = {name: getattr(moving, name) for name in pack.SINCE}
@@ -301,7 +302,7 @@ def _run_group(
         moving = place(placement, moving, specs)
         guard.boundary(take)
     merged = pack.merge_fn(placement)(moving)
-    shown, state = (pack.shown_fn(program)(merged), merged.state) if program.select == "last" else merged.best[1:]
+    shown, state = (pack.shown_fn(program)(merged), merged.state) if select == "last" else merged.best[1:]
     params = phase.whole(program, _host_heads(shown), frozen)
     if program.adapter is not None:
         params = pack.adopt_fn(program)(lanes, jax.tree.map(fetch, params))

@@ -14,7 +14,7 @@ import numpy as np
 
 from mtl import adapt, balance, config, optim, regimes
 from mtl import params as paths
-from mtl.data import sizes
+from mtl.data import sizes_of
 from mtl.inputs import Shape, leaf_shapes
 from mtl.losses import loss_of, registered
 from mtl.models import TOLD, Model, anatomy, untold
@@ -35,16 +35,15 @@ class Stage:
       program: what is compiled.
       hypers: its numbers as Python values; which replicate and split they go with is not said yet.
       fresh: whole paths of parameters that start anew.
+      steps: the phase's steps, at most those that its schedule runs over.
+      select: whether the ``last`` or the ``best`` state goes on; the last one can of any program.
     """
 
     program: Program
     hypers: Hypers
     fresh: tuple[str, ...]
-
-    @property
-    def steps(self) -> int:
-        """The phase's steps."""
-        return int(self.hypers.steps)
+    steps: int
+    select: str
 
 
 def stage_key(trial: config.Trial) -> str:
@@ -57,7 +56,7 @@ def stage_key(trial: config.Trial) -> str:
 def most_labels(trial: config.Trial, tasks: Sequence[str]) -> int:
     """Return the most rows with a training label of any of some tasks that a trial can have."""
     data = trial.config["data"]
-    size = sizes(*(data[k] for k in ("target_size", "val_fraction", "source_size", "source_val_size")))
+    size = sizes_of(data)
     if data.get("rows") == "shared":
         return size.target_train * bool(tasks)
     of_source, of_targets = (not set(tasks).isdisjoint(pool) for pool in (data["source"], trial.asked))
@@ -156,6 +155,8 @@ def stages_of(trial: config.Trial, shape: Shape, standardize: bool = False) -> t
                     rates=own,
                 ),
                 fresh,
+                step.total_steps,
+                step.select,
             )
         )
         for t in step.tasks:  # Of one_task sampling at most so many: no batch is drawn twice.
