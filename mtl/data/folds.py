@@ -52,10 +52,10 @@ def fold_of(
 ) -> Int[np.ndarray, " n"]:
     """Return which of k folds each row is in, so that each fold has about 1/k of the rows and of every mark.
 
-    Rows come one after the other, those with the rarest mark first, and each goes to the smallest fold; of several to
-    the one that has the smallest shares of the row's marks. If each row has one mark, as of one task, no fold is off by
-    a whole row in any. Rows of a group come together, large groups first, and go where the shares, that of rows
-    included, are smallest.
+    Rows come one after the other, those with the rarest mark first, and each goes to the fold that has the smallest
+    shares of the row's marks, to be a row being one of them. If each row has one mark, as of one task, no fold is off
+    by a whole row in any. Rows of a group come together, large groups first. (Iterative stratification, Sechidis et al.
+    2011, looks at one mark at a time.)
 
     Args:
       marks: true where a row has a mark: a class or a quantile of a task.
@@ -77,13 +77,14 @@ def fold_of(
         raise ValueError(f"folds = {folds}: must be at most {len(size)}, as there are no more {what}")
     marks = np.concatenate([np.ones((len(marks), 1)), marks[:, marks.any(axis=0)]], axis=1)  # That of being a row.
     total = marks.sum(axis=0)
-    # Of each unit (a row, or a group): its shares of all marks, and which of its marks is the rarest.
-    shares = np.zeros((len(size), len(total)))
-    np.add.at(shares, unit, marks / total)
-    rarest = np.argmax((shares > 0) / total, axis=1)
+    # Of each unit (a row, or a group): how often it has each mark, and which of its marks is the rarest.
+    counts = np.zeros((len(size), len(total)))
+    np.add.at(counts, unit, marks)
+    rarest = np.argmax((counts > 0) / total, axis=1)
+    most = -(-len(marks) // folds) if groups is None else len(marks)
     taken, found = np.zeros((folds, len(total))), np.zeros(len(size), dtype=np.int64)
     for u in np.lexsort((rng.random(len(size)), rarest, total[rarest], -size)):
-        fit = np.flatnonzero(taken[:, 0] == taken[:, 0].min()) if groups is None else np.arange(folds)
-        found[u] = fit[np.argmin(taken[fit] @ shares[u])]
-        taken[found[u]] += shares[u]
+        room = np.flatnonzero(taken[:, 0] < most)
+        found[u] = room[np.argmin(taken[room] @ (counts[u] / total))]
+        taken[found[u]] += counts[u]
     return found[unit]

@@ -189,7 +189,7 @@ def learning_curves(workdir: Workdir, scores: Scores) -> Any | None:
         if result is None or result["val_loss"] is None:
             continue
         target = scores.task
-        seen = [p for p in result["phases"] if target in p["val_loss"]]
+        seen = [p for p in result["phases"] if any(v is not None for v in p["val_loss"].get(target, ()))]
         if not seen:
             continue
         begins = [sum(p["steps"] for p in seen[:i]) for i in range(len(seen))]

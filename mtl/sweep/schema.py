@@ -75,6 +75,8 @@ _DATA: Any = {
     "targets?": [str],
     "rows?": str,
     "val_fraction": _REAL,
+    "folds?": int,
+    "fold_repeats?": int,
     "test_size": int,
     "hide?": str,
     "hide_rate?": _REAL,
