@@ -52,11 +52,6 @@ def check(flat: Flat) -> None:
         parse(flat["augment"])
     if flat["data.source"] and not flat["data.source_size"]:
         raise ConfigError("config.data.source_size = 0: must be at least 1")
-    if flat["data.fold_repeats"] > 1 and flat["data.folds"] < 2:
-        raise ConfigError(
-            f"config.data.fold_repeats = {flat['data.fold_repeats']}: must be 1, as data.folds = {flat['data.folds']} "
-            "makes no folds"
-        )
     if flat["batch_size"] % flat["accumulate"]:
         raise ConfigError(
             f"config.accumulate = {flat['accumulate']}: must divide batch_size = {flat['batch_size']} evenly"
