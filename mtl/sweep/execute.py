@@ -107,7 +107,9 @@ def execute(
             waiting.pop(node.key)
         done |= outcomes
         workdir.write_prefixes((key, _prefix_bytes(outcome)) for key, outcome in outcomes.items() if plan.saved(key))
-        left = {d: keys - outcomes.keys() for d, keys in left.items()}
+        for key in outcomes:
+            for digest in plan.users[key]:
+                left[digest].discard(key)
         ended = [d for d, keys in left.items() if not keys]
         evaluate(ended, plan, done, workdir, placement, progress)
         safe |= {k for k in outcomes if plan.saved(k)} | {k for d in ended for k in plan.phases_of(d)}
@@ -166,13 +168,16 @@ def _settle(
 
     The steps that they are spared are told as done.
     """
+    spared = 0.0
     for key, node in waiting.items():
         if node.after and all(k in done for k in node.after):
             best = [best_at(plan.nodes[k].trial, node.number, done[k].about) for k in node.after]
             stage = dataclasses.replace(node.stage, steps=nearest(statistics.median(best)))
             waiting[key] = settled = dataclasses.replace(node, stage=stage, after=())
             kinds[key] = (kinds[key][0], stage.steps, *kinds[key][2:])
-            progress(work_of(node) - work_of(settled), 0, 0)
+            spared += work_of(node) - work_of(settled)
+    if spared:
+        progress(spared, 0, 0)
 
 
 def _next_pack(

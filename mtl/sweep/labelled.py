@@ -90,7 +90,7 @@ def _unjudged(what: str, trial: Trial, tasks: tuple[str, ...], instead: str) -> 
     """Return the sentence for a judgement without labels."""
     data = trial.config["data"]
     of_targets = data.get("rows") == "shared" or not set(tasks).isdisjoint(trial.asked)
-    fields = ("target_size", "val_fraction") if of_targets else ("source_val_size",)
+    fields = ("target_size", *(() if "fold" in data else ("val_fraction",))) if of_targets else ("source_val_size",)
     more = " or ".join(f"data.{field} = {data[field]}" for field in fields)
     hidden = "set data.hide_in_validation = False, or " if data.get("hide_in_validation") else ""
     none = f'task "{tasks[0]}" has no validation label' if len(tasks) == 1 else f"none of {', '.join(tasks)} has one"

@@ -271,13 +271,11 @@ def make_plan(trials: Sequence[Trial], sources: Sources = Sources()) -> Plan:  #
         check_init(trial, shape)
         plan.fingerprints[digest] = fingerprint_of(trial, sources)
         keys = [_address(trial, depth, plan.fingerprints[digest]) for depth in range(len(stages[signature]))]
-        plan.folds[digest] = [
-            tuple(f"{key}-{fold}" if folded else key for key, folded in keys) for fold in range(len(trial.folds))
-        ]
-        plan.chains[digest] = tuple(key for key, _ in keys)
+        plan.chains[digest], plan.folds[digest] = tuple(key for key, _ in keys), []
         _add(plan, trial, [key for key, folded in keys if not folded], stages[signature])
-        for fold, chain in zip(trial.folds, plan.folds[digest], strict=True):
-            _add(plan, fold, chain, stages[signature])
+        for number, fold in enumerate(trial.folds):
+            plan.folds[digest].append(tuple(f"{key}-{number}" if folded else key for key, folded in keys))
+            _add(plan, fold, plan.folds[digest][-1], stages[signature])
         _add(plan, trial, plan.chains[digest], stages[signature], plan.folds[digest])
         for key in plan.phases_of(digest):
             plan.users.setdefault(key, []).append(digest)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mtl.config import ConfigError, default, flatten, override, resolve
-from mtl.data import scaling
+from mtl.data import SOURCES, make_table, register, scaling
 from mtl.data.folds import divided
 from mtl.params import flatten as by_path
 from mtl.report.collect import collect
@@ -18,10 +18,11 @@ from mtl.sweep import product, sweep
 from mtl.sweep.chosen import candidates, choose
 from mtl.sweep.execute import execute, work_of
 from mtl.sweep.launch import Silent, launch
-from mtl.sweep.plan import load_table, make_plan, split_of, table_of
+from mtl.sweep.plan import load_table, look_again, make_plan, scaling_of, split_of, table_of, val_rows_of
 from mtl.sweep.snapshots import Interrupt
 from mtl.sweep.store import Workdir
 from mtl.sweep.workers import shares
+from mtl.tasks import Task
 from mtl.train import loop
 from mtl.train.begin import freshen
 from mtl.train.dataset import make_data
@@ -126,10 +127,45 @@ def test_folds_and_what_is_kept_have_the_bits_of_phases_composed_by_hand(tmp_pat
     assert result["cost"]["examples"] == 8 * sum(steps)
 
 
-def test_with_the_last_state_all_labels_train_for_all_steps(tmp_path):
-    t = trial(regime="scratch", select="last")
+@pytest.mark.parametrize(("regime", "steps"), [("finetune", [8, 12]), ("ridge_probe", [8, 1])])
+def test_with_the_last_state_all_labels_train_for_all_steps(tmp_path, regime, steps):
+    t = trial(regime=regime, select="last")
     execute(make_plan([t]), workdir := Workdir(tmp_path))
-    assert [p["steps"] for p in workdir.result(t.hash)["phases"]] == [12]
+    assert [p["steps"] for p in workdir.result(t.hash)["phases"]] == steps
+
+
+def test_numbers_of_groups_are_trained_on_in_the_unit_of_the_labels_that_each_chain_has(tmp_path, trained):
+    def table():
+        rng = np.random.default_rng(0)
+        x = rng.normal(size=(300, 4))
+        labels = {"y": 100 + 30 * x[:, 0] + rng.normal(size=300), "kind": (x[:, 1] > 0).astype(float)}
+        tasks = [Task("y", "regression"), Task("kind", "binary")]
+        return make_table("of_groups", x, tasks, labels, groups=rng.integers(0, 120, 300))
+
+    register("of_groups")(table)
+    try:
+        data = {"name": "of_groups", "source": ("kind",), "target": "y", "test_size": 60, "source_size": 60}
+        data |= {"source_val_size": 10, "target_pool": 80, "target_size": 40, "folds": 4}
+        changes = {"regime": "finetune", **{f"data.{k}": v for k, v in data.items()}}
+        flat = override(BASE, changes)
+        t = resolve(flat, load_table("of_groups", {}))
+        table = table_of(t)
+        plan = make_plan([t])
+        execute(plan, workdir := Workdir(tmp_path))
+        result, kept = workdir.result(t.hash), []
+        for part, chain in zip(t.folds, plan.folds[t.hash], strict=True):
+            split, unit = split_of(part), scaling_of(part).units["y"]
+            assert not set(table.groups[split.train["y"]].tolist()) & set(table.groups[split.val["y"]].tolist())
+            assert split.val["y"].sum() <= val_rows_of(part)
+            assert unit[0] == pytest.approx(table.labels["y"][split.train["y"]].mean())
+            kept.append(min(trained[chain[-1]].about["val_loss"]["y"]))
+        # Squared errors, in the labels' own unit.
+        assert result["val_loss"] == pytest.approx(np.mean(kept)) and 100 < result["val_loss"] < 3000
+        whole = split_of(t).train["y"]
+        assert whole.sum() == 40 and scaling_of(t).units["y"][0] == pytest.approx(table.labels["y"][whole].mean())
+    finally:
+        SOURCES.pop("of_groups")
+        look_again()
 
 
 def test_source_phases_are_shared_by_all_chains_and_with_trials_without_folds():
