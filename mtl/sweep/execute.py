@@ -141,6 +141,9 @@ def _there_already(plan: Plan, workdir: Workdir, say: Callable[[str], None]) -> 
 #: In place of weights that nothing begins from.
 _GONE = Weights({}, {})
 
+#: Phases on all n labels are compiled for so many lanes at most, whatever the size of their pack.
+_LANES_AFTER_FOLDS = 16
+
 #: A pack is not held back for lanes that are not ready yet once it has so many.
 _LANES_ENOUGH = 64
 
@@ -172,7 +175,7 @@ def _settle(
     for key, node in waiting.items():
         if node.after and all(k in done for k in node.after):
             best = [best_at(plan.nodes[k].trial, node.number, done[k].about) for k in node.after]
-            stage = dataclasses.replace(node.stage, steps=nearest(statistics.median(best)))
+            stage = dataclasses.replace(node.stage, steps=nearest(float(statistics.median(best))))
             waiting[key] = settled = dataclasses.replace(node, stage=stage, after=())
             kinds[key] = (kinds[key][0], stage.steps, *kinds[key][2:])
             spared += work_of(node) - work_of(settled)
@@ -237,9 +240,10 @@ def _train(
     trials = dict(zip(keys, (n.trial for n in nodes), strict=True))
     order = {key: lane for lane, key in enumerate(trials)}
     lanes, drawn = [order[key] for key in keys], list(trials.values())
-    # A power of two of splits, so that packs of about the same width share an executable; so do all phases on all n
-    # labels, which come in packs of any width as their folds decide.
-    most = max(len(drawn), min(_LANES_ENOUGH, len(plan.trials)) if plan.nodes[first.key].after else 1)
+    # A power of two of splits, so that packs of about the same width share an executable; so do packs of phases on all
+    # n labels, which are of any size, as their folds decide.
+    after_folds = bool(plan.nodes[first.key].after)
+    most = max(len(drawn), min(_LANES_ENOUGH, len(plan.trials))) if after_folds else len(drawn)
     drawn += [drawn[-1]] * ((1 << (most - 1).bit_length()) - len(drawn))
     splits, scalings = [split_of(t) for t in drawn], [scaling_of(t) for t in drawn]
     arrays = make_data(table, splits, [program], val_rows_of(first.trial), scalings, has_several(first.trial.config))
@@ -268,6 +272,7 @@ def _train(
             placement=placement,
             stream=table.x if isinstance(table.x, Streamed) else None,
             width=width,
+            together=min(_LANES_AFTER_FOLDS, len(plan.trials)) if after_folds else None,
             on_steps=lambda steps: progress(float(steps * _work_per_step(program)), 0, 0),
             on_width=halved,
             guard_of=lambda part: snapshots.guard([n.key for n in nodes[part]]),

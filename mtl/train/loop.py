@@ -144,6 +144,7 @@ def run_phase(
     placement: Placement,
     stream: Streamed | None = None,
     width: int | None = None,
+    together: int | None = None,
     on_steps: Callable[[int], None] = lambda steps: None,
     on_width: Callable[[int, int, int], None] = lambda width, needed, limit: None,
     guard_of: Callable[[slice], Checkpointer] = lambda part: Checkpointer(),
@@ -160,6 +161,7 @@ def run_phase(
       placement: how the pack is run.
       stream: the inputs, where they are not in ``data``.
       width: the compiled width; by default what suits so many lanes, halved until it fits into memory.
+      together: how many lanes to compile for, if not as many as there are: packs of many sizes then share a width.
       on_steps: called after every chunk with the lane-steps done in it; may raise to stop.
       on_width: told (width that did not fit, bytes needed, bytes there are) before it is halved.
       guard_of: the guard of the pack of these lanes.
@@ -172,7 +174,7 @@ def run_phase(
     if any((s.program, s.steps, s.select) != (program, steps, select) for s in stages):
         raise ValueError("a pack's lanes must share their program and their steps, and which state they keep")
     _check_divides(program, placement)
-    chosen = placements.width_for(placement, len(seeds)) if width is None else width
+    chosen = placements.width_for(placement, together or len(seeds)) if width is None else width
     data = place(placement, data, WHOLE)
     feed_of = functools.partial(make_feed, program, steps, data=data, placement=placement, stream=stream)
     if width is None:

@@ -263,9 +263,8 @@ def test_a_phase_that_fails_on_a_fold_fails_its_trial_and_no_other(tmp_path, mon
         return train(nodes, *rest)
 
     monkeypatch.setattr(executing, "_train", failing)
-    monkeypatch.setattr(executing, "_kinds", lambda nodes, kinds=executing._kinds: {
-        key: (*kind, "folds" in nodes[key].trial.config["data"]) for key, kind in kinds(nodes).items()
-    })  # fmt: skip
+    apart = {k: (*kind[:-1], k) for k, kind in executing._kinds(plan.nodes).items()}
+    monkeypatch.setattr(executing, "_kinds", lambda nodes: apart)  # Each is a pack of its own.
     execute(plan, workdir := Workdir(tmp_path))
     assert "by chance" in workdir.failure(t.hash) and workdir.result(other.hash)["status"] == "done"
 
