@@ -50,6 +50,9 @@ class Data(NamedTuple):
       target_size: n: present target labels, validation included.
       target_pool: rows that the n are drawn from, nested in n.
       val_fraction: share of the n that is validation.
+      folds: k: each of k folds of the n validates once what the others train, and then all n train for the median of
+        the updates that were best; 0 for one split by ``val_fraction``.
+      fold_repeats: how often the n are divided into folds anew.
       split: what the test set is drawn from: ``random``: all rows; ``scaffold``: whole scaffolds but the big ones (with
         ``options.groups = "scaffold"``); ``official``: the data's own test part, and validation from its own validation
         part, if there is one.
@@ -77,6 +80,8 @@ class Data(NamedTuple):
     target_size: Annotated[int, Range(2), "at least 2 (one training and one validation label)"] = 100
     target_pool: Annotated[int, Range(2)] = 500
     val_fraction: Annotated[float, Range(0, 1, open_low=True, open_high=True), "between 0 and 1"] = 0.2
+    folds: Annotated[int, Range(0), "at least 0 (0: one split by val_fraction)"] = 0
+    fold_repeats: Count = 1
     split: Literal["random", "scaffold", "official"] = "random"
     test_size: Annotated[int, Range(0), "at least 1"] = 500
     source_size: Annotated[int, Range(0), "at least 1"] = 797

@@ -95,13 +95,13 @@ def section_of(section: dict[str, Any]) -> dict[str, Any]:
     """Return the data section with its targets: one, or several on whose rows each comes with all its labels.
 
     Which target a trial is about is not in it: the trials of all targets share their split and the phases before. A
-    random split is not stated, so that a config without another has the hash it always had.
+    random split and folds that there are none of are not stated, so that a config without them has the hash it always
+    had.
     """
-    if section["split"] == "random":
-        section = {k: v for k, v in section.items() if k != "split"}
-    if not section["targets"]:
-        return {k: v for k, v in section.items() if k not in ("targets", "rows")}
-    return {k: v for k, v in section.items() if k != "target"}
+    absent = {"target"} if section["targets"] else {"targets", "rows"}
+    absent |= {"split"} if section["split"] == "random" else set()
+    absent |= {"folds", "fold_repeats"} if section["folds"] < 2 else set()
+    return {k: v for k, v in section.items() if k not in absent}
 
 
 def rows_of(section: Mapping[str, Any], seed: int, tasks: Sequence[str]) -> int:

@@ -99,6 +99,18 @@ class Trial:
         return str(self.config.get("init", {}).get("path", "")) if first.get("begin") == "init" else ""
 
     @functools.cached_property
+    def folds(self) -> tuple[Trial, ...]:
+        """The trials that leave one fold of the n labels out each, to choose by; this one then trains on all n."""
+        data = self.config["data"]
+        count = 0 if "fold" in data or self.reference else data.get("folds", 0) * data.get("fold_repeats", 1)
+        return tuple(Trial({**self.config, "data": {**data, "fold": fold}}) for fold in range(count))
+
+    @property
+    def chosen_by(self) -> tuple[Trial, ...]:
+        """The trials whose validation chooses for it: its folds, or else itself."""
+        return self.folds or (self,)
+
+    @functools.cached_property
     def phases(self) -> tuple[Resolved, ...]:
         """The resolved phases."""
         found = []

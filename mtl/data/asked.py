@@ -29,6 +29,7 @@ class Asked:
       source_val_size: rows of the source pool that are source validation; less than ``source_size``.
       target_pool: rows that the n are drawn from, at least ``target_size``.
       val_fraction: share of the n that goes to validation, in (0, 1).
+      folds: k, of those that the n are divided into (see ``folds.divided``); in the end all n train. 0 for none.
       shuffle_source_labels: for a control, permute each source task's labels among the rows of the source
         pool that have one (training and validation together): the marginal stays, the relation to the input
         goes.
@@ -37,6 +38,8 @@ class Asked:
     ...     target_pool=10, val_fraction=0.25)
     >>> of_ten.source_train, of_ten.target_train, of_ten.target_val
     (80, 7, 3)
+    >>> dataclasses.replace(of_ten, folds=5).target_train
+    10
     """
 
     source: tuple[str, ...]
@@ -50,6 +53,7 @@ class Asked:
     source_val_size: int
     target_pool: int
     val_fraction: float
+    folds: int = 0
     shuffle_source_labels: bool = False
 
     @classmethod
@@ -77,8 +81,8 @@ class Asked:
 
     @property
     def target_val(self) -> int:
-        """Validation rows among the n."""
-        return nearest(self.val_fraction * self.target_size)
+        """Validation rows among the n; with folds none are left."""
+        return 0 if self.folds else nearest(self.val_fraction * self.target_size)
 
     @property
     def target_train(self) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 
 from mtl.data.asked import Asked
 from mtl.data.corrupt.split import FIELDS, corrupt
+from mtl.data.folds import divided
 from mtl.data.shared import shared_split
 from mtl.data.splits import Split, transfer_split
 from mtl.data.table import Table
@@ -14,7 +16,7 @@ from mtl.data.table import Table
 
 @functools.lru_cache(maxsize=4096)
 def cut(table: Table, section: str, seed: int) -> Split:
-    """Return a replicate's split; it is cut once.
+    """Return a replicate's split, its n labels divided into folds if it says so; it is cut once.
 
     Args:
       table: the data.
@@ -22,11 +24,19 @@ def cut(table: Table, section: str, seed: int) -> Split:
       seed: the replicate.
 
     Raises:
-      ValueError: as ``transfer_split`` and ``shared_split``.
+      ValueError: as ``transfer_split``, ``shared_split`` and ``divided``.
     """
     fields = json.loads(section) | {"seed": seed}
     asked = Asked.of(fields)
-    split = transfer_split if asked.rows == "disjoint" and len(asked.targets) == 1 else shared_split
     corrupting = {k: fields[k] for k in FIELDS if k in fields}
-    found = split(table, asked)
-    return corrupt(found, table, seed, **corrupting) if corrupting else found
+    split = _whole(table, dataclasses.replace(asked, folds=0))
+    if asked.folds:
+        split = divided(split, table, asked.pooled, seed, asked.folds, fields.get("fold"))
+    return corrupt(split, table, seed, **corrupting) if corrupting else split
+
+
+@functools.lru_cache(maxsize=256)
+def _whole(table: Table, asked: Asked) -> Split:
+    """Return a replicate's split before its labels are divided into folds or corrupted."""
+    alone = asked.rows == "disjoint" and len(asked.targets) == 1
+    return (transfer_split if alone else shared_split)(table, asked)

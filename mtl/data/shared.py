@@ -7,7 +7,7 @@ import numpy as np
 from mtl.data.asked import Asked, nearest
 from mtl.data.grouped import others
 from mtl.data.parts import held_out, testable
-from mtl.data.splits import Split, _strata, among, labelled_rows, pools, shuffled, source_roles
+from mtl.data.splits import Split, _strata, among, labelled_rows, marks_of, pools, shuffled, source_roles
 from mtl.data.stratified import stratified
 from mtl.data.table import Table
 
@@ -43,7 +43,7 @@ def shared_split(table: Table, asked: Asked) -> Split:
     """
     asked.check(table)
     seed = asked.seed
-    marks = np.concatenate([_marks(table, task) for task in asked.pooled], axis=1)
+    marks = np.concatenate([marks_of(table, task) for task in asked.pooled], axis=1)
     test = _test_rows(table, asked, marks)
     pool, source_rows = pools(table, asked, test)
     held = held_out(table, asked)
@@ -71,12 +71,6 @@ def shared_split(table: Table, asked: Asked) -> Split:
     scaled_by = among(table, train) | among(table, source_rows[: asked.source_train])
     scaled_by.setflags(write=False)
     return Split(labels, trained, judged, tested, scaled_by)
-
-
-def _marks(table: Table, task: str) -> np.ndarray:
-    """Return which stratum of a task each row is in, [N, strata] booleans; in none where the label is missing."""
-    strata = _strata(table, task)
-    return strata[:, None] == np.unique(strata[strata >= 0])
 
 
 def _drawn(table: Table, marks: np.ndarray, rows: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:

@@ -158,6 +158,12 @@ def _strata(table: Table, target: str) -> np.ndarray:
     return np.where(mask, strata, -1)
 
 
+def marks_of(table: Table, task: str) -> np.ndarray:
+    """Return which stratum of a task each row is in, [N, strata] booleans; in none where the label is missing."""
+    strata = _strata(table, task)
+    return strata[:, None] == np.unique(strata[strata >= 0])
+
+
 def _test_rows(table: Table, asked: Asked, strata: np.ndarray) -> np.ndarray:
     """Return the rows of the test set: of each stratum its share, drawn from a stream that no seed enters."""
     (target,) = asked.targets

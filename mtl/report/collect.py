@@ -291,10 +291,14 @@ def _notes(
     notes += changed
     several = has_several(result["config"])
     counted = "labelled training and validation rows" if several else f"training and validation labels of {task}"
-    notes.append(
-        f"n counts {counted} ({1 - data['val_fraction']:.0%} and "
-        f"{data['val_fraction']:.0%}); the test set is {_test_set(data)}, used once."
-    )
+    shares = f"{1 - data['val_fraction']:.0%} and {data['val_fraction']:.0%}"
+    if folds := data.get("folds", 0):
+        often = f", {times} times over" if (times := data.get("fold_repeats", 1)) > 1 else ""
+        shares = (
+            f"each of {folds} folds validates once what the others train{often}; then all train, for the median of the "
+            "steps that were best, and what the folds cost is told apart"
+        )
+    notes.append(f"n counts {counted} ({shares}); the test set is {_test_set(data)}, used once.")
     best = base["select"] == "best"
     early = f", fewer where {base['patience']} validations in a row were no better" if best and base["patience"] else ""
     kept = (
@@ -316,9 +320,9 @@ def _notes(
     for field in fields:
         tried = [t["changes"][field] for t in entry["trials"] if field in t["changes"]]
         listed = ", ".join(_word(field, v) for v in sorted({canonical(v): v for v in tried}.values(), key=order))
-        notes.append(
-            f"{field} is chosen from {listed} by validation, within each replicate and cell, without refitting."
-        )
+        how_chosen = f"by {'mean ' * bool(folds)}validation{' over the folds' * bool(folds)}"
+        then = "" if folds else ", without refitting"
+        notes.append(f"{field} is chosen from {listed} {how_chosen}, within each replicate and cell{then}.")
     if names := {t["changes"].get("regime", base["regime"]) for t in entry["trials"]} & set(regimes.REFERENCES):
         notes.append(
             f"{join(sorted(names))}: models of scikit-learn on the same inputs and all n labels, training and "

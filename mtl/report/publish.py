@@ -192,7 +192,7 @@ def learning_curves(workdir: Workdir, scores: Scores) -> Any | None:
         if result is None or result["val_score"] is None:
             continue
         target = scores.task
-        seen = [p for p in result["phases"] if target in p["val_loss"]]
+        seen = [p for p in result["phases"] if any(v is not None for v in p["val_loss"].get(target, ()))]
         if not seen:
             continue
         found.setdefault(row_name(row, at[row]), {})[at[REPLICATE]] = seen

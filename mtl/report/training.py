@@ -19,7 +19,8 @@ MUCH_WORSE = 0.1
 def unconverged(result: Mapping[str, Any]) -> bool:
     """Return whether the last phase was at its best when it ended, so that more updates might have done better.
 
-    Nothing can be said, and it is not, where there was but one evaluation, as of a closed form.
+    Nothing can be said, and it is not, where there was but one evaluation, as of a closed form. With folds it is the
+    last phase of half of them or more.
 
     >>> def result(*scores, select="best"):
     ...     phases = {"val_score": {"even": list(scores)}}, {"select": select}
@@ -29,6 +30,9 @@ def unconverged(result: Mapping[str, Any]) -> bool:
     >>> overfitted(result(0.5, 0.7, select="last")), overfitted(result(0.5, 0.7))
     (True, False)
     """
+    if result["config"]["data"].get("folds"):  # All labels train, for the median of the steps that were best.
+        best, last = result["config"]["phases"][-1]["select"] == "best", result["phases"][-1]
+        return best and len(last["evaluated_at"]) > 1 and bool(last["steps"] == last["most_steps"])
     scores = _scores(result)
     return len(scores) > 1 and bool(scores[-1] < scores[:-1].min())
 

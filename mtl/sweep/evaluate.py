@@ -72,7 +72,8 @@ def evaluate(
         tested = {t: _tested(model, t, weights, scaled, table, trials[0], scalings) for t in tasks}
         held: list[NewResult] = []
         for i, (digest, trial, chain, own) in enumerate(zip(members, trials, chains, scalings, strict=True)):
-            result = _result(trial, [d.about for d in chain], plan.fingerprints[digest], str(placement), own)
+            folds = [[done[k].about for k in fold] for fold in plan.folds[digest]]
+            result = _result(trial, [d.about for d in chain], folds, plan.fingerprints[digest], str(placement))
             result["cost"] |= dict.fromkeys(("parameters", "bytes")) if trial.reference else _size(chain[-1].weights)
             result["inputs"] = {**counts(table, own), "brought": brought(trial, table) is not None}
             predictions = {task: each[i][1] for task, each in tested.items()}
@@ -252,14 +253,25 @@ def _per_example(task: Task) -> Compiled:
 
 
 def _result(
-    trial: Trial, phases: list[dict[str, Any]], planned: Fingerprint, placement: str, own: Scaling
+    trial: Trial,
+    phases: list[dict[str, Any]],
+    folds: list[list[dict[str, Any]]],
+    planned: Fingerprint,
+    placement: str,
 ) -> dict[str, Any]:
-    """Return a trial's result, but for the test."""
+    """Return a trial's result, but for the test; it has diverged if it did on any fold."""
     check_weights(trial, planned)
-    kept = [_kept_score(trial, number, phase) for number, phase in enumerate(phases)]
-    val_score = math.nan if kept[-1] is None else kept[-1]
+    parts = [*zip(trial.folds, folds, strict=True), (trial, phases)]
+    kept = [[_kept_score(part, i, p) for i, p in enumerate(chain)] for part, chain in parts]
+    val_scores = [math.nan if (last := scores[-1]) is None else last for scores in kept[: len(folds)] or kept]
     diverged = next(
-        ({"phase": i, "step": at} for i, p in enumerate(phases) if (at := _diverged_at(p, kept[i])) is not None), None
+        (
+            {"phase": i, "step": at}
+            for (_, chain), scores in zip(parts, kept, strict=True)
+            for i, p in enumerate(chain)
+            if (at := _diverged_at(p, scores[i])) is not None
+        ),
+        None,
     )
     # Like shared source phases, what trained the loaded weights is charged to each trial that begins from them.
     before = cost_of_weights(trial.loads, planned["init"]["sha256"]) if trial.loads else None
@@ -267,15 +279,18 @@ def _result(
     source = [p["examples"] for p in phases if p["source_only"]] + ([before["examples"]] if before else [])
     seen = sorted({task for phase in trial.phases for task in phase.tasks})
     kinds = {t.kind: t.labels for t in trial.tasks if t.kind not in OURS}
+    own = {p["key"] for p in phases}
+    spare = {p["key"]: p for chain in folds for p in chain if p["key"] not in own}
+    tuning = {f"fold_{name}": math.fsum(p[name] for p in spare.values()) for name in COSTS} if folds else {}
     return {
         "hash": trial.hash,
         "config": trial.config,
         "status": "diverged" if diverged else "done",
         "diverged_at": diverged,
-        "val_score": val_score,
+        "val_score": math.fsum(val_scores) / len(val_scores),
         "phases": phases,
-        "validated": validated(trial, split_of(trial)),
-        "cost": total | {"rows": len(split_of(trial).rows(seen)), "source_examples": math.fsum(source)},
+        "validated": validated(trial, [split_of(part) for part in trial.chosen_by]),
+        "cost": total | {"rows": len(split_of(trial).rows(seen)), "source_examples": math.fsum(source)} | tuning,
         "init_cost": before,
         "fingerprint": planned,
         "placement": placement,

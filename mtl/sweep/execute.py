@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import statistics
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import jax
 
 from mtl.checkpoint import CheckpointError, dump_tree, load_tree
+from mtl.data import nearest
 from mtl.data.streamed import Streamed
 from mtl.host.files import DamagedError, FileError
 from mtl.inputs import Shape
@@ -75,13 +78,15 @@ def execute(
     done = _there_already(plan, workdir, say)
 
     safe: set[str] = set()
-    needed = plan.needed(done)
-    waiting = {k: n for k, n in plan.nodes.items() if k in needed}
+    waiting = {k: n for k, n in plan.nodes.items() if k not in done}
     kinds = _kinds(waiting)
     uses = {k: len(users) for k, users in plan.users.items()}
+    left = {d: set(plan.phases_of(d)) - done.keys() for d in plan.trials}  # What each trial waits for.
     # Trials that end with a shared phase.
-    evaluate([d for d, chain in plan.chains.items() if chain[-1] in done], plan, done, workdir, placement, progress)
+    evaluate([d for d, keys in left.items() if not keys], plan, done, workdir, placement, progress)
+    left = {d: keys for d, keys in left.items() if keys}
     while waiting:
+        _settle(waiting, kinds, done, plan, progress)
         nodes = _next_pack(waiting, kinds, done, snapshots, reverse)
         if not nodes:  # What is left rests on phases that failed.
             break
@@ -102,18 +107,25 @@ def execute(
             waiting.pop(node.key)
         done |= outcomes
         workdir.write_prefixes((key, _prefix_bytes(outcome)) for key, outcome in outcomes.items() if plan.saved(key))
-        ended = [d for d, chain in plan.chains.items() if chain[-1] in outcomes]
+        for key in outcomes:
+            for digest in plan.users[key]:
+                left[digest].discard(key)
+        ended = [d for d, keys in left.items() if not keys]
         evaluate(ended, plan, done, workdir, placement, progress)
-        safe |= {k for k in outcomes if plan.saved(k)} | {k for d in ended for k in plan.chains[d]}
+        safe |= {k for k in outcomes if plan.saved(k)} | {k for d in ended for k in plan.phases_of(d)}
         snapshots.discard(safe)
-        for digest in ended:  # Weights that no waiting trial needs are let go.
-            for key in plan.chains[digest]:
+        for digest in ended:  # What no waiting trial needs is let go, and weights that no waiting phase begins from.
+            del left[digest]
+            for key in plan.phases_of(digest):
                 uses[key] -= 1
                 if not uses[key]:
                     done.pop(key, None)
+        held = {n.parent for n in waiting.values()} | {plan.chains[d][-1] for d in left}
+        for key in done.keys() - held:
+            done[key] = dataclasses.replace(done[key], weights=_GONE)
         Compiled.make_room()
-    for digest, chain in plan.chains.items():
-        if first := next((failed[k] for k in chain if k in failed), None):
+    for digest in plan.trials:
+        if first := next((failed[k] for k in plan.phases_of(digest) if k in failed), None):
             workdir.write_failure(digest, {"config": plan.trials[digest].config, **first})
             progress(0.0, 0, 1)
 
@@ -126,12 +138,18 @@ def _there_already(plan: Plan, workdir: Workdir, say: Callable[[str], None]) -> 
     return {key: done for key in keys if (done := found[key]) is not None}
 
 
+#: In place of weights that nothing begins from.
+_GONE = Weights({}, {})
+
+#: Phases on all n labels are compiled for so many lanes at most, whatever the size of their pack.
+_LANES_AFTER_FOLDS = 16
+
 #: A pack is not held back for lanes that are not ready yet once it has so many.
 _LANES_ENOUGH = 64
 
 
 #: What phases that may go in one pack have in common, the place of their program in the plan first.
-_Kind = tuple[int, int, int, str]
+_Kind = tuple[int, int, str, int, str]
 
 
 def _kinds(nodes: dict[str, Node]) -> dict[str, _Kind]:
@@ -141,8 +159,28 @@ def _kinds(nodes: dict[str, Node]) -> dict[str, _Kind]:
     for key, node in nodes.items():
         c, stage = node.trial.config, node.stage
         about = str([c["data"]["name"], c["data"]["options"], c["init"], val_rows_of(node.trial)])
-        found[key] = (programs.setdefault(stage.program, len(programs)), stage.steps, c["evaluations"], about)
+        program = programs.setdefault(stage.program, len(programs))
+        found[key] = (program, stage.steps, stage.select, c["evaluations"], about)
     return found
+
+
+def _settle(
+    waiting: dict[str, Node], kinds: dict[str, _Kind], done: dict[str, PhaseResult], plan: Plan, progress: Progress
+) -> None:
+    """Give the phases on all labels their steps: the median of those that were best on each fold, once these are done.
+
+    The steps that they are spared are told as done.
+    """
+    spared = 0.0
+    for key, node in waiting.items():
+        if node.after and all(k in done for k in node.after):
+            best = statistics.median(done[k].about["best_at"] for k in node.after)
+            stage = dataclasses.replace(node.stage, steps=nearest(float(best)))
+            waiting[key] = settled = dataclasses.replace(node, stage=stage, after=())
+            kinds[key] = (kinds[key][0], stage.steps, *kinds[key][2:])
+            spared += work_of(node) - work_of(settled)
+    if spared:
+        progress(spared, 0, 0)
 
 
 def _next_pack(
@@ -157,7 +195,7 @@ def _next_pack(
         groups.setdefault((kinds[key], snapshots.at(key)), []).append(node)
     packs = []
     for ((program, *_), _), nodes in groups.items():
-        if able := [n for n in nodes if n.parent is None or n.parent in done]:
+        if able := [n for n in nodes if not n.after and (n.parent is None or n.parent in done)]:
             packs.append((len(able) < min(len(nodes), _LANES_ENOUGH), -program if reverse else program, able))
     return min(packs, key=lambda pack: pack[:2], default=(False, 0, []))[2]
 
@@ -210,8 +248,11 @@ def _train(
     trials = dict(zip(keys, (n.trial for n in nodes), strict=True))
     order = {key: lane for lane, key in enumerate(trials)}
     lanes, drawn = [order[key] for key in keys], list(trials.values())
-    # A power of two of splits, so that packs of about the same width share an executable.
-    drawn += [drawn[-1]] * ((1 << (len(drawn) - 1).bit_length()) - len(drawn))
+    # A power of two of splits, so that packs of about the same width share an executable; so do packs of phases on all
+    # n labels, which are of any size, as their folds decide.
+    after_folds = bool(plan.nodes[first.key].after)
+    most = max(len(drawn), min(_LANES_ENOUGH, len(plan.trials))) if after_folds else len(drawn)
+    drawn += [drawn[-1]] * ((1 << (most - 1).bit_length()) - len(drawn))
     splits, scalings = [split_of(t) for t in drawn], [scaling_of(t) for t in drawn]
     arrays = make_data(table, splits, [program], val_rows_of(first.trial), scalings)
     seeds = sorted({n.trial.seed for n in nodes})
@@ -239,6 +280,7 @@ def _train(
             placement=placement,
             stream=table.x if isinstance(table.x, Streamed) else None,
             width=width,
+            together=min(_LANES_AFTER_FOLDS, len(plan.trials)) if after_folds else None,
             on_steps=lambda steps: progress(float(steps * _work_per_step(program)), 0, 0),
             on_width=halved,
             guard_of=lambda part: snapshots.guard([n.key for n in nodes[part]]),
@@ -257,7 +299,7 @@ def _train(
             "tasks": list(program.tasks),
             "lr": node.stage.hypers.lr,
             "steps": steps,
-            "most_steps": node.stage.steps,
+            "most_steps": int(node.stage.hypers.steps),
             "best_at": outcome.best_at,
             "evaluated_at": outcome.steps,
             **{

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from mtl import regimes
 from mtl.config import ConfigError, Trial
 from mtl.data import Split
+from mtl.train.trial import Stage
 
 
 def judged(trial: Trial, split: Split, number: int) -> tuple[str, ...]:
@@ -21,19 +24,21 @@ def judged(trial: Trial, split: Split, number: int) -> tuple[str, ...]:
     return tuple(t for t in tasks if split.val[t].any())
 
 
-def validated(trial: Trial, split: Split) -> dict[str, list[int]]:
+def validated(trial: Trial, splits: Sequence[Split]) -> dict[str, list[int]]:
     """Return, for each task that judges a trial's last phase, its validation labels: how many, and of the rarest class.
 
     Args:
       trial: the resolved trial.
-      split: its split.
+      splits: its split, or those of its folds; of several the least.
     """
-    found = {}
-    for name in judged(trial, split, len(trial.phases) - 1):
-        task, labels = next(t for t in trial.tasks if t.name == name), split.labels[name][split.val[name]]
-        found[name] = [len(labels)]
-        if task.classes and not task.shape:
-            found[name].append(int(np.bincount(labels.astype(int), minlength=task.classes).min()))
+    found: dict[str, list[int]] = {}
+    for split in splits:
+        for name in judged(trial, split, len(trial.phases) - 1):
+            task, labels = next(t for t in trial.tasks if t.name == name), split.labels[name][split.val[name]]
+            counts = [len(labels)]
+            if task.classes and not task.shape:
+                counts.append(int(np.bincount(labels.astype(int), minlength=task.classes).min()))
+            found[name] = list(map(min, counts, found.get(name, counts)))
     return found
 
 
@@ -61,6 +66,26 @@ def check_labels(trial: Trial, split: Split) -> None:
             check_judged(trial, split, number, 'config.select = "best"', '"last"')
 
 
+def check_folds(trial: Trial, stages: Sequence[Stage]) -> None:
+    """Check that no phase trains by validation labels: with folds, what is kept in the end has none.
+
+    Raises:
+      ConfigError: for a balancer and a closed form that do.
+    """
+    for stage in stages if trial.folds else ():
+        b = stage.program.balancer
+        if b is not None and "validation" in b.needs:
+            field, value = "balancer.name", trial.config["balancer"]["name"]
+        elif stage.program.solver.reads_validation():
+            field, value = "ridge.choose", trial.config["ridge"]["choose"]
+        else:
+            continue
+        raise ConfigError(
+            f'config.{field} = "{value}": trains by validation labels, and with data.folds = '
+            f"{trial.config['data']['folds']} all labels train in the end: must be another one, or data.folds = 0"
+        )
+
+
 def check_judged(trial: Trial, split: Split, number: int, what: str, instead: str) -> None:
     """Check that a phase has a validation label to be judged by.
 
@@ -83,7 +108,7 @@ def _unjudged(what: str, trial: Trial, tasks: tuple[str, ...], instead: str) -> 
     """Return the sentence for a judgement without labels."""
     data = trial.config["data"]
     of_targets = data.get("rows") == "shared" or not set(tasks).isdisjoint(trial.asked)
-    fields = ("target_size", "val_fraction") if of_targets else ("source_val_size",)
+    fields = ("target_size", *(() if "fold" in data else ("val_fraction",))) if of_targets else ("source_val_size",)
     more = " or ".join(f"data.{field} = {data[field]}" for field in fields)
     hidden = "set data.hide_in_validation = False, or " if data.get("hide_in_validation") else ""
     none = f'task "{tasks[0]}" has no validation label' if len(tasks) == 1 else f"none of {', '.join(tasks)} has one"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import itertools
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mtl import data
@@ -22,13 +22,13 @@ from mtl.data.streamed import Streamed
 from mtl.inputs import Shape
 from mtl.models import whole_numbers
 from mtl.sweep.fingerprint import Fingerprint, digests, fingerprint
-from mtl.sweep.labelled import check_labels
+from mtl.sweep.labelled import check_folds, check_labels
 from mtl.sweep.sources import Sources
 from mtl.sweep.weights import brought, check_init, weights_sha256
 from mtl.train.trial import Stage, stage_key, stages_of
 
 #: Fields of ``data`` that a phase without the target's labels does not depend on.
-_TARGET_ONLY = ("target_size", "val_fraction")
+_TARGET_ONLY = ("target_size", "folds", "fold_repeats", "val_fraction")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,14 +40,18 @@ class Node:
       parent: the address of the phase before it, if any.
       trial: a trial it belongs to (all of them agree on everything that matters to it).
       stage: the phase.
+      number: which of the trial's phases it is.
       source_only: whether it sees no label of a target.
+      after: of a phase on all n labels, the same phase on each of their folds: these say how many steps it has.
     """
 
     key: str
     parent: str | None
     trial: Trial
     stage: Stage
+    number: int
     source_only: bool
+    after: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass
@@ -56,8 +60,9 @@ class Plan:
 
     Attributes:
       trials: by hash, in the order given.
-      nodes: by key, parents before children.
+      nodes: by key, parents before children, folds before what rests on them.
       chains: for each trial, the keys of its phases.
+      folds: for each trial, the chains of its folds; with those it begins with that see no label of the target.
       users: for each node, the trials that rest on it.
       fingerprints: of each trial.
     """
@@ -65,16 +70,21 @@ class Plan:
     trials: dict[str, Trial]
     nodes: dict[str, Node]
     chains: dict[str, tuple[str, ...]]
+    folds: dict[str, list[tuple[str, ...]]]
     users: dict[str, list[str]]
     fingerprints: dict[str, Fingerprint]
 
+    def phases_of(self, digest: str) -> list[str]:
+        """Return the distinct phases that a trial rests on, those of its folds included."""
+        return list(dict.fromkeys(itertools.chain(*self.folds[digest], self.chains[digest])))
+
     def steps(self) -> int:
-        """Return the steps that the distinct phases take."""
+        """Return the steps that the distinct phases take, at most."""
         return sum(n.stage.steps for n in self.nodes.values())
 
     def steps_unshared(self) -> int:
         """Return the steps that the trials would take if each trained all of its phases."""
-        return sum(self.nodes[k].stage.steps for chain in self.chains.values() for k in chain)
+        return sum(self.nodes[k].stage.steps for digest in self.trials for k in self.phases_of(digest))
 
     def programs(self) -> int:
         """Return the number of distinct training programs to compile; references have none."""
@@ -92,13 +102,6 @@ class Plan:
         static |= {"model": c["model"], "specs": c["tasks"], "optimizer": optimizer}
         static["augment"] = augmentation.stated(p.augment)
         return hashlib.sha256(canonical(static).encode()).hexdigest()[:16]
-
-    def needed(self, there: Container[str]) -> set[str]:
-        """Return the phases that are still to be trained: those after the last of each chain that is there."""
-        found: set[str] = set()
-        for chain in self.chains.values():
-            found.update(itertools.takewhile(lambda key: key not in there, reversed(chain)))
-        return found
 
     def saved(self, key: str) -> bool:
         """Return whether a phase is kept on disk: a source phase, or one that several trials rest on."""
@@ -217,8 +220,10 @@ def labels_key(trial: Trial) -> Any:
 def val_rows_of(trial: Trial) -> int:
     """Return the most validation rows that a trial's data config can give, whatever its target size."""
     asked = data.Asked.of(trial.config["data"])
-    most = dataclasses.replace(asked, target_size=asked.target_pool)
-    return max(1, most.source_val_size + most.target_val)
+    of_targets = dataclasses.replace(asked, target_size=asked.target_pool, folds=0).target_val
+    if "fold" in trial.config["data"]:  # Of groups, one may be as large as all.
+        of_targets = asked.target_pool if table_of(trial).groups is not None else -(-asked.target_pool // asked.folds)
+    return max(1, asked.source_val_size + of_targets)
 
 
 def make_plan(trials: Sequence[Trial], sources: Sources = Sources()) -> Plan:  # noqa: B008 — it cannot change
@@ -232,7 +237,7 @@ def make_plan(trials: Sequence[Trial], sources: Sources = Sources()) -> Plan:  #
       ConfigError: for a pattern that matches nothing, sizes that the data cannot give, a file of weights that does
         not fit.
     """
-    plan = Plan({}, {}, {}, {}, {})
+    plan = Plan({}, {}, {}, {}, {}, {})
     stages: dict[Any, tuple[Stage, ...]] = {}
     checked: set[Any] = set()
 
@@ -250,7 +255,8 @@ def make_plan(trials: Sequence[Trial], sources: Sources = Sources()) -> Plan:  #
         table, model, moved = table_of(trial), trial.model(), scaled(trial)
         shape = table.shape
         if differs(labels_key(trial)):
-            check_labels(trial, split_of(trial))
+            for part in trial.chosen_by:
+                check_labels(part, split_of(part))
         signature = (stage_key(trial), shape, moved)
         if signature not in stages:
             stages[signature] = stages_of(trial, shape, moved)
@@ -258,21 +264,36 @@ def make_plan(trials: Sequence[Trial], sources: Sources = Sources()) -> Plan:  #
             check_inputs(trial, table, shape)
         if isinstance(table.x, Streamed):
             check_batches(trial, stages[signature])
+        check_folds(trial, stages[signature])
         if differs(table.sha256, tuple(p.augment for p in trial.phases)):
             check_images(trial, table)
         check_init(trial, shape)
         plan.fingerprints[digest] = fingerprint_of(trial, sources)
-        keys: list[str] = []
-        for depth, stage in enumerate(stages[signature]):
-            key = _address(trial, depth, plan.fingerprints[digest])
-            keys.append(key)
-            if key not in plan.nodes:
-                seen = {t for s in stages[signature][: depth + 1] for t in s.program.tasks}
-                parent = keys[-2] if depth else None
-                plan.nodes[key] = Node(key, parent, trial, stage, seen.isdisjoint(trial.asked))
+        keys = [_address(trial, depth, plan.fingerprints[digest]) for depth in range(len(stages[signature]))]
+        plan.chains[digest], plan.folds[digest] = tuple(key for key, _ in keys), []
+        _add(plan, trial, [key for key, folded in keys if not folded], stages[signature])
+        for number, fold in enumerate(trial.folds):
+            plan.folds[digest].append(tuple(f"{key}-{number}" if folded else key for key, folded in keys))
+            _add(plan, fold, plan.folds[digest][-1], stages[signature])
+        _add(plan, trial, plan.chains[digest], stages[signature], plan.folds[digest])
+        for key in plan.phases_of(digest):
             plan.users.setdefault(key, []).append(digest)
-        plan.chains[digest] = tuple(keys)
     return plan
+
+
+def _add(
+    plan: Plan, trial: Trial, chain: Sequence[str], stages: Sequence[Stage], folds: Sequence[Sequence[str]] = ()
+) -> None:
+    """Add a chain's phases, or the first of them, to a plan, unless they are there; ``folds`` are its folds' chains."""
+    for depth, (key, stage) in enumerate(zip(chain, stages, strict=False)):
+        if key in plan.nodes:
+            continue
+        seen = {t for s in stages[: depth + 1] for t in s.program.tasks}
+        after = tuple(fold[depth] for fold in folds if fold[depth] != key)
+        if after:  # Nothing is left to select by, or to stop by.
+            stage = dataclasses.replace(stage, select="last", hypers=dataclasses.replace(stage.hypers, patience=0))
+        parent = chain[depth - 1] if depth else None
+        plan.nodes[key] = Node(key, parent, trial, stage, depth, seen.isdisjoint(trial.asked), after)
 
 
 def check_inputs(trial: Trial, table: data.Table, shape: Shape) -> None:
@@ -345,8 +366,11 @@ def fingerprint_of(trial: Trial, sources: Sources) -> Fingerprint:
 _OF_EVERY_PHASE = (*("seed", "tasks", "evaluations", "patience", "accumulate", "model", "denominator", "format"),)
 
 
-def _address(trial: Trial, depth: int, planned: Fingerprint) -> str:
-    """Return the address of a trial's phase: the sha256 of everything that decides its outcome."""
+def _address(trial: Trial, depth: int, planned: Fingerprint) -> tuple[str, bool]:
+    """Return (the address of a trial's phase, whether the folds are among what decides its outcome).
+
+    It is the sha256 of everything that does.
+    """
     c = trial.config
     phases = c["phases"][: depth + 1]
     spec = dict(c["data"])
@@ -355,7 +379,7 @@ def _address(trial: Trial, depth: int, planned: Fingerprint) -> str:
     turned = bool(trial.loads) and any(t.scaled for t in trial.tasks if t.name in trial.asked)
     seen = {task for p in phases for task in p["tasks"]} | set(_own(trial))
     if seen.isdisjoint(trial.asked) and not turned and spec.get("rows") != "shared":
-        apart = _TARGET_ONLY[:1] if scaled(trial) else _TARGET_ONLY
+        apart = _TARGET_ONLY[:-1] if scaled(trial) else _TARGET_ONLY
         for target in trial.asked:
             spec = without(spec, target)
         spec = {k: v for k, v in spec.items() if k not in apart}
@@ -373,4 +397,4 @@ def _address(trial: Trial, depth: int, planned: Fingerprint) -> str:
         "balancer": c["balancer"] if several else None,
         "optimizer": c["optimizer"] if several else {**c["optimizer"], "per_task": False},
     }
-    return hashlib.sha256(canonical(content).encode()).hexdigest()[:24]
+    return hashlib.sha256(canonical(content).encode()).hexdigest()[:24], "folds" in spec

@@ -79,6 +79,8 @@ _DATA: Any = {
     "targets?": [str],
     "rows?": str,
     "val_fraction": _REAL,
+    "folds?": int,
+    "fold_repeats?": int,
     "test_size": int,
     "split?": str,
     "hide?": str,
@@ -115,9 +117,11 @@ RESULT: Any = {
     "phases": [{**_PHASE, "program?": str}],
     "inputs": {**dict.fromkeys(("all", "measured", "scaled"), int), "brought": bool},
     "validated": {str: [int]},
-    "cost": dict.fromkeys(
-        ("steps", "examples", "rows", "flops", "seconds", "source_examples", "parameters", "bytes"), _NUMBER
-    ),
+    "cost": {
+        **dict.fromkeys(("steps", "examples", "rows", "flops", "seconds", "source_examples"), _NUMBER),
+        **dict.fromkeys(("parameters", "bytes"), _NUMBER),
+        **dict.fromkeys(("fold_steps?", "fold_examples?", "fold_flops?", "fold_seconds?"), _NUMBER),
+    },
     "init_cost?": Either(type(None), {"examples": _REAL}),
     "test?": {str: {str: _NUMBER}},
     "metrics?": {str: {**dict.fromkeys(("higher_is_better", "points", "average"), bool), "range": [_NUMBER]}},

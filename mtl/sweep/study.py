@@ -226,9 +226,10 @@ def check_choices(sweep: Sweep, there: Collection[str]) -> None:
         key = (labels_key(trial), field)
         if trial.hash not in there and key not in seen:
             seen.add(key)
-            check_labels(trial, split_of(trial))
-            if field:
-                check_judged(trial, split_of(trial), len(trial.phases) - 1, field, instead)
+            for part in trial.chosen_by:
+                check_labels(part, split_of(part))
+                if field:
+                    check_judged(part, split_of(part), len(part.phases) - 1, field, instead)
 
 
 def left_out(sweep: Sweep) -> list[str]:
@@ -238,9 +239,10 @@ def left_out(sweep: Sweep) -> list[str]:
     for (_, tuned), trial in {(labels_key(t), tuned): t for t, tuned in judging}.items():
         for number, phase in enumerate(trial.phases):
             if tuned or phase.select == "best":
-                there = judged(trial, split_of(trial), number)
-                for task in set(judges(phase.tasks, trial.judging)) - set(there):
-                    found.setdefault(task, set()).add(trial.seed)
+                for part in trial.chosen_by:
+                    there = judged(part, split_of(part), number)
+                    for task in set(judges(phase.tasks, trial.judging)) - set(there):
+                        found.setdefault(task, set()).add(trial.seed)
     return [
         f"{task} has no validation label in {len(seeds)} replicate{'s' * (len(seeds) > 1)}: there, source phases are "
         "judged by their other tasks"

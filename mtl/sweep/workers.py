@@ -48,7 +48,7 @@ def shares(plan: Plan, jobs: int) -> list[list[str]]:
     parts = next((p for p in (by_seed, families) if len(p) >= jobs), dict(enumerate(dealt))).values()
 
     def work(part: list[str]) -> int:
-        return sum(plan.nodes[key].stage.steps for digest in part for key in plan.chains[digest])
+        return sum(plan.nodes[key].stage.steps for digest in part for key in plan.phases_of(digest))
 
     loads, bins = [0] * jobs, [list[str]() for _ in range(jobs)]
     for part in sorted(parts, key=work, reverse=True):
@@ -250,10 +250,9 @@ def on_disk(plan: Plan, workdir: Workdir) -> set[str]:
 def total_work(plan: Plan, workdir: Workdir) -> float:
     """Return the work of the phases that are still to be trained, in the unit that progress is told in.
 
-    A phase that is on disk is no work, nor are those before it: counted as done at once, they would make the time
-    left look shorter than it is.
+    A phase that is on disk is no work: counted as done at once, it would make the time left look shorter than it is.
     """
-    return sum(work_of(plan.nodes[key]) for key in plan.needed(on_disk(plan, workdir)))
+    return sum(work_of(plan.nodes[key]) for key in plan.nodes.keys() - on_disk(plan, workdir))
 
 
 def _follow(worker: WorkerHandle, events: _Events) -> None:

@@ -149,12 +149,13 @@ def run_phase(
     placement: Placement,
     stream: Streamed | None = None,
     width: int | None = None,
+    together: int | None = None,
     on_steps: Callable[[int], None] = lambda steps: None,
     on_width: Callable[[int, int, int], None] = lambda width, needed, limit: None,
     guard_of: Callable[[slice], Checkpointer] = lambda part: Checkpointer(),
     chunk_seconds: float = CHUNK_SECONDS,
 ) -> list[Outcome]:
-    """Run one phase of many lanes: all have the same program and the same number of steps.
+    """Run one phase of many lanes: all have the same program and the same number of steps, and keep the same state.
 
     Chunks are cut at evaluations, and between them wherever a call would take longer than ``chunk_seconds``.
 
@@ -165,6 +166,7 @@ def run_phase(
       placement: how the pack is run.
       stream: the inputs, where they are not in ``data``.
       width: the compiled width; by default what suits so many lanes, halved until it fits into memory.
+      together: how many lanes to compile for, if not as many as there are: packs of many sizes then share a width.
       on_steps: called after every chunk with the lane-steps done in it; may raise to stop.
       on_width: told (width that did not fit, bytes needed, bytes there are) before it is halved.
       guard_of: the guard of the pack of these lanes.
@@ -173,11 +175,11 @@ def run_phase(
     Raises:
       PlacementError: if even the least width does not fit into memory, or the mesh does not divide the batch.
     """
-    program, steps = stages[0].program, stages[0].steps
-    if any(s.program != program or s.steps != steps for s in stages):
-        raise ValueError("a pack's lanes must share their program and their steps")
+    program, steps, select = stages[0].program, stages[0].steps, stages[0].select
+    if any((s.program, s.steps, s.select) != (program, steps, select) for s in stages):
+        raise ValueError("a pack's lanes must share their program and their steps, and which state they keep")
     _check_divides(program, placement)
-    chosen = placements.width_for(placement, len(seeds)) if width is None else width
+    chosen = placements.width_for(placement, together or len(seeds)) if width is None else width
     data = place(placement, data, WHOLE)
     feed_of = functools.partial(make_feed, program, steps, data=data, placement=placement, stream=stream)
     if width is None:
@@ -188,7 +190,7 @@ def run_phase(
         part = slice(first, min(first + chosen, len(seeds)))
         lanes = stacked(make_hypers(seeds[part], stages[part], splits[part]), chosen)
         with contextlib.closing(feed_of(len(seeds[part]), lanes)) as feed:
-            outcomes += _run_group(feed, weights[part], evaluations, on_steps, guard_of(part), chunk_seconds)
+            outcomes += _run_group(feed, select, weights[part], evaluations, on_steps, guard_of(part), chunk_seconds)
     return outcomes
 
 
@@ -232,6 +234,7 @@ def _memory(feed: Feed, weights: Weights) -> int:
 
 def _run_group(
     feed: Feed,
+    select: str,
     weights: Sequence[Weights],
     evaluations: int,
     on_steps: Callable[[int], None],
@@ -275,7 +278,7 @@ def _run_group(
         return Snapshot(flatten(jax.tree.map(fetch, moving)), at, train, val, score, spent, placement.data)
 
     for end in ends[len(train) :]:
-        if program.select == "best" and _stopped(lanes, moving)[:count].all():
+        if select == "best" and _stopped(lanes, moving)[:count].all():
             break
         while at < end:
             begun = time.perf_counter()
@@ -298,7 +301,7 @@ def _run_group(
         val.append(fetch(judged.losses)[:count])
         score.append(fetch(judged.scores)[:count])
         del now, merged, shown
-        if program.select == "best":
+        if select == "best":
             moving = pack.track_best_fn(program, placement)(feed.lanes, moving, judged)
         else:  # All there is to note: the sum of losses begins anew.
             since = {name: getattr(moving, name) for name in pack.SINCE}
@@ -310,7 +313,7 @@ def _run_group(
     merged = pack.merge_fn(placement)(moving)
     shown, state, seen = pack.shown_fn(program)(merged), merged.state, np.full(count, len(ends))
     best_at = seen
-    if program.select == "best":
+    if select == "best":
         shown, state = merged.best.trainable, merged.best.state
         best_at, seen = (fetch(n)[:count] for n in (merged.best.at, merged.best.seen))
     trained = np.asarray(ends)[seen - 1]

@@ -169,7 +169,7 @@ class Hypers:
       optimizer: its numbers, see ``optim.Optimizer``.
       balancer, adapter: their numbers, by option.
       weights: what each of the phase's task losses is multiplied by, [tasks].
-      steps: the phase's steps.
+      steps: those that the phase's schedule runs over, the most that it may have.
       offset: batches of each task's sequence that earlier phases have used, [tasks].
       split: which of the stacked splits this trial trains on.
       patience: evaluations without a better state after which a phase that selects the best stops; 0 for none.

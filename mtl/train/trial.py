@@ -36,16 +36,15 @@ class Stage:
       program: what is compiled.
       hypers: its numbers as Python values; which replicate and split they go with is not said yet.
       fresh: whole paths of parameters that start anew.
+      steps: the phase's steps, at most those that its schedule runs over.
+      select: whether the ``last`` or the ``best`` state goes on; the last one can of any program.
     """
 
     program: Program
     hypers: Hypers
     fresh: tuple[str, ...]
-
-    @property
-    def steps(self) -> int:
-        """The phase's steps."""
-        return int(self.hypers.steps)
+    steps: int
+    select: str
 
 
 def stage_key(trial: config.Trial) -> str:
@@ -159,6 +158,8 @@ def stages_of(trial: config.Trial, shape: Shape, standardize: bool = False) -> t
                     rates=own,
                 ),
                 fresh,
+                step.total_steps,
+                step.select,
             )
         )
         for t in step.tasks:  # Of one_task sampling at most so many: no batch is drawn twice.

@@ -38,6 +38,8 @@ CASES = {
     "data.target_pool": count(2),
     "data.val_fraction": ([TINY, 0.5, BELOW_ONE], [0.0, 1.0, -TINY, *NOT_FINITE], ["between 0 and 1"]),
     "data.split": words("random", "official"),
+    "data.folds": count(0),
+    "data.fold_repeats": count(1),
     "data.test_size": count(1),
     "data.source_size": count(1),
     "data.source_val_size": count(0),

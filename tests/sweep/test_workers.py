@@ -6,6 +6,7 @@ import pytest
 
 from mtl.config import override
 from mtl.sweep import product, sweep
+from mtl.sweep.execute import execute
 from mtl.sweep.launch import launch
 from mtl.sweep.plan import make_plan
 from mtl.sweep.store import Workdir
@@ -33,7 +34,8 @@ def test_progress_counts_only_what_is_still_to_be_trained(tmp_path, jobs):
     assert again.totals == (again.begun[0][0], 4, 0)
 
 
-def test_what_comes_before_a_phase_on_disk_is_not_trained(tmp_path):
+def test_a_phase_on_disk_is_not_trained_and_what_is_gone_before_it_is(tmp_path):
+    """A result tells of every phase of its trial: of one whose file was removed, too."""
     source = {"tasks": "source", "lr": "source_lr", "budget": "source"}
     head = {"trainable": "head", "fresh": ("head",)}
     base = override(MLP, {"regimes": {"probe": (source, head), "then_all": (source, head, {})}})
@@ -45,4 +47,8 @@ def test_what_comes_before_a_phase_on_disk_is_not_trained(tmp_path):
     workdir.prefix(shared).parent.mkdir(parents=True)
     workdir.prefix(shared).touch()
     assert on_disk(plan, workdir) == {shared}
-    assert total_work(plan, workdir) == 32 * 8 * 3
+    assert total_work(plan, workdir) == 32 * (4 * 3 + 8 * 3)
+    execute(plan, whole := Workdir(tmp_path / "whole"))
+    workdir.prefix(shared).write_bytes(whole.prefix(shared).read_bytes())
+    execute(plan, workdir)
+    assert [workdir.result(d)["test"] for d in plan.trials] == [whole.result(d)["test"] for d in plan.trials]

@@ -216,7 +216,7 @@ def run_phase(trials, phases, data, weights, splits=None, **options):
 
 def with_steps(stage, steps):
     """Return a stage with another number of steps."""
-    return dataclasses.replace(stage, hypers=dataclasses.replace(stage.hypers, steps=steps))
+    return dataclasses.replace(stage, steps=steps, hypers=dataclasses.replace(stage.hypers, steps=steps))
 
 
 def same(a, b):
