@@ -127,15 +127,15 @@ def test_status_counts_trials(study, mtl_prints, tmp_path):
             "trials": TRIALS[name], "done": TRIALS[name], "diverged": 0, "failed": 0, "missing": 0
         }  # fmt: skip
         assert counts["reasons"] == {}
-    # Each of 3 sources once, 6 steps; 36 target phases of 4 steps. Without sharing, 12 probes train a source each.
-    assert found["sweeps"]["even"]["steps"] == 3 * 6 + 36 * 4
-    assert found["sweeps"]["even"]["steps_unshared"] == 12 * 6 + 36 * 4
+    # Each of 3 sources once, 6 steps, and 12 probes on them of 4; without a source, 24 phases of all 10 steps.
+    assert found["sweeps"]["even"]["steps"] == 3 * 6 + 12 * 4 + 24 * 10
+    assert found["sweeps"]["even"]["steps_unshared"] == 36 * 10
     assert found["sweeps"]["even"]["phases"] == 3 + 36
-    assert found["sweeps"]["few"]["steps"] == 3 * 6 + 12 * 4
+    assert found["sweeps"]["few"]["steps"] == 3 * 6 + 6 * 4 + 6 * 10
     text = mtl_prints("status", study)
     assert f"study 50%_of_it in {study}" in text
     assert "even: 36 done of 36 trials" in text
-    assert "162 steps in 39 distinct phases (216 without sharing)" in text
+    assert "306 steps in 39 distinct phases (360 without sharing)" in text
 
     holed = tmp_path / "work"
     shutil.copytree(study, holed)
@@ -194,7 +194,7 @@ def test_csv(study, mtl_prints, kind, name):
         )
     if kind == "cost":
         cost = frame.set_index("regime")
-        assert cost.loc["scratch", ["examples", "source_examples"]].tolist() == [4 * 32, 0]
+        assert cost.loc["scratch", ["examples", "source_examples"]].tolist() == [10 * 32, 0]
         assert cost.loc["linear_probe", ["examples", "source_examples"]].tolist() == [10 * 32, 6 * 32]
 
 

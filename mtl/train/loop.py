@@ -309,7 +309,8 @@ def _run_group(
             moving = dataclasses.replace(moving, **zeros)
         moving = place(placement, moving, specs)
         guard.boundary(take)
-    on_steps((feed.steps - at) * count)  # What stopping early saves.
+    if at < feed.steps:  # What stopping early saves.
+        on_steps((feed.steps - at) * count)
     merged = pack.merge_fn(placement)(moving)
     shown, state, seen = pack.shown_fn(program)(merged), merged.state, np.full(count, len(ends))
     best_at = seen

@@ -81,7 +81,7 @@ def test_every_field_is_printed_with_its_default_and_meaning(prints):
         assert any(line.startswith(f"{section}: ") for line in lines)
     assert (values["data.target_size"], values["regime"], values["init.fresh"]) == ("100", '"finetune"', "()")
     assert "data.val_fraction = 0.2 a number in (0, 1)" in text
-    assert 'select = "last" "last" or "best"' in text
+    assert 'select = "best" "last" or "best"' in text
     assert "seed = 0 a whole number from 0 to 4294967295" in text
 
 

@@ -340,6 +340,7 @@ GOOD = {
     "moving": {"a": np.zeros((1, 2))},
     "train": np.zeros((3, 1, 1), np.float32),
     "val": np.zeros((3, 1, 1), np.float32),
+    "score": np.zeros((3, 1, 1), np.float32),
 }
 BAD_SNAPSHOTS = {
     "fewer lanes than phases": (GOOD, {"keys": ["k", "l"]}),
@@ -350,6 +351,7 @@ BAD_SNAPSHOTS = {
     "no tasks": (GOOD | {"val": np.zeros((3, 1))}, {}),
     "curves of several lengths": (GOOD | {"train": np.zeros((4, 1, 1))}, {}),
     "no curve": ({k: v for k, v in GOOD.items() if k != "val"}, {}),
+    "no scores": ({k: v for k, v in GOOD.items() if k != "score"}, {}),
     "no time": (GOOD, {"seconds": None}),
     "half a step": (GOOD, {"at": 2.5}),
     "steps before the first": (GOOD, {"at": -5}),

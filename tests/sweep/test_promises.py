@@ -37,6 +37,7 @@ SENTENCES = {
     "gradual": ("init", (), ("heads/even/",), (), ()),
     "multitask": ("init", ()),
     "multitask_examples": ("init", ()),
+    "multitask_best_each": ("init", ()),
     "multitask_finetune": ("init", (), ()),
     "loaded_probe": ("init", ("heads/even/",)),
     "top_anew": ("init", (), ("heads/even/", "backbone/b/")),

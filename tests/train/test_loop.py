@@ -10,9 +10,10 @@ import pytest
 from mtl.train import phase, placement
 from mtl.train.begin import freshen
 from mtl.train.compiled import Compiled
+from mtl.train.judge import Judgement
 from mtl.train.placement import MAP, VMAP, width_for
 from mtl.train.predict import predict
-from mtl.train.program import TrainState, Weights
+from mtl.train.program import Best, TrainState, Weights
 from mtl.train.trial import boundaries, make_hypers
 from tests.train.build import (
     curves,
@@ -215,18 +216,26 @@ def test_note_goes_by_the_judges_that_have_labels_and_never_by_nan():
     joint = dataclasses.replace(stages(trial(regime="multitask"))[0].program, select="best")
     source = dataclasses.replace(stages(trial(regime="source"))[0].program, select="best")
     assert joint.tasks == ("kind", "rare", "goal")
+    never = stages(trial(regime="source"))[0].hypers.arrays()
 
     def kept(program, losses, labels=(5, 5, 5)):
         """Return which of the states 1, 2, … is kept after these evaluations; 0 is the state at the start."""
         at = lambda k: {"w": np.float32(k)}  # noqa: E731
         sums = jnp.full(2, 3.0), jnp.full(2, 9)
-        moving = TrainState(at(0), {}, {}, (), (jnp.float32(jnp.inf), at(0), {}), *sums, jnp.int32(-1))
+        best = Best(jnp.float32(jnp.inf), at(0), {}, jnp.int32(0), jnp.int32(0))
+        moving = TrainState(at(0), {}, {}, (), best, *sums, jnp.int32(-1))
         for k, values in enumerate(losses, 1):
             values, counts = jnp.asarray(values, jnp.float32), jnp.asarray(labels[: len(values)], jnp.int32)
-            moving = phase.track_best(program, dataclasses.replace(moving, trainable=at(k)), values, counts)
+            judged, now = (
+                Judgement(jnp.zeros(len(values)), counts, values),
+                dataclasses.replace(moving, trainable=at(k)),
+            )
+            moving = phase.track_best(program, never, now, judged)
             assert not moving.loss_sum.any() and not moving.labels.any()
             assert float(moving.trainable["w"]) == k
-        return int(moving.best[1]["w"])
+            assert int(moving.best.seen) == k
+        assert int(moving.best.at) == int(moving.best.trainable["w"])
+        return int(moving.best.at)
 
     nan = np.nan
     assert kept(joint, [(9, 9, 3.0), (0, 0, 4.0), (9, 9, 2.0), (0, 0, 2.0)]) == 3

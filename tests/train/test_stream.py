@@ -41,6 +41,7 @@ BASE = override(
         "source.total_steps": 21,
         "target.total_steps": 21,
         "evaluations": 2,
+        "select": "last",
     },
 )
 
@@ -141,7 +142,11 @@ class Keeps(loop.Checkpointer):
     def boundary(self, take):
         state = take()
         moving = {path: array.copy() for path, array in state.moving.items()}
-        self.kept.append(dataclasses.replace(state, moving=moving, train=list(state.train), val=list(state.val)))
+        self.kept.append(
+            dataclasses.replace(
+                state, moving=moving, train=list(state.train), val=list(state.val), score=list(state.score)
+            )
+        )
 
 
 def test_a_stream_goes_on_from_every_step(small, monkeypatch):
@@ -149,7 +154,7 @@ def test_a_stream_goes_on_from_every_step(small, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(stream, "_MOST_STEPS", 1)  # A snapshot after every step.
         whole = run(trials, streamed(), guards=[lambda part: keeps])
-    assert [s.at for s in keeps.kept] == list(range(1, 22))
+    assert [s.at for s in keeps.kept] == list(range(1, 43))
     for kept in keeps.kept:
         rest = run(trials, streamed(), guards=[lambda part, kept=kept: Keeps(kept)])
         assert same(bits(rest), bits(whole)), kept.at
@@ -175,7 +180,7 @@ print(t.digest(t.run([t.nine()], t.streamed(), guards=[lambda part: t.Keeps(kept
 
 def nine():
     """Return a trial of nine steps."""
-    return trial(seed=3, regime="scratch", target__total_steps=9)
+    return trial(seed=3, regime="scratch", source__total_steps=4, target__total_steps=5)
 
 
 def digest(outcomes):
@@ -195,7 +200,8 @@ def test_a_fresh_process_goes_on_from_every_step(small, tmp_path, monkeypatch):
     for kept in keeps.kept:
         moving = {f"moving/{path}": array for path, array in kept.moving.items()}
         file = tmp_path / f"{kept.at}.npz"
-        np.savez(file, at=kept.at, train=np.array(kept.train), val=np.array(kept.val), **moving)
+        curves = {name: np.array(getattr(kept, name)) for name in ("train", "val", "score")}
+        np.savez(file, at=kept.at, **curves, **moving)
         done = subprocess.run([sys.executable, "-c", FRESH, str(file)], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         assert done.stdout.split() == [whole], kept.at
