@@ -13,7 +13,7 @@ from mtl.sweep.evaluate import Progress
 from mtl.sweep.expand import Changes
 from mtl.sweep.fingerprint import changed
 from mtl.sweep.plan import Plan, data_warnings, look_again, make_plan
-from mtl.sweep.snapshots import Interrupt
+from mtl.sweep.snapshots import Interrupt, Snapshots
 from mtl.sweep.sources import sources_of
 from mtl.sweep.store import StoreError, Workdir
 from mtl.sweep.study import (
@@ -187,6 +187,9 @@ def _one(sweep: Sweep, workdir: Workdir, pool: WorkerPool, display: Display, ret
             display.say(f"{name}: warning: {said}")
         record(workdir, sweep, plan, warnings)
         ran = run_missing(trials, workdir, pool, display, retries, name, plan)
+        if agree(all(workdir.failure(t.hash) is None for t in trials)):
+            # What packs that were interrupted kept of trials that ended in several runs.
+            Snapshots(workdir.inside("snapshots"), pool.interrupt, display.say).discard(plan.nodes)
     failed = {t.hash: reason for t in trials if (reason := workdir.failure(t.hash)) is not None}
     return Summary(sweep, len(trials) - ran, ran, failed)
 

@@ -75,12 +75,14 @@ class Snapshots:
         self._writer, self._writing = ThreadPoolExecutor(1), Future[None]()
         self._writing.set_result(None)
         self._where: dict[str, tuple[Path, int, int]] = {}
+        self._held: dict[Path, set[str]] = {}  # The phases in each file, whether a newer one has them or not.
         self._read()
         any_of_us(False)  # Nobody writes before all have read.
 
     def _read(self) -> None:
         """Find the newest good snapshot of each phase, by its steps."""
         self._where.clear()
+        self._held.clear()
         for file in sorted(self.folder.glob("[!.]*.safetensors")) if self.folder.is_dir() else ():
             if file.is_symlink():
                 self.say(f"{file} is a link: it is not followed")
@@ -92,6 +94,7 @@ class Snapshots:
                 self._reject(file, str(error))
                 continue
             if about.get("format") == FORMAT:
+                self._held[file] = set(about["keys"])
                 for lane, key in enumerate(about["keys"]):
                     if about["at"] >= self.at(key):
                         self._where[key] = (file, lane, about["at"])
@@ -174,6 +177,7 @@ class Snapshots:
         for old in before[:-1]:
             if old != file:
                 old.unlink(missing_ok=True)
+        self._held[file] = set(keys)
         for lane, key in enumerate(keys):
             self._where[key] = (file, lane, kept.at)
 
@@ -197,14 +201,11 @@ class Snapshots:
 
     def discard(self, done: Collection[str]) -> None:
         """Remove the files that hold nothing but phases that are done."""
-        for file in {file for file, _, _ in self._where.values()}:
-            held = {key for key, (f, _, _) in self._where.items() if f == file}
-            if held <= set(done):
-                if is_lead():
-                    for old in self._generations(file):
-                        old.unlink(missing_ok=True)
-                for key in held:
-                    del self._where[key]
+        for file in [file for file, keys in self._held.items() if keys.issubset(done)]:
+            if is_lead():
+                file.unlink(missing_ok=True)
+            for key in self._held.pop(file):
+                self._where.pop(key, None)
 
     def _file(self, keys: Sequence[str], at: int) -> Path:
         return self.folder / f"{hashlib.sha256(' '.join(keys).encode()).hexdigest()[:24]}-{at:012d}.safetensors"

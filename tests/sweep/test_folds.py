@@ -1,5 +1,6 @@
 """Trials whose n labels validate in folds: against phases composed by hand; shared, resumed, chosen by, and refused."""
 
+import contextlib
 import dataclasses
 import re
 import signal
@@ -13,6 +14,7 @@ from mtl.data import SOURCES, make_table, register, scaling
 from mtl.data.folds import divided
 from mtl.params import flatten as by_path
 from mtl.report.collect import collect
+from mtl.report.training import unconverged
 from mtl.sweep import execute as executing
 from mtl.sweep import product, sweep
 from mtl.sweep.chosen import candidates, choose
@@ -216,7 +218,8 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_bits(tmp_path, monkeypatch,
     plan = make_plan([trial(regime=r, seed=s) for r in ("lp_ft", "finetune") for s in range(2)])
     execute(plan, undisturbed := Workdir(tmp_path / "undisturbed"))
     workdir, stops, told = Workdir(tmp_path / "killed"), 0, []
-    while left := [t for t in plan.trials.values() if workdir.result(t.hash) is None]:
+    entries = product(sweep("regime", ("lp_ft", "finetune")), sweep("seed", range(2)))
+    while any(workdir.result(digest) is None for digest in plan.trials):
         interrupt, calls = Interrupt(), 0
 
         def progress(work, done, failed, interrupt=interrupt):
@@ -225,8 +228,13 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_bits(tmp_path, monkeypatch,
             if calls == every:
                 interrupt.number = signal.SIGTERM
 
+        display = Silent()
+        display.say, display.meter = told.append, lambda *_, told=progress: contextlib.nullcontext(told)
         try:
-            execute(make_plan(left), workdir, interrupt=interrupt, progress=progress, say=told.append)
+            launch(
+                *(BASE, {"sizes": entries}, workdir),
+                **{"jobs": 0, "config_file": None, "display": display, "placement": MAP, "interrupt": interrupt},
+            )
         except Stopped:
             stops += 1
     assert stops >= 3 and not told
@@ -322,3 +330,30 @@ def test_a_sweep_chooses_by_the_mean_over_folds_and_says_so(tmp_path, tasks):
 def test_what_cannot_be_is_one_sentence(changes, sentence):
     with pytest.raises(ConfigError, match=f"^{re.escape(sentence)}$"):
         make_plan([trial(**changes)])
+
+
+@pytest.mark.parametrize("noise", [{}, {"data.label_noise": {"even": 0.4}}], ids=["right", "wrong"])
+def test_a_reference_has_no_folds_and_is_fitted_to_the_labels_that_all_train_in_the_end(tmp_path, noise):
+    changes = {"regime": "logistic_regression", "data.source": (), "data.val_fraction": 0.5, **noise}
+    with_folds, without = (
+        resolve(override(BASE, {**changes, "data.folds": k}), load_table("digits", {})) for k in (3, 0)
+    )
+    plan = make_plan([with_folds, without])
+    assert not with_folds.folds and plan.folds[with_folds.hash] == [] and len(plan.nodes) == 2
+    execute(plan, workdir := Workdir(tmp_path))
+    ours, other = (workdir.predictions(t.hash, "even")["outputs"] for t in (with_folds, without))
+    # Validation labels are never wrong, and with folds all labels train.
+    assert (ours.tobytes() == other.tobytes()) == (not noise)
+    result = workdir.result(with_folds.hash)
+    assert result["cost"]["rows"] == 20 and not any(name.startswith("fold_") for name in result["cost"])
+
+
+@pytest.mark.parametrize("rate", [1e-4, 0.5])
+def test_it_is_not_converged_where_half_of_the_folds_were_best_at_their_end(tmp_path, rate):
+    t = trial(regime="finetune", lr=rate, optimizer__schedule="constant", target__total_steps=60)
+    execute(make_plan([t]), workdir := Workdir(tmp_path))
+    result = workdir.result(t.hash)
+    last = result["phases"][-1]
+    assert last["most_steps"] == 60 and (last["steps"] == 60) == (rate == 1e-4)
+    assert unconverged(result) == (rate == 1e-4)
+    assert not unconverged(result | {"config": trial(regime="finetune", select="last").config})
