@@ -160,7 +160,7 @@ def bits(work: Path) -> dict[str, str]:
         digest = hashlib.sha256(model.read_bytes() if model.is_file() else b"none")
         digest.update(repr(sorted(numbers(predictions).items())).encode())
         curves = [(p["train_loss"], p["val_loss"]) for p in result["phases"]]
-        digest.update(json.dumps([result.get("test"), result["val_loss"], curves]).encode())
+        digest.update(json.dumps([result.get("test"), result["val_score"], curves]).encode())
         found[name] = digest.hexdigest()
     return found
 
