@@ -326,9 +326,9 @@ def without_source(phases: tuple[Phase, ...]) -> tuple[Phase, ...]:
 def judges(tasks: tuple[str, ...], targets: tuple[str, ...]) -> tuple[str, ...]:
     """Return the tasks whose validation judges a phase, for the best state and for what is tuned.
 
-    They are the study's targets that the phase sees, or else all its tasks. The judgement is the mean loss over those
-    of them that have a validation label; in a study of several targets each loss is taken relative to that of
-    predicting the prior, so that one network has one state, and no task decides by its unit or by being hard.
+    They are the study's targets that the phase sees, or else all its tasks. The judgement is the mean score over those
+    of them that have a validation label (see ``train.judge``): an error relative to that of predicting the prior, so
+    that one network has one state, and no task decides by its unit or by being hard.
 
     >>> judges(("prime", "even"), ("even",)), judges(("prime", "high"), ("even",))
     (('even',), ('prime', 'high'))

@@ -102,7 +102,7 @@ def test_a_sweep_chooses_among_ways_to_change_images_and_its_table_says_so(confi
     work = tmp_path / "work"
     assert main(["sweep", config, "--jobs=0", f"--workdir={work}"]) == 0
     notes = " ".join(collect(Workdir(work), "kinds").notes)
-    assert "augment is chosen from (flip (probability 0.5)), none by validation loss" in notes
+    assert "augment is chosen from (flip (probability 0.5)), none by validation" in notes
     assert "Training images are changed at random in some phases: flip (probability 0.5)." in notes
 
 

@@ -98,14 +98,14 @@ def test_it_is_refused_with_exit_code_2_and_answered_first(launch, tmp_path, cap
     assert "sweep main has no regime lp_ft" in capsys.readouterr().err
     assert not (tmp_path / "work").exists()
     assert launch("--config.report.contrast=finetune - scratch", "--config.report.falsifier=ties") == 0
-    out = capsys.readouterr().out
+    out = " ".join(capsys.readouterr().out.split())  # Lines are as wide as the terminal.
     assert "Stated beforehand: finetune differs by more than 2.0 points from scratch (refuted by: ties)." in out
     page = (tmp_path / "work" / "report.html").read_text()
     assert re.search(r'<p class="answer( long)?">Stated beforehand: finetune', page)
     # What is stated anew when results are there is told so, and stays so.
     for again in (("--config.report.falsifier=differs",), ("--config.report.falsifier=ties",)):
         assert launch("--config.report.contrast=finetune - scratch", *again) == 0
-        assert "Stated when results were there: finetune differs by" in capsys.readouterr().out
+        assert "Stated when results were there: finetune differs by" in " ".join(capsys.readouterr().out.split())
 
 
 def test_it_changes_no_trial(launch, tmp_path):

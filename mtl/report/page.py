@@ -30,7 +30,7 @@ COLUMNS = (
     ("seed", "seed", True, None),
     ("learning_rate", "learning rate", True, None),
     ("status", "status", True, None),
-    ("validation", "validation loss", False, 4),
+    ("validation", "validation score", False, 4),
     ("test", "test metric", False, 4),
     ("examples", "examples", False, None),
     ("seconds", "seconds", False, 2),

@@ -67,7 +67,7 @@ def candidates(workdir: Workdir, entry: Mapping[str, Any]) -> dict[tuple[Any, An
 
 
 def choose(found: Sequence[Candidate], fields: Sequence[str]) -> tuple[Mapping[str, Any], Mapping[str, Any]] | None:
-    """Return the candidate with the least validation loss (the smaller value in a tie).
+    """Return the candidate with the least validation score (the smaller value in a tie).
 
     Nothing where a candidate has no result, since the choice would not be the one that was asked for. One that diverged
     is not eligible; without validation labels there is no loss, and only a candidate that is alone needs none.

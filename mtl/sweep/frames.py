@@ -26,7 +26,7 @@ def results(
 
     Args:
       path: the work directory.
-      what: ``trials``: a row a trial (its changes, status, validation loss, whether it was ``chosen``, cost, and of
+      what: ``trials``: a row a trial (its changes, status, validation score, whether it was ``chosen``, cost, and of
         those that were ``test_METRIC`` of the target and ``test_METRIC_of_TASK`` of other tasks; trials without a
         result have status ``missing``, ``stale`` or ``failed``); ``curves``: a row an evaluation of a phase's task;
         ``predictions``: a row a test example of a task of a chosen trial, with its label, the head's outputs (logits),

@@ -13,7 +13,7 @@ from mtl.train.trial import Stage
 
 
 def judged(trial: Trial, split: Split, number: int) -> tuple[str, ...]:
-    """Return the tasks over whose validation loss a phase's judgement is the mean: its judges that have a label.
+    """Return the tasks over whose validation score a phase's judgement is the mean: its judges that have a label.
 
     Args:
       trial: the resolved trial.

@@ -175,7 +175,7 @@ def _one(sweep: Sweep, workdir: Workdir, pool: WorkerPool, display: Display, ret
             changes = [m.changes for m in sweep.members]
             sweep = make_sweep(name, sweep.base, changes, sweep.pairs, tuned_rate(sweep.pairs, workdir))
         rate, seeds = sweep.base["source_lr"], len(sweep.base["tune.seeds"])
-        display.say(f"{name}: source_lr = {rate:g}, by mean source validation loss over {seeds} seeds")
+        display.say(f"{name}: source_lr = {rate:g}, by mean source validation score over {seeds} seeds")
     trials = sweep.trials
     ran = 0
     for sentence in workdir.news(_AGAIN):

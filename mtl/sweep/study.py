@@ -251,7 +251,7 @@ def left_out(sweep: Sweep) -> list[str]:
 
 
 def tuned_rate(pairs: Iterable[tuple[float, Trial]], workdir: Workdir) -> dict[str, Any]:
-    """Return what ``study.json`` says: the rate with the least mean source validation loss, and that loss of each rate.
+    """Return what ``study.json`` says: the rate with the least mean source validation score, and that of each rate.
 
     A rate with which any replicate diverged is not eligible.
 

@@ -312,12 +312,12 @@ def _run_group(
     if at < feed.steps:  # What stopping early saves.
         on_steps((feed.steps - at) * count)
     merged = pack.merge_fn(placement)(moving)
-    shown, state, seen = pack.shown_fn(program)(merged), merged.state, np.full(count, len(ends))
+    shown, state, seen = pack.shown_fn(program)(merged), merged.state, [len(ends)] * count
     best_at = seen
     if select == "best":
         shown, state = merged.best.trainable, merged.best.state
-        best_at, seen = (fetch(n)[:count] for n in (merged.best.at, merged.best.seen))
-    trained = np.asarray(ends)[seen - 1]
+        best_at, seen = (fetch(n)[:count].tolist() for n in (merged.best.at, merged.best.seen))
+    trained = [ends[n - 1] for n in seen]
     params = phase.whole(program, _host_heads(shown), frozen)
     if program.adapter is not None:
         params = pack.adopt_fn(program)(lanes, jax.tree.map(fetch, params))
@@ -333,7 +333,7 @@ def _run_group(
             val_loss=_curves(program, val, i, seen[i]),
             val_score=_curves(program, score, i, seen[i]),
             diverged_at=int(diverged[i]),
-            seconds=spent * float(trained[i] / trained.sum()),
+            seconds=spent * trained[i] / sum(trained),
             waited=feed.waited / count,
             width=width,
             penalties={t: float(p[i]) for t, p in penalties.items()},

@@ -137,7 +137,7 @@ def diverging(study: Study, number: int, rng: random.Random) -> Outcome:
             # Some come to rest far away, with a loss that is a number: then that is what they came to.
             outcome.count("exploded, loss finite", digest not in common and not diverged)
             tested = [number for metrics in result.get("test", {}).values() for number in metrics.values()]
-            numbers = [result["val_loss"], *tested]
+            numbers = [result["val_score"], *tested]
             good = result["diverged_at"] is not None if diverged else None not in numbers
             outcome.expect(good and not (diverged and digest in common), f"lr {bad}: {digest}: {result['status']}")
         outcome.runs += 1
