@@ -29,9 +29,8 @@ def get_config():
     c.data.source_size = 1100
     c.data.source_val_size = 100
     c.model.options = {"hidden": (32,)}
-    c.source.total_steps = 720  # Multiples of the 9 tasks: joint phases then see exactly as many examples.
+    c.source.total_steps = 720
     c.target.total_steps = 360
-    c.select = "best"  # Early stopping, so that training longer gains nothing by itself.
     c.evaluations = 10
     c.save_model = False
     c.tune.source_lr = RATES
