@@ -154,7 +154,7 @@ def test_commands_are_there(command, config, tmp_path, monkeypatch, capsys):
         # In a process of its own, where no types are checked: 4 s, and 30 s here.
         done = subprocess.run([*words, f"--workdir={tmp_path / 'work'}"], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-        assert re.search(r"^sweep (even_from_identity: 4,320|sizes: 240) trials", done.stdout)
+        assert re.search(r"^sweep (even_from_identity: 4,800|sizes: 240) trials", done.stdout)
         return
     if "--mesh=data:8" in arguments:  # Here there are two.
         assert main([*arguments, f"--workdir={tmp_path / 'work'}"]) == 2
