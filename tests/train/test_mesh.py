@@ -190,8 +190,8 @@ import jax, numpy as np
 from mtl.train.placement import MAP, Placement
 from tests.train.build import gap, run_all, trial
 assert jax.device_count() == 8
-t = trial(regime="multitask", batch_size=32, accumulate={accumulate}, target__total_steps=75, evaluations=2,
-          source__total_steps=225, optimizer__clip=0.0, lr=0.003)
+t = trial(regime="multitask", batch_size=32, accumulate={accumulate}, target__total_steps=25, evaluations=2,
+          source__total_steps=75, optimizer__clip=0.0, lr=0.003)
 one, eight = (run_all(t, placement=e)[3][0] for e in (MAP, Placement("map", data=8)))
 both = run_all(t, placement=Placement("vmap", trial=2, data=4))[3][0]
 print(len(one.steps), one.steps[-1], gap(one.weights, eight.weights), gap(one.weights, both.weights))
