@@ -82,7 +82,8 @@ FORGETFUL = """
 restore = snapshots._DiskCheckpointer.restore
 def forgetful(self):
     kept = restore(self)
-    return kept and dataclasses.replace(kept, moving={k: v * 0 for k, v in kept.moving.items()})
+    moving = {k: v * 0 if v.dtype.kind == "f" else v for k, v in kept.moving.items()} if kept else {}
+    return kept and dataclasses.replace(kept, moving=moving)
 snapshots._DiskCheckpointer.restore = forgetful
 """
 
