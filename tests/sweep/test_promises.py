@@ -324,6 +324,6 @@ def test_what_regimes_begin_from_is_charged_and_stands_under_the_table(tmp_path)
         results = [workdir.result(t["hash"]) for t in workdir.study()["sweeps"]["s"]["trials"]]
         used = {r["config"]["regime"]: r["fingerprint"].get("init", {}).get("sha256", "") for r in results}
         assert used == {"scratch": "", "finetune": sha256_of(model)}
-    assert spent["own"]["scratch"] == spent["copy"]["scratch"] == (96, 0)
+    assert spent["own"]["scratch"] == spent["copy"]["scratch"] == (160, 0)
     (total, source), (bare_total, bare_source) = spent["own"]["finetune"], spent["copy"]["finetune"]
     assert (total - bare_total, source - bare_source) == (7 * 32, 7 * 32)
