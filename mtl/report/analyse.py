@@ -9,7 +9,7 @@ from collections import Counter
 
 import numpy as np
 
-from mtl.report import bootstrap, caveats, contrasts, hypothesis, settle, statistics, verdict
+from mtl.report import bootstrap, caveats, contrasts, efficiency, hypothesis, settle, statistics, verdict
 from mtl.report.analysis import Analysis, Cell, Scores
 from mtl.report.best import best_set
 
@@ -197,7 +197,8 @@ def analyse(
         scores, lambda a, b, s, level: (float(pairs.gain[a, b, s]), *pairs.interval(a, b, s, level)), targets
     )
     power = settle.powers(pairs, scores, over, p, p_margin)
-    result = Analysis(scores, cells, crossings, (), (), resamples, extra, against, told, power)
+    worth = efficiency.worth(pairs, scores, over)
+    result = Analysis(scores, cells, crossings, (), (), resamples, extra, against, told, power, *worth)
     return dataclasses.replace(
         result,
         verdict=(*([hypothesis.sentence(scores, told)] if told else []), *verdict.verdict(result, rivals, against)),
