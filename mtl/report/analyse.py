@@ -9,7 +9,18 @@ from collections import Counter
 
 import numpy as np
 
-from mtl.report import bootstrap, caveats, contrasts, decision, details, hypothesis, power, statistics, verdict
+from mtl.report import (
+    bootstrap,
+    caveats,
+    contrasts,
+    decision,
+    details,
+    efficiency,
+    hypothesis,
+    settle,
+    statistics,
+    verdict,
+)
 from mtl.report.analysis import Analysis, Cell, Scores
 from mtl.report.best import best_set
 
@@ -196,8 +207,22 @@ def analyse(
     told = hypothesis.answers(
         scores, lambda a, b, s, level: (float(pairs.gain[a, b, s]), *pairs.interval(a, b, s, level)), targets
     )
-    settle = power.powers(pairs, scores, over, p, p_margin)
-    result = Analysis(scores, cells, crossings, (), (), resamples, extra, against, told, power=settle)
+    power = settle.powers(pairs, scores, over, p, p_margin)
+    worth, over_sizes = efficiency.worth(pairs, scores, over)
+    result = Analysis(
+        scores,
+        cells,
+        crossings,
+        (),
+        (),
+        resamples,
+        extra,
+        against,
+        told,
+        power=power,
+        worth=worth,
+        over_sizes=over_sizes,
+    )
     decisions = decision.decide(result)
     return dataclasses.replace(
         result,

@@ -79,6 +79,19 @@ def by_group(
     return found, counts * scale
 
 
+def mean(x: Float[np.ndarray, "*cells R U"]) -> Float[np.ndarray, "*cells 1 1"]:
+    """Return the mean over the replicates that are there."""
+    here = ~np.isnan(x)
+    return np.where(here, x, 0.0).sum(axis=(-2, -1), keepdims=True) / np.maximum(
+        here.sum(axis=(-2, -1), keepdims=True), 1
+    )
+
+
+def linear(x: Float[np.ndarray, "*cells R U"], sizes: Float[np.ndarray, " U"]) -> Float[np.ndarray, "*cells R U"]:
+    """Return what each unit adds to a mean that is a ratio, to first order (`mtl.report.statistics.two_way_error`)."""
+    return x + (1 - sizes) * mean(x)
+
+
 def two_way_bootstrap(
     values: Float[np.ndarray, "*cells R I"],
     resamples: int = 4000,

@@ -48,10 +48,10 @@ def test_the_minimum_detectable_effect_is_that_of_the_rule(deviations, replicate
     x = table(rng, deviations, replicates, examples, 1500)
     mean, se, df, _ = statistics.two_way_error(x)
     truth = np.quantile(special.stdtrit(df, 1 - level / 2) * se - mean, 0.8)  # A gain of this is shown in 80 %.
-    design = power.design(known(deviations, examples), *arrays(replicates, examples, level / 2))
-    assert power.detectable(design)[0] == pytest.approx(truth, rel=0.08)
+    design, levels = power.design(known(deviations, examples), *arrays(replicates, examples)), np.array([level])
+    assert power.detectable(design, levels)[0] == pytest.approx(truth, rel=0.08)
     parts = power.Components(*np.array([power.components(own) for own in x[:300]]).T)
-    found = power.detectable(power.design(parts, *arrays(replicates, examples, level / 2)))
+    found = power.detectable(power.design(parts, *arrays(replicates, examples)), levels)
     assert np.median(found) == pytest.approx(truth, rel=0.2)
 
 
@@ -60,7 +60,7 @@ def test_replicates_and_examples_needed_are_those_of_the_rule(deviations, replic
     rng = np.random.default_rng(1)
     parts = known(deviations, examples)
     asked = power.Asked(*arrays(0.05, 0.05), 0.0)
-    gain = 0.8 * power.detectable(power.design(parts, *arrays(replicates, examples, 0.025)))
+    gain = 0.8 * power.detectable(power.design(parts, *arrays(replicates, examples)), asked.level)
     times, alike = power.needed(parts, gain, *arrays(replicates, examples), asked)
     assert not alike[0]
     tried = 0
@@ -95,21 +95,21 @@ def test_equivalence_needs_what_its_tests_need(gain):
         r = round(8 * times[0, 0] * more)
         assert side * (rates(rng, deviations, gain, r, 60, margin)[1] - 0.8) > 0
     # The greatest gain that is found equivalent is the one that needs what there is.
-    inside = power.within(power.design(parts, *arrays(30, 60, 0.05)), margin)
+    inside = power.within(power.design(parts, *arrays(30, 60)), margin, asked.margin_level)
     assert power.needed(parts, inside, *arrays(30, 60), asked)[0][0, 0] == pytest.approx(1.0, abs=1e-3)
-    assert power.within(power.design(parts, *arrays(2, 60, 0.05)), margin)[0] == -1
+    assert power.within(power.design(parts, *arrays(2, 60)), margin, asked.margin_level)[0] == -1
 
 
 @pytest.mark.parametrize(("replicates", "level"), [(2, 0.05), (5, 0.05), (20, 0.001)])
 def test_of_one_example_it_is_the_power_of_students_test(replicates, level):
     parts = power.Components(*arrays(4.0, 0.0, 0.0), np.array([1.0]))
-    design = power.design(parts, *arrays(replicates, 1, level / 2))
+    design, levels = power.design(parts, *arrays(replicates, 1)), np.array([level])
     gains = np.array([0.5, 2.0, 9.0])
     df, critical = replicates - 1, stats.t.isf(level / 2, replicates - 1)
     wanted = stats.nct.sf(critical, df, gains / 2 * math.sqrt(replicates))
-    np.testing.assert_allclose([power.shown(design, np.array([g]))[0] for g in gains], wanted, atol=2e-3)
+    np.testing.assert_allclose([power.shown(design, np.array([g]), levels)[0] for g in gains], wanted, atol=2e-3)
     effect = TTestPower().solve_power(None, replicates, level, 0.8)
-    assert power.detectable(design)[0] == pytest.approx(2 * effect, rel=0.01)
+    assert power.detectable(design, levels)[0] == pytest.approx(2 * effect, rel=0.01)
 
 
 def test_components_are_unbiased():
