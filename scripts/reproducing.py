@@ -40,7 +40,7 @@ def printed(workdir: Path) -> tuple[dict[str, str], dict[str, list[str]], list[A
     """Return ({title: Markdown table}, {sweep: sentences of its verdict}, analyses) of a work directory."""
     analyses = analyses_of(Workdir(workdir))
     tables = {table.title: to_markdown(table) for _, table in tables_of(analyses)}
-    return tables, {a.scores.sweep: [*a.verdict, *a.warnings] for a in analyses}, analyses
+    return tables, {a.scores.sweep: [*a.verdict, *a.details, *a.warnings] for a in analyses}, analyses
 
 
 def differences(published: str, now: str, exact: bool) -> list[str]:

@@ -87,7 +87,7 @@ def claims(values):
     analysis = analyse(scores, resamples=20)
     found = {cell.claim for cell in analysis.cells["again"].values()}
     # The words agree with the numbers.
-    assert ("beats scratch" in analysis.verdict[0]) == ("gain" in found)
+    assert ("beats scratch" in analysis.details[0]) == ("gain" in found)
     return found
 
 
@@ -181,7 +181,7 @@ def test_a_fully_related_source_is_found_to_gain(analyses, seed):
     analysis = analyses[f"related_{seed}"]
     gained = [r for r in USERS if analysis.cells[r][20.0].claim == "gain"]
     assert gained
-    first = analysis.verdict[0]
+    first = analysis.details[0]
     assert first.startswith("With "), first
     before, found, _ = first.partition(" beats scratch" if " beats scratch" in first else " beat scratch")
     assert found, first
@@ -195,5 +195,5 @@ def test_an_unrelated_source_is_never_found_to_gain(analyses, seed):
     for regime in (*USERS, "scratch@2"):
         for size, cell in analysis.cells[regime].items():
             assert cell.claim in ("harm", "equivalent", "inconclusive"), (regime, size, cell)
-    first = analysis.verdict[0]
+    first = analysis.details[0]
     assert first.startswith(("Harm: ", "Equivalent: ", "Inconclusive: ")), first

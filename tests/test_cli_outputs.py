@@ -282,10 +282,13 @@ def test_console(study, mtl_prints, width):
     assert "\x1b" not in text
 
 
-def test_by_default_the_console_shows_all_tables_and_the_verdict(study, mtl_prints):
-    text = " ".join(mtl_prints("table", study).split())
+def test_the_console_shows_all_tables_and_the_verdict_in_full_and_the_decision_by_default(study, mtl_prints):
+    text = " ".join(mtl_prints("table", study, "--full").split())
     for part in ("by target labels n", "paired gain over scratch", "cost of one trial", "warning: Only 3 replicates"):
         assert text.count(part) == len(TRIALS), part
+    short = " ".join(mtl_prints("table", study).split())
+    assert short.count("What to do") == len(TRIALS) and "cost of one trial" not in short
+    assert f"mtl table --full {study}" in short
 
 
 def test_every_format_shows_the_same_numbers(study, mtl_prints):

@@ -69,7 +69,7 @@ def parser() -> argparse.ArgumentParser:
     sweep.add_argument("--list", action="store_true", help="with --dry-run: every trial, one a line")
     status = command("status", "Say how many trials are done, failed and missing.", False)
     status.add_argument("--json", action="store_true", help="as JSON")
-    table = command("table", "Print a sweep's tables and verdict.", False)
+    table = command("table", "Print a sweep's verdict and what to do, or its tables.", False)
     table.add_argument("--sweep", metavar="NAME", help="which (default: all)")
     table.add_argument(
         "--format",
@@ -79,14 +79,16 @@ def parser() -> argparse.ArgumentParser:
     )
     table.add_argument(
         "--kind",
-        default="all",
-        choices=("result", "gain", "cost", "all"),
-        help="metric, gain over the baseline, cost (default: all)",
+        default="",
+        choices=("decision", "result", "gain", "cost", "all"),
+        help="what to do, metric, gain over the baseline, cost (default: what to do, with the verdict; in files all)",
     )
+    table.add_argument("--full", action="store_true", help="the verdict, all tables, all that is claimed, all warnings")
     table.add_argument("--width", type=int, metavar="COLUMNS", help="of the console table")
     plot = command("plot", "Draw a study's figures (PNG and SVG) and print their paths.", False)
     plot.add_argument("--sweep", metavar="NAME", help="which (default: all)")
-    command("report", "Write the study's page, one self-contained HTML file, and print its path.", False)
+    report = command("report", "Write the study's page, one self-contained HTML file, and print its path.", False)
+    report.add_argument("--methods", action="store_true", help="print a paragraph for a paper instead: protocol, tests")
     add_data_command(commands)
     add_config_command(commands)
     return top

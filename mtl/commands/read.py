@@ -50,9 +50,10 @@ def _table(arguments: argparse.Namespace) -> int:
     _tell_damage(workdir)
     if arguments.format == "console":
         for analysis in analyses:
-            print_analysis(analysis, arguments.kind, arguments.width)
+            more = f"mtl table --full {arguments.workdir}"
+            print_analysis(analysis, arguments.kind, arguments.width, arguments.full, more)
     else:
-        print(FORMATS[arguments.format](tables_of(analyses, arguments.kind)), end="")
+        print(FORMATS[arguments.format](tables_of(analyses, arguments.kind or "all")), end="")
     return 0
 
 
@@ -68,11 +69,18 @@ def _plot(arguments: argparse.Namespace) -> int:
 
 
 def _report(arguments: argparse.Namespace) -> int:
+    from mtl.report.methods import methods
     from mtl.report.publish import analyses_of, publish_page
 
     workdir = Workdir(arguments.workdir)
     analyses = analyses_of(workdir)
     _tell_damage(workdir)
+    if arguments.methods:
+        for analysis in analyses:
+            entry = workdir.study()["sweeps"][analysis.scores.sweep]
+            results = filter(None, (workdir.result(t["hash"]) for t in entry["trials"]))
+            print(methods(analysis, entry["base"], results))
+        return 0
     print(publish_page(workdir, analyses, command()))
     return 0
 
@@ -100,7 +108,7 @@ def print_study(workdir: Workdir, sweeps: Sequence[str]) -> list[str]:
             without.append(str(error))
     written = publish(workdir, analyses, command())  # First: printing may fail, or be interrupted.
     for analysis in analyses:
-        print_analysis(analysis)
+        print_analysis(analysis, more=f"mtl table --full {workdir.path}")
     for path in written:
         if path.suffix == ".html":
             print(f"tables  {workdir.path / 'tables'}")

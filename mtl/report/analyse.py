@@ -9,7 +9,7 @@ from collections import Counter
 
 import numpy as np
 
-from mtl.report import bootstrap, caveats, contrasts, hypothesis, statistics, verdict
+from mtl.report import bootstrap, caveats, contrasts, decision, details, hypothesis, statistics, verdict
 from mtl.report.analysis import Analysis, Cell, Scores
 from mtl.report.best import best_set
 
@@ -56,7 +56,7 @@ def _often(chosen: np.ndarray) -> float:
 def analyse(
     scores: Scores, resamples: int = 4000, seed: int = 0, exclude: tuple[str, ...] = (), targets: int = 1
 ) -> Analysis:
-    """Computes means, gains, claims, the best set, crossovers, the verdict and warnings of a sweep.
+    """Computes means, gains, claims, the best set, crossovers, what to do, the verdict and warnings of a sweep.
 
     Everything comes from one two-way bootstrap over replicates × test examples and its analytic standard
     error, where test examples come in groups over replicates × groups: intervals from
@@ -180,13 +180,13 @@ def analyse(
 
     contenders = [name for name in scores.regimes if name not in scores.controls]
     crossings = contrasts.crossovers(pairs, scores.regimes, scores.sizes, contenders)
-    joint, transfer = verdict.families(scores)
+    joint, transfer = details.families(scores)
     rivals = contrasts.family(pairs, scores.regimes, scores.sizes, [(a, b) for a in joint for b in transfer])
     against = contrasts.family(
         pairs,
         scores.regimes,
         scores.sizes,
-        [(r, name) for name in scores.controls if name != scores.baseline for r in verdict.counterparts(scores, name)],
+        [(r, name) for name in scores.controls if name != scores.baseline for r in details.counterparts(scores, name)],
     )
     extra = {
         "examples": int(scores.values.shape[-1]),
@@ -197,8 +197,11 @@ def analyse(
         scores, lambda a, b, s, level: (float(pairs.gain[a, b, s]), *pairs.interval(a, b, s, level)), targets
     )
     result = Analysis(scores, cells, crossings, (), (), resamples, extra, against, told)
+    decisions = decision.decide(result)
     return dataclasses.replace(
         result,
-        verdict=(*([hypothesis.sentence(scores, told)] if told else []), *verdict.verdict(result, rivals, against)),
+        decisions=decisions,
+        verdict=verdict.verdict(result, decisions, rivals),
+        details=(*([hypothesis.sentence(scores, told)] if told else []), *details.details(result, rivals, against)),
         warnings=caveats.caveats(result),
     )

@@ -259,6 +259,38 @@ class Contrast:
 
 
 @dataclasses.dataclass(frozen=True)
+class Decision:
+    """What to do at one target size.
+
+    Attributes:
+      size: the target size.
+      do: the row to take; empty where nothing was measured.
+      gain, low, high: its paired gain over the baseline and the 95 % interval; NaN of the baseline itself.
+      p: p value of the gain, corrected.
+      claim: what the gain lets us claim, as of a `Cell`; empty of the baseline.
+      operations: how many times the baseline's; NaN where that is not known.
+      also: the other rows that cannot be told from the best.
+      harm: contenders that are shown to be worse than the baseline.
+    """
+
+    size: float
+    do: str = ""
+    gain: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    p: float = math.nan
+    claim: str = ""
+    operations: float = math.nan
+    also: tuple[str, ...] = ()
+    harm: tuple[str, ...] = ()
+
+    @property
+    def open(self) -> bool:
+        """Whether neither a gain nor equivalence of what to do is shown, though there is something to show."""
+        return self.claim in ("inconclusive", "harm")
+
+
+@dataclasses.dataclass(frozen=True)
 class Analysis:
     """Everything a table, a figure or the page says about one sweep.
 
@@ -266,12 +298,14 @@ class Analysis:
       scores: what it was computed from.
       cells: ``cells[regime][size]``.
       crossovers: those that are supported by the data.
-      verdict: sentences in plain words, computed from the same numbers; the first is the answer.
+      verdict: what to do, in at most three sentences; of several targets' analyses nothing.
       warnings: sentences about what weakens it (missing trials, few replicates, budgets that were too small).
       resamples: bootstrap resamples.
       extra: figures a study adds, by name.
       against: regimes (first) against controls (second), one family.
       answers: what became of the hypothesis at each size.
+      decisions: what to do at each size.
+      details: all that is claimed, in sentences computed from the same numbers.
     """
 
     scores: Scores
@@ -283,3 +317,5 @@ class Analysis:
     extra: dict[str, Any] = dataclasses.field(default_factory=dict)
     against: tuple[Contrast, ...] = ()
     answers: tuple[Answer, ...] = ()
+    decisions: tuple[Decision, ...] = ()
+    details: tuple[str, ...] = ()

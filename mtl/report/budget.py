@@ -31,11 +31,8 @@ def budget_sentences(analyses: Mapping[str, Analysis]) -> list[str]:
     """
     cells = [cell for task, analysis in analyses.items() for cell in _compared(task, analysis)]
     scores, found = next(iter(analyses.values())).scores, []
-    if doubled := [(c, c.once.claim, c.twice.claim) for c in cells if c.twice]:
-        held = [c for c, once, twice in doubled if once == twice != "inconclusive"]
-        changed = [(c, once, twice) for c, once, twice in doubled if once != twice and {once, twice} & {"gain", "harm"}]
-        starved = [(c, once) for c, once, _ in changed if once != "inconclusive"]
-        new = [(c, twice) for c, once, twice in changed if once == "inconclusive"]
+    if any(c.twice for c in cells):
+        held, starved, new = _turned(cells)
         clauses = [_share(len(held), len(starved), scores.baseline)]
         if starved:
             clauses.append(f"from a starved budget: {_told(starved)} ({_turn(starved)})")
@@ -46,6 +43,33 @@ def budget_sentences(analyses: Mapping[str, Analysis]) -> list[str]:
         where = "; ".join(phrases.listed(late, scores.sizes))
         found.append(f"Harm that may be a matter of budget, as training was not converged: {where}.")
     return found
+
+
+def starved_sentence(analyses: Mapping[str, Analysis]) -> str:
+    """Return the sentence that says how many claims do not hold at a doubled budget; nothing if all do.
+
+    Args:
+      analyses: of one sweep, by target; a single target has no name.
+    """
+    cells = [cell for task, analysis in analyses.items() for cell in _compared(task, analysis)]
+    held, starved, _ = _turned(cells)
+    if not starved:
+        return ""
+    scores = next(iter(analyses.values())).scores
+    share = f"{len(starved)} of {len(starved) + len(held)} claims over {scores.baseline}"
+    verb = "does" if len(starved) == 1 else "do"
+    return f"Beware of a starved budget: at a doubled one {share} {verb} not hold ({_turn(starved, always=True)})."
+
+
+def _turned(
+    cells: Sequence[_Compared],
+) -> tuple[list[_Compared], list[tuple[_Compared, str]], list[tuple[_Compared, str]]]:
+    """Return the claims that hold at a doubled budget, those that do not, and those that are made only there."""
+    doubled = [(c, c.once.claim, c.twice.claim) for c in cells if c.twice]
+    held = [c for c, once, twice in doubled if once == twice != "inconclusive"]
+    changed = [(c, once, twice) for c, once, twice in doubled if once != twice and {once, twice} & {"gain", "harm"}]
+    starved = [(c, once) for c, once, _ in changed if once != "inconclusive"]
+    return held, starved, [(c, twice) for c, once, twice in changed if once == "inconclusive"]
 
 
 def _compared(task: str, analysis: Analysis) -> Iterator[_Compared]:
@@ -81,8 +105,11 @@ def _told(claims: Sequence[tuple[_Compared, str]]) -> str:
     return phrases.join(found)
 
 
-def _turn(claims: Sequence[tuple[_Compared, str]]) -> str:
-    """'−12.8, there +2.7 points [1.5, 3.9]', of the gain that changes most, and whose that is."""
+def _turn(claims: Sequence[tuple[_Compared, str]], always: bool = False) -> str:
+    """'−12.8, there +2.7 points [1.5, 3.9]', of the gain that changes most, and whose that is.
+
+    Of a single claim that is said where it is asked for ``always``.
+    """
 
     def change(c: _Compared) -> float:
         return abs(c.twice.gain - c.once.gain) * c.scores.unit if c.twice else 0.0
@@ -90,5 +117,9 @@ def _turn(claims: Sequence[tuple[_Compared, str]]) -> str:
     most = max((c for c, _ in claims), key=change)
     assert most.twice
     there = phrases.amount(most.twice.gain, most.twice.gain_low, most.twice.gain_high, most.scores)
-    who = "" if len(claims) == 1 else f"most {phrases.listed([(most.name, most.size)], most.scores.sizes)[0]}: "
+    who = (
+        ""
+        if len(claims) == 1 and not always
+        else f"{'most ' * (len(claims) > 1)}{phrases.listed([(most.name, most.size)], most.scores.sizes)[0]}: "
+    )
     return f"{who}{phrases.value(most.once.gain, most.scores, True)}, there {there}"

@@ -48,6 +48,7 @@ class Table:
       rows: cells, as many in each row as in the header.
       footnotes: sentences below the table.
       records: the numbers behind it, one flat dict a measured thing, for CSV and JSON.
+      words: which columns hold words: they are set to the left, and fold.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Table:
     rows: tuple[tuple[TableCell, ...], ...]
     footnotes: tuple[str, ...]
     records: tuple[dict[str, Any], ...]
+    words: tuple[int, ...] = ()
 
 
 def _line(text: str) -> str:
@@ -96,7 +98,7 @@ def to_markdown(table: Table) -> str:
 
     lines = [f"**{_markdown(table.title)}**", ""]
     lines.append("| " + " | ".join(_markdown(name) for name in table.header) + " |")
-    lines.append("|:--|" + "--:|" * (len(table.header) - 1))
+    lines.append("|" + "|".join(":--" if i in (0, *table.words) else "--:" for i in range(len(table.header))) + "|")
     lines += ["| " + " | ".join(cell(c) for c in row) + " |" for row in table.rows]
     if table.footnotes:
         lines += ["", *(f"- {_markdown(note)}" for note in table.footnotes)]
@@ -134,7 +136,8 @@ def to_latex(table: Table) -> str:
         rf"\caption{{{_latex(table.title)}}}",
     ]
     lines.append(r"\def\interval{\fontsize{6}{7}\selectfont}")  # stays inside the float
-    lines += [rf"\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}", r"\toprule"]
+    columns = "".join(r"p{3cm}" if i in table.words else "lr"[i > 0] for i in range(len(table.header)))
+    lines += [rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
     lines += [" & ".join(_latex(name) for name in table.header) + r" \\", r"\midrule"]
     for row in table.rows:
         cells = [
@@ -204,6 +207,9 @@ def to_html(table: Table) -> str:
     return render("table.html", table=table)
 
 
+# Words fold, but no narrower than this.
+_WORDS = 22
+
 # The layouts that `to_console` tries, the widest first: where the interval stands, the gap between columns.
 _LAYOUTS = (("beside", 2), ("below", 2), ("tight", 1))
 _STYLES = {
@@ -233,7 +239,7 @@ def _console_widths(table: Table, layout: str) -> list[int]:
         for i, cell in enumerate(row):
             text, after, below = _console_lines(cell, layout)
             widths[i] = max(widths[i], cell_len(text + after), cell_len(below))
-    return widths
+    return [min(width, _WORDS) if i in table.words else width for i, width in enumerate(widths)]
 
 
 def to_console(table: Table, width: int = 100) -> Any:
@@ -277,7 +283,8 @@ def to_console(table: Table, width: int = 100) -> Any:
         grid = RichTable(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, gap - 1, 0, 0))
         grid.add_column(Text(_line(table.header[0])), max_width=widths[0], overflow="fold")
         for i in block:
-            grid.add_column(Text(_line(table.header[i])), justify="right", no_wrap=True)
+            words = i in table.words
+            grid.add_column(Text(_line(table.header[i])), justify="left" if words else "right", no_wrap=not words)
         for row in table.rows:
             line = [Text(_line(row[0].text) + row[0].mark, style=_STYLES.get(row[0].kind, ""))]
             for cell in (row[i] for i in block):

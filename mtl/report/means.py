@@ -94,16 +94,38 @@ def contrast(
       resamples, seed: of the bootstrap.
       level: of the interval.
     """
+    total = _differences(scores, [(*pair, size)])[0][None, None]
+    draws = bootstrap.two_way_bootstrap(total, resamples, seed)
+    mean, low, high = _Sum(total, draws).intervals(len(scores), level)[:, 0, 0].tolist()
+    return mean, low, high
+
+
+def compared(scores: Sequence[Scores], pairs: Sequence[tuple[int, int, int]]) -> list[tuple[float, float, float, int]]:
+    """Return by how much one regime is better than another on average over targets: gain, se, df and replicates.
+
+    Args:
+      scores: one a target, of one metric.
+      pairs: the numbers of the two regimes and of the size.
+
+    Returns:
+      Of each pair what `mtl.report.statistics.two_way_error` says of the mean.
+    """
+    errors = [statistics.two_way_error(total / len(scores)) for total in _differences(scores, pairs)]
+    return [(float(gain), float(se), float(df), int(replicates)) for gain, se, df, replicates in errors]
+
+
+def _differences(scores: Sequence[Scores], pairs: Sequence[tuple[int, int, int]]) -> list[Float[np.ndarray, "R U"]]:
+    """Return what units add to the difference of each pair (regime, regime, size), summed over targets."""
     units = np.unique(np.concatenate([_names(s) for s in scores]))
     present = np.all([bootstrap.present_replicates(s.values) for s in scores], axis=0)
-    both, total = np.logical_and(*(present[g, size] for g in pair)), 0.0
-    for own in scores:
+    totals = [np.zeros((len(scores[0].replicates), len(units))) for _ in pairs]
+    for own in scores:  # The outer loop: what all targets' units add need not fit in memory.
         x, weights = _over(own, units)
-        one, other = (_linear(np.where(both[:, None], x[g, size], np.nan), weights) for g in pair)
-        total = total + (one - other)[None, None]
-    draws = bootstrap.two_way_bootstrap(np.asarray(total), resamples, seed)
-    mean, low, high = _Sum(np.asarray(total), draws).intervals(len(scores), level)[:, 0, 0].tolist()
-    return mean, low, high
+        for total, (a, b, s) in zip(totals, pairs, strict=True):
+            both = (present[a, s] & present[b, s])[:, None]
+            one, other = (_linear(np.where(both, x[g, s], np.nan), weights) for g in (a, b))
+            total += one - other
+    return totals
 
 
 def _intervals(scores: Sequence[Scores], resamples: int, seed: int) -> dict[str, Float[np.ndarray, "3 G S"]]:

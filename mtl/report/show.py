@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable, Sequence
 
 from mtl.report.analysis import Analysis
+from mtl.report.decision_table import decision_table, target_decision_table
 from mtl.report.formats import no_formulas
 from mtl.report.tables import (
     Table,
@@ -26,10 +27,16 @@ from mtl.report.targets import Targets
 from mtl.report.text import plain
 
 #: The kinds of tables, in the order in which they are shown.
-KINDS: dict[str, Callable[[Analysis], Table]] = {"result": result_table, "gain": gain_table, "cost": cost_table}
+KINDS: dict[str, Callable[[Analysis], Table]] = {
+    "decision": decision_table,
+    "result": result_table,
+    "gain": gain_table,
+    "cost": cost_table,
+}
 
 #: The same of several targets.
 OF_TARGETS: dict[str, Callable[[Targets], Table]] = {
+    "decision": target_decision_table,
     "result": target_result_table,
     "gain": target_gain_table,
     "cost": target_cost_table,
@@ -100,25 +107,56 @@ FORMATS: dict[str, Callable[[Sequence[tuple[str, Table]]], str]] = {
 }
 
 
-def print_analysis(analysis: Analysis | Targets, kind: str = "all", width: int | None = None) -> None:
-    """Print a sweep's tables on the console; with all of them its verdict and warnings.
+#: What the console shows of a decision without ``full``: so many rows, and sentences that weaken it.
+ROWS, WARNINGS = 8, 2
+
+
+def print_analysis(
+    analysis: Analysis | Targets, kind: str = "", width: int | None = None, full: bool = False, more: str = ""
+) -> None:
+    """Print what a sweep's reader should do: the question, the verdict, the decision table and what weakens it.
+
+    It is at most 40 lines of 80 columns. In full it also has all tables, all that is claimed, and all warnings.
 
     Args:
       analysis: of the sweep.
-      kind: a name in ``KINDS``, or ``all``.
+      kind: a name in ``KINDS``, to print that table alone, or ``all`` for all tables.
       width: characters in a line; the terminal's by default.
+      full: whether to print everything.
+      more: what prints everything, to be said where that is not printed.
     """
     from rich.console import Console
 
     columns = width or shutil.get_terminal_size((120, 40)).columns
     # Names are shown as they are: neither [bold] nor :key: means anything in them.
     console = Console(width=columns, highlight=False, markup=False, emoji=False)
-    for _, table in tables_of([analysis], kind):
-        console.print(to_console(table, columns))
+    tables = [table for _, table in tables_of([analysis], kind or "all")]
+    if not kind:
+        console.print(analysis.scores.question, style="bold")
         console.print()
-    if kind == "all":
         for sentence in analysis.verdict:
             console.print(sentence)
-        for sentence in analysis.warnings:
-            console.print(f"warning: {sentence}")
         console.print()
+    if not kind and not full:
+        tables = [_short(tables[0])]
+    for table in tables:
+        console.print(to_console(table, columns))
+        console.print()
+    if not kind:
+        said = (*analysis.details, *(f"warning: {w}" for w in analysis.warnings))
+        for sentence in said if full else [f"warning: {w}" for w in analysis.warnings[:WARNINGS]]:
+            console.print(sentence)
+        if not full:
+            left = len(analysis.warnings) - WARNINGS
+            warnings = f" and {left} more warning{'s' * (left > 1)}" if left > 0 else ""
+            console.print(f"All tables, all that is claimed{warnings}: {more or 'mtl table --full'}", style="dim")
+        console.print()
+
+
+def _short(table: Table) -> Table:
+    """Return a decision table as the console shows it without ``full``: its first rows, and how to read its signs."""
+    hidden = len(table.rows) - ROWS
+    more = (f"{hidden:,} more rows: --full",) if hidden > 0 else ()
+    return dataclasses.replace(
+        table, title="What to do", rows=table.rows[:ROWS], footnotes=(*more, *table.footnotes[-1:])
+    )

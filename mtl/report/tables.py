@@ -25,7 +25,7 @@ from mtl.report.formats import (
     to_latex,
     to_markdown,
 )
-from mtl.report.text import gain_unit_text, human, interval_text, metric_text, number_text, row_text, size_text
+from mtl.report.text import gain_unit_text, human, interval_text, metric_text, number_text, p_text, row_text, size_text
 
 __all__ = [
     "Table",
@@ -157,9 +157,19 @@ def gain_cell(analysis: Analysis, regime: str, size: float) -> TableCell:
     return TableCell(
         f"{SIGNS[cell.claim]} {text}" if cell.claim in SIGNS else text,
         interval_text(cell.gain_low, cell.gain_high, scores.unit),
-        note=_coverage(cell),
+        note=" ".join(filter(None, (_coverage(cell), _disagrees(cell)))),
         mark=NO_GAIN if math.isnan(cell.gain) else "",
         kind=cell.claim,
+    )
+
+
+def _disagrees(cell: Cell) -> str:
+    """The corrected p where the interval alone would let a reader claim something else."""
+    excluded = cell.gain_low > 0 or cell.gain_high < 0
+    return (
+        f"p {p_text(cell.p_holm)}"
+        if excluded == (cell.claim not in ("gain", "harm")) and cell.p_holm == cell.p_holm
+        else ""
     )
 
 

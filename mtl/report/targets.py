@@ -10,9 +10,11 @@ import numpy as np
 
 from mtl.report import hypothesis, phrases, references, statistics
 from mtl.report.analyse import analyse, claimed
-from mtl.report.analysis import Analysis, Answer, Cell, Cost, Scores
+from mtl.report.analysis import Analysis, Answer, Cell, Cost, Decision, Scores
 from mtl.report.budget import budget_sentences
+from mtl.report.decision import decide
 from mtl.report.means import Mean, contrast, means
+from mtl.report.target_verdict import decide_mean, target_verdict
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +27,7 @@ class Targets:
       networks: how many networks a regime trains to have all targets.
       cost: of these networks together, on average over replicates.
       answers: what became of the hypothesis at each size, on average over targets; empty if their metrics differ.
+      decisions: what to do for all targets together, at each size; likewise.
     """
 
     of: Mapping[str, Analysis]
@@ -32,6 +35,7 @@ class Targets:
     networks: Mapping[str, int]
     cost: Mapping[str, Cost]
     answers: tuple[Answer, ...] = ()
+    decisions: tuple[Decision, ...] = ()
 
     @property
     def scores(self) -> Scores:
@@ -40,6 +44,11 @@ class Targets:
 
     @property
     def verdict(self) -> tuple[str, ...]:
+        """What to do, in at most three sentences."""
+        return target_verdict(self.of, self.decisions, self.networks, self.cost, self.answers)
+
+    @property
+    def details(self) -> tuple[str, ...]:
         """What became of the study's hypothesis, and a sentence a regime; and those of budgets.
 
         A regime's is what it comes to on average, on which targets it is better, and where it does harm; one of each
@@ -113,7 +122,8 @@ def analyse_targets(
         return contrast(scores, (a, b), s, resamples, seed, level)
 
     answers = hypothesis.answers(first, mean) if len({s.metric for s in scores}) == 1 else ()
-    return Targets(of, means(each, resamples, seed), networks, cost, answers)
+    together = means(each, resamples, seed)
+    return Targets(of, together, networks, cost, answers, decide_mean(scores, together, cost))
 
 
 def _corrected(each: Sequence[Analysis]) -> list[Analysis]:
@@ -134,7 +144,8 @@ def _corrected(each: Sequence[Analysis]) -> list[Analysis]:
                 cell, p_holm=float(p[t, k]), p_margin_holm=float(p_margin[t, k]), claim=claim
             )
         contrasts = tuple(dataclasses.replace(c, p_holm=float(next(against))) for c in analysis.against)
-        found.append(dataclasses.replace(analysis, cells=cells, against=contrasts))
+        analysis = dataclasses.replace(analysis, cells=cells, against=contrasts)
+        found.append(dataclasses.replace(analysis, decisions=decide(analysis)))
     return found
 
 

@@ -62,6 +62,23 @@ def number_text(value: Number, unit: Number = 1.0, signed: bool = False) -> str:
     return text.replace("-", "−") if text.startswith("-") else ("+" if signed else "") + text
 
 
+def p_text(p: Number) -> str:
+    """Write a p value.
+
+    Args:
+      p: the value.
+
+    Returns:
+      Two significant digits, three decimals at most; an em dash where there is none.
+
+    >>> p_text(0.0004), p_text(0.0123), p_text(0.2), p_text(1.0), p_text(float("nan"))
+    ('<0.001', '0.012', '0.20', '1.00', '—')
+    """
+    if not math.isfinite(p):
+        return "—"
+    return "<0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+
+
 def interval_text(low: Number, high: Number, unit: Number = 1.0) -> str:
     """Write an interval, or nothing where there is none.
 

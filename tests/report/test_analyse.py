@@ -108,7 +108,7 @@ def test_one_replicate_cannot_tell():
     assert cell.claim == "inconclusive"
     assert all(c.not_worse for row in got.cells.values() for c in row.values())
     assert got.crossovers == ()
-    assert got.verdict[0].startswith("Inconclusive: one replicate cannot tell")
+    assert got.details[0].startswith("Inconclusive: one replicate cannot tell")
     assert got.warnings[0].startswith("Only 1 replicate:")
 
 
@@ -141,7 +141,7 @@ def test_missing_trials_stay_out_and_are_told():
 def test_it_works_on_very_little():
     values = crossed(RATES)
     alone = run(values[:1, :1], ("scratch",))
-    assert alone.verdict[0].startswith("No contender was measured")
+    assert alone.details[0].startswith("No contender was measured")
     assert alone.cells["scratch"][10.0].best
     single = run(values[:, :1])
     assert single.crossovers == ()
@@ -149,7 +149,7 @@ def test_it_works_on_very_little():
     nothing = run(np.full_like(values, np.nan))
     assert nothing.verdict == ("Nothing was measured, so nothing can be said.",)
     headless = run(values[1:], REGIMES[1:])
-    assert headless.verdict[0].startswith("scratch, the baseline, was not measured")
+    assert headless.details[0].startswith("scratch, the baseline, was not measured")
     assert math.isnan(headless.cells["finetune"][10.0].gain)
     assert "scratch is not in the sweep" in " ".join(headless.warnings)
     numbers = run(values.mean(axis=-1, keepdims=True))
@@ -297,4 +297,4 @@ def test_costs_tell_who_transfers():
     names = ("scratch", "lora", "multitask")
     cost = {n: Cost(1.0, 1.0, 1.0, 5.0 if n == "lora" else 0.0) for n in names}
     got = run(crossed(RATES), names, cost=cost)
-    assert any(s.startswith("Multi-task (multitask) against transfer (lora)") for s in got.verdict)
+    assert any(s.startswith("Multi-task (multitask) against transfer (lora)") for s in got.details)

@@ -27,7 +27,7 @@ def told(once, twice, **changes):
 
 
 def sentence(analysis):
-    (found,) = (s for s in analysis.verdict if s.startswith("At a doubled budget"))
+    (found,) = (s for s in analysis.details if s.startswith("At a doubled budget"))
     return found
 
 
@@ -41,7 +41,7 @@ def test_a_starved_budget_is_told_as_such():
         f"budget: harm by multitask with 10 labels (−{-100 * got.cells['multitask'][10.0].gain:.1f}, there "
         f"+{100 * cell.gain:.1f} points {interval})."
     )
-    assert got.verdict.index(sentence(got)) < len(got.verdict) - 1
+    assert got.details.index(sentence(got)) < len(got.details) - 1
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_a_doubled_row_is_compared_with_the_doubled_baseline_and_is_no_contender
     assert got.cells["scratch@2"][10.0].gain == pytest.approx((values[3, 0] - values[0, 0]).mean())
     assert got.cells["multitask@2"][10.0].mean > got.cells["multitask"][10.0].mean
     assert not any(got.cells[r][n].best or got.cells[r][n].not_worse for r in DOUBLED for n in SIZES)
-    text = " ".join(got.verdict)
+    text = " ".join(got.details)
     assert "@2" not in text and "control" not in text
     assert re.search("best with 10 labels is one of (multitask or finetune|finetune or multitask)", text)
     names = [row[0].text + row[0].mark for row in result_table(got).rows]
@@ -103,7 +103,7 @@ def test_a_doubled_row_is_compared_with_the_doubled_baseline_and_is_no_contender
 def test_without_a_doubled_baseline_nothing_is_said_of_doubling():
     values = crossed(np.array([[0.7], [0.8], [0.9]]))
     got = analyse(scores_of(values, ("scratch", "multitask", "multitask@2"), (10.0,), controls=("multitask@2",)), 100)
-    assert not any("doubled budget" in s for s in got.verdict)
+    assert not any("doubled budget" in s for s in got.details)
     assert got.cells["multitask@2"][10.0].gain == pytest.approx((values[2] - values[0]).mean())
 
 
@@ -113,13 +113,13 @@ def test_harm_that_had_not_converged_may_be_a_matter_of_budget():
     values = crossed(0.7 + np.array([(0.0, 0.0), (-0.1, 0.1), (-0.1, -0.1)]))
     scores = scores_of(values, REGIMES[:3], SIZES, unconverged=late[:3])
     words = "Harm that may be a matter of budget, as training was not converged: multitask with 10 labels."
-    assert words in analyse(scores, 200).verdict
+    assert words in analyse(scores, 200).details
     assert not any(
-        s.startswith("Harm that may") for s in analyse(dataclasses.replace(scores, unconverged=None), 200).verdict
+        s.startswith("Harm that may") for s in analyse(dataclasses.replace(scores, unconverged=None), 200).details
     )
     # Where a doubled budget was measured, that is the answer.
     got = told([(-0.1, 0.1), (-0.1, -0.1)], [(-0.1, 0.1), (-0.1, -0.1)], unconverged=late)
-    assert not any(s.startswith("Harm that may") for s in got.verdict)
+    assert not any(s.startswith("Harm that may") for s in got.details)
 
 
 def test_several_targets_are_named_and_their_means_are_over_the_doubled_baseline():
@@ -129,7 +129,7 @@ def test_several_targets_are_named_and_their_means_are_over_the_doubled_baseline
         values = crossed(rates, seed=k)
         scores.append(scores_of(values, REGIMES, (10.0,), task="ab"[k], rows=np.arange(300), controls=DOUBLED))
     got = analyse_targets(scores, dict.fromkeys(REGIMES, 2), 200)
-    (said,) = (s for s in got.verdict if s.startswith("At a doubled budget"))
+    (said,) = (s for s in got.details if s.startswith("At a doubled budget"))
     assert "3 of 4 claims over scratch hold; from a starved budget: harm by multitask on a with 10" in said
     gains = [(s.values[4, 0] - s.values[3, 0]).mean() for s in scores]
     mean = got.means["multitask@2"][10.0]
@@ -144,7 +144,7 @@ def test_several_targets_are_named_and_their_means_are_over_the_doubled_baseline
         )
         for s in late
     ]  # fmt: skip
-    told = analyse_targets(alone, dict.fromkeys(REGIMES[:3], 2), 200).verdict
+    told = analyse_targets(alone, dict.fromkeys(REGIMES[:3], 2), 200).details
     assert (
         told[-1] == "Harm that may be a matter of budget, as training was not converged: multitask on a with 10 labels."
     )

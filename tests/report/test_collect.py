@@ -87,7 +87,7 @@ def test_intervals_are_over_groups_and_say_so(study):
         assert wide.high - wide.low > 1.2 * (narrow.high - narrow.low)  # Persons are right or wrong as wholes.
     count = len(np.unique(scores.groups))
     assert f"the {count} groups of the 120 test examples, each group as a whole" in " ".join(scores.notes)
-    assert of_groups.verdict[-1].endswith("over replicates and groups of test examples.")
+    assert of_groups.details[-1].endswith("over replicates and groups of test examples.")
     (_, table), *_ = tables_of([of_groups])
     assert f"3 replicates and the {count} groups of test examples" in table.footnotes[0]
 

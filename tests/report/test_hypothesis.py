@@ -53,13 +53,13 @@ def test_of_one_size_it_is_the_gain_of_the_table():
     cell = analysis.cells["multitask"][10.0]
     assert (answer.gain, answer.low, answer.high) == pytest.approx((cell.gain, cell.gain_low, cell.gain_high))
     assert answer.finding == "holds"
-    first = analysis.verdict[0]
+    first = analysis.details[0]
     assert first.startswith(
         "Stated beforehand: multitask gains more than 2.0 points over scratch (refuted by: upper <= margin). It holds "
         "with 10 labels (+10."
     )
-    assert analyse(dataclasses.replace(analysis.scores, hypothesis=None), 300).verdict[0] == analysis.verdict[1]
-    assert "at 5 % each the hypothesis (Bonferroni)" in analysis.verdict[-1]
+    assert analyse(dataclasses.replace(analysis.scores, hypothesis=None), 300).details[0] == analysis.details[1]
+    assert "at 5 % each the hypothesis (Bonferroni)" in analysis.details[-1]
 
 
 def test_of_several_sizes_the_intervals_hold_together():
@@ -67,23 +67,23 @@ def test_of_several_sizes_the_intervals_hold_together():
     assert [a.size for a in two.answers] == [10.0, 50.0] and [a.size for a in one.answers] == [50.0]
     wide, narrow = two.answers[1], one.answers[0]
     assert wide.gain == narrow.gain and wide.high - wide.low > 1.05 * (narrow.high - narrow.low)
-    assert "intervals of 95 % for the 2 sizes together" in two.verdict[0]
-    assert "together" not in one.verdict[0]
+    assert "intervals of 95 % for the 2 sizes together" in two.details[0]
+    assert "together" not in one.details[0]
 
 
 def test_other_pairs_than_with_the_baseline_and_regimes_that_were_not_measured():
     scores = study()
     pair = dataclasses.replace(scores, hypothesis=Hypothesis("scratch", "multitask", (), "lower >= 0"))
-    assert analyse(pair, 200).verdict[0].startswith("Stated beforehand: scratch is worse than multitask")
+    assert analyse(pair, 200).details[0].startswith("Stated beforehand: scratch is worse than multitask")
     assert all(a.gain < 0 and a.finding == "holds" for a in analyse(pair, 200).answers)
     gone = dataclasses.replace(scores, hypothesis=Hypothesis("lp_ft", "scratch", (), "ties", late=True))
     analysis = analyse(gone, 200)
-    assert analysis.verdict[0] == (
+    assert analysis.details[0] == (
         "Stated when results were there: lp_ft differs by more than 2.0 points from scratch (refuted by: ties). It is "
         "open with 10 labels (not measured) and with 50 labels (not measured); intervals of 95 % for the 2 sizes "
         "together."
     )
-    assert "the hypothesis" not in analysis.verdict[-1]
+    assert "the hypothesis" not in analysis.details[-1]
 
 
 def several(**changes):
@@ -101,7 +101,7 @@ def test_of_several_targets_it_is_answered_on_average_and_for_each():
     mean = alone.means["multitask"][10.0]
     (answer,) = alone.answers
     assert (answer.low, answer.high) == pytest.approx((mean.gain_low, mean.gain_high))
-    first = alone.verdict[0]
+    first = alone.details[0]
     assert "It holds with 10 labels (+10." in first and "on average over 3 targets" in first
     assert first.endswith("it holds on a with 10 labels, b with 10 labels and c with 10 labels.")
     own = alone.of["a"].answers[0]
@@ -110,7 +110,7 @@ def test_of_several_targets_it_is_answered_on_average_and_for_each():
     mixed = several()
     mixed[1] = dataclasses.replace(mixed[1], metric="auroc")
     found = analyse_targets(mixed, networks, 100)
-    assert not found.answers and "(refuted by: upper <= margin). Of single targets" in found.verdict[0]
+    assert not found.answers and "(refuted by: upper <= margin). Of single targets" in found.details[0]
 
 
 @pytest.mark.slow

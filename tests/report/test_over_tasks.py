@@ -130,7 +130,7 @@ def test_a_study_of_nothing_on_12_tasks_makes_claims_in_5_percent():
         found = analyse_targets(study_of(values, regimes=names), networks, 20)
         claims = {c.claim for a in found.of.values() for r in names[1:] for c in a.cells[r].values()}
         wrong += bool(claims & {"gain", "harm"})
-        told = " ".join(found.verdict)
+        told = " ".join(found.details)
         assert ("better on t" in told or "worse on t" in told) == bool(claims & {"gain", "harm"})
     print(f"{wrong} of {studies} studies of nothing make a claim")
     assert wrong <= stats.binom.ppf(0.98, studies, 0.05)

@@ -96,11 +96,11 @@ def test_each_format_writes_them_and_csv_has_every_number():
 
 
 def test_the_verdict_names_gains_and_negative_transfer_task_by_task():
-    (said,) = analysed().verdict
+    (said,) = analysed().details
     assert said.startswith("multitask against scratch: on average over 2 targets ")
     assert "better on a with 10 and 20 labels" in said
     assert said.endswith("negative transfer: worse on b with 10 and 20 labels.")
-    (said,) = analysed(gains=(0.0, 0.0)).verdict
+    (said,) = analysed(gains=(0.0, 0.0)).details
     assert said.endswith("shown to be better on none.")
 
 

@@ -126,9 +126,9 @@ def test_a_reference_is_told_of_with_the_targets_on_which_it_beats_every_network
     shared = {"rows": np.arange(300), "controls": ("forest",)}
     scores = [scores_of(crossed(np.array(r)), names, task=task, **shared) for task, r in rates.items()]
     found = analyse_targets(scores, {"scratch": 2, "multitask": 1, "forest": 2}, 200)
-    assert [said.split()[0] for said in found.verdict] == ["multitask", "forest,"]
-    assert found.verdict[1].startswith("forest, without a network, against scratch: on average over 2 targets ")
-    assert found.verdict[1].endswith(
+    assert [said.split()[0] for said in found.details] == ["multitask", "forest,"]
+    assert found.details[1].startswith("forest, without a network, against scratch: on average over 2 targets ")
+    assert found.details[1].endswith(
         "better on a with 10 labels; better than every network on a with 10 labels; worse on b with 10 labels."
     )
     raw = [c.p for analysis in found.of.values() for c in analysis.against]

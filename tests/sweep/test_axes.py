@@ -8,9 +8,9 @@ from mtl.commands.read import print_study
 from mtl.config import ConfigError, default, flatten, override
 from mtl.report.analysis import Sizes
 from mtl.report.collect import collect
+from mtl.report.details import details
 from mtl.report.phrases import with_labels
 from mtl.report.publish import analyses_of
-from mtl.report.verdict import verdict
 from mtl.sweep import product, sweep
 from mtl.sweep.chosen import level, tuned
 from mtl.sweep.store import Workdir
@@ -60,7 +60,7 @@ def test_columns_may_be_another_field_and_numbers_pair_by_replicate(study, capsy
     assert print_study(workdir, ["sweep"]) == []
     told = capsys.readouterr().out
     assert "accuracy (%) by source_size" in told and "source_size=400" in told and "n=" not in told
-    assert "labels" not in verdict(analysis)[0]
+    assert "labels" not in details(analysis)[0]
     assert "with 30 labels of even" in scores.question
     page = (where / "report.html").read_text()
     assert "data source size" in page or "data.source_size" in page

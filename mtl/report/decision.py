@@ -1,0 +1,85 @@
+"""What to do at each target size: the cheapest row of those that cannot be told from the best."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+
+from mtl.report.analysis import Analysis, Cost, Decision
+
+
+def choose(values: Mapping[str, float], shown: Collection[str], operations: Mapping[str, float], margin: float) -> str:
+    """The row to take of those that cannot be told from the best.
+
+    Of the rows whose mean is within the margin of the best mean among them those count which are shown to gain; if none
+    is, any row that is shown to gain; if none is, all within the margin. Of these it is the cheapest, of equally cheap
+    ones the best.
+
+    Args:
+      values: the mean of each row, more is better, in the order of the table.
+      shown: rows that are shown to gain over the baseline.
+      operations: what each costs; where one's is not known the best mean decides.
+      margin: half-width of the equivalence region, in the unit of ``values``.
+
+    >>> rows = {"scratch": 0.70, "linear_probe": 0.79, "finetune": 0.80}
+    >>> choose(rows, ("linear_probe", "finetune"), {"scratch": 1.0, "linear_probe": 0.4, "finetune": 2.0}, 0.02)
+    'linear_probe'
+    >>> choose(rows, ("finetune",), {"scratch": 1.0, "linear_probe": 0.4, "finetune": 2.0}, 0.02)
+    'finetune'
+    """
+    top = max(values.values())
+    near = [name for name, value in values.items() if value >= top - margin]
+    near = [name for name in near if name in shown] or [name for name in values if name in shown] or near
+    known = all(math.isfinite(operations.get(name, math.nan)) for name in near)
+    return min(near, key=lambda name: (operations[name] if known else 0.0, -values[name]))
+
+
+def operations_over(cost: Mapping[str, Cost], baseline: str) -> dict[str, float]:
+    """How many times the baseline's operations each row takes; nothing of rows whose operations are not known."""
+    own = cost[baseline].flops if baseline in cost else math.nan
+    return {name: c.flops / own for name, c in cost.items() if own > 0 and math.isfinite(c.flops)}
+
+
+def decide(analysis: Analysis) -> tuple[Decision, ...]:
+    """What to do at each target size.
+
+    Candidates are the contenders and the baseline that are in the set which holds the best (Hsu), harm apart; see
+    ``choose`` for which of them. Where only controls are in that set one of them is named: a forest, say, that is
+    better than every network.
+
+    Args:
+      analysis: cells; its own sentences are not read.
+    """
+    scores, found = analysis.scores, []
+    operations = operations_over(scores.cost, scores.baseline)
+    for size in scores.sizes:
+        cells = {r: analysis.cells[r][size] for r in scores.regimes if r not in scores.doubled}
+        inside = [r for r, c in cells.items() if c.replicates and c.not_worse and c.claim != "harm"]
+        contenders = [r for r in inside if r not in scores.controls or r == scores.baseline]
+        if not (candidates := contenders or inside):
+            found.append(Decision(size))
+            continue
+        sign = 1.0 if scores.higher_is_better else -1.0
+        do = choose(
+            {r: sign * cells[r].mean for r in candidates},
+            [r for r in candidates if cells[r].claim == "gain"],
+            operations,
+            scores.margin,
+        )
+        cell = cells[do]
+        harm = [r for r, c in cells.items() if c.claim == "harm" and r not in scores.controls]
+        found.append(
+            Decision(
+                size=size,
+                do=do,
+                gain=cell.gain,
+                low=cell.gain_low,
+                high=cell.gain_high,
+                p=cell.p_holm,
+                claim=cell.claim,
+                operations=operations.get(do, math.nan),
+                also=tuple(r for r in inside if r != do),
+                harm=tuple(harm),
+            )
+        )
+    return tuple(found)

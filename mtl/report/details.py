@@ -1,0 +1,416 @@
+"""All that a sweep shows, in plain words: gains, harm, equivalence, crossovers, families, controls, its error rate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from mtl.regimes import REFERENCES
+from mtl.report import phrases, references
+from mtl.report.analysis import Analysis, Cell, Contrast, Crossover, Scores
+from mtl.report.budget import budget_sentences
+
+_TRANSFER = ("linear_probe", "finetune", "lp_ft", "gradual")
+_KNOWN_CONTROLS = {
+    "multitask_examples": "trained jointly on as many examples as the others",
+    "random_probe": "which never trained its trunk",
+    "scratch_own_scale": "from scratch on inputs scaled by its own labelled rows alone",
+    "logistic_regression": "scikit-learn's on the same labels",
+    "forest": "a random forest on the same labels",
+}
+_WITHOUT = {
+    "multitask_examples": "more examples than the others see",
+    "random_probe": "any source",
+    "scratch_own_scale": "the rows of the pools",
+    **dict.fromkeys(REFERENCES, "a network"),
+}
+# What a gain that holds against the control is shown to be, and what one that does not may be.
+_MEANING = {
+    "multitask_examples": ("rest on its further examples", "are not shown to need its further examples"),
+    "random_probe": ("are the trained trunk's", "are not shown to be the source's"),
+    "scratch_own_scale": ("are not those of scaling with few rows", "may be those of scaling with few rows"),
+    **dict.fromkeys(REFERENCES, ("need a network", "may be had without a network")),
+}
+
+
+def families(scores: Scores) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The joint regimes and the transfer regimes among the contenders.
+
+    Joint regimes are named ``multitask…``; transfer regimes are the four of the standard table and any other
+    that sees source examples before the target's labels.
+
+    Args:
+      scores: of a sweep.
+
+    Returns:
+      Names of the joint and of the transfer regimes, in the order of the table.
+    """
+    others = _contenders(scores)
+    joint = tuple(r for r in others if r.startswith("multitask"))
+    transfer = tuple(
+        r
+        for r in others
+        if r not in joint and (r in _TRANSFER or (r in scores.cost and scores.cost[r].source_examples > 0))
+    )
+    return joint, transfer
+
+
+def _groups(
+    analysis: Analysis, names: Sequence[str], wanted: Callable[[Cell], bool]
+) -> list[tuple[tuple[str, ...], tuple[float, ...]]]:
+    """Regimes with the same wanted sizes put together: [(regimes, sizes)], in the order of the table."""
+    found: dict[tuple[float, ...], list[str]] = {}
+    for name in names:
+        sizes = tuple(n for n in analysis.scores.sizes if wanted(analysis.cells[name][n]))
+        if sizes:
+            found.setdefault(sizes, []).append(name)
+    return [(tuple(regimes), sizes) for sizes, regimes in found.items()]
+
+
+def _claims(analysis: Analysis, names: Sequence[str], claim: str) -> list[str]:
+    """Clauses for all gains (or all harm) of ``names``, the greatest first."""
+    scores = analysis.scores
+    singular, plural = ("beats", "beat") if claim == "gain" else ("is worse than", "are worse than")
+    clauses = []
+    for regimes, sizes in _groups(analysis, names, lambda c: c.claim == claim):
+        cells = [(analysis.cells[r][n], r, n) for r in regimes for n in sizes]
+        top, regime, n = max(cells, key=lambda c: abs(c[0].gain))
+        amount = phrases.amount(top.gain, top.gain_low, top.gain_high, scores)
+        if all(max(abs(c.gain_low), abs(c.gain_high)) < scores.margin for c, _, _ in cells):
+            amount += f", less than the margin of {phrases.margin(scores)}"
+        verb = singular if len(regimes) == 1 else plural
+        text = f"{phrases.with_labels(sizes, scores.sizes)} {phrases.join(regimes)} {verb} {scores.baseline}"
+        if len(cells) == 1:
+            text += f" by {amount}" if claim == "gain" else f" ({amount})"
+        else:
+            who = f"{regime} " if len(regimes) > 1 else ""
+            text += f" (most {who}{phrases.with_labels([n], scores.sizes)}: {amount})"
+        clauses.append((abs(top.gain), text))
+    return [text for _, text in sorted(clauses, key=lambda c: -c[0])]
+
+
+def _spoken_of(analysis: Analysis) -> list[float]:
+    """The fewest and the most labels, where two regimes or more were measured: there the verdict names the best."""
+    cells = analysis.cells
+    names = [r for r in analysis.scores.regimes if r not in analysis.scores.doubled]
+    columns = [n for n in analysis.scores.sizes if any(cells[r][n].replicates > 1 for r in names)]
+    ends = dict.fromkeys(columns[:1] + columns[-1:])
+    return [n for n in ends if sum(cells[r][n].replicates > 0 for r in names) > 1]
+
+
+def _best(analysis: Analysis) -> str:
+    """Which regime is best, or the set that holds the best, with the fewest and with the most labels."""
+    scores = analysis.scores
+    clauses = []
+    for n in _spoken_of(analysis):
+        rivals = [r for r in scores.regimes if analysis.cells[r][n].replicates and r not in scores.doubled]
+        top = [r for r in rivals if analysis.cells[r][n].best]
+        inside = [r for r in rivals if analysis.cells[r][n].not_worse]
+        tag = {r: f"{r} (a control)" if r in scores.controls else r for r in rivals}
+        if len(inside) == 1:
+            clauses.append(f"best {phrases.with_labels([n], scores.sizes)} is {tag[inside[0]]}")
+        elif len(inside) == len(rivals):
+            clauses.append(f"{phrases.with_labels([n], scores.sizes)} no regime can be told from the best")
+        else:
+            ordered = [tag[r] for r in top if r in inside] + [tag[r] for r in inside if r not in top]
+            clauses.append(f"best {phrases.with_labels([n], scores.sizes)} is one of {phrases.join(ordered, 'or')}")
+    return "; ".join(clauses)
+
+
+def _crossings(found: Sequence[Crossover], intervals: bool, column: str) -> list[str]:
+    """Clauses 'a and b overtake c between 100 and 200 labels', one for each leader and place."""
+    places: dict[tuple[str, tuple[float, float]], list[Crossover]] = {}
+    for c in found:
+        places.setdefault((c.leader, c.between), []).append(c)
+    clauses = []
+    for (passed, (low, high)), here in places.items():
+        ends = f"{phrases.number(low)} and {phrases.number(high)}"
+        between = f"between {ends} labels" if column == "n" else f"between {column} {ends}"
+        verb = "overtakes" if len(here) == 1 else "overtake"
+        who = [f"{c.overtaker} [{c.low:.3g}, {c.high:.3g}]" if intervals else c.overtaker for c in here]
+        clauses.append(f"{phrases.join(who)} {verb} {passed} {between}")
+    return clauses
+
+
+def unanswered(analysis: Analysis) -> str | None:
+    """The sentence that says why nothing can be said of any contender, if that is so.
+
+    Args:
+      analysis: cells; its own sentences are not read.
+    """
+    scores = analysis.scores
+    contenders = _contenders(scores)
+    cells = {(r, n): analysis.cells[r][n] for r in contenders for n in scores.sizes}
+    judged = {k: c for k, c in cells.items() if c.claim}
+    if not any(analysis.cells[r][n].replicates for r in scores.regimes for n in scores.sizes):
+        return "Nothing was measured, so nothing can be said."
+    if not judged:
+        seen = scores.baseline in scores.regimes and any(
+            analysis.cells[scores.baseline][n].replicates for n in scores.sizes
+        )
+        measured = [r for r in contenders if any(analysis.cells[r][n].replicates for n in scores.sizes)]
+        if not seen:
+            best = _best(analysis)
+            first = f"{scores.baseline}, the baseline, was not measured, so no gain over it can be stated"
+            return f"{first}; {best}." if best else f"{first}."
+        if not measured:
+            return f"No contender was measured beside {scores.baseline}, so there is nothing to compare."
+        return (
+            f"{phrases.join(measured)} and {scores.baseline} share no replicate at any size, "
+            "so they cannot be compared."
+        )
+    if all(math.isnan(c.p) for c in judged.values()):
+        (r, n), c = max(judged.items(), key=lambda item: item[1].gain)
+        at = (
+            f"the greatest gain observed, {phrases.amount(c.gain, c.gain_low, c.gain_high, scores)} by {r} "
+            f"{phrases.with_labels([n], scores.sizes)}, has an interval over test examples only"
+        )
+        return (
+            f"Inconclusive: one replicate cannot tell a regime's gain over {scores.baseline} from the luck "
+            f"of a draw; {at}."
+        )
+    return None
+
+
+def _contenders(scores: Scores) -> list[str]:
+    return [r for r in scores.regimes if r != scores.baseline and r not in scores.controls]
+
+
+def _answer(analysis: Analysis, contenders: Sequence[str]) -> list[str]:
+    """The gains, and the harm, equivalence and uncertainty beside them."""
+    scores = analysis.scores
+    if (why := unanswered(analysis)) is not None:
+        return [why]
+    cells = {(r, n): analysis.cells[r][n] for r in contenders for n in scores.sizes}
+    judged = {k: c for k, c in cells.items() if c.claim}
+    best = _best(analysis)
+    gains, harm = (_claims(analysis, contenders, claim) for claim in ("gain", "harm"))
+    ending = f"; {best}" if best else ""
+    sentences = []
+    if gains:
+        # Where the regime with the greatest gain is first overtaken belongs to the answer.
+        claimed = [item for item in judged.items() if item[1].claim == "gain"]
+        column = phrases.column(scores.sizes)
+        (leader, _), _ = max(claimed, key=lambda item: item[1].gain)
+        passed = _crossings([c for c in analysis.crossovers if c.leader == leader], False, column)[:1]
+        if len({r for (r, _), _ in claimed}) == 1:
+            passed = [text.replace(f" {leader} ", " it ", 1) for text in passed]
+        sentences.append(phrases.capital("; ".join([*gains, *passed]), scores.regimes) + ending + ".")
+        if harm:
+            sentences.append("Harm: " + "; ".join(harm) + ".")
+    elif harm:
+        sentences.append(f"Harm: {'; '.join(harm)}; no regime is shown to beat {scores.baseline} at any size{ending}.")
+    elif all(c.claim == "equivalent" for c in judged.values()):
+        who = "no regime differs" if len({r for r, _ in judged}) > 1 else f"{next(iter(judged))[0]} does not differ"
+        sizes = [n for n in scores.sizes if any(k[1] == n for k in judged)]
+        return [
+            f"Equivalent: {who} from {scores.baseline} by more than the margin of {phrases.margin(scores)} "
+            f"{phrases.with_labels(sizes, scores.sizes)}{ending}."
+        ]
+    else:
+        sentences.append(f"Inconclusive: no regime is shown to gain over {scores.baseline} or to do harm{ending}.")
+    same, open_ = (
+        phrases.listed([key for key, c in cells.items() if c.claim == claim], scores.sizes)
+        for claim in ("equivalent", "inconclusive")
+    )
+    if same:
+        sentences.append(f"Equivalent to {scores.baseline} (within ±{phrases.margin(scores)}): {'; '.join(same)}.")
+    if open_ and (gains or harm or same):
+        sentences.append(f"Inconclusive (neither gain, harm nor equivalence is shown): {'; '.join(open_)}.")
+    return sentences
+
+
+def winners(rivals: Sequence[Contrast]) -> dict[float, tuple[str, str, Contrast]]:
+    """The sizes at which a regime of one family beats every regime of the other, and by what.
+
+    Args:
+      rivals: joint regimes (first) against transfer regimes (second).
+
+    Returns:
+      At each such size the side (``first`` or ``second``), the regime and its contrast with the nearest of the other
+      side; of several regimes the one that is farthest from it.
+    """
+    found = {}
+    for n in dict.fromkeys(c.size for c in rivals):
+        clear = []
+        for side, sign in (("first", 1), ("second", -1)):
+            for name in dict.fromkeys(getattr(c, side) for c in rivals if c.size == n):
+                mine = [c for c in rivals if c.size == n and getattr(c, side) == name]
+                if all(c.sign == sign for c in mine):
+                    nearest = min(mine, key=lambda c: abs(c.gain))
+                    clear.append((abs(nearest.gain), side, name, nearest))
+        if clear:
+            _, side, name, nearest = max(clear, key=lambda c: c[0])
+            found[n] = side, name, nearest
+    return found
+
+
+def _rivalry(analysis: Analysis, rivals: Sequence[Contrast]) -> list[str]:
+    """Multi-task against transfer: at which sizes a regime of one family beats every regime of the other."""
+    if not rivals:
+        return []
+    scores = analysis.scores
+    won: dict[tuple[str, str], list[tuple[float, Contrast]]] = {}
+    for n, (side, name, nearest) in winners(rivals).items():
+        won.setdefault((side, name), []).append((n, nearest))
+    decided = [n for at in won.values() for n, _ in at]
+    open_ = [n for n in scores.sizes if n not in decided and any(c.size == n for c in rivals)]
+    joint, transfer = (tuple(dict.fromkeys(getattr(c, s) for c in rivals)) for s in ("first", "second"))
+    clauses = []
+    for (side, name), at in won.items():
+        losers = transfer if side == "first" else joint
+        kind = "transfer" if side == "first" else "joint"
+        n, c = max(at, key=lambda item: abs(item[1].gain))
+        ends = (c.gain, c.low, c.high) if side == "first" else (-c.gain, -c.high, -c.low)
+        other = c.second if side == "first" else c.first
+        beaten = other if len(losers) == 1 else f"every {kind} regime"
+        near = "" if len(losers) == 1 else f" over {other}, the nearest,"
+        most = "" if len(at) == 1 else f" {phrases.with_labels([n], scores.sizes)}"
+        clauses.append(
+            f"{phrases.with_labels([n for n, _ in at], scores.sizes)} {name} beats {beaten} "
+            f"({phrases.amount(*ends, scores)}{near}{most})".replace(",)", ")")
+        )
+    if open_:
+        clauses.append(
+            f"{phrases.with_labels(open_, scores.sizes)} "
+            + (
+                f"neither {joint[0]} nor {transfer[0]} is shown to beat the other"
+                if len(joint) == len(transfer) == 1
+                else "neither side has a regime that is shown to beat every regime of the other"
+            )
+        )
+    heads = f"Multi-task ({phrases.join(joint)}) against transfer ({phrases.join(transfer)}), compared directly: "
+    return [heads + "; ".join(clauses) + "."]
+
+
+def counterparts(scores: Scores, control: str) -> tuple[str, ...]:
+    """The regimes that a control is compared with.
+
+    ``random_probe`` is `linear_probe` with a trunk that was never trained, and says nothing of regimes that
+    train theirs on the target; ``multitask_examples`` is `multitask` with fewer updates; a doubled budget is compared
+    with a doubled budget (see `mtl.report.budget`); a reference with every network; any other control with all
+    contenders.
+
+    Args:
+      scores: of a sweep.
+      control: one of its controls.
+
+    Returns:
+      Names, in the order of the table.
+    """
+    if control in scores.doubled:
+        return ()
+    if control in REFERENCES:
+        networks = (r for r in scores.regimes if r not in (scores.baseline, *REFERENCES))
+        return tuple(r for r in networks if r not in scores.doubled)
+    only = {"random_probe": "linear_probe", "multitask_examples": "multitask"}.get(control, "")
+    return tuple(r for r in _contenders(scores) if r == only or not only)
+
+
+def _control(analysis: Analysis, name: str, contrasts: Sequence[Contrast]) -> list[str]:
+    """What a control shows by itself, and which claimed gains hold against it."""
+    scores, cells = analysis.scores, analysis.cells[name]
+    described = f"{name}, {_KNOWN_CONTROLS[name]}," if name in _KNOWN_CONTROLS else f"the control {name}"
+    if not any(c.replicates for c in cells.values()):
+        return [f"{phrases.capital(described, scores.regimes)} was not measured."]
+    sentences = []
+    own = _claims(analysis, [name], "gain") + _claims(analysis, [name], "harm")
+    judged = [n for n in scores.sizes if not math.isnan(cells[n].p)]
+    gained = [n for n in scores.sizes if cells[n].claim == "gain"]
+    if own:
+        text = "; ".join(own).replace(f" {name} ", f" {described} ", 1)
+        meaning = f": that much comes without {_WITHOUT[name]}" if gained and name in _WITHOUT else ""
+        sentences.append(f"{phrases.capital(text, scores.regimes)}{meaning}.")
+    elif judged:
+        if all(cells[n].claim == "equivalent" for n in judged):
+            at = phrases.with_labels(judged, scores.sizes)
+            what = f"is equivalent to {scores.baseline} (within ±{phrases.margin(scores)}) {at}"
+        else:
+            what = f"is shown neither to gain over {scores.baseline} nor to do harm"
+        sentences.append(f"{phrases.capital(described, scores.regimes)} {what}.")
+    sentences += references.told(analysis, name)
+    contenders = [c for c in contrasts if c.first not in scores.controls]
+    claimed = [c for c in contenders if analysis.cells[c.first][c.size].claim == "gain"]
+    held = [c for c in claimed if c.sign > 0]
+    lost = [c for c in claimed if c.sign <= 0]
+    because, instead = _MEANING.get(name, ("go beyond it", "may be no more than it shows"))
+    if held:
+        where = "; ".join(phrases.listed([(c.first, c.size) for c in held], scores.sizes))
+        sentences.append(f"Gains over {scores.baseline} that hold against {name}, and so {because}: {where}.")
+    if lost:
+        both = [n for n in gained if any(c.size == n for c in lost)]
+        too = f" (which gains too {phrases.with_labels(both, scores.sizes)})" if both else ""
+        where = "; ".join(phrases.listed([(c.first, c.size) for c in lost], scores.sizes))
+        sentences.append(
+            f"Gains over {scores.baseline} that are not shown to exceed {name}{too}, and so {instead}: {where}."
+        )
+    return sentences
+
+
+def _error_rate(analysis: Analysis, rivals: Sequence[Contrast], against: Sequence[Contrast]) -> list[str]:
+    """How often a verdict made like this one holds a false claim, at most: the families of tests it draws on, added up.
+
+    Whatever the tests have to do with each other, the chance that any claim is false is at most the sum of the
+    families' (Bonferroni).
+    """
+    scores = analysis.scores
+    tests = sum(not math.isnan(c.p) for row in analysis.cells.values() for c in row.values())
+    if not tests:
+        return []
+    further = ["the hypothesis (Bonferroni)"] if any(not math.isnan(a.low) for a in analysis.answers) else []
+    further += [f"the best {phrases.with_labels([n], scores.sizes)} (Hsu)" for n in _spoken_of(analysis)]
+    if len(scores.sizes) > 1 and sum(r not in scores.controls for r in scores.regimes) > 1:
+        further.append("crossovers (Holm)")
+    if any(not math.isnan(c.p) for c in rivals):
+        further.append("multi-task against transfer (Holm)")
+    if any(not math.isnan(c.p) for c in against):
+        further.append("gains against controls (Holm)")
+    also = f", and at 5 % each {phrases.join(further)}" if further else ""
+    over = "replicates and test examples" if scores.groups is None else "replicates and groups of test examples"
+    return [
+        f"Claims are made at 5 % over the sweep's {tests} comparison{'s' if tests > 1 else ''} with "
+        f"{scores.baseline} together (Holm), equivalences at 5 % over the same together (Holm){also}: so at most "
+        f"{5 * (2 + len(further))} % of such verdicts hold any false claim (the sum); intervals are 95 % each, over "
+        f"{over}."
+    ]
+
+
+def details(
+    analysis: Analysis,
+    rivals: Sequence[Contrast] = (),
+    against: Sequence[Contrast] = (),
+) -> tuple[str, ...]:
+    """Says in plain words all that a sweep found; what to do about it, `mtl.report.verdict` says.
+
+    Only what is claimed in the cells is said: "beats" and "is worse than" after Holm, "equivalent" after two
+    one-sided tests and Holm, "best" after Hsu, "overtakes" for supported crossovers. Controls are never spoken of as
+    contenders. The last sentence adds up how often any of it is false.
+
+    Args:
+      analysis: cells and crossovers; its own sentences are not read.
+      rivals: joint regimes (first) against transfer regimes (second), of `mtl.report.contrasts.family`.
+      against: networks (first) against controls (second), one family.
+
+    Returns:
+      Sentences.
+
+    >>> import numpy as np
+    >>> none, values = np.zeros((1, 1), int), np.zeros((1, 1, 0, 1))
+    >>> scores = Scores("s", "w", "?", (), "accuracy", True, 100.0, ("scratch",), (10.0,), (), values, none,
+    ...     none, values[..., 0], "scratch", 0.02, {})
+    >>> nan = float("nan")
+    >>> cell = Cell(nan, nan, nan, 0, 0, 0, nan, nan, nan, nan, nan, nan, nan, "", False, False, 0, 0, nan)
+    >>> details(Analysis(scores, {"scratch": {10.0: cell}}, (), (), (), 0))
+    ('Nothing was measured, so nothing can be said.',)
+    """
+    scores = analysis.scores
+    sentences = _answer(analysis, _contenders(scores)) + budget_sentences({"": analysis})
+    if analysis.crossovers:
+        told = _crossings(analysis.crossovers, True, phrases.column(scores.sizes))
+        sentences.append(f"Crossovers shown, with 95 % intervals: {'; '.join(told)}.")
+    if any(not math.isnan(c.p) for c in rivals):
+        sentences += _rivalry(analysis, rivals)
+    for name in scores.controls:
+        if name != scores.baseline and name not in scores.doubled:
+            sentences += _control(analysis, name, [c for c in against if c.second == name])
+    return (*sentences, *_error_rate(analysis, rivals, against))
