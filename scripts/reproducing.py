@@ -37,10 +37,12 @@ def made(workdir: Path) -> str:
 
 
 def printed(workdir: Path) -> tuple[dict[str, str], dict[str, list[str]], list[Analysis]]:
-    """Return ({title: Markdown table}, {sweep: sentences of its verdict}, analyses) of a work directory."""
+    """Return ({title: Markdown table}, {sweep: sentences that are said of it}, analyses) of a work directory."""
     analyses = analyses_of(Workdir(workdir))
     tables = {table.title: to_markdown(table) for _, table in tables_of(analyses)}
-    return tables, {a.scores.sweep: [*a.verdict, *a.details, *a.warnings] for a in analyses}, analyses
+    said = {a.scores.sweep: [*a.verdict, *a.warnings] for a in analyses}
+    said |= {f"{a.scores.sweep}: details": list(a.details) for a in analyses}  # May be quoted, too.
+    return tables, said, analyses
 
 
 def differences(published: str, now: str, exact: bool) -> list[str]:

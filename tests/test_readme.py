@@ -46,7 +46,7 @@ def config(tmp_path):
 
 def test_every_snippet_is_known_here():
     assert len(snippets("python")) == 5
-    assert len(COMMANDS) == 14
+    assert len(COMMANDS) == 16
     assert all(text.count("\n") > 1 for text in snippets("python"))
 
 

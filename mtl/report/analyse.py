@@ -9,7 +9,7 @@ from collections import Counter
 
 import numpy as np
 
-from mtl.report import bootstrap, caveats, contrasts, decision, details, hypothesis, statistics, verdict
+from mtl.report import bootstrap, caveats, contrasts, decision, details, hypothesis, power, statistics, verdict
 from mtl.report.analysis import Analysis, Cell, Scores
 from mtl.report.best import best_set
 
@@ -196,7 +196,8 @@ def analyse(
     told = hypothesis.answers(
         scores, lambda a, b, s, level: (float(pairs.gain[a, b, s]), *pairs.interval(a, b, s, level)), targets
     )
-    result = Analysis(scores, cells, crossings, (), (), resamples, extra, against, told)
+    settle = power.powers(pairs, scores, over, p, p_margin)
+    result = Analysis(scores, cells, crossings, (), (), resamples, extra, against, told, power=settle)
     decisions = decision.decide(result)
     return dataclasses.replace(
         result,

@@ -291,6 +291,45 @@ class Decision:
 
 
 @dataclasses.dataclass(frozen=True)
+class Power:
+    """What would settle whether a regime is better than its baseline at one target size.
+
+    Settled is: a gain or a harm is shown, or equivalence within ± margin. All that is needed is needed for a power of
+    80 %, were the true gain the one that was observed, and counts what the study has already; inf is never (more than
+    1,000 times of what there is).
+
+    Attributes:
+      settled: whether the study's claim is one.
+      shows: what more of everything would come to show: ``gain``, ``harm`` or ``equivalent``.
+      level: of the two-sided test, after Holm's correction.
+      effect: minimum detectable effect, in the metric's own unit: the least true gain that this study shows with a
+        power of 80 %.
+      test_share: share of the gain's variance that is the test examples', and that no replicate takes away.
+      replicates, examples: what there is: replicates that both have, and test examples, or groups of them.
+      replicates_needed: with the same test examples.
+      examples_needed: with the same replicates; groups of test examples, where there are groups.
+      both_needed: factor by which both have to grow together.
+      labels_needed: the target size at which the comparison is expected to be settled, with the same replicates and
+        test examples; inf beyond the sizes measured, NaN where columns are not target sizes.
+      labels_low, labels_high: its 95 % interval, likewise.
+    """
+
+    settled: bool
+    shows: str
+    level: float
+    effect: float
+    test_share: float
+    replicates: int
+    examples: int
+    replicates_needed: float
+    examples_needed: float
+    both_needed: float
+    labels_needed: float
+    labels_low: float
+    labels_high: float
+
+
+@dataclasses.dataclass(frozen=True)
 class Analysis:
     """Everything a table, a figure or the page says about one sweep.
 
@@ -306,6 +345,7 @@ class Analysis:
       answers: what became of the hypothesis at each size.
       decisions: what to do at each size.
       details: all that is claimed, in sentences computed from the same numbers.
+      power: ``power[regime][size]``, of regimes and sizes that were compared with a baseline in two replicates or more.
     """
 
     scores: Scores
@@ -319,3 +359,4 @@ class Analysis:
     answers: tuple[Answer, ...] = ()
     decisions: tuple[Decision, ...] = ()
     details: tuple[str, ...] = ()
+    power: dict[str, dict[float, Power]] = dataclasses.field(default_factory=dict)

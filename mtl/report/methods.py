@@ -91,14 +91,14 @@ def _statistics(analysis: Analysis | Targets) -> str:
     first = next(iter(analysis.of.values())) if isinstance(analysis, Targets) else analysis
     units = "test examples" if scores.groups is None else "groups of test examples"
     family = "targets, regimes and sizes" if several else "all regimes and sizes of the sweep"
+    margin = f"{number_text(scores.margin, scores.unit)}{' points' if scores.unit == 100 else ''}"
     text = (
-        f"We report {scores.metric.replace('_', ' ')} with 95 % intervals from a two-way bootstrap over replicates and "
-        f"{units} ({first.resamples:,} resamples; Owen, 2007). Gains over {scores.baseline} are paired within replicates "
-        f"and {units}; p values come from Student's t with Satterthwaite's degrees of freedom (Satterthwaite, 1946) and "
-        f"are corrected over {family} (Holm, 1979). Equivalence is a true gain within ±"
-        f"{number_text(scores.margin, scores.unit)}{' points' if scores.unit == 100 else ''}, by two one-sided tests "
-        "(Schuirmann, 1987), corrected likewise. The regimes not told from the best are those of Hsu's comparisons with "
-        "the best at 95 % (Hsu, 1984)."
+        f"We report {scores.metric.replace('_', ' ')} with 95 % intervals from a two-way bootstrap over replicates "
+        f"and {units} ({first.resamples:,} resamples; Owen, 2007). Gains over {scores.baseline} are paired within "
+        f"replicates and {units}; p values come from Student's t with Satterthwaite's degrees of freedom "
+        f"(Satterthwaite, 1946) and are corrected over {family} (Holm, 1979). Equivalence is a true gain within "
+        f"±{margin}, by two one-sided tests (Schuirmann, 1987), corrected likewise. The regimes not told from the best "
+        "are those of Hsu's comparisons with the best at 95 % (Hsu, 1984)."
     )
     if several:
         text += (

@@ -2,11 +2,53 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from jaxtyping import Float, Int
 from scipy import special
 
 from mtl.report import bootstrap
+
+
+class MeanSquares(NamedTuple):
+    """Mean squares of a two-way table x_ri = μ + a_r + b_i + e_ri, divided by RI; see `two_way_error`.
+
+    Attributes:
+      replicates: U_a, of expectation σ_a²/R + σ_e²/(RI).
+      examples: U_b, of expectation σ_b²/I + σ_e²/(RI).
+      interaction: U_e, of expectation σ_e²/(RI).
+      df: ν_b, degrees of freedom of U_b.
+    """
+
+    replicates: float
+    examples: float
+    interaction: float
+    df: float
+
+
+def mean_squares(x: Float[np.ndarray, "R I"]) -> MeanSquares:
+    """Return the mean squares of a table without gaps, of two replicates or more.
+
+    Args:
+      x: scores, or paired differences, in any unit. With I = 1 all is put down to the replicates.
+
+    >>> mean_squares(np.array([[1.0], [2.0], [3.0]])).replicates.round(3)
+    np.float64(0.333)
+    """
+    r, examples = x.shape
+    mean = x.mean()
+    a, b = x.mean(axis=1) - mean, x.mean(axis=0) - mean
+    u_a = (a @ a) / (r - 1) / r
+    if examples == 1:
+        return MeanSquares(u_a, 0.0, 0.0, np.inf)
+    b2 = b @ b
+    e2 = max(float(np.square(x - mean).sum() - examples * (a @ a) - r * b2), 0.0)
+    kurtosis = examples * float((b**4).sum()) / b2**2 if b2 > 0 else 3.0
+    nu = min(2 * examples / max(kurtosis - 1, 1e-9), examples - 1.0)
+    return MeanSquares(
+        u_a, b2 / (examples - 1) / examples, e2 / ((r - 1) * (examples - 1)) / (r * examples), max(nu, 1.0)
+    )
 
 
 def two_way_error(
@@ -52,7 +94,7 @@ def two_way_error(
     >>> float(mean), round(float(se), 3), float(df), int(r)
     (2.0, 0.577, 2.0, 3)
     """
-    *cells, _, examples = values.shape
+    cells = values.shape[:-2]
     present = bootstrap.present_replicates(values)
     mean, se, df = (np.full(cells, np.nan) for _ in range(3))
     for cell in np.ndindex(*cells):
@@ -65,21 +107,11 @@ def two_way_error(
             continue
         if sizes is not None:
             x = x + (1 - sizes) * mean[cell]
-        a, b = x.mean(axis=1) - mean[cell], x.mean(axis=0) - mean[cell]
-        u_a = (a @ a) / (r - 1) / r
-        if examples == 1:
-            square, df[cell] = u_a, r - 1
-        else:
-            b2 = b @ b
-            e2 = max(float(np.square(x - mean[cell]).sum() - examples * (a @ a) - r * b2), 0.0)
-            u_b = b2 / (examples - 1) / examples
-            u_e = e2 / ((r - 1) * (examples - 1)) / (r * examples)
-            main, extra = max(u_a, u_e), max(u_b - u_e, 0.0)
-            square = main + extra
-            kurtosis = examples * float((b**4).sum()) / b2**2 if b2 > 0 else 3.0
-            nu = min(2 * examples / max(kurtosis - 1, 1e-9), examples - 1.0)
-            noise = main**2 / (r - 1) + u_b**2 / max(nu, 1.0)
-            df[cell] = min(max(square**2 / noise, 1.0), r - 1) if noise > 0 else r - 1
+        of = mean_squares(x)
+        main, extra = max(of.replicates, of.interaction), max(of.examples - of.interaction, 0.0)
+        square = main + extra
+        noise = main**2 / (r - 1) + of.examples**2 / of.df
+        df[cell] = min(max(square**2 / noise, 1.0), r - 1) if noise > 0 else r - 1
         # Rounding leaves crumbs where all scores are alike; they must not pass for a tiny error.
         exact = square <= (1e-12 * max(1e-300, float(np.abs(x).max()))) ** 2
         se[cell] = 0.0 if exact else np.sqrt(square)

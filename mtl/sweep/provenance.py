@@ -28,9 +28,14 @@ def provenance() -> dict[str, Any]:
     }
 
 
-def _cpu() -> str:
-    """Return the processor's name, as its maker writes it; empty where the system does not tell."""
-    file = Path("/proc/cpuinfo")
+def _cpu(file: Path = Path("/proc/cpuinfo")) -> str:
+    """Return the processor's name, as its maker writes it, with its generation; empty where the system does not tell.
+
+    Several generations share a name ("AMD EPYC"), and one without the vectors of another gives other bits.
+    """
     lines = file.read_text("utf-8", "replace").splitlines() if file.is_file() else []
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return named[0] if named else platform.processor()
+    told = {key.strip(): text.strip() for key, _, text in (line.partition(":") for line in reversed(lines))}
+    if "model name" not in told:
+        return platform.processor()
+    generation = ", ".join(f"{key} {told[key]}" for key in ("cpu family", "model") if key in told)
+    return told["model name"] + (f" ({generation.removeprefix('cpu ')})" if generation else "")

@@ -88,7 +88,7 @@ def test_intervals_are_over_groups_and_say_so(study):
     count = len(np.unique(scores.groups))
     assert f"the {count} groups of the 120 test examples, each group as a whole" in " ".join(scores.notes)
     assert of_groups.details[-1].endswith("over replicates and groups of test examples.")
-    (_, table), *_ = tables_of([of_groups])
+    ((_, table),) = tables_of([of_groups], "result")
     assert f"3 replicates and the {count} groups of test examples" in table.footnotes[0]
 
 

@@ -86,7 +86,7 @@ def test_each_format_writes_them_and_csv_has_every_number():
         text = write(tables_of([targets]))
         assert "multitask" in text
         if kind == "json":
-            assert {entry["name"] for entry in json.loads(text)} == {"result", "gain", "cost"}
+            assert {entry["name"] for entry in json.loads(text)} == {"decision", "result", "gain", "cost"}
     rows = list(csv.DictReader(io.StringIO(FORMATS["csv"](tables_of([targets], "gain")))))
     own = next(r for r in rows if r["target"] == "a" and r["regime"] == "multitask" and r["n"] == "10")
     assert float(own["gain"]) == targets.of["a"].cells["multitask"][10.0].gain and own["delta"] == ""

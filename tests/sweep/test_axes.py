@@ -11,6 +11,7 @@ from mtl.report.collect import collect
 from mtl.report.details import details
 from mtl.report.phrases import with_labels
 from mtl.report.publish import analyses_of
+from mtl.report.show import print_analysis
 from mtl.sweep import product, sweep
 from mtl.sweep.chosen import level, tuned
 from mtl.sweep.store import Workdir
@@ -58,6 +59,9 @@ def test_columns_may_be_another_field_and_numbers_pair_by_replicate(study, capsy
                 assert scores.values[g, s, seed].mean() == pytest.approx(chosen.loc[(regime, size, seed)].test_accuracy)
     (analysis,) = analyses_of(workdir)
     assert print_study(workdir, ["sweep"]) == []
+    told = capsys.readouterr().out
+    assert "at source_size" in told and "labels" not in told.split("What to do")[0].split("?")[1]
+    print_analysis(analysis, width=100, full=True)
     told = capsys.readouterr().out
     assert "accuracy (%) by source_size" in told and "source_size=400" in told and "n=" not in told
     assert "labels" not in details(analysis)[0]
