@@ -10,7 +10,10 @@ import pytest
 
 from mtl.data import digits_table
 from mtl.data.label_picture import label_picture
-from mtl.report.figures import curves_figure, gain_figure, metric_figure, save
+from mtl.report.calibration import calibration_figure
+from mtl.report.curves import curves_figure
+from mtl.report.figures import gain_figure, metric_figure, save
+from mtl.report.forest import forest_figure
 from tests.report.example import example
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -51,7 +54,7 @@ def test_figures_are_the_same_whatever_settings_are_in_force(tmp_path, monkeypat
 
 
 def test_every_function_that_draws_has_its_own_settings():
-    for draw in (*DRAWN, curves_figure, label_picture):
+    for draw in (*DRAWN, calibration_figure, curves_figure, forest_figure, label_picture):
         assert hasattr(draw, "__wrapped__"), draw
 
 

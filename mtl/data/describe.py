@@ -64,6 +64,31 @@ def description(table: Table, split: Split | None = None) -> dict[str, Any]:
     return found
 
 
+def facts(table: Table) -> dict[str, Any]:
+    """Return what a study says of its data: few JSON types, and words for what its labels are.
+
+    Args:
+      table: the data.
+
+    >>> from mtl.data.table import make_table
+    >>> toy = make_table("toy", np.eye(4), [Task("a", "binary")], {"a": [1, float("nan"), float("nan"), 0]})
+    >>> facts(toy)["tasks"]
+    [{'name': 'a', 'kind': 'binary', 'labels': 2, 'missing': 0.5, 'what': '1 positive, 50.0 %'}]
+    """
+    twice, every = within(table), [_task(table, task) for task in table.tasks]
+    inputs = each(lambda leaf: list(leaf.shape[1:]), table.x)
+    return {
+        "name": table.name,
+        "about": table.about,
+        "examples": len(table),
+        "inputs": str(_inputs({"inputs": inputs, "vocabulary": table.vocabulary})),
+        "complete": int(np.all(np.stack(list(table.mask.values())), axis=0).sum()),
+        "tasks": [{**{k: t[k] for k in ("name", "kind", "labels", "missing")}, "what": _what(t)} for t in every],
+        "duplicates": {"rows": twice.rows, "sets": twice.sets, "conflicts": twice.conflicts},
+        "groups": 0 if table.groups is None else len(np.unique(table.groups)),
+    }
+
+
 def _constant(table: Table) -> int:
     """Return how many inputs have one value in all rows."""
     found = 0

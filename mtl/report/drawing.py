@@ -6,6 +6,7 @@ global state).
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -181,8 +182,20 @@ def put_title(figure: Any, question: str, subtitle: str, left: float, width: int
     figure.text(left, 1 - points / height, subtitle, fontsize=FONT, color=SOFT, **put)
 
 
-def _spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Move positions apart until neighbours are ``gap`` from each other, as little as needed."""
+def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Move positions apart until neighbours are ``gap`` from each other, as little as needed.
+
+    Args:
+      wanted: where they would stand.
+      gap: between neighbours.
+      low, high: where all must be.
+
+    Returns:
+      Where they stand, in the order given.
+
+    >>> spread([0.5, 0.5], 0.1, 0.0, 1.0)
+    [0.45, 0.55]
+    """
     order = sorted(range(len(wanted)), key=lambda i: wanted[i])
     groups: list[tuple[float, int]] = []  # centre and number of labels that touch each other
     for i in order:
@@ -246,7 +259,7 @@ def label_ends(axes: Any, ends: Mapping[str, tuple[float, float]], looks: Mappin
     heights = [float(y) for y in axes.transAxes.inverted().transform(heights)[:, 1]] if ends else []
     last = max((x for x, _ in ends.values()), default=0.0)
     gap = (FONT + 3.5) / points
-    places = _spread(heights, gap, 0.0, 1.0)
+    places = spread(heights, gap, 0.0, 1.0)
     for (name, (x, y)), place in zip(ends.items(), places, strict=True):
         look = looks[name]
         if x == last:  # a leader from further left would cross the other lines
@@ -284,26 +297,84 @@ def label_ends(axes: Any, ends: Mapping[str, tuple[float, float]], looks: Mappin
         )
 
 
-def draw_band(
-    axes: Any, x: np.ndarray, low: np.ndarray, high: np.ndarray, look: Mapping[str, Any], alpha: float
-) -> None:
-    """Draw an interval around a line; points between gaps get a bar of their own.
+def panel_title(axes: Any, regime: str) -> None:
+    """Write a regime's name above its panel.
 
     Args:
       axes: changed in place.
-      x: positions.
-      low: lower ends, NaN where there are none.
-      high: upper ends.
-      look: from `styles`.
-      alpha: opacity.
+      regime: its name.
     """
-    axes.fill_between(x, low, high, color=look["color"], alpha=alpha, linewidth=0, zorder=1)
-    # A point between two gaps has no band to lie in.
-    known = np.isfinite(low) & np.isfinite(high)
-    padded = np.concatenate(([False], known, [False]))
-    alone = known & ~padded[:-2] & ~padded[2:]
-    if alone.any():
-        axes.vlines(x[alone], low[alone], high[alone], color=look["color"], alpha=0.6, linewidth=1.2, zorder=1)
+    put = {"fontsize": FONT, "color": INK, "loc": "left", "pad": 4, "parse_math": False, "fontweight": "bold"}
+    axes.set_title(short_name(row_text(regime), 22), **put)
+
+
+def dodge(axes: Any, names: Sequence[str], sizes: Sequence[float]) -> dict[str, Any]:
+    """Return a transform for each line, a few points beside the others', so that their intervals do not cover.
+
+    Args:
+      axes: their limits are widened for it; final from then on.
+      names: of the lines, in the order in which they stand side by side.
+      sizes: where their points are.
+
+    Returns:
+      What to draw each line with, in data coordinates.
+    """
+    from matplotlib.transforms import ScaledTranslation
+
+    def places() -> np.ndarray:
+        points = np.array([(size, 0.0) for size in sizes]).reshape(-1, 2)
+        return np.sort(axes.transData.transform(points)[:, 0]) * 72 / axes.figure.dpi
+
+    gap = float(np.diff(places()).min(initial=math.inf))
+    step = min(4.0, 0.62 * gap / max(1, len(names)))
+    wide = axes.get_window_extent().width * 72 / axes.figure.dpi
+    # The outermost points of the outermost lines keep inside the axes.
+    room = min(0.2, (step * len(names) / 2 + 4) / wide)
+    scale = axes.xaxis.get_transform()
+    ends = scale.transform(np.array([min(sizes), max(sizes)], float))
+    pad = (ends[1] - ends[0]) * room / (1 - 2 * room) or 0.1
+    axes.set_xlim(*scale.inverted().transform(ends + np.array([-pad, pad])))
+    beside = [step * (i - (len(names) - 1) / 2) for i in range(len(names))]
+    return {
+        name: axes.transData + ScaledTranslation(points / 72, 0, axes.figure.dpi_scale_trans)
+        for name, points in zip(names, beside, strict=True)
+    }
+
+
+def draw_rows(axes: Any, y: np.ndarray, values: np.ndarray, colors: Sequence[str], filled: np.ndarray) -> None:
+    """Draw a number a row with its interval; the first row is on top.
+
+    Args:
+      axes: changed in place.
+      y: where the rows are, from the top.
+      values: [rows, 3]: the number and the ends of its interval; NaN where there are none.
+      colors: one a row.
+      filled: whether each marker is.
+    """
+    for at, (middle, low, high), color, full in zip(y, values, colors, filled, strict=True):
+        axes.plot([low, high], [at, at], color=color, linewidth=1.8, zorder=3, solid_capstyle="butt", label="_interval")
+        face = color if full else "white"
+        axes.plot([middle], [at], "o", markersize=5.2, markeredgecolor=color, markerfacecolor=face, zorder=4)
+    axes.set_ylim(y[-1] + 0.7, y[0] - 0.7)
+    clean(axes)
+    axes.grid(False, axis="y")
+    axes.grid(True, axis="x", color=GRID, alpha=0.25, linewidth=0.6)
+    axes.tick_params(axis="y", length=0)
+
+
+def limits(axes: Any, *values: Any) -> None:
+    """Set the y axis to what is finite, with a little room.
+
+    Args:
+      axes: changed in place.
+      values: all that is drawn.
+    """
+    every = np.concatenate([np.ravel(v) for v in values]) if values else np.zeros(0)
+    known = every[np.isfinite(every)]
+    if len(known):
+        low, high = float(known.min()), float(known.max())
+        pad = 0.04 * (high - low) or 0.05 * abs(high) or 1.0
+        axes.set_ylim(low - pad, high + pad)
 
 
 def write(figure: Any, target: Any, kind: str, fonttype: str = "path") -> None:

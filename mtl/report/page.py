@@ -1,4 +1,4 @@
-"""One self-contained HTML file about a study: question, verdict, tables, figures, trials, configs, origin.
+"""One self-contained HTML file about a study: question, decision, figures; folded, all that they rest on.
 
 It needs no network, works from ``file://``, in light and dark and on paper. This file gathers what the page says,
 ``templates/page.html`` writes it and escapes all of it. A content security policy in the page forbids it to load
@@ -7,15 +7,19 @@ anything.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from mtl.report import figures
+from mtl.report import alt, figures, forest
 from mtl.report.analysis import Analysis
+from mtl.report.formats import Table
+from mtl.report.index import index
 from mtl.report.render import render
 from mtl.report.show import tables_of
+from mtl.report.supplement import Supplement
 from mtl.report.svg import inline_svg
 from mtl.report.tables import crossover_table
 from mtl.report.targets import Targets
@@ -36,6 +40,17 @@ COLUMNS = (
     ("seconds", "seconds", False, 2),
     ("hash", "config", False, None),
 )
+
+#: A note on the data that begins so stands in the box of warnings.
+WARNING = "Warning: "
+
+#: What folds a table away, by the table's name.
+HEADINGS = {
+    "gain": "Paired gains",
+    "cost": "Cost",
+    "crossover": "Where curves cross",
+    "metrics": "Other metrics",
+}
 
 
 def _scalar(value: Any) -> Any:
@@ -80,39 +95,51 @@ def trial_data(trials: Sequence[Mapping[str, Any]], configs: Mapping[str, Any]) 
     }
 
 
-def _section(analysis: Analysis | Targets, index: int) -> dict[str, Any]:
+def _section(analysis: Analysis | Targets, beside: Supplement, index: int) -> dict[str, Any]:
     """Return what ``section.html`` takes; ids in it begin with its own."""
     scores, name = analysis.scores, f"s{index}"
-    tables = {f"{table.name}_table": table for _, table in tables_of([analysis])}
+    several = len(scores.regimes) > 1
+    first: list[tuple[Any, str]] = []
+    more: dict[str, list[tuple[Any, str]]] = {}
+    crossings: Table | None = None
     if isinstance(analysis, Targets):
-        label = f"gain over {scores.baseline} of each target; the numbers are in the table below"
-        forest = figures.forest_figure(analysis, titled=False) if len(scores.regimes) > 1 else None
-        gain = None if forest is None else inline_svg(forest, f"{name}-gain", label)
-        nothing: dict[str, Any] = {
-            "metric_figure": None,
-            "crossover_table": None,
-            "extra_figures": {},
-            "extra_facts": {},
-        }
-        return {"id": name, "analysis": analysis, "gain_figure": gain, **nothing, **tables}
-    label = f"{scores.metric} against target labels, by regime; the numbers are in the table below"
-    metric = inline_svg(figures.metric_figure(analysis, titled=False), f"{name}-metric", label)
-    gain = None
-    if len(scores.regimes) > 1:
-        label = f"gain over {scores.baseline} against target labels; the numbers are in the table below"
-        gain = inline_svg(figures.gain_figure(analysis, titled=False), f"{name}-gain", label)
-    drawn = {title: value for title, value in analysis.extra.items() if hasattr(value, "savefig")}
+        if several:
+            shown = forest.middle(analysis)
+            first.append((forest.forest_figure(analysis, titled=False), alt.forest_alt(analysis)))
+            others = [n for n in scores.sizes if n != shown] if len(analysis.of) <= forest.NAMED else []
+            figures_of = [(forest.forest_figure(analysis, False, n), alt.forest_alt(analysis, n)) for n in others]
+            more["Gain at the other sizes"] = figures_of
+    else:
+        if several:
+            first.append((figures.gain_figure(analysis, titled=False), alt.gain_alt(analysis)))
+        first.append((figures.metric_figure(analysis, titled=False), alt.metric_alt(analysis)))
+        drawn = {title: value for title, value in analysis.extra.items() if hasattr(value, "savefig")}
+        more |= {title: [(figure, title)] for title, figure in drawn.items()}
+        crossings = crossover_table(analysis) if analysis.crossovers else None
+    if beside.curves is not None:
+        told = f"Losses of training and validation of {len(scores.regimes)} rows over training steps, a panel a size."
+        more["Learning curves of training and validation"] = [(beside.curves, told)]
+    if beside.calibration is not None:
+        told = f"Predicted probabilities against how often it was so, of {len(scores.regimes)} rows."
+        more["Calibration"] = [(beside.calibration, told)]
+    tables = {table.name: table for _, table in tables_of([analysis])}
+    leaks = [note.removeprefix(WARNING) for note in scores.data_notes if note.startswith(WARNING)]
+    numbers = itertools.count()
+
+    def inline(pairs: Iterable[tuple[Any, str]]) -> list[Any]:
+        return [inline_svg(figure, f"{name}-f{next(numbers)}", told) for figure, told in pairs]
+
     return {
         "id": name,
         "analysis": analysis,
-        "metric_figure": metric,
-        "gain_figure": gain,
-        "extra_figures": {
-            title: inline_svg(figure, f"{name}-extra{i}", title) for i, (title, figure) in enumerate(drawn.items())
-        },
-        "extra_facts": plain({title: value for title, value in analysis.extra.items() if title not in drawn}),
-        "crossover_table": crossover_table(analysis) if analysis.crossovers else None,
-        **tables,
+        "warnings": list(dict.fromkeys([*analysis.warnings, *leaks, *beside.data_warnings])),
+        "figures": inline(first),
+        "more": {title: inline(pairs) for title, pairs in more.items() if pairs},
+        "decision": tables.pop("decision"),
+        "result": tables.pop("result"),
+        "tables": [*tables.values(), *([crossings] if crossings else []), *([beside.others] if beside.others else [])],
+        "headings": HEADINGS,
+        "beside": beside,
     }
 
 
@@ -124,6 +151,8 @@ def page(
     trials: list[dict[str, Any]],
     configs: dict[str, dict[str, Any]],
     command: str,
+    beside: Mapping[str, Supplement] | None = None,
+    made: str = "",
 ) -> str:
     """Make the page of a study.
 
@@ -136,19 +165,25 @@ def page(
       configs: by name. One that is named by a trial's ``hash`` (its overrides) unfolds from that trial's row,
         the others (the base config) stand in the page, folded.
       command: what reproduces it.
+      beside: of some sweeps, by name, what is shown beside their analysis.
+      made: when and by what the trials were trained, in a sentence.
 
     Returns:
       The HTML, the same for the same arguments; write it as UTF-8.
     """
-    data, facts = trial_data(trials, configs), plain(provenance)
+    data, beside = trial_data(trials, configs), beside or {}
     summary = [f"{len(trials):,} trials"] if trials else []
     summary += [f"{len(analyses)} sweeps"] if len(analyses) > 1 else []
-    summary += [f"{name} {fact}" for name, fact in facts.items() if isinstance(fact, (str, int, float))][:3]
+    summary += [made] if made else []
     return render(
         "page.html",
         title=title,
         summary=" · ".join(summary),
-        sections=[_section(analysis, i) for i, analysis in enumerate(analyses)],
+        index=index(analyses) if len(analyses) > 1 else [],
+        sections=[
+            _section(analysis, beside.get(analysis.scores.sweep, Supplement()), i)
+            for i, analysis in enumerate(analyses)
+        ],
         trials=data,
         configs={
             name: json.dumps(plain(config), indent=2, ensure_ascii=False)
@@ -156,5 +191,5 @@ def page(
             if name not in data["configs"]
         },
         command=command,
-        provenance=facts,
+        provenance=plain(provenance),
     )

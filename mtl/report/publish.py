@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import hashlib
 import os
@@ -16,18 +15,16 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import mtl
 from mtl.config import canonical
 from mtl.config.trial import targets_of
 from mtl.host.files import MAX_JSON_BYTES, FileError, parse, read, write_atomically
-from mtl.report import phrases
 from mtl.report.analyse import analyse
 from mtl.report.analysis import Analysis, Scores
 from mtl.report.collect import collect
 from mtl.report.formats import to_csv, to_json, to_latex, to_markdown
-from mtl.report.made_by import made_by
+from mtl.report.made_by import made_by, made_sentence
+from mtl.report.picked import picked
 from mtl.report.show import tables_of
 from mtl.report.targets import Targets, analyse_targets
 from mtl.sweep.chosen import REPLICATE, TARGET, axes, chosen, level, row_name
@@ -99,9 +96,9 @@ def publish(workdir: Workdir, analyses: Sequence[Analysis | Targets], command: s
     digests = {name: _digest(workdir, entry) for name, entry in study["sweeps"].items()}
     for analysis in analyses:
         name = analysis.scores.sweep
-        kinds = ("gain",) if isinstance(analysis, Targets) else ("metric", "gain", "curves")
+        kinds = ("gain", "curves") if isinstance(analysis, Targets) else ("metric", "gain", "curves")
         drawn = [workdir.path / "figures" / f"{name}-{kind}.png" for kind in kinds]
-        if stamps.get(name) != digests[name] or not all(path.is_file() for path in drawn[:2]):
+        if stamps.get(name) != digests[name] or not all(path.is_file() for path in drawn[:-1]):
             publish_tables(workdir, analysis)
             drawn = publish_figures(workdir, analysis)
             stamps[name] = digests[name]
@@ -154,15 +151,16 @@ def publish_tables(workdir: Workdir, analysis: Analysis | Targets) -> list[Path]
 
 def publish_figures(workdir: Workdir, analysis: Analysis | Targets) -> list[Path]:
     """Draw a sweep's figures as PNG and SVG and return the paths of the PNGs."""
-    from mtl.report import figures
+    from mtl.report import curves, figures, forest
 
     folder = workdir.inside("figures")
     if isinstance(analysis, Targets):
-        drawn = {"gain": figures.forest_figure(analysis)} if len(analysis.scores.regimes) > 1 else {}
+        drawn = {"gain": forest.forest_figure(analysis)} if len(analysis.scores.regimes) > 1 else {}
     else:
         drawn = {"metric": figures.metric_figure(analysis), "gain": figures.gain_figure(analysis)}
-        if (curves := learning_curves(workdir, analysis.scores)) is not None:
-            drawn["curves"] = curves
+    trials = picked(workdir, workdir.study()["sweeps"][analysis.scores.sweep])
+    if (learnt := curves.learning_curves(analysis, trials)) is not None:
+        drawn["curves"] = learnt
     found = []
     for kind, figure in drawn.items():
         for ending in ("png", "svg"):
@@ -174,76 +172,21 @@ def publish_figures(workdir: Workdir, analysis: Analysis | Targets) -> list[Path
     return [path for path in found if path.suffix == ".png"]
 
 
-def learning_curves(workdir: Workdir, scores: Scores) -> Any | None:
-    """Return the figure of the target's validation loss, over all phases that see it, at the middle target size.
-
-    Only the chosen trials are in it. Nothing if no trial has a curve.
-    """
-    from mtl.report import figures
-
-    entry = workdir.study()["sweeps"][scores.sweep]
-    shown = chosen(workdir, entry)
-    base, size = entry["base"], scores.sizes[len(scores.sizes) // 2]
-    row, column, *_ = axes(base)
-    found: dict[str, dict[int, list[dict[str, Any]]]] = {}
-    for t in entry["trials"]:
-        at = {axis: level(base, t["changes"], axis) for axis in (row, column, REPLICATE)}
-        result = workdir.result(t["hash"]) if float(at[column]) == size and t["hash"] in shown else None
-        if result is None or result["val_score"] is None:
-            continue
-        target = scores.task
-        seen = [p for p in result["phases"] if any(v is not None for v in p["val_loss"].get(target, ()))]
-        if not seen:
-            continue
-        found.setdefault(row_name(row, at[row]), {})[at[REPLICATE]] = seen
-    if not found:
-        return None
-    curves, steps = {}, {}
-    for name, by_seed in found.items():
-        rows: list[list[np.ndarray]] = []
-        at_steps: list[int] = []
-        for phases in zip(*by_seed.values(), strict=True):  # Of one phase, each replicate's.
-            ends = max((p["evaluated_at"] for p in phases), key=len)
-            at_steps += [sum(p["most_steps"] for p in next(iter(by_seed.values()))[: len(rows)]) + e for e in ends]
-            rows.append([_carried(p, target, len(ends)) for p in phases])
-        curves[name] = np.concatenate(rows, axis=1)
-        # What was no number there had diverged: a mean over the other replicates would hide it.
-        curves[name][:, ~np.isfinite(curves[name]).all(axis=0)] = np.nan
-        steps[name] = np.asarray(at_steps, np.float64)
-    return figures.curves_figure(
-        curves,
-        steps,
-        title=f"Validation loss of the target, {phrases.column(scores.sizes)} = {size:g}",
-        ylabel="validation loss",
-        xlabel="steps that see the target's labels",
-        baseline=scores.baseline,
-        controls=scores.controls,
-    )
-
-
-def _carried(phase: Mapping[str, Any], task: str, length: int) -> np.ndarray:
-    """Return a phase's curve; from where it stopped early on, the loss of the state that it kept."""
-    curve = np.asarray(phase["val_loss"][task], np.float64)  # None is NaN.
-    kept = curve[phase["evaluated_at"].index(phase["best_at"])]
-    return np.concatenate([curve, np.full(length - len(curve), kept)])
-
-
 def publish_page(workdir: Workdir, analyses: Sequence[Analysis | Targets], command: str) -> Path:
     """Write the study's page, one self-contained HTML file, and return its path."""
     from mtl.report.page import page
+    from mtl.report.supplement import supplement
 
     study = workdir.study()
     trials: list[dict[str, Any]] = []
     configs: dict[str, dict[str, Any]] = {}
     results: dict[str, dict[str, Any]] = {}
-    with_curves = []
+    beside = {}
     for analysis in analyses:
         entry = study["sweeps"][analysis.scores.sweep]
         configs[f"{analysis.scores.sweep}: base"] = entry["base"]
         shown = chosen(workdir, entry)
-        if isinstance(analysis, Analysis) and (figure := learning_curves(workdir, analysis.scores)) is not None:
-            analysis = dataclasses.replace(analysis, extra=analysis.extra | {"learning curves": figure})
-        with_curves.append(analysis)
+        beside[analysis.scores.sweep] = supplement(workdir, entry, analysis)
         for t in entry["trials"]:
             result = workdir.result(t["hash"])
             trials.append(_row(workdir, analysis.scores, entry["base"], t, result, t["hash"] in shown))
@@ -252,8 +195,10 @@ def publish_page(workdir: Workdir, analyses: Sequence[Analysis | Targets], comma
                 results[t["hash"]] = result
     times = [result["finished"] for result in results.values()]
     text = page(
-        with_curves,
+        analyses,
+        beside=beside,
         title=f"mtl · {study['study']}",
+        made=made_sentence(results.values()),
         provenance={
             "study made": study["created"],
             "first and last result": [min(times), max(times)] if times else [],

@@ -125,6 +125,37 @@ def human(value: Number, unit: str = "") -> str:
     return f"{scaled:.{decimals}f} {prefixes[power]}{unit}".strip()
 
 
+#: What readers call a metric whose name in configs is not what the field writes.
+_METRICS = {
+    "auroc": "AUROC",
+    "average_precision": "average precision",
+    "brier": "Brier score",
+    "ece": "ECE",
+    "f1": "F1",
+    "iou": "IoU",
+    "log_loss": "log loss",
+    "pixel_accuracy": "pixel accuracy",
+    "pixel_squared_error": "pixel squared error",
+    "r2": "R²",
+    "squared_error": "squared error",
+}
+
+
+def metric_name(metric: str) -> str:
+    """Write a metric's name as readers know it.
+
+    Args:
+      metric: its name in configs; one that a config registers is written as it is.
+
+    Returns:
+      The text.
+
+    >>> metric_name("auroc"), metric_name("log_loss"), metric_name("own_score")
+    ('AUROC', 'log loss', 'own_score')
+    """
+    return _METRICS.get(metric, metric)
+
+
 def metric_text(metric: str, unit: Number) -> str:
     """Write the metric's name with the factor that the tables use.
 
@@ -136,11 +167,12 @@ def metric_text(metric: str, unit: Number) -> str:
       The text.
 
     >>> metric_text("accuracy", 100), metric_text("log_loss", 1), metric_text("brier", 1000)
-    ('accuracy (%)', 'log_loss', 'brier (× 1000)')
+    ('accuracy (%)', 'log loss', 'Brier score (× 1000)')
     """
+    name = metric_name(metric)
     if unit == 1:
-        return metric
-    return f"{metric} (%)" if unit == 100 else f"{metric} (× {unit:g})"
+        return name
+    return f"{name} (%)" if unit == 100 else f"{name} (× {unit:g})"
 
 
 def gain_unit_text(metric: str, unit: Number) -> str:
@@ -154,9 +186,9 @@ def gain_unit_text(metric: str, unit: Number) -> str:
       The text.
 
     >>> gain_unit_text("accuracy", 100), gain_unit_text("log_loss", 1)
-    ('points of accuracy', 'log_loss')
+    ('points of accuracy', 'log loss')
     """
-    return f"points of {metric}" if unit == 100 else metric_text(metric, unit)
+    return f"points of {metric_name(metric)}" if unit == 100 else metric_text(metric, unit)
 
 
 def plain(value: Any) -> Any:

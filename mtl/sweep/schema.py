@@ -68,6 +68,12 @@ STUDY: Any = {
             ],
             "tuning?": Either(type(None), {"source_lr": _REAL}),
             "warnings?": [str],
+            "data?": {
+                **dict.fromkeys(("name", "about", "inputs"), str),
+                **dict.fromkeys(("examples", "complete", "groups"), int),
+                "tasks": [{"name": str, "kind": str, "labels": int, "missing": _REAL, "what": str}],
+                "duplicates": {"rows": int, "sets": int, "conflicts": {str: int}},
+            },
             "late?": bool,
         }
     },

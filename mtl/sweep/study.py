@@ -13,6 +13,7 @@ from mtl.config import ConfigError, Flat, Trial, canonical, check, override, ref
 from mtl.config.fields import coerce
 from mtl.config.reference import decides
 from mtl.config.targets import settled
+from mtl.data.describe import facts
 from mtl.hypothesis import hypothesis_of
 from mtl.regimes import get, judges
 from mtl.sweep.chosen import axes, level, row_name
@@ -21,7 +22,7 @@ from mtl.sweep.evaluate import clean
 from mtl.sweep.expand import Changes
 from mtl.sweep.fingerprint import Fingerprint, name_of
 from mtl.sweep.labelled import check_judged, check_labels, judged
-from mtl.sweep.plan import Plan, fingerprint_of, labels_key, load_table, split_of, trial_of
+from mtl.sweep.plan import Plan, fingerprint_of, labels_key, load_table, split_of, table_of, trial_of
 from mtl.sweep.store import StoreError, Workdir
 
 #: Sections of the base that may differ between runs of one sweep: they do not decide any trial's numbers.
@@ -290,7 +291,7 @@ def missing(trials: Sequence[Trial], workdir: Workdir) -> list[Trial]:
 def record(workdir: Workdir, sweep: Sweep, plan: Plan, warnings: Sequence[str]) -> None:
     """Write a sweep into ``study.json``: its base config, each trial's hash and changes, and what its plan comes to.
 
-    Warnings about its data are written too, for the notes of its table.
+    What its data are and warnings about them are written too, for its tables and its page.
 
     Raises:
       StoreError: if the sweep was made before from another base config.
@@ -315,6 +316,7 @@ def record(workdir: Workdir, sweep: Sweep, plan: Plan, warnings: Sequence[str]) 
         "late": late,
         "tuning": sweep.tuning,
         "warnings": list(warnings),
+        "data": facts(table_of(sweep.trials[0])),
         "plan": {
             "programs": plan.programs(),
             "phases": len(plan.nodes),

@@ -139,6 +139,6 @@ def _mixed():
 
 def test_metrics_that_differ_are_named_and_have_no_mean():
     found = tables(_mixed())
-    assert "accuracy (%) of a and auroc (%) of b" in found["result"].title
+    assert "accuracy (%) of a and AUROC (%) of b" in found["result"].title
     assert found["result"].rows[0][-1].text == "—"
     assert [cell.text == "—" for cell in found["gain"].rows[0][-4:]] == [True, False, False, False]

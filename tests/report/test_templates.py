@@ -12,10 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtl.report.figures import curves_figure
+from mtl.report.curves import Curve, curves_figure
+from mtl.report.data_words import data_sentence, data_table, data_warnings
 from mtl.report.formats import Table, TableCell, to_html
 from mtl.report.page import page
 from mtl.report.render import environment, render
+from mtl.report.supplement import Supplement
 from mtl.report.svg import inline_svg
 from tests.report.example import example, example_trials
 
@@ -68,13 +70,33 @@ def strings(value):
     return set().union(*map(strings, value)) if isinstance(value, (list, tuple)) else set()
 
 
+FACTS = {
+    "name": "digits",
+    "about": "Scans.",
+    "examples": 10,
+    "complete": 9,
+    "inputs": "8 × 8",
+    "groups": 0,
+    "tasks": [{"name": "even", "kind": "binary", "labels": 9, "missing": 0.1, "what": "4 positive, 44.4 % (even)"}],
+    "duplicates": {"rows": 2, "sets": 1, "conflicts": {"even": 1}},
+}
+BESIDE = Supplement(
+    data=data_sentence(FACTS, ["even"], ["identity"]),
+    data_table=data_table(FACTS, ["even"], ["identity"]),
+    data_warnings=tuple(data_warnings(FACTS)),
+    regimes={"scratch": "target only"},
+)
+
+
 def said(mark=""):
     """All that a page is made of, each string of a config, a data set or a task with the mark before it."""
-    study = dataclasses.replace(example(), extra={"relative gain": {"even": [0.5, "half"], "none": {}}})
+    study = dataclasses.replace(example(), details=("All that is claimed.",))
     study = dataclasses.replace(study, scores=dataclasses.replace(study.scores, data_notes=("Labels are hidden.",)))
     trials = [{key: marked(value, mark) for key, value in trial.items()} for trial in example_trials(9)]
     return {
         "analyses": [marked(study, mark), marked(example(sweep="odd"), mark)],
+        "beside": {f"{mark}even_from_identity": marked(BESIDE, mark)},
+        "made": marked("Trained on a day.", mark),
         "title": marked("digits", mark),
         "provenance": marked({"machine": "mine", "versions": {"jax": ["0.10", None]}}, mark),
         "trials": trials,
@@ -105,9 +127,14 @@ def test_strings_from_outside_are_text(expected, mark):
         seen = (scores.study, scores.sweep, scores.question, scores.metric, scores.baseline, scores.regimes)
         for word in strings([*seen, scores.notes, scores.data_notes, analysis.verdict, analysis.warnings]):
             assert word in found.text
+        for word in strings([analysis.details]):
+            assert word in found.text
     data = json.loads(found.data)
     assert strings(data["rows"]) == strings([list(trial.values()) for trial in words["trials"]])
     assert data["configs"] == {trial["hash"]: {"data": mark} for trial in words["trials"]}
+    (beside,) = words["beside"].values()
+    for word in strings([beside.data, beside.data_warnings, beside.regimes, words["made"]]):
+        assert word in found.text
     for word in strings([words["title"], words["command"], words["provenance"], f"{mark}base"]):
         assert word in found.text
     assert json.dumps({f"{mark}model": {f"{mark}name": f"{mark}mlp"}}, indent=2) in found.text
@@ -126,12 +153,13 @@ def test_a_tables_words_are_text(words):
 @pytest.mark.parametrize("word", [MARK, "</svg><script>", '"><b onclick="x', "<!--", "]]>", "{{ 7 * 7 }}"])
 def test_a_figures_words_are_text(word):
     def drawn(word):
-        return Elements(str(inline_svg(curves_figure({word: [1.0, 2.0]}, title=word, ylabel=word), "f", word)))
+        curves = {word: Curve([1, 2], [[1.0, 2.0]], [[1.0, 2.0]])}
+        return Elements(str(inline_svg(curves_figure({word: curves}, title=word, told=word), "f", word)))
 
     found = drawn(word)
     assert found.elements == drawn("word").elements
     assert not found.comments
-    assert found.text.count(word) == 3
+    assert found.text.count(word) == 4  # Title, what the lines are, panel and legend.
 
 
 def test_words_are_no_templates():

@@ -152,3 +152,14 @@
   next.addEventListener("click", () => { state.page += 1; draw(); });
   draw();
 })();
+// What is folded is printed too, but for trials and configs; then it is as it was.
+(() => {
+  let opened = [];
+  addEventListener("beforeprint", () => {
+    opened = [...document.querySelectorAll("details:not([open])")];
+    for (const one of opened) one.open = true;
+  });
+  addEventListener("afterprint", () => {
+    for (const one of opened) one.open = false;
+  });
+})();
