@@ -143,8 +143,8 @@ def decision_footnotes(scores: Scores, decisions: Iterable[Decision], family: st
         signs = ", ".join(f"{SIGNS[claim]} {words[claim]}" for claim in claims)
         unit = gain_unit_text(scores.metric, scores.unit)
         notes.append(
-            f"Gain over {scores.baseline} in {unit}, with its 95 % interval: {signs}, at 5 % after Holm over {family}; p "
-            "is the corrected one."
+            f"Gain over {scores.baseline} in {unit}, with its 95 % interval: {signs}, at 5 % after Holm over {family}; "
+            "p is the corrected one."
         )
     if phrases.column(scores.sizes) == "n" and len(scores.sizes) > 1:
         notes.append(
