@@ -355,7 +355,8 @@ def draw_rows(axes: Any, y: np.ndarray, values: np.ndarray, colors: Sequence[str
         axes.plot([low, high], [at, at], color=color, linewidth=1.8, zorder=3, solid_capstyle="butt", label="_interval")
         face = color if full else "white"
         axes.plot([middle], [at], "o", markersize=5.2, markeredgecolor=color, markerfacecolor=face, zorder=4)
-    axes.set_ylim(y[-1] + 0.7, y[0] - 0.7)
+    if len(y):
+        axes.set_ylim(y[-1] + 0.7, y[0] - 0.7)
     clean(axes)
     axes.grid(False, axis="y")
     axes.grid(True, axis="x", color=GRID, alpha=0.25, linewidth=0.6)

@@ -202,8 +202,8 @@ def _rows_figure(
     looks = styles(scores.regimes, scores.baseline, scores.controls)
     values = np.array([np.ravel(_columns(analysis, regime, *fields)) for regime in regimes]).reshape(-1, 3)
     filled = np.array([not gains or bool(_sure(analysis, regime)[0]) for regime in regimes])
-    y = np.arange(max(1, len(regimes)), dtype=float)
-    draw_rows(axes, y[: len(regimes)], values, [looks[regime]["color"] for regime in regimes], filled)
+    y = np.arange(len(regimes), dtype=float)
+    draw_rows(axes, y, values, [looks[regime]["color"] for regime in regimes], filled)
     mean, low, high = (float(v[0]) for v in _columns(analysis, scores.baseline, "mean", "low", "high"))
     margin = scores.margin * scores.unit
     if gains:
@@ -213,7 +213,7 @@ def _rows_figure(
     if math.isfinite(mean):
         axes.axvline(mean, color=INK, linewidth=1.0, zorder=1)
     names = [short_name(row_text(regime)) for regime in regimes]
-    axes.set_yticks(y[: len(names)], names, parse_math=False)
+    axes.set_yticks(y, names, parse_math=False)
     for regime, tick in zip(regimes, axes.get_yticklabels(), strict=True):
         tick.set_color(SOFT if regime in scores.controls else INK)
         tick.set_fontweight("bold" if regime == scores.baseline else "normal")

@@ -174,8 +174,8 @@ def publish_figures(workdir: Workdir, analysis: Analysis | Targets) -> list[Path
 
 def publish_page(workdir: Workdir, analyses: Sequence[Analysis | Targets], command: str) -> Path:
     """Write the study's page, one self-contained HTML file, and return its path."""
+    from mtl.report.beside import supplement_of
     from mtl.report.page import page
-    from mtl.report.supplement import supplement
 
     study = workdir.study()
     trials: list[dict[str, Any]] = []
@@ -186,7 +186,7 @@ def publish_page(workdir: Workdir, analyses: Sequence[Analysis | Targets], comma
         entry = study["sweeps"][analysis.scores.sweep]
         configs[f"{analysis.scores.sweep}: base"] = entry["base"]
         shown = chosen(workdir, entry)
-        beside[analysis.scores.sweep] = supplement(workdir, entry, analysis)
+        beside[analysis.scores.sweep] = supplement_of(workdir, entry, analysis)
         for t in entry["trials"]:
             result = workdir.result(t["hash"])
             trials.append(_row(workdir, analysis.scores, entry["base"], t, result, t["hash"] in shown))

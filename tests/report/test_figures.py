@@ -1,6 +1,5 @@
 import dataclasses
 import itertools
-import math
 import subprocess
 import sys
 
@@ -8,7 +7,7 @@ import numpy as np
 import pytest
 
 from mtl.report import drawing
-from mtl.report.figures import curves_figure, gain_figure, metric_figure, save
+from mtl.report.figures import gain_figure, metric_figure, save
 from tests.report.example import CONTROLS, NASTY, REGIMES, SIZES, example
 
 
@@ -49,15 +48,26 @@ def test_metric_lines_are_the_cells(analysis, metric):
     assert np.isnan(drawn["gradual"].get_ydata()[0])  # failed: a gap
 
 
-def test_metric_bands_are_the_intervals(analysis, metric):
+def test_metric_bars_are_the_intervals_and_none_covers_another(analysis, metric):
     (axes,) = metric.axes
-    bands = [c.get_paths() for c in axes.collections if type(c).__name__ == "FillBetweenPolyCollection"]
-    assert len(bands) == len(REGIMES)
-    for regime, paths in zip(REGIMES, bands, strict=True):
-        corners = {(float(x), float(y)) for path in paths for x, y in path.vertices}
-        for field in ("low", "high"):
-            for size, value in zip(SIZES, 100 * column(analysis, regime, field), strict=True):
-                assert math.isnan(value) or (size, value) in corners
+    bars = [c for c in axes.collections if type(c).__name__ == "LineCollection"]
+    assert len(bars) == len(REGIMES)
+    metric.canvas.draw()
+    places = {}
+    for regime, bar in zip(REGIMES, bars, strict=True):
+        drawn = {float(s[0, 0]): s[:, 1].tolist() for s in bar.get_segments() if len(s)}
+        for size in SIZES:
+            cell = analysis.cells[regime][size]
+            if cell.replicates:
+                assert drawn[size] == [100 * cell.low, 100 * cell.high]
+            places.setdefault(size, []).append(bar.get_transform().transform((size, 90.0))[0])
+    ends = []
+    for at in places.values():
+        assert min(np.diff(at)) * 72 / metric.dpi > 2.5  # Points; a bar is 1.3 wide.
+        ends += [min(at), max(at)]
+    assert all(a < b for a, b in itertools.pairwise(ends))  # Sizes do not mix.
+    box = axes.get_window_extent()
+    assert box.x0 <= ends[0] and ends[-1] <= box.x1
 
 
 def test_metric_axes(analysis, metric):
@@ -121,6 +131,8 @@ def test_gain_panels(analysis, gain):
         ends = np.array([path.vertices[:, 1] for c in axes.collections for path in c.get_paths()])
         np.testing.assert_array_equal(ends[:, 0], 100 * column(analysis, regime, "gain_low"))
         np.testing.assert_array_equal(ends[:, 1], 100 * column(analysis, regime, "gain_high"))
+        low, high = axes.get_ylim()
+        assert low < np.nanmin(ends) and high > np.nanmax(ends)  # Nothing is cut off.
         (shaded,) = axes.patches
         assert shaded.get_y() == -2.0
         assert shaded.get_height() == 4.0
@@ -131,43 +143,32 @@ def test_gain_panels(analysis, gain):
         assert [x for line in filled for x in line.get_xdata()] == sure
 
 
-def test_curves_match_a_t_interval():
-    from scipy import stats
+def one_size(analysis, size=50.0):
+    at = list(SIZES).index(size)
+    cut = {name: getattr(analysis.scores, name)[:, at : at + 1] for name in ("values", "missing", "failed", "chosen")}
+    scores = dataclasses.replace(analysis.scores, sizes=(size,), **cut)
+    cells = {regime: {size: row[size]} for regime, row in analysis.cells.items()}
+    return dataclasses.replace(analysis, scores=scores, cells=cells, crossovers=())
 
-    values = np.random.default_rng(0).normal(1.0, 0.2, (7, 5))
-    values[3, 2] = np.nan
-    values[4, 2] = np.inf
-    figure = curves_figure(
-        {"scratch": values, "probe": values[0]},
-        {"scratch": [10, 20, 30, 40, 50]},
-        title="How?",
-        ylabel="loss",
-        baseline="scratch",
-    )
+
+@pytest.mark.parametrize(("draw", "field"), [(metric_figure, "mean"), (gain_figure, "gain")])
+def test_of_one_size_each_regime_has_a_row_in_the_tables_order(analysis, draw, field):
+    figure = draw(one_size(analysis))
     (axes,) = figure.axes
-    drawn = lines(axes)
-    finite = np.where(np.isfinite(values), values, np.nan)
-    np.testing.assert_allclose(drawn["scratch"].get_ydata(), np.nanmean(finite, 0))
-    np.testing.assert_array_equal(drawn["scratch"].get_xdata(), [10, 20, 30, 40, 50])
-    np.testing.assert_array_equal(drawn["probe"].get_xdata(), [1, 2, 3, 4, 5])
-    corners = axes.collections[0].get_paths()[0].vertices
-    for i, x in enumerate((10, 20, 30, 40, 50)):
-        known = finite[:, i][np.isfinite(finite[:, i])]
-        low, high = stats.t.interval(0.95, len(known) - 1, known.mean(), stats.sem(known))
-        ys = corners[corners[:, 0] == x][:, 1]
-        assert ys.min() == pytest.approx(low)
-        assert ys.max() == pytest.approx(high)
-    assert any("7 replicates" in text for text in texts(figure))
-
-
-def test_curves_on_a_log_axis_and_bad_shapes(tmp_path):
-    figure = curves_figure({"a": [[1.0, 0.1], [2.0, 0.0001]]}, title="t", ylabel="y", log=True)
-    assert figure.axes[0].get_yscale() == "log"
-    save(figure, tmp_path / "c.png")
-    with pytest.raises(ValueError, match=r"curves\['a'\] has 3 axes"):
-        curves_figure({"a": np.zeros((1, 2, 3))}, title="t", ylabel="y")
-    with pytest.raises(ValueError, match=r"steps\['a'\] has shape \(3,\); the curve has 2 values"):
-        curves_figure({"a": [1.0, 2.0]}, {"a": [1, 2, 3]}, title="t", ylabel="y")
+    regimes = [r for r in REGIMES if field == "mean" or r != "scratch"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == regimes
+    ends = [line.get_xdata() for line in axes.lines if line.get_label() == "_interval"]
+    dots = [float(line.get_xdata()[0]) for line in axes.lines if line.get_marker() == "o"]
+    cells = [analysis.cells[r][50.0] for r in regimes]
+    np.testing.assert_allclose(dots, [100 * getattr(c, field) for c in cells])
+    low, high = ("low", "high") if field == "mean" else ("gain_low", "gain_high")
+    np.testing.assert_allclose(ends, [[100 * getattr(c, low), 100 * getattr(c, high)] for c in cells])
+    top, bottom = axes.get_ylim()[::-1]
+    assert top < 0 and bottom > len(regimes) - 1  # The first row is on top.
+    base = analysis.cells["scratch"][50.0]
+    (behind,) = axes.patches  # What all are compared with stands behind them.
+    wanted = [100 * base.low, 100 * base.high] if field == "mean" else [-2.0, 2.0]
+    assert [behind.get_x(), behind.get_x() + behind.get_width()] == pytest.approx(wanted)
 
 
 def test_saving_twice_gives_the_same_bytes(metric, tmp_path):
@@ -203,17 +204,6 @@ def test_nothing_measured_one_regime_one_size_and_no_labels(analysis):
         metric_figure(odd).canvas.draw()
         gain_figure(odd)
     assert metric_figure(dataclasses.replace(analysis, scores=zero)).axes[0].get_xscale() == "symlog"
-
-
-def test_a_point_between_gaps_keeps_its_interval(analysis):
-    cells = {name: dict(row) for name, row in analysis.cells.items()}
-    for size in (20.0, 100.0):
-        del cells["finetune"][size]
-    (axes,) = metric_figure(dataclasses.replace(analysis, cells=cells)).axes
-    bars = [c for c in axes.collections if type(c).__name__ == "LineCollection"]
-    cell = cells["finetune"][50.0]
-    segments = [segment for bar in bars for segment in bar.get_segments()]
-    assert any(np.array_equal(s, [[50, 100 * cell.low], [50, 100 * cell.high]]) for s in segments)
 
 
 def test_importing_the_report_does_not_import_matplotlib():

@@ -9,7 +9,12 @@ import subprocess
 import numpy as np
 import pytest
 
+from mtl.report.curves import Curve, curves_figure
+from mtl.report.decision import decide
+from mtl.report.formats import Table, TableCell
+from mtl.report.index import index
 from mtl.report.page import page, trial_data
+from mtl.report.supplement import Supplement
 from tests.report.example import NASTY, REGIMES, SIZES, example, example_trials
 
 PROVENANCE = {
@@ -19,6 +24,7 @@ PROVENANCE = {
     "wall seconds": 101.5,
     "note": "</td></script><img src=x onerror=alert(1)>",
 }
+DETAILS = ("All the rest is said here.",)
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 
 
@@ -63,6 +69,7 @@ def make(analyses, trials=None, configs=None, **changes):
         "provenance": PROVENANCE,
         "command": "mtl sweep configs/digits.py && mtl report work",
     }
+    analyses = [dataclasses.replace(a, decisions=decide(a), details=DETAILS) if a.cells else a for a in analyses]
     return page(analyses, trials=trials, configs=configs, **(keys | changes))
 
 
@@ -102,10 +109,12 @@ def test_nothing_is_loaded(text, read):
 def test_order_and_contents(read):
     analysis = example()
     words = read.text
-    question, verdict = words.index(analysis.scores.question), [words.index(v) for v in analysis.verdict[1:]]
-    parts = ["What weakens it", "Results", "Paired gain over scratch", "Cost", "How it was done", "Trials"]
-    places = [question, *verdict, *(words.index(part) for part in parts)]
-    assert places == sorted(places)
+    places, at = [], 0
+    folded = ["Results", "All that is claimed", "Paired gains", "Cost", "Where curves cross", "How it was done"]
+    for part in (analysis.scores.question, *analysis.verdict, "what to do", "What weakens it", *folded, "Trials"):
+        at = words.index(part, at)
+        places.append(at)
+    assert len(places) == len(set(places))
     for sentence in (*analysis.verdict, *analysis.warnings, *analysis.scores.notes):
         assert sentence in words
     for regime in REGIMES:
@@ -170,6 +179,12 @@ def test_figures_are_inline_readable_on_dark_and_named(text, read):
     assert text.count("<svg") == text.count("</svg>") == 4
     labels = [value for tag, name, value in read.attributes if tag == "svg" and name == "aria-label"]
     assert len(labels) == 4
+    first = decide(example())[0]
+    gain, metric = labels[:2]
+    assert f"at n = 10 {first.do} +{100 * first.gain:.1f} points" in gain  # They say the decision.
+    assert gain.count("at n = ") == len(SIZES)
+    best = max(cells[500.0].mean for cells in example().cells.values() if cells[500.0].best)
+    assert f"{100 * best:.1f}" in metric and "scratch" in metric
     svg = text[text.index("<svg") : text.index("</svg>")]
     assert "currentColor" in svg
     assert "#1c1e21" not in svg
@@ -178,18 +193,64 @@ def test_figures_are_inline_readable_on_dark_and_named(text, read):
 
 
 def test_empty_and_extra():
-    from mtl.report.figures import curves_figure
-
     read = Page(page([], title="t", provenance={}, trials=[], configs={}, command=""))
     assert "No trials were given." in read.text
     scores = dataclasses.replace(example().scores, regimes=("scratch",))
     bare = dataclasses.replace(example(), scores=scores, verdict=(), warnings=(), crossovers=(), cells={})
-    curves = curves_figure({"a": [1.0, 2.0]}, title="t", ylabel="loss")
-    extra = dataclasses.replace(bare, extra={"curves <x>": curves, "relative gain": {"even": 0.5}})
+    curves = curves_figure({"n = 10": {"a": Curve([1, 2], [[1.0, 2.0]], [[1.0, 2.0]])}}, title="t", told="loss")
+    extra = dataclasses.replace(bare, extra={"curves <x>": curves, "family": 48, "draws_left_out": 0})
     read = Page(make([extra]))
     assert "curves <x>" in read.text
-    assert "relative gain" in read.text
     assert "What weakens it" not in read.text
+    assert "What the data are is not in this work directory." in read.text
+    for internal in ("family", "draws_left_out", "48"):
+        assert internal not in read.text
+
+
+def test_the_decision_comes_before_figures_and_all_else_is_folded_but_results(text):
+    body = text[text.index('<section id="s0">') : text.index('<section id="s1">')]
+    assert body.index("table-decision") < body.index("<svg") < body.index("<details open>")
+    assert body.count("<details open>") == 1
+    after = body[body.index("<details open>") :]
+    for name in ("table-gain", "table-cost", "All the rest is said here."):
+        assert name not in body[: body.index("<details open>")] and name in after
+
+
+def test_warnings_on_the_data_are_in_the_box_and_not_twice():
+    analysis = example()
+    notes = ("Warning: 3 of 10 test inputs are copies.", "Labels are hidden.")
+    analysis = dataclasses.replace(analysis, scores=dataclasses.replace(analysis.scores, data_notes=notes))
+    table = Table("data", "digits: labels", ("task", "balance"), ((TableCell("even"), TableCell("9 odd")),), (), ())
+    beside = Supplement("digits: 10 rows.", table, (analysis.warnings[0], "2 rows repeat."), {"scratch": "target only"})
+    text = make([analysis], beside={analysis.scores.sweep: beside}, made="Trained on a day.")
+    box = text[text.index('class="warnings"') : text.index("<figure>")]
+    for sentence in ("3 of 10 test inputs are copies.", analysis.warnings[0], "2 rows repeat.", "digits: 10 rows."):
+        assert box.count(sentence) == 1
+    read = Page(text)
+    for word in ("9 odd", "target only", "Trained on a day."):
+        assert word in read.text
+
+
+def test_an_index_of_sweeps_shows_what_to_do_and_by_how_much(read):
+    analysis = dataclasses.replace(example(), decisions=decide(example()))
+    (entry,) = index([analysis])
+    assert [d["at"] for d in entry["decisions"]] == ["n = 10", "n = 100", "n = 500"]
+    first = analysis.decisions[0]
+    cell = analysis.cells[first.do][10.0]
+    assert entry["decisions"][0] == {
+        "at": "n = 10",
+        "do": first.do,
+        "gain": f"+{100 * cell.gain:.1f}",
+        "interval": f"[{100 * cell.gain_low:.1f}, {100 * cell.gain_high:.1f}]",
+        "sign": "▲",
+        "shown": "shown",
+        "claim": "gain",
+    }
+    head = read.text[: read.text.index(f"{analysis.scores.study} / {analysis.scores.sweep}")]
+    for word in (first.do, entry["decisions"][0]["interval"], "replicates", "20"):
+        assert word in head
+    anchors = {value for tag, name, value in read.attributes if (tag, name) == ("a", "href")}
+    assert anchors == {"#s0", "#s1"}
 
 
 def test_same_bytes(text):

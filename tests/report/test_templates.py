@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from mtl.report.curves import Curve, curves_figure
 from mtl.report.data_words import data_sentence, data_table, data_warnings
+from mtl.report.decision import decide
 from mtl.report.formats import Table, TableCell, to_html
 from mtl.report.page import page
 from mtl.report.render import environment, render
@@ -57,7 +58,7 @@ def marked(value, mark):
     if isinstance(value, (list, tuple)):
         return type(value)(marked(item, mark) for item in value)
     if dataclasses.is_dataclass(value):
-        fields = [field.name for field in dataclasses.fields(value)]
+        fields = [field.name for field in dataclasses.fields(value) if field.name != "claim"]  # A word of ours.
         return dataclasses.replace(value, **{name: marked(getattr(value, name), mark) for name in fields})
     return value
 
@@ -70,32 +71,28 @@ def strings(value):
     return set().union(*map(strings, value)) if isinstance(value, (list, tuple)) else set()
 
 
-FACTS = {
-    "name": "digits",
-    "about": "Scans.",
-    "examples": 10,
-    "complete": 9,
-    "inputs": "8 × 8",
-    "groups": 0,
-    "tasks": [{"name": "even", "kind": "binary", "labels": 9, "missing": 0.1, "what": "4 positive, 44.4 % (even)"}],
-    "duplicates": {"rows": 2, "sets": 1, "conflicts": {"even": 1}},
-}
-BESIDE = Supplement(
-    data=data_sentence(FACTS, ["even"], ["identity"]),
-    data_table=data_table(FACTS, ["even"], ["identity"]),
-    data_warnings=tuple(data_warnings(FACTS)),
-    regimes={"scratch": "target only"},
-)
+def beside(mark):
+    """What stands beside an analysis, of data whose strings have the mark before them."""
+    task = {"labels": 9, "missing": 0.1, "what": f"{mark}4 positive", "name": f"{mark}even", "kind": f"{mark}binary"}
+    facts = {name: f"{mark}{name}" for name in ("name", "about", "inputs")} | {"tasks": [task]}
+    facts |= {"examples": 10, "complete": 9, "groups": 0, "duplicates": {"rows": 2, "sets": 1, "conflicts": {"a": 1}}}
+    targets, sources = [f"{mark}even"], [f"{mark}identity"]
+    return Supplement(
+        data=data_sentence(facts, targets, sources),
+        data_table=data_table(facts, targets, sources),
+        data_warnings=data_warnings(facts),
+        regimes={f"{mark}scratch": f"{mark}target only"},
+    )
 
 
 def said(mark=""):
     """All that a page is made of, each string of a config, a data set or a task with the mark before it."""
-    study = dataclasses.replace(example(), details=("All that is claimed.",))
+    study = dataclasses.replace(example(), details=("All that is claimed.",), decisions=decide(example()))
     study = dataclasses.replace(study, scores=dataclasses.replace(study.scores, data_notes=("Labels are hidden.",)))
     trials = [{key: marked(value, mark) for key, value in trial.items()} for trial in example_trials(9)]
     return {
         "analyses": [marked(study, mark), marked(example(sweep="odd"), mark)],
-        "beside": {f"{mark}even_from_identity": marked(BESIDE, mark)},
+        "beside": {f"{mark}even_from_identity": beside(mark)},
         "made": marked("Trained on a day.", mark),
         "title": marked("digits", mark),
         "provenance": marked({"machine": "mine", "versions": {"jax": ["0.10", None]}}, mark),
@@ -132,8 +129,8 @@ def test_strings_from_outside_are_text(expected, mark):
     data = json.loads(found.data)
     assert strings(data["rows"]) == strings([list(trial.values()) for trial in words["trials"]])
     assert data["configs"] == {trial["hash"]: {"data": mark} for trial in words["trials"]}
-    (beside,) = words["beside"].values()
-    for word in strings([beside.data, beside.data_warnings, beside.regimes, words["made"]]):
+    (other,) = words["beside"].values()
+    for word in strings([other.data, list(other.data_warnings), other.regimes, words["made"]]):
         assert word in found.text
     for word in strings([words["title"], words["command"], words["provenance"], f"{mark}base"]):
         assert word in found.text
