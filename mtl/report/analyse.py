@@ -63,7 +63,8 @@ def analyse(
     `mtl.report.bootstrap.two_way_interval`; p values of the paired gains over the baseline from gain / se against
     Student's t with Satterthwaite's degrees of freedom, Holm over all regimes × sizes; equivalence by two one-sided
     tests, the larger p value of the two a cell, Holm over all regimes × sizes; the set that holds a column's best by
-    Hsu's comparisons, 95 % a column; crossovers by whole curves. Gains of rows with a doubled budget are over the
+    Hsu's comparisons, 95 % a column; crossovers by whole curves; what would settle the rest by `mtl.report.settle`, and
+    how many labels regimes are worth by `mtl.report.efficiency`. Gains of rows with a doubled budget are over the
     doubled baseline, and these rows do not compete for being best.
 
     Args:

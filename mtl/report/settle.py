@@ -12,7 +12,6 @@ from mtl.report.analysis import Power, Scores, Sizes
 from mtl.report.contrasts import Pairs
 
 _LEVEL = 0.05
-_DRAWS = 1000
 _STEPS = 32  # Of the way between two sizes.
 
 
@@ -125,7 +124,8 @@ def _labels(
     sizes = np.asarray(scores.sizes, dtype=np.float64)[columns]
     found[:, settled] = sizes[settled]
     mean, se = pairs.gain[a, b, columns], pairs.se[a, b, columns]
-    draws = np.stack([pairs.drawn(a, b, s)[:_DRAWS] for s in columns.tolist()], axis=1)
+    shared = {s: pairs.present[a, s] & pairs.present[b, s] for s in columns.tolist()}
+    draws = np.stack([pairs.means_drawn(a, s, of) - pairs.means_drawn(b, s, of) for s, of in shared.items()], axis=1)
     draws = draws[~np.isnan(draws).any(axis=1)]
     spread = draws.std(axis=0) if len(draws) else np.zeros(len(columns))
     scale = np.divide(se, spread, out=np.zeros_like(spread), where=spread > 0)

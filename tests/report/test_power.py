@@ -142,6 +142,18 @@ def test_a_study_says_what_would_settle_it():
     assert 300 < fixed.examples_needed < math.inf
 
 
+@pytest.mark.parametrize(
+    ("deviations", "replicates", "share"), [((1, 0.5, 1), 10, 0.8), ((1, 0, 1), 20, 0.7), ((1, 0.5, 3), 10, 0.7)]
+)
+def test_studies_are_right_in_the_median(deviations, replicates, share):
+    asked, parts = power.Asked(*arrays(0.05, 0.05), 0.0), known(deviations, 60)
+    gain = share * power.detectable(power.design(parts, *arrays(replicates, 60)), asked.level)
+    truth = power.needed(parts, gain, *arrays(replicates, 60), asked)[0][0, 0] * replicates
+    found = [study(gain.tolist(), deviations, replicates, 60, k, margin=0.0).power["finetune"][10.0] for k in range(80)]
+    assert np.median([f.replicates_needed for f in found]) == pytest.approx(truth, rel=0.2)
+    assert np.median([f.effect for f in found]) == pytest.approx(gain[0] / share, rel=0.1)
+
+
 def test_the_unit_does_not_matter_and_more_is_never_needed_for_more():
     rng = np.random.default_rng(5)
     x = table(rng, (1, 1, 2), 6, 40)[0]
