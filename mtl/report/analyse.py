@@ -72,7 +72,8 @@ def analyse(
       resamples: bootstrap resamples.
       seed: of the bootstrap.
       exclude: further regimes that do not compete for being best.
-      targets: of how many the study's hypothesis is told, this one among them.
+      targets: of how many the study's hypothesis is told, and tests are corrected in what would settle them; this one
+        among them.
 
     Returns:
       The analysis. ``extra`` holds ``examples`` (test examples), ``family`` (tests that Holm corrected for)
@@ -197,7 +198,7 @@ def analyse(
     told = hypothesis.answers(
         scores, lambda a, b, s, level: (float(pairs.gain[a, b, s]), *pairs.interval(a, b, s, level)), targets
     )
-    power = settle.powers(pairs, scores, over, p, p_margin)
+    power = settle.powers(pairs, scores, over, p, p_margin, targets)
     worth = efficiency.worth(pairs, scores, over)
     result = Analysis(scores, cells, crossings, (), (), resamples, extra, against, told, power, *worth)
     return dataclasses.replace(
