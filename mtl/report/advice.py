@@ -84,19 +84,21 @@ def multiplier(worth: Worth) -> str:
     elif math.isfinite(worth.most):
         told = f"worth less than {two_digits(worth.most)}× the labels"
     else:
-        return "worth of labels not bounded by these sizes"
+        return "worth in labels not bounded by these sizes"
     low, high = worth.low > 0, math.isfinite(worth.high)
     if low and high:
         return f"{told} [{two_digits(worth.low)}, {two_digits(worth.high)}]"
-    if low and worth.low != worth.least:
+    if low and two_digits(worth.low) != two_digits(worth.least):
         return f"{told} [at least {two_digits(worth.low)}]"
-    if high and worth.high != worth.most:
+    if high and two_digits(worth.high) != two_digits(worth.most):
         return f"{told} [at most {two_digits(worth.high)}]"
     return told if low or high else f"{told} [not bounded by these sizes]"
 
 
 def labels_worth(worth: Worth, size: float) -> str:
     """How many labels the baseline would need to reach what a regime has: 'about 300 more labels'.
+
+    ', or none' is put where the interval does not tell them from none.
 
     Args:
       worth: the multiplier at n.
@@ -106,13 +108,14 @@ def labels_worth(worth: Worth, size: float) -> str:
       A phrase; nothing where the sizes measured do not bound it.
     """
     low, high = (size * (x - 1) for x in (worth.least, worth.most))
+    count, none = float(round(low)), ", or none" if worth.low < 1 < worth.high else ""
     if worth.least == worth.most:
-        count = float(round(low))
         if count == 0:
             return "as many labels"
-        return _about(count, "label", "labels") if count > 0 else f"about {two_digits(-count)} fewer labels"
+        told = _about(count, "label", "labels") if count > 0 else f"about {two_digits(-count)} fewer labels"
+        return told + none
     if worth.least > 0:
-        return f"more than {two_digits(low)} more labels" if round(low) else "more labels"
+        return (f"more than {two_digits(low)} more labels" if count else "more labels") + none
     if math.isfinite(worth.most):
-        return f"more than {two_digits(-high)} fewer labels" if round(high) else "fewer labels"
+        return (f"more than {two_digits(-high)} fewer labels" if round(high) else "fewer labels") + none
     return ""

@@ -303,7 +303,7 @@ class Power:
       shows: what more of everything would come to show: ``gain``, ``harm`` or ``equivalent``.
       level: of the two-sided test, after Holm's correction.
       effect: minimum detectable effect, in the metric's own unit: the least true gain that this study shows with a
-        power of 80 %.
+        power of 80 %. With few replicates it can be more than the metric can differ by.
       test_share: share of the gain's variance that is the test examples', and that no replicate takes away.
       replicates, examples: what there is: replicates that both have, and test examples, or groups of them.
       replicates_needed: with the same test examples.

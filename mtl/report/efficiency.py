@@ -19,14 +19,12 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from scipy import special
 
 from mtl.report import bootstrap, over_tasks, statistics
 from mtl.report.analysis import OverSizes, Scores, Sizes, Worth
 from mtl.report.contrasts import Pairs
-
-_DRAWS = 1000
 
 
 def isotonic(curves: Float[np.ndarray, "S ..."]) -> Float[np.ndarray, "S ..."]:
@@ -117,12 +115,11 @@ def worth(
     each: dict[str, dict[float, Worth]] = {}
     total: dict[str, OverSizes] = {}
     labels = getattr(scores.sizes, "field", Sizes.field) == Sizes.field
-    drawn = _Drawn(pairs)
     for g, rival in over.items():
         name = scores.regimes[g]
         whole = None
         if labels:
-            curve = _worth(pairs, scores, g, rival, drawn)
+            curve = _worth(pairs, scores, g, rival)
             each[name] = {
                 scores.sizes[s]: _told(curve.low[:, k], curve.high[:, k]) for k, s in enumerate(curve.columns)
             }
@@ -131,32 +128,11 @@ def worth(
                     whole = _told(*(np.exp(np.log(v).mean(axis=1)) for v in (curve.low, curve.high)))
         columns = np.flatnonzero(pairs.replicates[g, rival] > 0).tolist()
         if columns:
-            total[name] = _over_sizes(pairs, scores, g, rival, columns, drawn, whole)
+            total[name] = _over_sizes(pairs, scores, g, rival, columns, whole)
     return each, total
 
 
-class _Drawn:
-    """Bootstrap draws of means over some of the replicates, made anew where they are not all that there are."""
-
-    def __init__(self, pairs: Pairs) -> None:
-        """Keeps what was made."""
-        self.pairs = pairs
-        self.draws = np.ascontiguousarray(np.moveaxis(pairs.draws[:_DRAWS], 0, -1))
-        self.kept: dict[tuple[int, int, bytes], np.ndarray] = {}
-
-    def __call__(self, g: int, s: int, shared: Bool[np.ndarray, " R"]) -> Float[np.ndarray, " B"]:
-        """Return draws of the mean of a regime at a size over the replicates given."""
-        pairs = self.pairs
-        if (pairs.present[g, s] == shared).all():
-            return np.asarray(self.draws[g, s])
-        key = (g, s, shared.tobytes())
-        if key not in self.kept:
-            x = np.where(shared[:, None], pairs.better[g, s], np.nan)
-            self.kept[key] = bootstrap.two_way_bootstrap(x, self.draws.shape[-1], pairs.seed, pairs.sizes)
-        return self.kept[key]
-
-
-def _worth(pairs: Pairs, scores: Scores, g: int, rival: int, drawn: _Drawn) -> _Curve:
+def _worth(pairs: Pairs, scores: Scores, g: int, rival: int) -> _Curve:
     """Return the worth of a regime at each size."""
     sizes = np.asarray(scores.sizes, dtype=np.float64)
     measured = [s for s in range(len(sizes)) if sizes[s] > 0 and pairs.present[rival, s].any()]
@@ -170,7 +146,7 @@ def _worth(pairs: Pairs, scores: Scores, g: int, rival: int, drawn: _Drawn) -> _
             continue
         other = pairs.better[rival][measured][:, shared] - pairs.better[g, s][shared]
         mean, se, df, _ = statistics.two_way_error(other, pairs.sizes)
-        draws = np.stack([drawn(rival, j, shared) for j in measured]) - drawn(g, s, shared)
+        draws = np.stack([pairs.means_drawn(rival, j, shared) for j in measured]) - pairs.means_drawn(g, s, shared)
         here = ~np.isnan(draws).any(axis=0)
         spread = draws[:, here].std(axis=1) if here.any() else np.zeros(len(measured))
         known = (spread > 0) & ~np.isnan(se)
@@ -197,7 +173,7 @@ def _told(low: Float[np.ndarray, " B"], high: Float[np.ndarray, " B"]) -> Worth:
 
 
 def _over_sizes(
-    pairs: Pairs, scores: Scores, g: int, rival: int, columns: list[int], drawn: _Drawn, multiplier: Worth | None
+    pairs: Pairs, scores: Scores, g: int, rival: int, columns: list[int], multiplier: Worth | None
 ) -> OverSizes:
     """Return what a regime comes to over the sizes at which it was measured."""
     shared = (pairs.present[g, columns] & pairs.present[rival, columns]).all(axis=0)
@@ -209,7 +185,7 @@ def _over_sizes(
         for s in columns
     ]
     mean, se, df, _ = (v.item() for v in statistics.two_way_error(np.mean(units, axis=0)))
-    draws = np.mean([drawn(g, s, shared) - drawn(rival, s, shared) for s in columns], axis=0)
+    draws = np.mean([pairs.means_drawn(g, s, shared) - pairs.means_drawn(rival, s, shared) for s in columns], axis=0)
     quartiles, better = (
         over_tasks.first_order(function, lambda t: units[t], len(columns))
         for function in (over_tasks.interquartile_mean, over_tasks.improvement)

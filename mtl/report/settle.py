@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -12,7 +14,6 @@ from mtl.report.analysis import Power, Scores, Sizes
 from mtl.report.contrasts import Pairs
 
 _LEVEL = 0.05
-_DRAWS = 1000
 _STEPS = 32  # Of the way between two sizes.
 
 
@@ -22,11 +23,13 @@ def powers(
     over: Mapping[int, int],
     p: Float[np.ndarray, "G S"],
     p_margin: Float[np.ndarray, "G S"],
+    targets: int = 1,
 ) -> dict[str, dict[float, Power]]:
     """Return the power of each regime's comparison with its baseline, see `mtl.report.analysis.Power`.
 
     Each test is taken at the level that Holm's step-down asks of it while the others stay as they are: with m tests of
-    which k others are shown, 5 %/(m − k); before anything is shown that is 5 %/m.
+    which k others are shown, 5 %/(m − k); before anything is shown that is 5 %/m. Of several targets the others' tests
+    count as not shown: `claimed` puts in what their correction together claims.
 
     The labels needed: the gain, and what of it is detectable or equivalent, are linear in log n between the sizes, and
     sizes at which the study made its claim count. Beyond the sizes nothing is said. The interval is that of whole
@@ -37,8 +40,9 @@ def powers(
       scores: what they are of.
       over: of each regime that has one, the place of what its gain is over.
       p, p_margin: p values of the gain and of equivalence, NaN where there was no test.
+      targets: of how many targets the tests are corrected for, this one among them.
     """
-    holm, holm_margin = statistics.holm(p), statistics.holm(p_margin)
+    (holm, level), (holm_margin, margin_level) = (_asked(tests, targets) for tests in (p, p_margin))
     keys = [(g, s) for g in over for s in range(len(scores.sizes)) if pairs.replicates[g, over[g], s] > 1]
     at = tuple(np.array(keys, dtype=np.int64).reshape(-1, 2).T)
     rival = np.array([over[g] for g, _ in keys], dtype=np.int64)
@@ -47,7 +51,7 @@ def powers(
     parts = power.Components(
         *np.array([power.components(_differences(pairs, g, over[g], s)) for g, s in keys]).reshape(-1, 4).T
     )
-    asked = power.Asked(_asked(holm)[at], _asked(holm_margin)[at], scores.margin)
+    asked = power.Asked(level[at], margin_level[at], scores.margin)
     told, close = holm[at] <= _LEVEL, holm_margin[at] <= _LEVEL
     settled = told | close
     own = power.design(parts, replicates, examples)
@@ -91,16 +95,35 @@ def powers(
     return found
 
 
+def claimed(power: Power, size: float, claim: str) -> Power:
+    """Return a power with the claim that a correction over several targets lets the study make.
+
+    Args:
+      power: of one target.
+      size: its labels.
+      claim: see `mtl.report.analysis.Cell`.
+    """
+    if power.settled or claim not in ("gain", "harm", "equivalent"):
+        return power
+    labels = math.nan if math.isnan(power.labels_needed) else size
+    return dataclasses.replace(
+        power, settled=True, shows=claim, labels_needed=labels, labels_low=labels, labels_high=labels
+    )
+
+
 def _differences(pairs: Pairs, a: int, b: int, s: int) -> Float[np.ndarray, "R K"]:
     """Return the differences of the replicates that both have, in linear form."""
     x = (pairs.better[a, s] - pairs.better[b, s])[pairs.present[a, s] & pairs.present[b, s]]
     return x + (1 - pairs.sizes) * x.mean()
 
 
-def _asked(holm: Float[np.ndarray, "G S"]) -> Float[np.ndarray, "G S"]:
-    """Return the level that each test has to reach while the others stay as they are."""
+def _asked(p: Float[np.ndarray, "G S"], targets: int) -> tuple[Float[np.ndarray, "G S"], Float[np.ndarray, "G S"]]:
+    """Return Holm's p values, and the level that each test has to reach while the others stay as they are."""
+    family = targets * int((~np.isnan(p)).sum())
+    others = np.ones(family - family // targets)
+    holm = statistics.holm(np.concatenate([p.ravel(), others]))[: p.size].reshape(p.shape)
     done = holm <= _LEVEL
-    return _LEVEL / np.maximum((~np.isnan(holm)).sum() - (done.sum() - done), 1)
+    return holm, _LEVEL / np.maximum(family - (done.sum() - done), 1)
 
 
 def _whole(x: float) -> float:
@@ -125,7 +148,8 @@ def _labels(
     sizes = np.asarray(scores.sizes, dtype=np.float64)[columns]
     found[:, settled] = sizes[settled]
     mean, se = pairs.gain[a, b, columns], pairs.se[a, b, columns]
-    draws = np.stack([pairs.drawn(a, b, s)[:_DRAWS] for s in columns.tolist()], axis=1)
+    shared = {s: pairs.present[a, s] & pairs.present[b, s] for s in columns.tolist()}
+    draws = np.stack([pairs.means_drawn(a, s, of) - pairs.means_drawn(b, s, of) for s, of in shared.items()], axis=1)
     draws = draws[~np.isnan(draws).any(axis=1)]
     spread = draws.std(axis=0) if len(draws) else np.zeros(len(columns))
     scale = np.divide(se, spread, out=np.zeros_like(spread), where=spread > 0)

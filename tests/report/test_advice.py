@@ -83,7 +83,8 @@ def test_labels_that_would_settle_it(found, words):
         (Worth(5.0, INF, 5.0, INF), "worth more than 5× the labels"),
         (Worth(0.0, 1.0, 0.0, 1.0), "worth less than 1× the labels"),
         (Worth(0.0, 1.0, 0.0, 1.62), "worth less than 1× the labels [at most 1.6]"),
-        (Worth(0.0, INF, 0.0, INF), "worth of labels not bounded by these sizes"),
+        (Worth(0.0, 1.0, 0.0, 1.04), "worth less than 1× the labels"),
+        (Worth(0.0, INF, 0.0, INF), "worth in labels not bounded by these sizes"),
     ],
 )
 def test_how_many_times_the_labels(found, words):
@@ -97,7 +98,9 @@ def test_how_many_times_the_labels(found, words):
         (Worth(0.7, 0.7, 0.5, 0.9), "about 30 fewer labels"),
         (Worth(1.001, 1.001, 0.9, 1.1), "as many labels"),
         (Worth(5.0, INF, 2.2, INF), "more than 400 more labels"),
+        (Worth(1.3, 1.3, 0.9, 1.9), "about 30 more labels, or none"),
         (Worth(1.0, INF, 1.0, INF), "more labels"),
+        (Worth(1.0, INF, 0.6, INF), "more labels, or none"),
         (Worth(0.0, 0.5, 0.0, 0.5), "more than 50 fewer labels"),
         (Worth(0.0, 1.0, 0.0, 1.0), "fewer labels"),
         (Worth(0.0, INF, 0.0, INF), ""),

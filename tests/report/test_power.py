@@ -11,6 +11,8 @@ from statsmodels.stats.power import TTestPower
 from mtl.report import power, statistics
 from mtl.report.analyse import analyse
 from mtl.report.analysis import Sizes
+from mtl.report.settle import claimed
+from mtl.report.targets import analyse_targets
 
 from .studies import scores_of
 
@@ -142,6 +144,18 @@ def test_a_study_says_what_would_settle_it():
     assert 300 < fixed.examples_needed < math.inf
 
 
+@pytest.mark.parametrize(
+    ("deviations", "replicates", "share"), [((1, 0.5, 1), 10, 0.8), ((1, 0, 1), 20, 0.7), ((1, 0.5, 3), 10, 0.7)]
+)
+def test_studies_are_right_in_the_median(deviations, replicates, share):
+    asked, parts = power.Asked(*arrays(0.05, 0.05), 0.0), known(deviations, 60)
+    gain = share * power.detectable(power.design(parts, *arrays(replicates, 60)), asked.level)
+    truth = power.needed(parts, gain, *arrays(replicates, 60), asked)[0][0, 0] * replicates
+    found = [study(gain.tolist(), deviations, replicates, 60, k, margin=0.0).power["finetune"][10.0] for k in range(80)]
+    assert np.median([f.replicates_needed for f in found]) == pytest.approx(truth, rel=0.2)
+    assert np.median([f.effect for f in found]) == pytest.approx(gain[0] / share, rel=0.1)
+
+
 def test_the_unit_does_not_matter_and_more_is_never_needed_for_more():
     rng = np.random.default_rng(5)
     x = table(rng, (1, 1, 2), 6, 40)[0]
@@ -155,6 +169,25 @@ def test_the_unit_does_not_matter_and_more_is_never_needed_for_more():
         if scale == 1.0:
             first = found
     np.testing.assert_allclose(found, first, rtol=1e-6)
+
+
+def test_of_several_targets_what_is_settled_is_what_is_claimed():
+    rng = np.random.default_rng(9)
+    gains = np.array([[0.3, 0.0], [0.3, 0.12], [0.3, 0.11]])  # Of three targets at two sizes.
+    each = []
+    for k, own in enumerate(gains):
+        base = rng.normal(0.7, 0.1, (2, 10, 60))
+        better = base + table(rng, (0.08, 0.0, 0.2), 10, 60, 2) + own[:, None, None]
+        each.append(scores_of(np.stack([base, better]), PAIR, task=f"t{k}", rows=np.arange(60)))
+    found = analyse_targets(each, dict.fromkeys(PAIR, 3), 200)
+    assert {a.cells["finetune"][10.0].claim for a in found.of.values()} == {"gain"}
+    for analysis in found.of.values():
+        for n, own in analysis.power["finetune"].items():
+            claim = analysis.cells["finetune"][n].claim
+            assert own.settled == (claim in ("gain", "harm", "equivalent"))
+            assert not own.settled or (own.shows, own.labels_needed) == (claim, n)
+            assert 0.05 / 6 <= own.level <= 0.05 / 4  # Of six tests.
+            assert claimed(own, n, "inconclusive") is own
 
 
 def test_differences_without_spread_are_left_to_the_sign_test():
