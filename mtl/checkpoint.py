@@ -45,7 +45,12 @@ def dump_tree(tree: PyTree, about: Mapping[str, Any]) -> bytes:
     """
     from mtl.params import flatten  # Here, as JAX is imported with it, which who only reads does not need.
 
-    flat = {k: np.asarray(v, order="C") for k, v in flatten(tree).items()}  # `ascontiguousarray` has no scalars.
+    return dump_arrays(flatten(tree), about)
+
+
+def dump_arrays(arrays: Mapping[str, Any], about: Mapping[str, Any]) -> bytes:
+    """Return arrays by path as ``dump_tree`` does a tree of them."""
+    flat = {k: np.asarray(v, order="C") for k, v in arrays.items()}  # `ascontiguousarray` has no scalars.
     rest = json.dumps(about, sort_keys=True)[1:]
     facts = f'{{"sha256": "{_UNSEALED.decode()}"{", " if about else ""}{rest}'
     content = save(flat, metadata={"mtl": facts})
