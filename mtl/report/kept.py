@@ -107,4 +107,8 @@ def _decoded(value: Any, arrays: dict[str, np.ndarray]) -> Any:
     if kind in ("tuple", "list"):
         return (tuple if kind == "tuple" else list)(_decoded(v, arrays) for v in parts)
     module, _, name = kind.partition(":")
-    return getattr(importlib.import_module(module), name)(**{n: _decoded(v, arrays) for n, v in parts.items()})
+    # A file could name any function: only what holds numbers, and of our own, is made from it.
+    made = getattr(importlib.import_module(module), name, None) if module.startswith("mtl.") else None
+    if not (isinstance(made, type) and (dataclasses.is_dataclass(made) or hasattr(made, "_fields"))):
+        raise CheckpointError(f"{kind} is not what an analysis is made of")
+    return made(**{n: _decoded(v, arrays) for n, v in parts.items()})

@@ -7,6 +7,7 @@ import io
 import numpy as np
 import pytest
 
+from mtl.checkpoint import CheckpointError
 from mtl.cli import main
 from mtl.report import kept, publish
 from mtl.report.targets import analyse_targets
@@ -120,3 +121,9 @@ def test_analyses_of_one_target_and_of_several_come_back_whole(study):
     assert back.scores.sizes == several.scores.sizes
     with pytest.raises(TypeError, match="a set cannot be kept"):
         kept.remember("state", "even", {1})
+
+
+@pytest.mark.parametrize("kind", ["os:system", "mtl.host.files:read", "mtl.report.kept:nothing", "subprocess:Popen"])
+def test_a_file_makes_nothing_but_what_analyses_are_made_of(kind):
+    with pytest.raises(CheckpointError, match="is not what an analysis is made of"):
+        kept._decoded([kind, {"command": "true"}], {})
