@@ -136,7 +136,7 @@ def _worth(pairs: Pairs, scores: Scores, g: int, rival: int) -> _Curve:
     """Return the worth of a regime at each size."""
     sizes = np.asarray(scores.sizes, dtype=np.float64)
     measured = [s for s in range(len(sizes)) if sizes[s] > 0 and pairs.present[rival, s].any()]
-    common = pairs.present[rival, measured].all(axis=0)
+    base, common = pairs.better[rival][measured], pairs.present[rival, measured].all(axis=0)
     columns: list[int] = []
     low: list[np.ndarray] = []
     high: list[np.ndarray] = []
@@ -144,7 +144,7 @@ def _worth(pairs: Pairs, scores: Scores, g: int, rival: int) -> _Curve:
         shared = common & pairs.present[g, s]
         if not shared.any():
             continue
-        other = pairs.better[rival][measured][:, shared] - pairs.better[g, s][shared]
+        other = base - np.where(shared[:, None], pairs.better[g, s], np.nan)
         mean, se, df, _ = statistics.two_way_error(other, pairs.sizes)
         draws = np.stack([pairs.means_drawn(rival, j, shared) for j in measured]) - pairs.means_drawn(g, s, shared)
         here = ~np.isnan(draws).any(axis=0)
