@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from mtl import params as paths
 from mtl.host.files import is_of_a_system, open_plain, parse, sha256_of_file, write_atomically
+from mtl.paths import unflatten
 
 PyTree = Any
 
@@ -42,7 +43,14 @@ def dump_tree(tree: PyTree, about: Mapping[str, Any]) -> bytes:
       tree: nested dictionaries of arrays.
       about: JSON-able facts, kept in the file's header.
     """
-    flat = {k: np.asarray(v, order="C") for k, v in paths.flatten(tree).items()}  # `ascontiguousarray` has no scalars.
+    from mtl.params import flatten  # Here, as JAX is imported with it, which who only reads does not need.
+
+    return dump_arrays(flatten(tree), about)
+
+
+def dump_arrays(arrays: Mapping[str, Any], about: Mapping[str, Any]) -> bytes:
+    """Return arrays by path as ``dump_tree`` does a tree of them."""
+    flat = {k: np.asarray(v, order="C") for k, v in arrays.items()}  # `ascontiguousarray` has no scalars.
     rest = json.dumps(about, sort_keys=True)[1:]
     facts = f'{{"sha256": "{_UNSEALED.decode()}"{", " if about else ""}{rest}'
     content = save(flat, metadata={"mtl": facts})
@@ -61,8 +69,12 @@ def save_tree(path: Path, tree: PyTree, about: Mapping[str, Any]) -> None:
     write_atomically(path, dump_tree(tree, about))
 
 
-def load_tree(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def load_tree(path: Path, only: str = "") -> tuple[dict[str, Any], dict[str, Any]]:
     """Return (tree of NumPy arrays, facts) of a safetensors file; one of ours is verified.
+
+    Args:
+      path: the file.
+      only: the tree's branch that is read; all by default. All of the file is verified.
 
     Raises:
       CheckpointError: if the file is missing, damaged, or not safetensors.
@@ -70,11 +82,23 @@ def load_tree(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
         about = _facts(path)
         with safe_open(path, framework="numpy") as file:
-            return paths.unflatten({key: _tensor(file, key) for key in file.keys()}), about  # noqa: SIM118
+            keys = [key for key in file.keys() if not only or key.partition("/")[0] == only]  # noqa: SIM118
+            return unflatten({key: _tensor(file, key) for key in keys}), about
     except OSError as error:
         raise _unreadable(path, error) from error
     except (SafetensorError, ValueError) as error:
         raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from None
+
+
+def seal_of(path: Path) -> str:
+    """Return the sha256 that a file of ours says it has, which is not verified; empty if it says none.
+
+    Raises:
+      OSError: if it cannot be read.
+    """
+    with open_plain(path) as file:
+        begin, seal = file.read(8 + len(_SEAL))[8:], file.read(64)
+    return seal.decode("ascii") if begin == _SEAL and re.fullmatch(b"[0-9a-f]{64}", seal) else ""
 
 
 def load_about(path: Path) -> dict[str, Any]:
@@ -166,6 +190,8 @@ def _load_orbax(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             raise CheckpointError(f"{file} is a pipe or a device: an Orbax checkpoint holds files and directories")
     import orbax.checkpoint as ocp  # slow to import, and seldom needed
 
+    from mtl.params import flatten
+
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             tree = checkpointer.restore(path.absolute())
@@ -177,7 +203,7 @@ def _load_orbax(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             raise CheckpointError(f"{path} is a directory of Orbax checkpoints: name one, as {last}") from None
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path} holds no model.safetensors and is no Orbax checkpoint: {first}") from None
-    return _parts(paths.unflatten({k: np.asarray(v) for k, v in paths.flatten(tree).items()}))
+    return _parts(unflatten({k: np.asarray(v) for k, v in flatten(tree).items()}))
 
 
 def sha256_of(path: str | Path) -> str:

@@ -8,47 +8,19 @@ nothing is an error; what a program knows by name it writes with ``exactly``.
 
 from __future__ import annotations
 
-import itertools
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 
+from mtl.paths import escaped as escaped
+from mtl.paths import exactly as exactly
+from mtl.paths import join as join
+from mtl.paths import unflatten as unflatten
+
 PyTree = Any
-
-
-def escaped(name: str, mark: str = "/") -> str:
-    """Return a name without the mark that names are joined by: joined, different names stay different.
-
-    Args:
-      name: any text.
-      mark: one character.
-
-    >>> escaped("NR/AR 50%"), escaped("a+b", "+")
-    ('NR%2FAR 50%25', 'a%2Bb')
-    """
-    return name.replace("%", "%25").replace(mark, f"%{ord(mark):02X}")
-
-
-def join(*keys: str) -> str:
-    """Return the path that some keys are.
-
-    >>> join("heads", "NR/AR", "kernel")
-    'heads/NR%2FAR/kernel'
-    """
-    return "/".join(map(escaped, keys))
-
-
-def exactly(path: str) -> str:
-    """Return the pattern that matches a path and nothing else.
-
-    >>> exactly(join("heads", "log(P)"))
-    'heads/log\\\\(P\\\\)'
-    """
-    # Not `re.escape`: what it escapes beyond need, as the "-" of "NR-AR", would give such studies another address.
-    return re.sub(r"[\\.^$*+?{}\[\]|()]", r"\\\g<0>", path)
 
 
 def path_of(key_path: tuple[Any, ...]) -> str:
@@ -72,34 +44,6 @@ def flatten(tree: PyTree) -> dict[str, Any]:
             raise ValueError(f'two leaves have the path "{path}": keys must differ as texts')
         flat[path] = leaf
     return flat
-
-
-def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the nested dictionary whose paths are the keys of ``flat``: the inverse of ``flatten``.
-
-    Raises:
-      ValueError: for a path that goes through a leaf, as ``a/b`` beside ``a``.
-
-    >>> unflatten({"a/b": 1, "c": 2})
-    {'a': {'b': 1}, 'c': 2}
-    """
-    keys = {path: [part.replace("%2F", "/").replace("%25", "%") for part in path.split("/")] for path in flat}
-    known: dict[str, str] = {}  # By the path as `join` writes it: a file of others may hold a bare "%".
-    for path in flat:
-        if (same := known.setdefault(join(*keys[path]), path)) != path:
-            raise ValueError(f'"{same}" and "{path}" are one path')
-    for path in known:
-        for above in itertools.accumulate(path.split("/")[:-1], "{}/{}".format):
-            if above in known:
-                raise ValueError(f'path "{known[path]}" goes through the leaf "{known[above]}"')
-    tree: dict[str, Any] = {}
-    for path, leaf in flat.items():
-        *parents, last = keys[path]
-        node = tree
-        for key in parents:
-            node = node.setdefault(key, {})
-        node[last] = leaf
-    return tree
 
 
 def select(tree: PyTree, patterns: Sequence[str]) -> PyTree:

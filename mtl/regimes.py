@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args
 
 from mtl.options import checked, same
-from mtl.params import exactly, join
+from mtl.paths import exactly, join
 from mtl.ranges import Range
 from mtl.tasks import suggest
+
+#: How tasks mix, see ``train.sampling``.
+Sampling = Literal["per_task", "rows", "uniform", "temperature", "one_task"]
+SAMPLINGS: tuple[str, ...] = get_args(Sampling)
 
 #: Solvers that are models of scikit-learn, and regimes of that name: what the same labels are worth without a network.
 REFERENCES = ("logistic_regression", "forest")

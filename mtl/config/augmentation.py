@@ -10,11 +10,13 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from mtl.data.streamed import Inputs, Streamed
 from mtl.inputs import image_leaf, leaves, structure
 from mtl.options import checked
 from mtl.ranges import Range, Share
 from mtl.tasks import KINDS, Task, suggest
+
+if typing.TYPE_CHECKING:
+    import mtl.data.streamed
 
 Operations = Annotated[int, Range(1, 16)]
 Alpha = Annotated[float, Range(1e-3, 1e3)]
@@ -206,7 +208,7 @@ def described(spec: Spec) -> str:
     return ", ".join(f"{name} ({', '.join(f'{k} {v}' for k, v in options.items())})" for name, options in stated(spec))
 
 
-def check_images(spec: Spec, x: Inputs, name: str, tasks: Sequence[Task] = ()) -> None:
+def check_images(spec: Spec, x: mtl.data.streamed.Inputs, name: str, tasks: Sequence[Task] = ()) -> None:
     """Check that a data set's inputs are images that a spec can change.
 
     Args:
@@ -227,6 +229,8 @@ def check_images(spec: Spec, x: Inputs, name: str, tasks: Sequence[Task] = ()) -
     """
     if not spec:
         return
+    from mtl.data.streamed import Streamed  # Here, as data sets are of no use to who reads results.
+
     image = image_leaf(x)
     if image is None:
         several = ", one of them" if isinstance(x, Mapping) else ""

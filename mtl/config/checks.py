@@ -8,8 +8,9 @@ from typing import Any, get_args
 
 from mtl.config.augmentation import parse
 from mtl.config.declaration import FIELDS, Duration
-from mtl.config.default import FREE, ConfigError, refused
+from mtl.config.default import FREE
 from mtl.config.fields import KNOWN, Flat, coerce, unknown
+from mtl.config.problems import ConfigError, refused
 from mtl.hypothesis import hypothesis_of
 from mtl.options import fits, tuples, words
 from mtl.ranges import Range
@@ -28,11 +29,11 @@ def check(flat: Flat) -> None:
     >>> check(KNOWN | {"lr": -1.0})
     Traceback (most recent call last):
     ...
-    mtl.config.default.ConfigError: config.lr = -1.0: must be a finite number above 0
+    mtl.config.problems.ConfigError: config.lr = -1.0: must be a finite number above 0
     >>> check(KNOWN | {"tune.seeds": (0, -1)})
     Traceback (most recent call last):
     ...
-    mtl.config.default.ConfigError: config.tune.seeds holds -1: must hold integers from 0 to 4294967295
+    mtl.config.problems.ConfigError: config.tune.seeds holds -1: must hold integers from 0 to 4294967295
     """
     for path in flat:
         if path not in KNOWN:

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mtl.config.default import ConfigError
 from mtl.config.fields import Flat
+from mtl.config.problems import ConfigError
 from mtl.ranges import finite
 from mtl.tasks import Task, suggest
 

@@ -9,7 +9,7 @@ model by the model, rates per task by ``corruption.py``.
 # ruff: noqa: RUF012 (nobody changes a default: ``default()`` makes sections of dictionaries)
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, NamedTuple, get_args, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
 
 from mtl.balance import BALANCERS
 from mtl.config.augmentation import OPERATIONS
@@ -22,12 +22,8 @@ from mtl.optim import OPTIMIZERS
 from mtl.optim.rates import SCHEDULES
 from mtl.options import meanings
 from mtl.ranges import Count, CountOrNone, NotNegative, Positive, Range, Share
-from mtl.regimes import REGIMES
+from mtl.regimes import REGIMES, Sampling
 from mtl.tasks import KINDS
-
-#: How tasks mix, see ``train.sampling``.
-Sampling = Literal["per_task", "rows", "uniform", "temperature", "one_task"]
-SAMPLINGS: tuple[str, ...] = get_args(Sampling)
 
 Seed = Annotated[int, Range(0, 2**32 - 1), "an integer from 0 to 4294967295"]
 Skew = Annotated[float, Range(-1, 1), "in [-1, 1]"]

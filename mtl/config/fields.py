@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from mtl.config.declaration import FIELDS
-from mtl.config.default import FREE, Config, ConfigError, refused
+from mtl.config.default import FREE, Config
+from mtl.config.problems import ConfigError, refused
 from mtl.regimes import REGIMES, plain
 from mtl.tasks import suggest
 
@@ -76,7 +77,7 @@ def override(flat: Flat, changes: Mapping[str, Any]) -> Flat:
     >>> override(KNOWN, {"data.targt_size": 20})
     Traceback (most recent call last):
     ...
-    mtl.config.default.ConfigError: config.data.targt_size does not exist; did you mean "data.target_size"?
+    mtl.config.problems.ConfigError: config.data.targt_size does not exist; did you mean "data.target_size"?
     """
     new = dict(flat)
     for path, value in changes.items():

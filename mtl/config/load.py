@@ -10,8 +10,9 @@ from types import ModuleType
 
 from mtl.config import beside
 from mtl.config.declaration import SECTIONS, Fields
-from mtl.config.default import FREE, Config, ConfigError
+from mtl.config.default import FREE, Config
 from mtl.config.fields import KNOWN, coerce, unknown
+from mtl.config.problems import ConfigError
 from mtl.tasks import suggest
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mtl.config.default import ConfigError
 from mtl.config.fields import KNOWN, Flat
+from mtl.config.problems import ConfigError
 from mtl.config.targets import alone
 from mtl.data.streamed import Streamed
 from mtl.data.table import Table

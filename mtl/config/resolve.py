@@ -14,9 +14,9 @@ from mtl import adapt, balance, optim, regimes
 from mtl.config import augmentation
 from mtl.config.checks import UNITS, check, duration
 from mtl.config.corruption import corruption
-from mtl.config.declaration import SAMPLINGS, SECTIONS
-from mtl.config.default import ConfigError, refused
+from mtl.config.declaration import SECTIONS
 from mtl.config.fields import Flat
+from mtl.config.problems import ConfigError, refused
 from mtl.config.reference import check_reference, without_training
 from mtl.config.targets import alone, asked, rows_of, section_of, settled
 from mtl.config.trial import Resolved, Trial, canonical
@@ -27,6 +27,7 @@ from mtl.inputs import Shape
 from mtl.metrics import METRICS
 from mtl.models import MODELS, anatomy, build, options_of
 from mtl.options import checked
+from mtl.regimes import SAMPLINGS
 from mtl.tasks import KINDS, Task, suggest
 
 #: The version of the resolved config's format.

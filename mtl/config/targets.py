@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mtl.config.default import ConfigError, refused
 from mtl.config.fields import Flat
+from mtl.config.problems import ConfigError, refused
 from mtl.config.trial import asked_of, canonical
 from mtl.data import Asked, cut, load
 from mtl.data.corrupt.split import FIELDS as CORRUPTING

@@ -7,13 +7,14 @@ import functools
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mtl.config import augmentation
-from mtl.losses import registered
-from mtl.models import MODELS, Model, build
 from mtl.regimes import REFERENCES, Phase
 from mtl.tasks import Task
+
+if TYPE_CHECKING:
+    import mtl.models
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,15 +132,22 @@ class Trial:
         """Whether a model of scikit-learn stands in place of its network."""
         return any(phase["solver"] in REFERENCES for phase in self.config["phases"])
 
-    def model(self) -> Model:
+    def model(self) -> mtl.models.Model:
         """Build the model; equal trials' models are equal, and the same object while they are remembered."""
+        from mtl.losses import registered  # Here, as JAX is imported with it, which who reads results does not need.
+        from mtl.models import MODELS
+
         m = self.config["model"]
         of = MODELS.get(m["name"]), registered(self.tasks)
         return _model(of, m["name"], canonical(m["options"]), self.tasks, m["head_init"], m["dtype"])
 
 
 @functools.lru_cache(maxsize=64)
-def _model(of: tuple[Any, ...], name: str, options: str, tasks: tuple[Task, ...], head_init: str, dtype: str) -> Model:
+def _model(
+    of: tuple[Any, ...], name: str, options: str, tasks: tuple[Task, ...], head_init: str, dtype: str
+) -> mtl.models.Model:
+    from mtl.models import build
+
     del of  # Part of the key alone: a config file that is executed again may have changed what it registers.
     return build(name, json.loads(options), tasks, head_init, dtype)
 

@@ -31,6 +31,8 @@ _OF_SYSTEMS = (
     *("Thumbs.db", "desktop.ini", "$RECYCLE.BIN", "System Volume Information"),
 )
 _SYNCS_AT_ONCE = 16
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _number = itertools.count()
 
 
@@ -173,10 +175,11 @@ def parse(data: bytes) -> dict[str, Any]:
         raise DamagedError(f"is no JSON: {error}") from None
     if not isinstance(found, dict):
         raise DamagedError(f"holds a {type(found).__name__}, not an object")
-    level: list[Any] = [found]
+    # What is left without strings is the brackets, each pair within another.
+    brackets = _STRING.sub(b"", data).translate(None, _NO_BRACKETS)
     for _ in range(MAX_JSON_DEPTH):
-        level = [v for node in level for v in _values(node)]
-        if not level:
+        brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
+        if not brackets:
             return found
     raise DamagedError(f"is nested deeper than {MAX_JSON_DEPTH}")
 
@@ -187,11 +190,6 @@ def _int(text: str) -> int:
     if abs(number) >= 2**63:
         raise ValueError(f"the number {text[:20]}… has more than 63 bits")
     return number
-
-
-def _values(node: dict[str, Any] | list[Any]) -> list[Any]:
-    """Return the objects and lists that are directly in one."""
-    return [v for v in (node.values() if isinstance(node, dict) else node) if isinstance(v, (dict, list))]
 
 
 def seal(content: Mapping[str, Any], indent: int | None = None) -> bytes:

@@ -9,7 +9,18 @@ from collections import Counter
 
 import numpy as np
 
-from mtl.report import bootstrap, caveats, contrasts, decision, details, hypothesis, power, statistics, verdict
+from mtl.report import (
+    bootstrap,
+    caveats,
+    contrasts,
+    decision,
+    details,
+    efficiency,
+    hypothesis,
+    settle,
+    statistics,
+    verdict,
+)
 from mtl.report.analysis import Analysis, Cell, Scores
 from mtl.report.best import best_set
 
@@ -63,7 +74,8 @@ def analyse(
     `mtl.report.bootstrap.two_way_interval`; p values of the paired gains over the baseline from gain / se against
     Student's t with Satterthwaite's degrees of freedom, Holm over all regimes × sizes; equivalence by two one-sided
     tests, the larger p value of the two a cell, Holm over all regimes × sizes; the set that holds a column's best by
-    Hsu's comparisons, 95 % a column; crossovers by whole curves. Gains of rows with a doubled budget are over the
+    Hsu's comparisons, 95 % a column; crossovers by whole curves; what would settle the rest by `mtl.report.settle`, and
+    how many labels regimes are worth by `mtl.report.efficiency`. Gains of rows with a doubled budget are over the
     doubled baseline, and these rows do not compete for being best.
 
     Args:
@@ -71,7 +83,8 @@ def analyse(
       resamples: bootstrap resamples.
       seed: of the bootstrap.
       exclude: further regimes that do not compete for being best.
-      targets: of how many the study's hypothesis is told, this one among them.
+      targets: of how many the study's hypothesis is told, and tests are corrected in what would settle them; this one
+        among them.
 
     Returns:
       The analysis. ``extra`` holds ``examples`` (test examples), ``family`` (tests that Holm corrected for)
@@ -196,8 +209,22 @@ def analyse(
     told = hypothesis.answers(
         scores, lambda a, b, s, level: (float(pairs.gain[a, b, s]), *pairs.interval(a, b, s, level)), targets
     )
-    settle = power.powers(pairs, scores, over, p, p_margin)
-    result = Analysis(scores, cells, crossings, (), (), resamples, extra, against, told, power=settle)
+    power = settle.powers(pairs, scores, over, p, p_margin, targets)
+    worth, over_sizes = efficiency.worth(pairs, scores, over)
+    result = Analysis(
+        scores,
+        cells,
+        crossings,
+        (),
+        (),
+        resamples,
+        extra,
+        against,
+        told,
+        power=power,
+        worth=worth,
+        over_sizes=over_sizes,
+    )
     decisions = decision.decide(result)
     return dataclasses.replace(
         result,

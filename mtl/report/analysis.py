@@ -303,7 +303,7 @@ class Power:
       shows: what more of everything would come to show: ``gain``, ``harm`` or ``equivalent``.
       level: of the two-sided test, after Holm's correction.
       effect: minimum detectable effect, in the metric's own unit: the least true gain that this study shows with a
-        power of 80 %.
+        power of 80 %. With few replicates it can be more than the metric can differ by.
       test_share: share of the gain's variance that is the test examples', and that no replicate takes away.
       replicates, examples: what there is: replicates that both have, and test examples, or groups of them.
       replicates_needed: with the same test examples.
@@ -330,6 +330,56 @@ class Power:
 
 
 @dataclasses.dataclass(frozen=True)
+class Worth:
+    """How many times the labels the baseline needs to reach what a regime has; see `mtl.report.efficiency`.
+
+    Attributes:
+      least, most: bounds of the multiplier, the same where the baseline's curve reaches the regime's metric; (x, inf)
+        where it stays below it at all sizes measured, up to x times the labels; (0, x) where it is above it at all,
+        down to x times.
+      low, high: its 95 % interval; 0 and inf where the sizes measured do not bound it.
+    """
+
+    least: float
+    most: float
+    low: float
+    high: float
+
+    @property
+    def times(self) -> float:
+        """The multiplier; NaN where it is only bounded."""
+        return self.least if self.least == self.most else math.nan
+
+
+@dataclasses.dataclass(frozen=True)
+class OverSizes:
+    """What a regime comes to over the target sizes; gains are over the baseline, in the metric's own unit.
+
+    Attributes:
+      sizes: those at which both were measured.
+      replicates: replicates that both have at all of them.
+      worth: the geometric mean of the multipliers; nothing where columns are not target sizes.
+      gain, gain_low, gain_high: the mean of the gains over sizes, and its 95 % interval; NaN without replicates.
+      iqm, iqm_low, iqm_high: their interquartile mean over sizes × replicates, likewise.
+      improvement, improvement_low, improvement_high: the probability that the regime is better than the baseline, at
+        one of the sizes and in one replicate.
+    """
+
+    sizes: tuple[float, ...]
+    replicates: int
+    worth: Worth | None
+    gain: float = math.nan
+    gain_low: float = math.nan
+    gain_high: float = math.nan
+    iqm: float = math.nan
+    iqm_low: float = math.nan
+    iqm_high: float = math.nan
+    improvement: float = math.nan
+    improvement_low: float = math.nan
+    improvement_high: float = math.nan
+
+
+@dataclasses.dataclass(frozen=True)
 class Analysis:
     """Everything a table, a figure or the page says about one sweep.
 
@@ -346,6 +396,8 @@ class Analysis:
       decisions: what to do at each size.
       details: all that is claimed, in sentences computed from the same numbers.
       power: ``power[regime][size]``, of regimes and sizes that were compared with a baseline in two replicates or more.
+      worth: ``worth[regime][size]``, likewise of one replicate or more; empty where columns are not target sizes.
+      over_sizes: by regime, what it comes to over all sizes.
     """
 
     scores: Scores
@@ -360,3 +412,5 @@ class Analysis:
     decisions: tuple[Decision, ...] = ()
     details: tuple[str, ...] = ()
     power: dict[str, dict[float, Power]] = dataclasses.field(default_factory=dict)
+    worth: dict[str, dict[float, Worth]] = dataclasses.field(default_factory=dict)
+    over_sizes: dict[str, OverSizes] = dataclasses.field(default_factory=dict)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy import special
 
 # Draws are made in blocks, and of some cells at a time, so that neither the weights of a large test set nor a second
@@ -16,6 +18,18 @@ def _weights(rng: np.random.Generator, draws: int, n: int) -> np.ndarray:
     """Multinomial(n; 1/n, ..., 1/n) counts, [draws, n]."""
     drawn = rng.integers(n, size=(draws, n)) + n * np.arange(draws)[:, None]
     return np.bincount(drawn.ravel(), minlength=draws * n).reshape(draws, n).astype(np.float64)
+
+
+def _blocks(
+    resamples: int, seed: int, replicates: int, examples: int, sizes: np.ndarray | None
+) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+    """Yields which draws, their weights of the replicates [n, R], and of the test examples, of sum 1, [I, n]."""
+    # Two streams, so that the weights of the replicates do not depend on the number of examples.
+    of_replicates, of_examples = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(2))
+    for start in range(0, resamples, _BLOCK):
+        n = min(_BLOCK, resamples - start)
+        w, v = _weights(of_replicates, n, replicates), _weights(of_examples, n, examples)
+        yield slice(start, start + n), w, v.T / (examples if sizes is None else v @ sizes)
 
 
 def present_replicates(values: Float[np.ndarray, "*cells R I"]) -> np.ndarray:
@@ -79,6 +93,19 @@ def by_group(
     return found, counts * scale
 
 
+def mean(x: Float[np.ndarray, "*cells R U"]) -> Float[np.ndarray, "*cells 1 1"]:
+    """Return the mean over the replicates that are there."""
+    here = ~np.isnan(x)
+    return np.where(here, x, 0.0).sum(axis=(-2, -1), keepdims=True) / np.maximum(
+        here.sum(axis=(-2, -1), keepdims=True), 1
+    )
+
+
+def linear(x: Float[np.ndarray, "*cells R U"], sizes: Float[np.ndarray, " U"]) -> Float[np.ndarray, "*cells R U"]:
+    """Return what each unit adds to a mean that is a ratio, to first order (`mtl.report.statistics.two_way_error`)."""
+    return x + (1 - sizes) * mean(x)
+
+
 def two_way_bootstrap(
     values: Float[np.ndarray, "*cells R I"],
     resamples: int = 4000,
@@ -125,22 +152,53 @@ def two_way_bootstrap(
     present = present_replicates(values).reshape(count, replicates)
     flat = values.reshape(count, replicates, examples)
     together = max(1, _SCORES_TOGETHER // (replicates * examples))
-    # Two streams, so that the weights of the replicates do not depend on the number of examples.
-    of_replicates, of_examples = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(2))
     draws = np.empty((resamples, count))
-    for start in range(0, resamples, _BLOCK):
-        n = min(_BLOCK, resamples - start)
-        w = _weights(of_replicates, n, replicates)
-        v = _weights(of_examples, n, examples)
-        v = v.T / (examples if sizes is None else v @ sizes)
+    for block, w, v in _blocks(resamples, seed, replicates, examples, sizes):
         for first in range(0, count, together):
             part = slice(first, first + together)
             here = present[part]
             rows = np.where(here[..., None], flat[part], 0.0).reshape(-1, examples)
-            total = np.einsum("crn,nr->nc", (rows @ v).reshape(len(here), replicates, n), w)
+            total = np.einsum("crn,nr->nc", (rows @ v).reshape(len(here), replicates, len(w)), w)
             weight = w @ here.T.astype(np.float64)
-            draws[start : start + n, part] = np.divide(total, weight, out=np.full_like(total, np.nan), where=weight > 0)
+            draws[block, part] = np.divide(total, weight, out=np.full_like(total, np.nan), where=weight > 0)
     return draws.reshape(resamples, *cells)
+
+
+class Drawn:
+    """Draws of `two_way_bootstrap` of means over any of the replicates, from one pass over the scores.
+
+    Args:
+      values, resamples, seed, sizes: as there.
+
+    >>> x = np.random.default_rng(0).normal(size=(2, 5, 9))
+    >>> some = np.array([True, True, False, True, True])
+    >>> draws = two_way_bootstrap(np.where(some[:, None], x[1], np.nan), 100)
+    >>> bool(np.allclose(Drawn(x, 100).mean((1,), some), draws, equal_nan=True))
+    True
+    """
+
+    def __init__(
+        self,
+        values: Float[np.ndarray, "*cells R I"],
+        resamples: int = 4000,
+        seed: int = 0,
+        sizes: Float[np.ndarray, " I"] | None = None,
+    ) -> None:
+        """Draws the means of every replicate."""
+        *cells, replicates, examples = values.shape
+        rows = np.where(np.isnan(values), 0.0, values).reshape(-1, examples)
+        self._means = np.empty((len(rows), resamples))
+        self._weights = np.empty((replicates, resamples))
+        for block, w, v in _blocks(resamples, seed, replicates, examples, sizes):
+            self._means[:, block], self._weights[:, block] = rows @ v, w.T
+        self._means = self._means.reshape(*cells, replicates, resamples)
+
+    def mean(self, cell: tuple[int, ...], of: Bool[np.ndarray, " R"]) -> Float[np.ndarray, " B"]:
+        """Return draws of a cell's mean over some replicates, which it has; NaN in draws that hold none of them."""
+        weights = self._weights[of]
+        total = weights.sum(axis=0)
+        drawn = np.einsum("rb,rb->b", weights, self._means[cell][of])
+        return np.divide(drawn, total, out=np.full_like(total, np.nan), where=total > 0)
 
 
 def percentile_interval(draws: Float[np.ndarray, " B"], level: float = 0.95) -> tuple[float, float]:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from mtl.report import bootstrap, statistics
 from mtl.report.analysis import Contrast, Crossover
+
+#: Draws that are enough for the ends of an interval that is said in two digits.
+FEWER = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +63,25 @@ class Pairs:
             return self.draws[:, a, s] - self.draws[:, b, s]
         difference = self.better[a, s] - self.better[b, s]
         return bootstrap.two_way_bootstrap(difference, len(self.draws), self.seed, self.sizes)
+
+    @functools.cached_property
+    def _first(self) -> Float[np.ndarray, "G S B"]:
+        """The first of the draws."""
+        return np.ascontiguousarray(np.moveaxis(self.draws[:FEWER], 0, -1))
+
+    @functools.cached_property
+    def _subsets(self) -> bootstrap.Drawn:
+        """The first draws of means over any of the replicates."""
+        return bootstrap.Drawn(self.better, min(len(self.draws), FEWER), self.seed, self.sizes)
+
+    def means_drawn(self, g: int, s: int, of: Bool[np.ndarray, " R"]) -> Float[np.ndarray, " B"]:
+        """The first ``FEWER`` draws of the mean of a regime at size s over some replicates, which it has.
+
+        Their differences are draws of gains, and whole curves where they are of the same replicates.
+        """
+        if (self.present[g, s] == of).all():
+            return np.asarray(self._first[g, s])
+        return self._subsets.mean((g, s), of)
 
     def interval(self, a: int, b: int, s: int, level: float = 0.95) -> tuple[float, float]:
         """The two-way interval of the gain of a over b; see `mtl.report.bootstrap.two_way_interval`."""

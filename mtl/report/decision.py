@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 
+from mtl.report import advice
 from mtl.report.analysis import Analysis, Cost, Decision
 
 
@@ -83,3 +84,25 @@ def decide(analysis: Analysis) -> tuple[Decision, ...]:
             )
         )
     return tuple(found)
+
+
+def to_settle(analysis: Analysis, decision: Decision) -> str:
+    """What would settle what to do at one size, in words: nothing where it is settled.
+
+    What is open is the comparison of what to do with the baseline; where that is to be done, of the contender that is
+    nearest to a gain over it.
+
+    Args:
+      analysis: with its power.
+      decision: one of its own.
+    """
+    scores, size = analysis.scores, decision.size
+    rows = [decision.do] if decision.claim else [r for r in decision.also if r not in scores.controls]
+    rows = [r for r in rows if analysis.cells[r][size].claim == "inconclusive"]
+    if not rows:
+        return ""
+    name = max(rows, key=lambda r: analysis.cells[r][size].gain)
+    power = analysis.power.get(name, {}).get(size)
+    told = advice.settles(power, scores.groups is not None)
+    labels = "" if power is None else advice.labels_settle(power, size, scores.sizes[-1])
+    return f"{name} against {scores.baseline}: {told}" + (f" (or {labels})" if labels.startswith("about") else "")

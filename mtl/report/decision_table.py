@@ -8,7 +8,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from mtl.report import phrases
-from mtl.report.analysis import Analysis, Decision, Scores
+from mtl.report.advice import two_digits
+from mtl.report.analysis import Analysis, Decision, Scores, Worth
+from mtl.report.decision import to_settle
 from mtl.report.formats import Table, TableCell
 from mtl.report.tables import CONTROL, SIGNS
 from mtl.report.target_tables import SHOWN
@@ -27,15 +29,20 @@ def decision_table(analysis: Analysis) -> Table:
       rows cannot be told from the best.
     """
     scores = analysis.scores
-    rows = tuple((TableCell(size_text(d.size)), *decision_cells(d, scores)) for d in analysis.decisions)
+    rows = tuple(
+        (TableCell(size_text(d.size)), *decision_cells(d, scores, analysis.worth.get(d.do, {}).get(d.size)))
+        for d in analysis.decisions
+    )
+    open_ = {phrases.with_labels([d.size], scores.sizes): to_settle(analysis, d) for d in analysis.decisions}
+    settle = tuple(f"To settle it {at}, {told}." for at, told in open_.items() if told)
     return Table(
         name="decision",
         title=f"{scores.study} / {scores.sweep}: what to do",
-        header=(phrases.column(scores.sizes), *decision_header(scores)),
+        header=(phrases.column(scores.sizes), *HEADER),
         rows=rows,
-        footnotes=decision_footnotes(scores, analysis.decisions, "the whole sweep"),
-        records=tuple(decision_record(d, scores) for d in analysis.decisions),
-        words=(1, 5),
+        footnotes=(*settle, *decision_footnotes(scores, analysis.decisions, "the whole sweep")),
+        records=tuple(decision_record(d, scores, analysis) for d in analysis.decisions),
+        words=(1, 6),
     )
 
 
@@ -50,41 +57,43 @@ def target_decision_table(targets: Targets) -> Table:
     """
     scores, several = targets.scores, len(targets.scores.sizes) > 1
     shown = list(targets.of.items())[:SHOWN]
-    of = [("all", scores, d) for d in targets.decisions]
-    of += [(task, a.scores, d) for task, a in shown for d in a.decisions]
+    of: list[tuple[str, Scores, Decision, Worth | None]] = [("all", scores, d, None) for d in targets.decisions]
+    of += [(task, a.scores, d, a.worth.get(d.do, {}).get(d.size)) for task, a in shown for d in a.decisions]
     rows = tuple(
-        (TableCell(name), *((TableCell(size_text(d.size)),) if several else ()), *decision_cells(d, own))
-        for name, own, d in of
+        (TableCell(name), *((TableCell(size_text(d.size)),) if several else ()), *decision_cells(d, own, worth))
+        for name, own, d, worth in of
     )
     found = [{"target": "mean over targets", **decision_record(d, scores)} for d in targets.decisions]
-    found += [{"target": task, **decision_record(d, a.scores)} for task, a in targets.of.items() for d in a.decisions]
+    found += [
+        {"target": task, **decision_record(d, a.scores, a)} for task, a in targets.of.items() for d in a.decisions
+    ]
+    keys = dict.fromkeys(key for record in found for key in record)  # The same for all, as CSV has it.
     hidden = len(targets.of) - SHOWN
     more = (f"{hidden:,} more targets are in the CSV and JSON of this table.",) if hidden > 0 else ()
     together = (f"all: one row for all {len(targets.of)} targets, by the mean of their metric.",)
     return Table(
         name="decision",
         title=f"{scores.study} / {scores.sweep}: what to do",
-        header=("target", *((phrases.column(scores.sizes),) if several else ()), *decision_header(scores)),
+        header=("target", *((phrases.column(scores.sizes),) if several else ()), *HEADER),
         rows=rows,
         footnotes=(
             *more,
             *(together if targets.decisions else ()),
-            *decision_footnotes(scores, [d for *_, d in of], "targets and the whole sweep"),
+            *decision_footnotes(scores, [d for _, _, d, _ in of], "targets and the whole sweep"),
         ),
-        records=tuple(found),
-        words=(1 + several, 5 + several),
+        records=tuple({key: record.get(key) for key in keys} for record in found),
+        words=(1 + several, 6 + several),
     )
 
 
-def decision_header(scores: Scores) -> tuple[str, ...]:
-    """The columns of ``decision_cells``."""
-    return ("do", f"gain over {scores.baseline}", "p", "operations", "not told from the best")
+#: The columns of ``decision_cells``.
+HEADER = ("do", "gain", "p", "labels", "cost", "not told from the best")
 
 
-def decision_cells(decision: Decision, scores: Scores) -> tuple[TableCell, ...]:
-    """Make the cells of what to do at one size."""
+def decision_cells(decision: Decision, scores: Scores, worth: Worth | None = None) -> tuple[TableCell, ...]:
+    """Make the cells of what to do at one size; ``worth`` is by how many times the labels it is worth."""
     if not decision.do:
-        return (TableCell("—", kind="missing"),) * 5
+        return (TableCell("—", kind="missing"),) * 6
     mark = CONTROL if decision.do in scores.controls else ""
     if math.isnan(decision.gain):
         gain = TableCell("—", kind="missing")
@@ -101,16 +110,29 @@ def decision_cells(decision: Decision, scores: Scores) -> tuple[TableCell, ...]:
         TableCell(row_text(decision.do), mark=mark, bold=decision.claim == "gain"),
         gain,
         TableCell(p_text(decision.p)),
+        _worth_cell(worth),
         TableCell(times),
         TableCell(others or "—"),
     )
+
+
+def _worth_cell(worth: Worth | None) -> TableCell:
+    if worth is None or not (worth.least > 0 or math.isfinite(worth.most)):
+        return TableCell("—", kind="missing")
+    bound = "" if worth.least == worth.most else ">" if worth.least > 0 else "<"
+    times = worth.least if worth.least > 0 else worth.most
+    if bound and two_digits(times) == "1":  # That is said by the gain's sign.
+        return TableCell("—", kind="missing")
+    known = worth.low > 0 and math.isfinite(worth.high)
+    ends = f"[{two_digits(worth.low)}, {two_digits(worth.high)}]" if known else ""
+    return TableCell(f"{bound}{two_digits(times)}×", ends)
 
 
 def decision_footnotes(scores: Scores, decisions: Iterable[Decision], family: str) -> tuple[str, ...]:
     """Sentences that say how to read a decision table, and where harm is shown."""
     decisions, margin = list(decisions), phrases.margin(scores)
     operations = any(math.isfinite(d.operations) for d in decisions)
-    taken = f"the cheapest; {scores.baseline} is 1× the operations" if operations else "the best"
+    taken = f"the cheapest; cost: operations, {scores.baseline}'s are 1×" if operations else "the best"
     notes = [
         f"Do: of the rows that cannot be told from the best (Hsu, 95 %) and lie within {margin} of the best mean, "
         f"those that are shown to gain if there are any, and of these {taken}."
@@ -121,7 +143,12 @@ def decision_footnotes(scores: Scores, decisions: Iterable[Decision], family: st
         signs = ", ".join(f"{SIGNS[claim]} {words[claim]}" for claim in claims)
         unit = gain_unit_text(scores.metric, scores.unit)
         notes.append(
-            f"Gain in {unit}, with its 95 % interval: {signs}, at 5 % after Holm over {family}; p is the corrected one."
+            f"Gain over {scores.baseline} in {unit}, with its 95 % interval: {signs}, at 5 % after Holm over {family}; "
+            "p is the corrected one."
+        )
+    if phrases.column(scores.sizes) == "n" and len(scores.sizes) > 1:
+        notes.append(
+            f"Labels: with so many times as many {scores.baseline} has the same metric; >, <: beyond what was measured."
         )
     controls = {r for d in decisions for r in (d.do, *d.also)} & set(scores.controls)
     if controls:
@@ -129,10 +156,16 @@ def decision_footnotes(scores: Scores, decisions: Iterable[Decision], family: st
     return tuple(notes)
 
 
-def decision_record(decision: Decision, scores: Scores) -> dict[str, Any]:
-    """Return the numbers behind a row."""
+def decision_record(decision: Decision, scores: Scores, analysis: Analysis | None = None) -> dict[str, Any]:
+    """Return the numbers behind a row; of an analysis also what labels are worth, and what would settle it."""
     about = {"study": scores.study, "sweep": scores.sweep, "metric": scores.metric, "baseline": scores.baseline}
     found = about | {phrases.column(scores.sizes): int(decision.size) if decision.size.is_integer() else decision.size}
     rest = dataclasses.asdict(decision) | {"also": " ".join(decision.also), "harm": " ".join(decision.harm)}
     del rest["size"]
-    return found | rest
+    if analysis is None:
+        return found | rest
+    worth = analysis.worth.get(decision.do, {}).get(decision.size)
+    power = analysis.power.get(decision.do, {}).get(decision.size)
+    names = ("effect", "replicates_needed", "examples_needed", "labels_needed")
+    more = {f"worth_{name}": getattr(worth, name, None) for name in ("least", "most", "low", "high")}
+    return found | rest | more | {name: getattr(power, name, None) for name in names}

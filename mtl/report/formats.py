@@ -208,7 +208,7 @@ def to_html(table: Table) -> str:
 
 
 # Words fold, but no narrower than this.
-_WORDS = 22
+_WORDS = 18
 
 # The layouts that `to_console` tries, the widest first: where the interval stands, the gap between columns.
 _LAYOUTS = (("beside", 2), ("below", 2), ("tight", 1))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -123,7 +123,7 @@ def _differences(scores: Sequence[Scores], pairs: Sequence[tuple[int, int, int]]
         x, weights = _over(own, units)
         for total, (a, b, s) in zip(totals, pairs, strict=True):
             both = (present[a, s] & present[b, s])[:, None]
-            one, other = (_linear(np.where(both, x[g, s], np.nan), weights) for g in (a, b))
+            one, other = (bootstrap.linear(np.where(both, x[g, s], np.nan), weights) for g in (a, b))
             total += one - other
     return totals
 
@@ -146,16 +146,16 @@ def _intervals(scores: Sequence[Scores], resamples: int, seed: int) -> dict[str,
 
         whole = np.where(present[..., None], x, np.nan)
         draws = drawn(whole)
-        metric.add(_linear(whole, weights), draws)
+        metric.add(bootstrap.linear(whole, weights), draws)
         if not over:
             continue
         one, other = (np.where(paired[..., None], v, np.nan) for v in (x, x[over]))
         same = (paired == present).all() and (paired == present[over]).all()
         a, b = (draws, draws[:, over]) if same else (drawn(one), drawn(other))
-        mine, theirs = _linear(one, weights), _linear(other, weights)
+        mine, theirs = bootstrap.linear(one, weights), bootstrap.linear(other, weights)
         gain.add(mine - theirs, a - b)
         chance = (1.0 if own.higher_is_better else -1.0) * CHANCE.get(own.metric, 0.0)
-        mean, level = _mean(one), _mean(other)
+        mean, level = bootstrap.mean(one), bootstrap.mean(other)
         scales.append(_distance(level, chance))
         slope = np.sign(level - chance) * (mean - level) / scales[-1] ** 2
         delta.add((mine - theirs) / scales[-1] - slope * (theirs - level), (a - b) / _distance(b, chance))
@@ -169,47 +169,13 @@ def _intervals(scores: Sequence[Scores], resamples: int, seed: int) -> dict[str,
         """Return what units add to a target's gains: made anew, as those of all targets need not fit in memory."""
         x, weights = _over(scores[of], units)
         mine, theirs = (np.where(paired[..., None], v, np.nan) for v in (x, x[over]))
-        return _linear(mine, weights) - _linear(theirs, weights)
+        return bootstrap.linear(mine, weights) - bootstrap.linear(theirs, weights)
 
-    quartiles = _first_order(over_tasks.interquartile_mean, lambda t: gains(t) / scales[t], len(scores))
-    better = _first_order(over_tasks.improvement, gains, len(scores))
+    quartiles = over_tasks.first_order(over_tasks.interquartile_mean, lambda t: gains(t) / scales[t], len(scores))
+    better = over_tasks.first_order(over_tasks.improvement, gains, len(scores))
     iqm = _Sum(quartiles, bootstrap.two_way_bootstrap(quartiles, resamples, seed))
     found |= {"gain": gain.intervals(len(scores)), "delta": 100 * delta.intervals(len(scores))}
-    return found | {"iqm": 100 * iqm.intervals(1), "improvement": _shares(better)}
-
-
-def _first_order(
-    function: Callable[[np.ndarray], over_tasks.OverTasks], gains: Callable[[int], np.ndarray], count: int
-) -> Float[np.ndarray, "G S R U"]:
-    """Return what units add to a function of the gains of all targets, to first order.
-
-    Args:
-      function: of gains [T, R].
-      gains: what units add to the gains of a target, by its number; NaN where a replicate is missing.
-      count: the number of targets.
-    """
-    values = np.stack([gains(t).mean(axis=-1) for t in range(count)])
-    parts, slopes = np.full_like(values, np.nan), np.full_like(values, np.nan)
-    there = ~np.isnan(values).any(axis=0)
-    for g, s in np.argwhere(there.any(axis=-1)):
-        at = (slice(None), g, s, there[g, s])
-        found = function(values[at])
-        parts[at], slopes[at] = found.parts, found.slopes
-    total: np.ndarray | float = 0.0
-    for t in range(count):
-        total = total + parts[t][..., None] + slopes[t][..., None] * (gains(t) - values[t][..., None])
-    return np.asarray(total) / count
-
-
-def _shares(better: Float[np.ndarray, "G S R U"]) -> Float[np.ndarray, "3 G S"]:
-    """Return (share, low, high) of what units add to shares."""
-    share, se, df, replicates = statistics.two_way_error(better)
-    found = np.stack([share, share, share])
-    for at in np.argwhere(replicates > 0):
-        own = tuple(at)
-        ends = over_tasks.share_interval(float(share[own]), float(se[own]), float(df[own]), int(replicates[own]))
-        found[(slice(1, None), *own)] = ends
-    return found
+    return found | {"iqm": 100 * iqm.intervals(1), "improvement": over_tasks.shares(better)}
 
 
 def _names(scores: Scores) -> np.ndarray:
@@ -266,19 +232,6 @@ class _Sum:
             ends = bootstrap.two_way_interval(own, estimate, error, freedom, level)
             found[(slice(1, None), *at)] = ends
         return found
-
-
-def _linear(x: Float[np.ndarray, "*cells R U"], sizes: Float[np.ndarray, " U"]) -> Float[np.ndarray, "*cells R U"]:
-    """Return what each unit adds to a mean that is a ratio, to first order (see ``statistics.two_way_error``)."""
-    return x + (1 - sizes) * _mean(x)
-
-
-def _mean(x: Float[np.ndarray, "*cells R U"]) -> Float[np.ndarray, "*cells 1 1"]:
-    """Return the mean over the replicates that are there."""
-    here = ~np.isnan(x)
-    return np.where(here, x, 0.0).sum(axis=(-2, -1), keepdims=True) / np.maximum(
-        here.sum(axis=(-2, -1), keepdims=True), 1
-    )
 
 
 def _distance(level: np.ndarray, chance: float) -> np.ndarray:

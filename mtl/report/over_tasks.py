@@ -12,11 +12,14 @@ Source: Agarwal et al., "Deep reinforcement learning at the edge of the statisti
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 from scipy import special
+
+from mtl.report import statistics
 
 
 class OverTasks(NamedTuple):
@@ -102,3 +105,37 @@ def share_interval(share: float, se: float, df: float, replicates: int, level: f
     middle = (draws * share + t2 / 2) / (draws + t2)
     half = math.sqrt(t2 * (draws * share * (1 - share) + t2 / 4)) / (draws + t2)
     return max(middle - half, 0.0), min(middle + half, 1.0)
+
+
+def first_order(
+    function: Callable[[np.ndarray], OverTasks], gains: Callable[[int], np.ndarray], count: int
+) -> Float[np.ndarray, "G S R U"]:
+    """Return what units add to a function of the gains of all targets, to first order.
+
+    Args:
+      function: of gains [T, R].
+      gains: what units add to the gains of a target, by its number; NaN where a replicate is missing.
+      count: the number of targets.
+    """
+    values = np.stack([gains(t).mean(axis=-1) for t in range(count)])
+    parts, slopes = np.full_like(values, np.nan), np.full_like(values, np.nan)
+    there = ~np.isnan(values).any(axis=0)
+    for g, s in np.argwhere(there.any(axis=-1)):
+        at = (slice(None), g, s, there[g, s])
+        found = function(values[at])
+        parts[at], slopes[at] = found.parts, found.slopes
+    total: np.ndarray | float = 0.0
+    for t in range(count):
+        total = total + parts[t][..., None] + slopes[t][..., None] * (gains(t) - values[t][..., None])
+    return np.asarray(total) / count
+
+
+def shares(better: Float[np.ndarray, "G S R U"]) -> Float[np.ndarray, "3 G S"]:
+    """Return (share, low, high) of what units add to shares."""
+    share, se, df, replicates = statistics.two_way_error(better)
+    found = np.stack([share, share, share])
+    for at in np.argwhere(replicates > 0):
+        own = tuple(at)
+        ends = share_interval(float(share[own]), float(se[own]), float(df[own]), int(replicates[own]))
+        found[(slice(1, None), *own)] = ends
+    return found

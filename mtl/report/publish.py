@@ -19,6 +19,7 @@ import mtl
 from mtl.config import canonical
 from mtl.config.trial import targets_of
 from mtl.host.files import MAX_JSON_BYTES, FileError, parse, read, write_atomically
+from mtl.report import kept
 from mtl.report.analyse import analyse
 from mtl.report.analysis import Analysis, Scores
 from mtl.report.collect import collect
@@ -49,9 +50,10 @@ def analyses_of(workdir: Workdir, sweeps: Sequence[str] = (), partial: bool = Fa
         raise StoreError(f"{workdir.path} holds no sweep yet: run `mtl sweep --workdir={workdir.path}` first")
     found: list[Analysis | Targets] = []
     reasons: list[str] = []
+    state = kept.state_of(workdir)
     for name in names:
         try:
-            found.append(_analysed(workdir, name, study["sweeps"].get(name)))
+            found.append(_analysed(workdir, name, study["sweeps"].get(name), state))
         except StoreError as error:
             if sweeps and not partial:
                 raise
@@ -61,7 +63,17 @@ def analyses_of(workdir: Workdir, sweeps: Sequence[str] = (), partial: bool = Fa
     return found
 
 
-def _analysed(workdir: Workdir, name: str, entry: Mapping[str, Any] | None) -> Analysis | Targets:
+def _analysed(workdir: Workdir, name: str, entry: Mapping[str, Any] | None, state: str) -> Analysis | Targets:
+    """Return the analysis of a sweep as it was kept, or made now; what is damaged or stale is to be told each time."""
+    found: Analysis | Targets | None = kept.recall(state, name)
+    if found is None:
+        found = _analyse(workdir, name, entry)
+        if not workdir.damaged and not workdir.stale and kept.state_of(workdir) == state:  # Nobody has written since.
+            kept.remember(state, name, found)
+    return found
+
+
+def _analyse(workdir: Workdir, name: str, entry: Mapping[str, Any] | None) -> Analysis | Targets:
     """Return the analysis of a sweep, of one target or of several."""
     tasks = entry["base"].get("data.targets") if entry else None
     if entry is None or not tasks:

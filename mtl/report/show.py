@@ -157,6 +157,5 @@ def _short(table: Table) -> Table:
     """Return a decision table as the console shows it without ``full``: its first rows, and how to read its signs."""
     hidden = len(table.rows) - ROWS
     more = (f"{hidden:,} more rows: --full",) if hidden > 0 else ()
-    return dataclasses.replace(
-        table, title="What to do", rows=table.rows[:ROWS], footnotes=(*more, *table.footnotes[-1:])
-    )
+    notes = [note for note in table.footnotes if not note.startswith("Do: ")]
+    return dataclasses.replace(table, title="What to do", rows=table.rows[:ROWS], footnotes=(*more, *notes))

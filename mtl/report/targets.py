@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from mtl.report import hypothesis, phrases, references, statistics
+from mtl.report import hypothesis, phrases, references, settle, statistics
 from mtl.report.analyse import analyse, claimed
 from mtl.report.analysis import Analysis, Answer, Cell, Cost, Decision, Scores
 from mtl.report.budget import budget_sentences
@@ -144,7 +144,11 @@ def _corrected(each: Sequence[Analysis]) -> list[Analysis]:
                 cell, p_holm=float(p[t, k]), p_margin_holm=float(p_margin[t, k]), claim=claim
             )
         contrasts = tuple(dataclasses.replace(c, p_holm=float(next(against))) for c in analysis.against)
-        analysis = dataclasses.replace(analysis, cells=cells, against=contrasts)
+        power = {
+            regime: {size: settle.claimed(own, size, cells[regime][size].claim) for size, own in row.items()}
+            for regime, row in analysis.power.items()
+        }
+        analysis = dataclasses.replace(analysis, cells=cells, against=contrasts, power=power)
         found.append(dataclasses.replace(analysis, decisions=decide(analysis)))
     return found
 

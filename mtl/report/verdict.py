@@ -9,6 +9,7 @@ from mtl.regimes import REFERENCES
 from mtl.report import hypothesis, phrases
 from mtl.report.analysis import Analysis, Contrast, Decision, Scores
 from mtl.report.budget import starved_sentence
+from mtl.report.decision import to_settle
 from mtl.report.details import unanswered, winners
 from mtl.report.text import p_text, row_text
 
@@ -20,7 +21,8 @@ def verdict(analysis: Analysis, decisions: Sequence[Decision], rivals: Sequence[
     """Says what a sweep's reader should do, in at most three sentences.
 
     First comes what became of the study's hypothesis, if it stated one; then what to use; then of harm, claims that do
-    not hold at a doubled budget, joint training against transfer, and what is open, the first that there are.
+    not hold at a doubled budget, joint training against transfer, and what would settle what is open, the first that
+    there are.
     `mtl.report.details` says all that is claimed.
 
     Args:
@@ -33,7 +35,7 @@ def verdict(analysis: Analysis, decisions: Sequence[Decision], rivals: Sequence[
     scores, told = analysis.scores, analysis.answers
     sentences = [hypothesis.sentence(scores, told)] if told else []
     sentences += [use(scores, decisions), avoid(analysis), starved_sentence({"": analysis})]
-    sentences.append(_rivalry(scores, decisions, rivals))
+    sentences += [_rivalry(scores, decisions, rivals), _settle(analysis, decisions)]
     return tuple(s for s in sentences if s)[:MOST]
 
 
@@ -124,3 +126,13 @@ def _rivalry(scores: Scores, decisions: Sequence[Decision], rivals: Sequence[Con
         also = "neither" if clauses else "neither joint training nor transfer"
         clauses.append(f"{also} is shown to be better than the other {phrases.with_labels(at, scores.sizes)}")
     return f"{phrases.capital('; '.join(clauses), scores.regimes)}." if clauses else ""
+
+
+def _settle(analysis: Analysis, decisions: Sequence[Decision]) -> str:
+    """Says what would settle what is open: at the size where that is most of a question, by the gain observed."""
+    told = {d.size: text for d in decisions if (text := to_settle(analysis, d))}
+    if not told:
+        return ""
+    gains = {d.size: d.gain if d.claim else 0.0 for d in decisions}
+    size = max(told, key=lambda n: gains[n])
+    return f"To settle it {phrases.with_labels([size], analysis.scores.sizes)}, {told[size]}."

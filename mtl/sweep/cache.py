@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import hashlib
 import os
 from pathlib import Path
 
-import jax
-
-from mtl.train import compiled
+import mtl
+from mtl.host.files import FileError, write_atomically
 
 #: Environment variable that names another directory, or ``off``.
 VARIABLE = "MTL_CACHE_DIR"
@@ -25,6 +27,22 @@ def cache_folder() -> Path | None:
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mtl" / "xla"
     except RuntimeError:
         return None
+
+
+@functools.cache
+def version() -> str:
+    """Return the sha256 of this package's source: what is kept of a computation is of no use to another version."""
+    package, digest = Path(mtl.__file__).parent, hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        digest.update(f"{path.relative_to(package)}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def keep(path: Path, content: bytes) -> None:
+    """Write a file of the cache; one that cannot be written costs time, no result."""
+    with contextlib.suppress(FileError, OSError):
+        path.parent.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_atomically(path, content, durable=False)
 
 
 def make_cache() -> str:
@@ -46,6 +64,10 @@ def enable_cache() -> Path | None:
 
     Nothing if it is off or cannot be written: programs are then compiled anew, which costs time and no result.
     """
+    import jax  # Here, as who reads results needs the folder alone.
+
+    from mtl.train import compiled
+
     path = cache_folder()
     if path is None or make_cache():
         compiled.turns = None

@@ -132,7 +132,12 @@ def check_format(file: Path, about: Mapping[str, Any]) -> None:
 
 def harmless(found: dict[str, Any], data: bytes) -> dict[str, Any]:
     """Return a JSON object, read from these bytes, whose texts are fit to be shown."""
-    return _shown(found) if _MAY_BE_OBEYED.search(data) else found
+    return found if is_plain(data) or not _MAY_BE_OBEYED.search(data) else _shown(found)
+
+
+def is_plain(data: bytes) -> bool:
+    """Return whether JSON surely holds nothing that must be escaped to be shown; quicker than to look for what must."""
+    return data.isascii() and b"\\" not in data and b"\x7f" not in data
 
 
 def _shown(value: Any) -> Any:

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import mtl
-from mtl.host.files import FileError, read, write_atomically
-from mtl.sweep.cache import cache_folder
+from mtl.host.files import FileError, read
+from mtl.sweep.cache import cache_folder, keep
 from mtl.sweep.sources import Sources, digest_of, parsed
 
 #: ``{part: {"sha256": …, "of": what it is of}}``; ``init`` is there if the trial begins from weights.
@@ -29,7 +29,7 @@ PARTS = {"data": "the data", "code": "mtl's code", "config": "the config file's 
 NOT_COMPUTING = (
     *("__init__.py", "cli.py", "canvas.py", "commands", "host", "report"),
     *("config/beside.py", "config/checks.py", "config/declaration.py", "config/default.py", "config/fields.py"),
-    *("config/load.py",),
+    *("config/load.py", "config/problems.py"),
     *("data/catalogue.py", "data/contact_sheet.py", "data/describe.py", "data/sets/about.py", "data/summary.py"),
     *("data/tfds/download.py",),
     *("sweep/__init__.py", "sweep/cache.py", "sweep/chosen.py", "sweep/documents.py"),
@@ -112,9 +112,7 @@ def code_of(package: Path, cache: Path | None) -> str:
     trees = "".join(f"{name}\0{digest_of(parsed(content) or content)}" for name, content in contents.items())
     whole = hashlib.sha256(trees.encode()).hexdigest()
     if kept is not None:
-        with contextlib.suppress(FileError, OSError):  # A cache that cannot be written costs time, no result.
-            kept.parent.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            write_atomically(kept, whole.encode(), durable=False)
+        keep(kept, whole.encode())
     return whole
 
 

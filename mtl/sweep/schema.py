@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterable
 from typing import Any, get_args
 
 from mtl.config import augmentation
-from mtl.config.declaration import SAMPLINGS
 from mtl.config.trial import targets_of
 from mtl.host.files import DamagedError
 from mtl.hypothesis import Falsifier, hypothesis_of
+from mtl.regimes import SAMPLINGS
 from mtl.tasks import Task
 
 _REAL = (int, float)
@@ -201,22 +202,31 @@ def check(value: Any, schema: Any, where: str = "") -> None:
             raise DamagedError(f"holds {value[:40]!r} at {where.lstrip('.')}: must be of {', '.join(sorted(schema))}")
     elif isinstance(schema, list):
         _must(value, list, where)
-        for i, item in enumerate(value):
-            check(item, schema[0], f"{where}[{i}]")
+        if not _are(value, schema[0]):
+            for i, item in enumerate(value):
+                check(item, schema[0], f"{where}[{i}]")
     elif isinstance(schema, dict) and str in schema:
         _must(value, dict, where)
-        for key, item in value.items():
-            check(item, schema[str], f"{where}.{key}")
+        if not _are(value.values(), schema[str]):
+            for key, item in value.items():
+                check(item, schema[str], f"{where}.{key}")
     elif isinstance(schema, dict):
         _must(value, dict, where)
         for key, inner in schema.items():
             name = key.removesuffix("?")
             if name in value:
-                check(value[name], inner, f"{where}.{name}")
+                if type(value[name]) is not inner:
+                    check(value[name], inner, f"{where}.{name}")
             elif name == key:
                 raise DamagedError(f"has no {f'{where}.{name}'.lstrip('.')}")
     else:
         _must(value, schema, where)
+
+
+def _are(values: Iterable[Any], schema: Any) -> bool:
+    """Return whether all values are of a type; curves have many, and one look each is all they need."""
+    kinds = schema if isinstance(schema, tuple) else (schema,) if isinstance(schema, type) else ()
+    return set(map(type, values)) <= set(kinds)
 
 
 def check_study(study: dict[str, Any]) -> None:

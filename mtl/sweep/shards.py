@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -11,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from mtl.checkpoint import CheckpointError, dump_tree, load_tree
+from mtl.checkpoint import CheckpointError, dump_tree, load_tree, seal_of
 from mtl.host.escape import escape
 from mtl.host.files import DamagedError, FileError, about_bytes, parse
-from mtl.params import flatten
-from mtl.sweep.documents import FORMAT, IDENTIFIER, check_format, harmless
+from mtl.sweep.cache import cache_folder, keep, version
+from mtl.sweep.documents import FORMAT, IDENTIFIER, check_format, harmless, is_plain
 from mtl.sweep.schema import RESULT, check, check_result
 
 #: Of a task: what a trial has of its test examples (scores: one each, whose mean is the task's metric), and what it has
@@ -34,16 +36,26 @@ class Shard:
     """What a shard holds that can be believed.
 
     Attributes:
+      file: where it lies.
       results: JSON-able facts, by the trial's hash.
-      predictions: arrays, by hash and task.
       damaged: why a trial's part of it cannot be used, by hash.
       bytes: what it takes.
     """
 
+    file: Path
     results: dict[str, dict[str, Any]]
-    predictions: dict[str, Predictions]
     damaged: dict[str, str]
     bytes: int
+
+    @functools.cached_property
+    def predictions(self) -> dict[str, Predictions]:
+        """Arrays, by hash and task. They are read when they are asked for, and verified again.
+
+        Raises:
+          FileError: if they cannot be read, or have been damaged since.
+        """
+        found = _tree(self.file, "predictions")[0].get("predictions", {})
+        return {d: {escape(task): own for task, own in found.get(d, {}).items()} for d in self.results}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,27 +103,31 @@ def dump(results: Sequence[NewResult]) -> bytes:
 def load(file: Path) -> Shard:
     """Return what a shard holds.
 
+    To check results takes several times as long as to read them. So the user's cache says of a shard, by its sha256,
+    which is verified always, that nothing was found wrong with it.
+
     Raises:
       FileError: if it cannot be read.
       DamagedError: if its bytes are not those that were written.
       StoreError: if another version of mtl wrote it.
     """
-    try:
-        tree, about = load_tree(file)
-    except CheckpointError as error:
-        kind = FileError if isinstance(error.__cause__, OSError) else DamagedError
-        raise kind(str(error)) from None
+    mark = _mark(file)
+    if mark is not None and mark.is_file():
+        facts = _tree(file, "results")[0]["results"].tobytes()
+        return Shard(file, json.loads(facts), {}, len(facts))
+    tree, about = _tree(file)
     if "format" not in about:
         raise DamagedError(f"{file} is damaged: it has lost its format")
     check_format(file, about)
-    facts, predictions = tree.get("results"), tree.get("predictions", {})
-    if not isinstance(facts, np.ndarray) or facts.dtype != np.uint8 or not isinstance(predictions, dict):
+    told, predictions = tree.get("results"), tree.get("predictions", {})
+    if not isinstance(told, np.ndarray) or told.dtype != np.uint8 or not isinstance(predictions, dict):
         raise DamagedError(f"{file} holds no results")
+    facts = told.tobytes()
     try:
-        found = harmless(parse(facts.tobytes()), facts.tobytes())
+        found = harmless(parse(facts), facts)
     except DamagedError as error:
         raise DamagedError(f"{file} {error}") from None
-    shard = Shard({}, {}, {}, sum(array.nbytes for array in flatten(tree).values()))
+    shard = Shard(file, {}, {}, len(facts))
     for digest, result in found.items():
         name = digest if IDENTIFIER.fullmatch(digest) else repr(digest[:40])
         try:
@@ -128,8 +144,30 @@ def load(file: Path) -> Shard:
         except DamagedError as error:
             shard.damaged[name] = f"{file} {error}"
             continue
-        shard.results[digest], shard.predictions[digest] = result, own
+        shard.results[digest] = result
+    if mark is not None and not shard.damaged and is_plain(facts):
+        keep(mark, b"")
     return shard
+
+
+def _tree(file: Path, only: str = "") -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return (arrays, facts) of a shard's file; see ``load``."""
+    try:
+        return load_tree(file, only)
+    except CheckpointError as error:
+        kind = FileError if isinstance(error.__cause__, OSError) else DamagedError
+        raise kind(str(error)) from None
+
+
+def _mark(file: Path) -> Path | None:
+    """Return the file of the cache that is there if a shard of this sha256 was checked by this version of mtl."""
+    folder = cache_folder()
+    try:
+        seal = seal_of(file)
+    except OSError:  # Who reads it says so.
+        return None
+    name = hashlib.sha256(f"{version()} {FORMAT} {seal}".encode()).hexdigest()
+    return folder / "checked" / name if folder is not None and seal else None
 
 
 def _check_finite(result: Any) -> None:

@@ -24,7 +24,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import mtl
-from mtl.config import ConfigError, beside, file_of, name_for
+from mtl.config import ConfigError, beside
 
 _Function = (ast.FunctionDef, ast.AsyncFunctionDef)
 _Import = (ast.Import, ast.ImportFrom)
@@ -66,6 +66,8 @@ def sources_of(config_file: str | Path | None) -> Sources:
     """
     if config_file is None:
         return Sources()
+    from mtl.config import file_of, name_for
+
     given, arg = file_of(str(config_file))
     path = Path(given).resolve()
     digests: dict[Path, str] = {}

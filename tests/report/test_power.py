@@ -11,6 +11,8 @@ from statsmodels.stats.power import TTestPower
 from mtl.report import power, statistics
 from mtl.report.analyse import analyse
 from mtl.report.analysis import Sizes
+from mtl.report.settle import claimed
+from mtl.report.targets import analyse_targets
 
 from .studies import scores_of
 
@@ -48,10 +50,10 @@ def test_the_minimum_detectable_effect_is_that_of_the_rule(deviations, replicate
     x = table(rng, deviations, replicates, examples, 1500)
     mean, se, df, _ = statistics.two_way_error(x)
     truth = np.quantile(special.stdtrit(df, 1 - level / 2) * se - mean, 0.8)  # A gain of this is shown in 80 %.
-    design = power.design(known(deviations, examples), *arrays(replicates, examples, level / 2))
-    assert power.detectable(design)[0] == pytest.approx(truth, rel=0.08)
+    design, levels = power.design(known(deviations, examples), *arrays(replicates, examples)), np.array([level])
+    assert power.detectable(design, levels)[0] == pytest.approx(truth, rel=0.08)
     parts = power.Components(*np.array([power.components(own) for own in x[:300]]).T)
-    found = power.detectable(power.design(parts, *arrays(replicates, examples, level / 2)))
+    found = power.detectable(power.design(parts, *arrays(replicates, examples)), levels)
     assert np.median(found) == pytest.approx(truth, rel=0.2)
 
 
@@ -60,7 +62,7 @@ def test_replicates_and_examples_needed_are_those_of_the_rule(deviations, replic
     rng = np.random.default_rng(1)
     parts = known(deviations, examples)
     asked = power.Asked(*arrays(0.05, 0.05), 0.0)
-    gain = 0.8 * power.detectable(power.design(parts, *arrays(replicates, examples, 0.025)))
+    gain = 0.8 * power.detectable(power.design(parts, *arrays(replicates, examples)), asked.level)
     times, alike = power.needed(parts, gain, *arrays(replicates, examples), asked)
     assert not alike[0]
     tried = 0
@@ -95,21 +97,21 @@ def test_equivalence_needs_what_its_tests_need(gain):
         r = round(8 * times[0, 0] * more)
         assert side * (rates(rng, deviations, gain, r, 60, margin)[1] - 0.8) > 0
     # The greatest gain that is found equivalent is the one that needs what there is.
-    inside = power.within(power.design(parts, *arrays(30, 60, 0.05)), margin)
+    inside = power.within(power.design(parts, *arrays(30, 60)), margin, asked.margin_level)
     assert power.needed(parts, inside, *arrays(30, 60), asked)[0][0, 0] == pytest.approx(1.0, abs=1e-3)
-    assert power.within(power.design(parts, *arrays(2, 60, 0.05)), margin)[0] == -1
+    assert power.within(power.design(parts, *arrays(2, 60)), margin, asked.margin_level)[0] == -1
 
 
 @pytest.mark.parametrize(("replicates", "level"), [(2, 0.05), (5, 0.05), (20, 0.001)])
 def test_of_one_example_it_is_the_power_of_students_test(replicates, level):
     parts = power.Components(*arrays(4.0, 0.0, 0.0), np.array([1.0]))
-    design = power.design(parts, *arrays(replicates, 1, level / 2))
+    design, levels = power.design(parts, *arrays(replicates, 1)), np.array([level])
     gains = np.array([0.5, 2.0, 9.0])
     df, critical = replicates - 1, stats.t.isf(level / 2, replicates - 1)
     wanted = stats.nct.sf(critical, df, gains / 2 * math.sqrt(replicates))
-    np.testing.assert_allclose([power.shown(design, np.array([g]))[0] for g in gains], wanted, atol=2e-3)
+    np.testing.assert_allclose([power.shown(design, np.array([g]), levels)[0] for g in gains], wanted, atol=2e-3)
     effect = TTestPower().solve_power(None, replicates, level, 0.8)
-    assert power.detectable(design)[0] == pytest.approx(2 * effect, rel=0.01)
+    assert power.detectable(design, levels)[0] == pytest.approx(2 * effect, rel=0.01)
 
 
 def test_components_are_unbiased():
@@ -142,6 +144,18 @@ def test_a_study_says_what_would_settle_it():
     assert 300 < fixed.examples_needed < math.inf
 
 
+@pytest.mark.parametrize(
+    ("deviations", "replicates", "share"), [((1, 0.5, 1), 10, 0.8), ((1, 0, 1), 20, 0.7), ((1, 0.5, 3), 10, 0.7)]
+)
+def test_studies_are_right_in_the_median(deviations, replicates, share):
+    asked, parts = power.Asked(*arrays(0.05, 0.05), 0.0), known(deviations, 60)
+    gain = share * power.detectable(power.design(parts, *arrays(replicates, 60)), asked.level)
+    truth = power.needed(parts, gain, *arrays(replicates, 60), asked)[0][0, 0] * replicates
+    found = [study(gain.tolist(), deviations, replicates, 60, k, margin=0.0).power["finetune"][10.0] for k in range(80)]
+    assert np.median([f.replicates_needed for f in found]) == pytest.approx(truth, rel=0.2)
+    assert np.median([f.effect for f in found]) == pytest.approx(gain[0] / share, rel=0.1)
+
+
 def test_the_unit_does_not_matter_and_more_is_never_needed_for_more():
     rng = np.random.default_rng(5)
     x = table(rng, (1, 1, 2), 6, 40)[0]
@@ -155,6 +169,25 @@ def test_the_unit_does_not_matter_and_more_is_never_needed_for_more():
         if scale == 1.0:
             first = found
     np.testing.assert_allclose(found, first, rtol=1e-6)
+
+
+def test_of_several_targets_what_is_settled_is_what_is_claimed():
+    rng = np.random.default_rng(9)
+    gains = np.array([[0.3, 0.0], [0.3, 0.12], [0.3, 0.11]])  # Of three targets at two sizes.
+    each = []
+    for k, own in enumerate(gains):
+        base = rng.normal(0.7, 0.1, (2, 10, 60))
+        better = base + table(rng, (0.08, 0.0, 0.2), 10, 60, 2) + own[:, None, None]
+        each.append(scores_of(np.stack([base, better]), PAIR, task=f"t{k}", rows=np.arange(60)))
+    found = analyse_targets(each, dict.fromkeys(PAIR, 3), 200)
+    assert {a.cells["finetune"][10.0].claim for a in found.of.values()} == {"gain"}
+    for analysis in found.of.values():
+        for n, own in analysis.power["finetune"].items():
+            claim = analysis.cells["finetune"][n].claim
+            assert own.settled == (claim in ("gain", "harm", "equivalent"))
+            assert not own.settled or (own.shows, own.labels_needed) == (claim, n)
+            assert 0.05 / 6 <= own.level <= 0.05 / 4  # Of six tests.
+            assert claimed(own, n, "inconclusive") is own
 
 
 def test_differences_without_spread_are_left_to_the_sign_test():

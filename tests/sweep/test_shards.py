@@ -270,3 +270,41 @@ def test_a_registered_metric_of_a_regression_is_in_the_labels_unit(tmp_path):
             names.clear()
             names.update(was)
         del mtl.data.SOURCES["prices_of_a_test"]
+
+
+def test_a_shard_is_checked_once_and_verified_always(result, tmp_path, monkeypatch):
+    monkeypatch.setenv("MTL_CACHE_DIR", str(tmp_path / "cache"))
+    work, looked, check = tmp_path / "work", [], shards.check
+    monkeypatch.setattr(shards, "check", lambda *of: looked.append(of) or check(*of))
+    Workdir(work).write_results([new(result, 1), new(result, 2)])
+    (task,), (file,) = result["test"], by_hand.shards(work)
+
+    def read():
+        workdir = Workdir(work)
+        return [(workdir.result(d), workdir.predictions(d, task)["outputs"].tolist()) for d in workdir.hashes()]
+
+    first = read()
+    assert len(first) == len(looked) == 2
+    assert read() == first and len(looked) == 2
+    monkeypatch.setattr(shards, "version", lambda: "another")
+    assert read() == first and len(looked) == 4
+    monkeypatch.setenv("MTL_CACHE_DIR", "off")
+    assert read() == first and len(looked) == 6
+    monkeypatch.undo()
+    good = file.read_bytes()
+    workdir = Workdir(work)
+    assert len(workdir.hashes()) == 2
+    file.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    with pytest.raises(StoreError, match="its sha256 is not the one it was written with"):  # Damaged since it was read.
+        workdir.predictions(f"{1:016x}", task)
+    assert read() == []
+
+
+def test_what_is_wrong_or_may_be_obeyed_is_looked_at_each_time(result, tmp_path, monkeypatch):
+    monkeypatch.setenv("MTL_CACHE_DIR", str(tmp_path / "cache"))
+    work = tmp_path / "work"
+    Workdir(work).write_results([new(result, 1, val_score="low"), new(result, 2), new(result, 3, cpu="\x1b[2J")])
+    for _ in range(2):
+        workdir = Workdir(work)
+        assert workdir.hashes() == [f"{2:016x}", f"{3:016x}"] and len(workdir.damaged) == 1
+        assert "\x1b" not in workdir.result(f"{3:016x}")["cpu"]
