@@ -81,12 +81,19 @@ def facts(table: Table) -> dict[str, Any]:
         "name": table.name,
         "about": table.about,
         "examples": len(table),
-        "inputs": str(_inputs({"inputs": inputs, "vocabulary": table.vocabulary})),
+        "inputs": _shape_words(_inputs({"inputs": inputs, "vocabulary": table.vocabulary})),
         "complete": int(np.all(np.stack(list(table.mask.values())), axis=0).sum()),
         "tasks": [{**{k: t[k] for k in ("name", "kind", "labels", "missing")}, "what": _what(t)} for t in every],
         "duplicates": {"rows": twice.rows, "sets": twice.sets, "conflicts": twice.conflicts},
         "groups": 0 if table.groups is None else len(np.unique(table.groups)),
     }
+
+
+def _shape_words(shape: Shape) -> str:
+    """Return what one input is, in words: ``64 numbers``, ``28 × 28``."""
+    if not isinstance(shape, tuple) or not all(isinstance(n, int) for n in shape):
+        return str(shape)
+    return f"{shape[0]:,} numbers" if len(shape) == 1 else " × ".join(f"{n:,}" for n in shape)
 
 
 def _constant(table: Table) -> int:

@@ -140,6 +140,7 @@ def gain_figure(analysis: Analysis, titled: bool = True) -> Any:
     shared = [margin, -margin, *itertools.chain(*(drawn[regime] for regime in contenders))]
     figure.subplots_adjust(0.075, below / 72 / height, 0.985, 1 - (above + 16) / 72 / height, 0.16, 0.24)
     x = np.array(scores.sizes, float)
+    own = False
     for i, axes in enumerate(panels.flat):
         if i >= len(regimes):
             axes.set_visible(False)
@@ -167,10 +168,12 @@ def gain_figure(analysis: Analysis, titled: bool = True) -> Any:
         panel_title(axes, regime)
         limits(axes, *shared)
         bottom, top = axes.get_ylim()
-        own = bool((low < bottom).any() or (high > top).any())
+        beside, own = own, bool((low < bottom).any() or (high > top).any())
         if own:  # A control that is far off must not flatten all others.
             limits(axes, low, high, [0.0])
-        axes.tick_params(axis="y", labelleft=own or i % columns == 0, labelsize=FONT - own)
+        axes.tick_params(axis="y", labelleft=own or beside or i % columns == 0, labelsize=FONT - own)
+        if not np.isfinite(gain).any():
+            axes.text(0.5, 0.2, "no result", transform=axes.transAxes, ha="center", fontsize=FONT, color=SOFT)
         if i + columns >= len(regimes):  # nothing below it
             axes.tick_params(axis="x", labelbottom=True)
     figure.text(0.53, 6 / 72 / height, axis_label(scores.sizes), fontsize=FONT, color=INK, ha="center")

@@ -7,6 +7,7 @@ anything.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import math
@@ -22,6 +23,7 @@ from mtl.report.show import tables_of
 from mtl.report.supplement import Supplement
 from mtl.report.svg import inline_svg
 from mtl.report.tables import crossover_table
+from mtl.report.target_tables import SHOWN
 from mtl.report.targets import Targets
 from mtl.report.text import plain
 
@@ -46,6 +48,7 @@ WARNING = "Warning: "
 
 #: What folds a table away, by the table's name.
 HEADINGS = {
+    "targets": "What to do for single targets",
     "gain": "Paired gains",
     "cost": "Cost",
     "crossover": "Where curves cross",
@@ -129,15 +132,24 @@ def _section(analysis: Analysis | Targets, beside: Supplement, index: int) -> di
     def inline(pairs: Iterable[tuple[Any, str]]) -> list[Any]:
         return [inline_svg(figure, f"{name}-f{next(numbers)}", told) for figure, told in pairs]
 
+    decision, single = tables.pop("decision"), []
+    if isinstance(analysis, Targets) and len(analysis.of) > SHOWN and analysis.decisions:
+        single = [dataclasses.replace(decision, name="targets")]  # Some of hundreds, by chance of their order.
+        decision = dataclasses.replace(decision, rows=decision.rows[: len(analysis.decisions)])
     return {
         "id": name,
         "analysis": analysis,
         "warnings": list(dict.fromkeys([*analysis.warnings, *leaks, *beside.data_warnings])),
         "figures": inline(first),
         "more": {title: inline(pairs) for title, pairs in more.items() if pairs},
-        "decision": tables.pop("decision"),
+        "decision": decision,
         "result": tables.pop("result"),
-        "tables": [*tables.values(), *([crossings] if crossings else []), *([beside.others] if beside.others else [])],
+        "tables": [
+            *single,
+            *tables.values(),
+            *([crossings] if crossings else []),
+            *([beside.others] if beside.others else []),
+        ],
         "headings": HEADINGS,
         "beside": beside,
     }

@@ -341,7 +341,7 @@ def _listed(sweep: Sweep, fingerprints: Mapping[str, Fingerprint]) -> dict[str, 
 def recorded(workdir: Workdir, sweep: Sweep) -> bool:
     """Return whether ``study.json`` holds a sweep as it is now expected, so that there is nothing to write."""
     known = workdir.open(sweep.base["name"])["sweeps"].get(sweep.name)
-    if not known:
+    if not known or "data" not in known:  # Older studies do not describe their data.
         return False
     listed = _listed(sweep, workdir.expected)
     return canonical([known["base"], {k: known[k] for k in listed}]) == canonical([sweep.base, listed])

@@ -202,7 +202,7 @@ def test_empty_and_extra():
     read = Page(make([extra]))
     assert "curves <x>" in read.text
     assert "What weakens it" not in read.text
-    assert "What the data are is not in this work directory." in read.text
+    assert "The work directory does not say what the data are" in read.text
     for internal in ("family", "draws_left_out", "48"):
         assert internal not in read.text
 
