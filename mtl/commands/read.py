@@ -68,12 +68,12 @@ def _plot(arguments: argparse.Namespace) -> int:
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    from mtl.report.publish import analyses_of, publish_page
+    from mtl.report.publish import report
 
     workdir = Workdir(arguments.workdir)
-    analyses = analyses_of(workdir)
+    page = report(workdir, command())
     _tell_damage(workdir)
-    print(publish_page(workdir, analyses, command()))
+    print(page)
     return 0
 
 

@@ -121,3 +121,26 @@ def test_analyses_of_one_target_and_of_several_come_back_whole(study):
     assert back.scores.sizes == several.scores.sizes
     with pytest.raises(TypeError, match="a set cannot be kept"):
         kept.remember("state", "even", {1})
+
+
+def test_a_page_is_left_as_it_is_until_it_or_what_it_is_made_from_changes(study, monkeypatch, capsys):
+    work, _, _ = study
+    written, page = [], publish.publish_page
+    monkeypatch.setattr(publish, "publish_page", lambda *of: written.append(of) or page(*of))
+    (work / "report.html").unlink(missing_ok=True)
+
+    def report():
+        assert main(["report", str(work)]) == 0
+        assert capsys.readouterr().out.strip() == str(work / "report.html")
+        return len(written), (work / "report.html").read_text()
+
+    _, first = report()
+    assert report() == (1, first) and "scratch" in first
+    (work / "report.html").write_text(first + " ")
+    assert report() == (2, first)
+    (work / "report.html").unlink()
+    assert report() == (3, first)
+    by_hand.change(work, min(by_hand.results(work)), lambda found: found | {"cpu": "another"})
+    assert report()[0] == 4 and report()[0] == 4
+    (work / "published.json").write_text("{")
+    assert report()[0] == 5
