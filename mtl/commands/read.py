@@ -69,12 +69,17 @@ def _plot(arguments: argparse.Namespace) -> int:
 
 
 def _report(arguments: argparse.Namespace) -> int:
+<<<<<<< HEAD
     from mtl.report.methods import methods
     from mtl.report.publish import analyses_of, publish_page
+=======
+    from mtl.report.publish import report
+>>>>>>> quick
 
     workdir = Workdir(arguments.workdir)
-    analyses = analyses_of(workdir)
+    page = report(workdir, command())
     _tell_damage(workdir)
+<<<<<<< HEAD
     if arguments.methods:
         for analysis in analyses:
             entry = workdir.study()["sweeps"][analysis.scores.sweep]
@@ -82,6 +87,9 @@ def _report(arguments: argparse.Namespace) -> int:
             print(methods(analysis, entry["base"], results))
         return 0
     print(publish_page(workdir, analyses, command()))
+=======
+    print(page)
+>>>>>>> quick
     return 0
 
 

@@ -18,8 +18,13 @@ from typing import Any
 import mtl
 from mtl.config import canonical
 from mtl.config.trial import targets_of
+<<<<<<< HEAD
 from mtl.host.files import MAX_JSON_BYTES, FileError, parse, read, write_atomically
 from mtl.report import kept
+=======
+from mtl.host.files import MAX_JSON_BYTES, FileError, parse, read, sha256_of_file, write_atomically
+from mtl.report import kept, phrases
+>>>>>>> quick
 from mtl.report.analyse import analyse
 from mtl.report.analysis import Analysis, Scores
 from mtl.report.collect import collect
@@ -99,11 +104,7 @@ def publish(workdir: Workdir, analyses: Sequence[Analysis | Targets], command: s
       analyses: of the sweeps.
       command: what the page says made it.
     """
-    file = workdir.inside("published.json")
-    stamps: dict[str, str] = {}
-    if file.is_file():
-        with contextlib.suppress(FileError):  # Damaged: everything is written again.
-            stamps = {k: v for k, v in parse(read(file, MAX_JSON_BYTES)).items() if isinstance(v, str)}
+    stamps = _stamps(workdir)
     study, paths = workdir.study(), []
     digests = {name: _digest(workdir, entry) for name, entry in study["sweeps"].items()}
     for analysis in analyses:
@@ -124,8 +125,50 @@ def publish(workdir: Workdir, analyses: Sequence[Analysis | Targets], command: s
             return []
         publish_page(workdir, every, command)
         stamps[""] = whole
-    write_atomically(file, canonical(stamps).encode(), durable=False)
+        if [a.scores.sweep for a in every] == list(study["sweeps"]) and not workdir.damaged and not workdir.stale:
+            stamps[page.name] = _page_stamp(workdir, page)
+    _stamp(workdir, stamps)
     return [*paths, page]
+
+
+def _stamps(workdir: Workdir) -> dict[str, str]:
+    """Return digests of what was published from: a sweep's by its name, all sweeps' by no name, the page's by its."""
+    file = workdir.inside("published.json")
+    if file.is_file():
+        with contextlib.suppress(FileError):  # Damaged: everything is written again.
+            return {k: v for k, v in parse(read(file, MAX_JSON_BYTES)).items() if isinstance(v, str)}
+    return {}
+
+
+def _stamp(workdir: Workdir, stamps: Mapping[str, str]) -> None:
+    write_atomically(workdir.inside("published.json"), canonical(stamps).encode(), durable=False)
+
+
+def report(workdir: Workdir, command: str) -> Path:
+    """Return the study's page, which is written unless it is the very one that was, from the same results.
+
+    Args:
+      workdir: the work directory.
+      command: what the page says made it.
+
+    Raises:
+      StoreError: if there is no study, or no result.
+    """
+    page, stamps = workdir.inside("report.html"), _stamps(workdir)
+    if not (known := stamps.get(page.name)) or known != _page_stamp(workdir, page):
+        publish_page(workdir, analyses_of(workdir), command)
+        stamp = "" if workdir.damaged or workdir.stale else _page_stamp(workdir, page)  # That is told each time.
+        _stamp(workdir, {**stamps, page.name: stamp})
+    return page
+
+
+def _page_stamp(workdir: Workdir, page: Path) -> str:
+    """Return a digest of what the page holds and is made from; empty if that cannot be read."""
+    try:
+        parts = [kept.state_of(workdir), metadata.version("matplotlib"), sha256_of_file(page)]
+    except OSError:
+        parts = [""]
+    return hashlib.sha256(canonical(parts).encode()).hexdigest() if all(parts) else ""
 
 
 @functools.lru_cache(maxsize=1)

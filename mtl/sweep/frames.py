@@ -46,57 +46,78 @@ def results(
     study = workdir.study()
     if sweep and sweep not in study["sweeps"]:
         raise ValueError(f'sweep = "{sweep}": {suggest(sweep, study["sweeps"])}')
-    rows: list[dict[str, Any]] = []
-    for name, entry in study["sweeps"].items():
-        if sweep and name != sweep:
-            continue
-        picked = chosen(workdir, entry)
-        for trial in entry["trials"]:
-            head = {"sweep": name, "hash": trial["hash"], **trial["changes"]}
-            rows += list(_rows(workdir, head, what, trial["hash"] in picked))
-    return pandas.DataFrame(rows)
+    trials = [
+        ({"sweep": name, "hash": trial["hash"], **trial["changes"]}, trial["hash"] in picked)
+        for name, entry in study["sweeps"].items()
+        if name == (sweep or name)
+        for picked in [chosen(workdir, entry)]
+        for trial in entry["trials"]
+    ]
+    if what == "trials":
+        return pandas.DataFrame([_row(workdir, head, picked) for head, picked in trials])
+    parts = [part for head, picked in trials for part in _parts(workdir, head, what, picked)]
+    if not parts:
+        return pandas.DataFrame()
+    # A dictionary a row would take a minute for a million rows.
+    counts = [len(next(iter(columns.values()))) for _, columns in parts]
+    frame = pandas.DataFrame([head for head, _ in parts]).iloc[np.repeat(np.arange(len(parts)), counts)]
+    names = dict.fromkeys(name for _, columns in parts for name in columns)
+    every = {
+        name: np.concatenate(
+            [c[name] if name in c else np.full(n, np.nan) for (_, c), n in zip(parts, counts, strict=True)]
+        )
+        for name in names
+    }
+    return pandas.concat([frame.reset_index(drop=True), pandas.DataFrame(every)], axis=1)
 
 
-def _rows(workdir: Workdir, head: dict[str, Any], what: str, picked: bool) -> Iterator[dict[str, Any]]:
+def _row(workdir: Workdir, head: dict[str, Any], picked: bool) -> dict[str, Any]:
+    """Return what there is to say of a trial."""
     result = workdir.result(head["hash"])
     if result is None:
-        if what == "trials":
-            status, error = _status(workdir, head["hash"])
-            yield head | {"status": status, "error": error}
+        status, error = _status(workdir, head["hash"])
+        return head | {"status": status, "error": error, "chosen": False}
+    target = result["config"]["data"].get("target")  # Of several, each column says which it is of.
+    test = {
+        f"test_{k}" if task == target else f"test_{k}_of_{task}": _number(v if picked else None)
+        for task, values in result.get("test", {}).items()
+        for k, v in values.items()
+    }
+    cost = {k: _number(v) for k, v in result["cost"].items()}
+    shared = {k: result[k] for k in ("status", "placement", "finished")}
+    return head | shared | {"val_score": _number(result["val_score"]), "chosen": picked} | test | cost
+
+
+def _parts(
+    workdir: Workdir, head: dict[str, Any], what: str, picked: bool
+) -> Iterator[tuple[dict[str, Any], dict[str, np.ndarray]]]:
+    """Yield (what some rows have in common, their columns) of a trial: of each phase, or of each task."""
+    result = workdir.result(head["hash"])
+    if result is None:
         return
-    if what == "trials":
-        target = result["config"]["data"].get("target")  # Of several, each column says which it is of.
-        test = {
-            f"test_{k}" if task == target else f"test_{k}_of_{task}": _number(v if picked else None)
-            for task, values in result.get("test", {}).items()
-            for k, v in values.items()
-        }
-        cost = {k: _number(v) for k, v in result["cost"].items()}
-        shared = {k: result[k] for k in ("status", "placement", "finished")}
-        yield head | shared | {"val_score": _number(result["val_score"]), "chosen": picked} | test | cost
-    elif what == "curves":
-        for number, phase in enumerate(result["phases"]):
-            for i, step in enumerate(phase["evaluated_at"]):
-                for task, curve in phase["val_loss"].items():
-                    yield head | {
-                        "phase": number,
-                        "step": step,
-                        "task": task,
-                        "train_loss": _number(phase["train_loss"].get(task, [None] * (i + 1))[i]),
-                        "val_loss": _number(curve[i]),
-                        "val_score": _number(phase["val_score"][task][i]),
-                    }
+    for number, phase in enumerate(result["phases"] if what == "curves" else ()):
+        steps, tasks = phase["evaluated_at"], list(phase["val_loss"])
+        nothing = dict.fromkeys(tasks, [None] * len(steps))
+        curves = {"train_loss": nothing | phase["train_loss"], **{k: phase[k] for k in ("val_loss", "val_score")}}
+        each = {k: np.array([own[task] for task in tasks], float).T.ravel() for k, own in curves.items()}
+        tasks_of_rows = np.array(tasks * len(steps), object)
+        yield (
+            head | {"phase": number},
+            {"step": np.repeat(np.array(steps, int), len(tasks)), "task": tasks_of_rows} | each,
+        )
     for task in result.get("test", ()) if what == "predictions" and picked else ():
         arrays = workdir.predictions(head["hash"], task)
         outputs = arrays["outputs"]
-        names = ["output"] if outputs.shape[-1] == 1 else [f"output_{i}" for i in range(outputs.shape[-1])]
-        for i, row in enumerate(arrays["rows"]):
-            group = {"group": int(arrays["groups"][i])} if "groups" in arrays else {}
-            if outputs.ndim > 2:  # Maps do not fit into a cell: see ``Workdir.predictions``.
-                told = {"score": float(arrays["scores"][i])}
-            else:
-                told = {"label": float(arrays["labels"][i]), **dict(zip(names, map(float, outputs[i]), strict=True))}
-            yield head | {"task": task, "row": int(row)} | group | told
+        columns = {"row": arrays["rows"].astype(int)}
+        if "groups" in arrays:
+            columns["group"] = arrays["groups"].astype(int)
+        if outputs.ndim > 2:  # Maps do not fit into a cell: see ``Workdir.predictions``.
+            columns["score"] = arrays["scores"].astype(float)
+        else:
+            columns["label"] = arrays["labels"].astype(float)
+            names = ["output"] if outputs.shape[1] == 1 else [f"output_{i}" for i in range(outputs.shape[1])]
+            columns |= dict(zip(names, outputs.T.astype(float), strict=True))
+        yield head | {"task": task}, columns
 
 
 def _status(workdir: Workdir, digest: str) -> tuple[str, str | None]:

@@ -96,6 +96,23 @@ def seconds(arguments: list[str], workdir: Path, cache: Path) -> float:
     return (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime)
 
 
+def reading(rounds: int) -> dict[str, dict[str, Any]]:
+    """Return the processor seconds of each reader of 5,000 trials: the first time, and then in interleaved rounds."""
+    with tempfile.TemporaryDirectory() as folder:
+        work, cache = Path(folder) / "work", Path(folder) / "cache"
+        make(work)
+        found: dict[str, dict[str, Any]] = {}
+        for name, arguments in READERS.items():  # Before each nothing is known of the study.
+            found[name] = {"first": seconds(arguments, work, Path(folder) / f"cache-{name}"), "then": []}
+            (work / "published.json").unlink(missing_ok=True)
+        for arguments in READERS.values():
+            seconds(arguments, work, cache)
+        for _ in range(rounds):
+            for name, arguments in READERS.items():
+                found[name]["then"].append(seconds(arguments, work, cache))
+    return found
+
+
 if __name__ == "__main__":
     begin = time.perf_counter()
     make(Path(sys.argv[1]))

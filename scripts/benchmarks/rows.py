@@ -6,7 +6,9 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from benchmarks import sweeps
+import numpy as np
+
+from benchmarks import reading, sweeps
 from benchmarks.cases import CASES
 from benchmarks.rounds import Order, Timed, timed
 
@@ -240,6 +242,16 @@ def sharing(run: Run) -> list[Row]:
     return rows
 
 
+def readers(run: Run) -> list[Row]:
+    """Return the rows of reading a finished study of 5,000 trials: processor seconds."""
+    rows = []
+    for name, found in reading.reading(run.rounds).items():
+        low, middle, high = map(float, np.quantile(found["then"], [0.25, 0.5, 0.75]))
+        first = f"{found['first']:.1f} s the first time"
+        rows.append(Row(f"{name} of 5,000 trials: seconds", 1, (low, middle, high), 2.0, False, first, "", found))
+    return rows
+
+
 def quickstart(run: Run) -> list[Row]:
     """Return the rows of the main study in a fresh work directory."""
     found = sweeps.quickstart()
@@ -268,6 +280,7 @@ ROWS: dict[str, Callable[[Run], list[Row]]] = {
     "hand": handwritten,
     "mask": masks,
     "sharing": sharing,
+    "reading": readers,
     "quickstart": quickstart,
 }
 
