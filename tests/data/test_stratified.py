@@ -65,15 +65,33 @@ CASES = {
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("seed", range(3))
-def test_every_prefix_has_each_mark_within_three_rows_of_its_share(name, seed):
+def test_every_prefix_has_each_mark_within_four_rows_of_its_share(name, seed):
     marks = CASES[name]
     order = stratified(marks, len(marks), np.random.default_rng(seed))
     np.testing.assert_array_equal(np.sort(order), np.arange(len(marks)))
     off = strays(marks, order)
-    assert off.max() < 3
-    assert off.max(axis=1).mean() < 1.7  # The worst of all marks, in a prefix of the mean.
+    assert off.max() < 4
+    assert off.max(axis=1).mean() < 2.2  # The worst of all marks, in a prefix of the mean.
     by_chance = strays(marks, np.random.default_rng(seed).permutation(len(marks)))
     assert off.max(axis=1).mean() < by_chance.max(axis=1).mean() / 3
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_which_labels_meet_in_a_row_is_drawn_as_by_chance(grouped):
+    """Rows that are positive for many tasks are as likely as others to be drawn: an assay of cells that die, say.
+
+    The oracle is the hypergeometric law of a plain draw, over whose mean of 40 draws five standard errors are allowed.
+    """
+    rng = np.random.default_rng(0)
+    yes = rng.random((800, 8)) < np.where(rng.random(800) < 0.1, 0.5, 0.03)[:, None]
+    marks = np.concatenate([yes, ~yes], axis=1)
+    groups = np.sort(rng.integers(600, size=800)) if grouped else None
+    count, size, draws = np.bincount(yes.sum(axis=1), minlength=9), 80, 40
+    drawn = [yes[stratified(marks, size, np.random.default_rng(seed), groups)] for seed in range(draws)]
+    found = np.mean([np.bincount(rows.sum(axis=1), minlength=9) for rows in drawn], axis=0)
+    wanted, left = size * count / 800, 1 - count / 800
+    assert count[3:].sum() > 50
+    assert (np.abs(found - wanted) < 5 * np.sqrt(wanted * left / draws) + 1e-9).all()
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -13,7 +13,7 @@ from mtl.report.show import FORMATS, tables_of
 from mtl.report.tables import gain_table, result_table
 from mtl.report.targets import analyse_targets
 
-from .studies import crossed, scores_of
+from .studies import crossed, null_study, scores_of
 
 DOUBLED = ("scratch@2", "multitask@2", "finetune@2")
 REGIMES = ("scratch", "multitask", "finetune", *DOUBLED)
@@ -155,3 +155,43 @@ def test_where_nothing_is_claimed_nothing_can_change():
     values[[1, 2, 4, 5]] += np.random.default_rng(0).normal(0, 0.3, (4, 2, 20, 1))
     got = analyse(scores_of(values, REGIMES, SIZES, controls=DOUBLED), 200)
     assert sentence(got).endswith("×2) no claim over scratch was made that could change.")
+
+
+LEARNED = ("scratch", "multitask", "scratch@2", "multitask@2")
+LATE = np.array([0.5, 2.0])  # Joint training needs four times the updates; both get as far in the end.
+
+
+def trained(rng, budget):
+    """0/1 scores of equal data after so many updates, and twice as many: what is missing falls with exp(−t / τ)."""
+    missing = np.exp(-budget * np.array([[1], [2]]) / LATE).reshape(4, 1, 1, 1)
+    right = null_study(rng, 4, np.array([1.0, 1.5]), 20, 200)
+    late = (
+        np.broadcast_to(missing > 0.05, (4, 2, 1, 1))[..., 0, 0] * 20
+    )  # More is to come: best at the last evaluation.
+    return scores_of(
+        np.where(rng.random(right.shape) < missing, rng.random(right.shape) < 0.5, right),
+        LEARNED, (10.0, 20.0), controls=LEARNED[2:], unconverged=late,
+    )  # fmt: skip
+
+
+def test_with_equal_data_and_a_sufficient_budget_no_false_harm_is_claimed():
+    """At 5 % for a whole study, of 40 studies at most six may (more have a chance of 0.3 %)."""
+    studies = [analyse(trained(np.random.default_rng(seed), 16.0), 100) for seed in range(40)]
+    claims = [{got.cells[r][n].claim for r in ("multitask", "multitask@2") for n in (10.0, 20.0)} for got in studies]
+    assert sum("harm" in c or "gain" in c for c in claims) <= 6
+    assert not any("starved" in s or "may be a matter of budget" in s for got in studies[:3] for s in got.verdict)
+
+
+def test_harm_by_a_starved_budget_is_told_as_such():
+    """The same truth, ended too early: with a doubled budget, and without."""
+    scores = trained(np.random.default_rng(0), 3.0)
+    got = analyse(scores, 200)
+    assert {c.claim for c in got.cells["multitask"].values()} == {"harm"}
+    assert {c.claim for c in got.cells["multitask@2"].values()} <= {"inconclusive", "equivalent"}
+    assert "from a starved budget: harm by multitask with 10 and 20 labels" in sentence(got)
+    alone = dataclasses.replace(
+        scores, regimes=LEARNED[:2], controls=(),
+        **{k: getattr(scores, k)[:2] for k in ("values", "missing", "failed", "chosen", "unconverged")},
+    )  # fmt: skip
+    words = "Harm that may be a matter of budget, as training was not converged: multitask with 10 and 20 labels."
+    assert words in analyse(alone, 200).verdict
