@@ -69,27 +69,20 @@ def _plot(arguments: argparse.Namespace) -> int:
 
 
 def _report(arguments: argparse.Namespace) -> int:
-<<<<<<< HEAD
     from mtl.report.methods import methods
-    from mtl.report.publish import analyses_of, publish_page
-=======
-    from mtl.report.publish import report
->>>>>>> quick
+    from mtl.report.publish import analyses_of, report
 
     workdir = Workdir(arguments.workdir)
-    page = report(workdir, command())
-    _tell_damage(workdir)
-<<<<<<< HEAD
     if arguments.methods:
-        for analysis in analyses:
+        for analysis in analyses_of(workdir):
             entry = workdir.study()["sweeps"][analysis.scores.sweep]
             results = filter(None, (workdir.result(t["hash"]) for t in entry["trials"]))
             print(methods(analysis, entry["base"], results))
+        _tell_damage(workdir)
         return 0
-    print(publish_page(workdir, analyses, command()))
-=======
+    page = report(workdir, command())
+    _tell_damage(workdir)
     print(page)
->>>>>>> quick
     return 0
 
 

@@ -18,13 +18,8 @@ from typing import Any
 import mtl
 from mtl.config import canonical
 from mtl.config.trial import targets_of
-<<<<<<< HEAD
-from mtl.host.files import MAX_JSON_BYTES, FileError, parse, read, write_atomically
-from mtl.report import kept
-=======
 from mtl.host.files import MAX_JSON_BYTES, FileError, parse, read, sha256_of_file, write_atomically
-from mtl.report import kept, phrases
->>>>>>> quick
+from mtl.report import kept
 from mtl.report.analyse import analyse
 from mtl.report.analysis import Analysis, Scores
 from mtl.report.collect import collect

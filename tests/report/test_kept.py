@@ -93,14 +93,9 @@ def test_only_the_newest_are_kept(study, monkeypatch):
 
 def same(one, two):
     """Whether two values are of the same types and hold the same, NaN for NaN."""
-<<<<<<< HEAD
-    if dataclasses.is_dataclass(one) and not isinstance(one, type):
-        one, two = ({"": type(v)} | {f.name: getattr(v, f.name) for f in dataclasses.fields(v)} for v in (one, two))
-=======
     if dataclasses.is_dataclass(one):
         names = [field.name for field in dataclasses.fields(one)]
         return type(one) is type(two) and all(same(getattr(one, name), getattr(two, name)) for name in names)
->>>>>>> quick
     if isinstance(one, np.ndarray):
         return one.dtype == two.dtype and np.array_equal(one, two, equal_nan=True)
     if isinstance(one, dict):
@@ -129,12 +124,12 @@ def test_analyses_of_one_target_and_of_several_come_back_whole(study):
         kept.remember("state", "even", {1})
 
 
-<<<<<<< HEAD
 @pytest.mark.parametrize("kind", ["os:system", "mtl.host.files:read", "mtl.report.kept:nothing", "subprocess:Popen"])
 def test_a_file_makes_nothing_but_what_analyses_are_made_of(kind):
     with pytest.raises(CheckpointError, match="is not what an analysis is made of"):
         kept._decoded([kind, {"command": "true"}], {})
-=======
+
+
 def test_a_page_is_left_as_it_is_until_it_or_what_it_is_made_from_changes(study, monkeypatch, capsys):
     work, _, _ = study
     written, page = [], publish.publish_page
@@ -156,4 +151,3 @@ def test_a_page_is_left_as_it_is_until_it_or_what_it_is_made_from_changes(study,
     assert report()[0] == 4 and report()[0] == 4
     (work / "published.json").write_text("{")
     assert report()[0] == 5
->>>>>>> quick
