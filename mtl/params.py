@@ -61,10 +61,14 @@ def select(tree: PyTree, patterns: Sequence[str]) -> PyTree:
     """
     paths = list(flatten(tree))
     _check_patterns(patterns)
+    chosen: set[str] = set()
     for pattern in patterns:
-        if not any(_match(pattern, path) for path in paths):
+        match = re.compile(pattern, re.DOTALL).fullmatch  # Once: of many patterns, the module forgets the first ones.
+        found = [path for path in paths if match(path)]
+        if not found:
             raise ValueError(f'pattern "{pattern}" matches no parameter; paths: {_some(paths)}')
-    return jax.tree_util.tree_map_with_path(lambda p, _: any(_match(pattern, path_of(p)) for pattern in patterns), tree)
+        chosen.update(found)
+    return jax.tree_util.tree_map_with_path(lambda p, _: path_of(p) in chosen, tree)
 
 
 def split(tree: PyTree, chosen: PyTree) -> tuple[PyTree, PyTree]:

@@ -67,7 +67,7 @@ def right(split_seeds, seeds):
         )
         assert all(o.diverged_at == -1 for o in outcomes)
         rows = np.flatnonzero(split_of(first).test[first.target])
-        outputs = predict(model, first.target, [o.weights for o in outcomes], table.x[rows])
+        outputs = predict(model, [first.target], [o.weights for o in outcomes], table.x[rows])[first.target]
         labels = jnp.asarray(table.labels[first.target][rows])
         score = jax.jit(jax.vmap(lambda o, t=task, y=labels: metrics.per_example(t, "accuracy", o, y)))
         found.append(np.asarray(score(jnp.asarray(outputs))))

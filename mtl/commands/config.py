@@ -151,7 +151,7 @@ def _options(path: str, flat: Flat) -> dict[str, Field]:
     from mtl import models, optim
     from mtl.config import ConfigError
     from mtl.config.declaration import FIELDS, Field
-    from mtl.config.resolve import NOT_TASK_OPTIONS
+    from mtl.config.tasks import NOT_TASK_OPTIONS
     from mtl.options import meanings, parameters
     from mtl.regimes import Phase
     from mtl.tasks import Task, suggest

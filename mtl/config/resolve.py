@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import json
 import math
@@ -19,16 +18,15 @@ from mtl.config.fields import Flat
 from mtl.config.problems import ConfigError, refused
 from mtl.config.reference import check_reference, without_training
 from mtl.config.targets import alone, asked, rows_of, section_of, settled
+from mtl.config.tasks import tasks_of
 from mtl.config.trial import Resolved, Trial, canonical
 from mtl.data import nearest
 from mtl.data.corrupt.split import FIELDS as CORRUPTING
 from mtl.data.table import Table
 from mtl.inputs import Shape
-from mtl.metrics import METRICS
 from mtl.models import MODELS, anatomy, build, options_of
-from mtl.options import checked
 from mtl.regimes import SAMPLINGS
-from mtl.tasks import KINDS, Task, suggest
+from mtl.tasks import Task, suggest
 
 #: The version of the resolved config's format.
 FORMAT = 2
@@ -51,7 +49,7 @@ def resolve(flat: Flat, table: Table) -> Trial:
     if regime.reference:
         flat = without_training(flat)
     flat = settled(flat, table.tasks)
-    known = _tasks(flat, table.tasks)
+    known = tasks_of(flat, table.tasks)
     if not flat["data.source"] or flat["data.rows"] == "shared":  # Then there is no pool of its rows.
         flat = {**flat, "data.source_size": 0, "data.source_val_size": 0}
     heads = (check_reference(flat, regime, table, known),) if regime.reference else known
@@ -143,60 +141,6 @@ def _blocks(
     if key not in _known_blocks:
         _known_blocks[key] = anatomy(build(name, flat["model.options"], tasks, head_init), shape).blocks
     return _known_blocks[key]
-
-
-def _tasks(flat: Flat, available: Sequence[Task]) -> tuple[Task, ...]:
-    """Return the study's tasks (sources, then targets) with the options the config gives them."""
-    by_name = {t.name: t for t in available}
-    source, targets, data = flat["data.source"], asked(flat), flat["data.name"]
-    of_targets = "targets" if flat["data.targets"] else "target"
-    for field, name in [*(("source", s) for s in source), *((of_targets, t) for t in targets)]:
-        if name not in by_name:
-            raise ConfigError(f'config.data.{field}: no task "{name}" in {data}: {suggest(str(name), by_name)}')
-    for target in targets:
-        if target in source:
-            raise ConfigError(f'config.data.target = "{target}": is also a source; leave it out of data.source')
-    for field, names in (("source", source), ("targets", targets)):
-        if len(set(names)) < len(names):
-            raise ConfigError(f"config.data.{field} = {names}: names a task twice")
-    names = (*source, *targets)
-    for section in ("task_options", "loss.weights"):
-        for name in flat[section]:
-            if name not in by_name:
-                raise ConfigError(f'config.{section}.{name}: no task "{name}": {suggest(name, by_name)}')
-    for target in targets if flat["metric"] else ():
-        if flat["metric"] not in KINDS[by_name[target].kind].metrics:
-            raise ConfigError(
-                f'config.metric = "{flat["metric"]}": the target {target} is {by_name[target].kind}: '
-                + suggest(flat["metric"], KINDS[by_name[target].kind].metrics)
-            )
-    for task in map(by_name.__getitem__, names):
-        if absent := next((m for m in KINDS[task.kind].metrics if m not in METRICS), ""):
-            raise ConfigError(
-                f'config.data: task "{task.name}" is of kind "{task.kind}": metric "{absent}" does not exist: '
-                + suggest(absent, METRICS)
-            )
-    return tuple(_with_options(flat, by_name[name]) for name in names)
-
-
-_TASK_OPTIONS = ("pos_weight", "label_smoothing", "focal_gamma", "loss")
-NOT_TASK_OPTIONS = [f.name for f in dataclasses.fields(Task) if f.name not in _TASK_OPTIONS]
-
-
-def _with_options(flat: Flat, task: Task) -> Task:
-    options: Any = flat["task_options"].get(task.name, {})
-    if not isinstance(options, Mapping):
-        raise ConfigError(f"config.task_options.{task.name} = {options!r}: must be a dictionary of {_TASK_OPTIONS}")
-    with refused():
-        changes = checked(Task, options, f"task_options.{task.name}.", task.name, without=NOT_TASK_OPTIONS)
-    if task.name in asked(flat) and flat["metric"]:
-        changes["metric"] = flat["metric"]
-    if task.name in flat["loss.weights"]:
-        changes["weight"] = flat["loss.weights"][task.name]
-    try:
-        return dataclasses.replace(task, **changes) if changes else task
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"config.task_options or config.loss.weights: {error}") from None
 
 
 def _resolve_phase(

@@ -7,7 +7,7 @@ such class) makes the loss NaN.
 
 from mtl.losses.formulas import logistic, softmax, squared
 from mtl.losses.reduction import DENOMINATORS, coefficients, factors, reduce, reduce_sums, sum_and_count
-from mtl.losses.registry import LOSSES, Loss, linked, loss_of, register, registered, values
+from mtl.losses.registry import LOSSES, Loss, linked, loss_of, register, registered, registers, values
 
 __all__ = [
     "DENOMINATORS",
@@ -22,6 +22,7 @@ __all__ = [
     "reduce_sums",
     "register",
     "registered",
+    "registers",
     "softmax",
     "squared",
     "sum_and_count",

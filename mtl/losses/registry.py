@@ -169,7 +169,7 @@ def registered(of: Iterable[tasks.Task]) -> tuple[Loss, ...]:
     >>> registered([tasks.Task("toxic", "binary")])
     ()
     """
-    named = [task for task in of if loss_of(task) not in _OURS]
+    named = [task for task in of if registers(task)]
     for task in named:
         shapes = ((2, *task.shape, task.outputs), jnp.float32), ((2, *task.shape), jnp.bool)
         outputs, mask = (jax.ShapeDtypeStruct(*of) for of in shapes)
@@ -184,6 +184,15 @@ def registered(of: Iterable[tasks.Task]) -> tuple[Loss, ...]:
                 f"{(*mask.shape, wide)}"
             )
     return tuple(LOSSES[loss_of(task)] for task in named)
+
+
+def registers(task: tasks.Task) -> bool:
+    """Return whether a task's loss is one that a config registers.
+
+    >>> registers(tasks.Task("toxic", "binary"))
+    False
+    """
+    return loss_of(task) not in _OURS
 
 
 def loss_of(task: tasks.Task) -> str:

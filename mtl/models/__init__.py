@@ -23,7 +23,8 @@ from mtl.models.embedding import Embedding
 from mtl.models.linen import TOLD
 from mtl.models.mlp import MLP
 from mtl.models.mmoe import MMoE
-from mtl.models.model import Model
+from mtl.models.model import Model, stream_of
+from mtl.models.numbered import numbered
 from mtl.models.resnet import ResNet
 from mtl.models.unet import UNet
 from mtl.models.vit import ViT
@@ -48,8 +49,10 @@ __all__ = [
     "ViT",
     "anatomy",
     "build",
+    "numbered",
     "options_of",
     "register",
+    "stream_of",
     "untold",
     "whole_numbers",
 ]
@@ -121,7 +124,7 @@ def build(
                 f'model.name = "{name}": gives a {type(backbone).__name__}: must give a Linen module, or take rngs and '
                 "give an NNX module"
             )
-    return Model(backbone, tasks, head_init, dtype, registered(tasks))  # type: ignore[arg-type]
+    return Model(backbone, tasks, head_init, dtype, registered(tasks), "tasks" in given)  # type: ignore[arg-type]
 
 
 def options_of(name: str, options: Mapping[str, Any], shape: Shape = ()) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from jax.interpreters.partial_eval import dce_jaxpr
 from mtl import params as paths
 from mtl.inputs import Shape, like
 from mtl.models import watch
-from mtl.models.model import Model
+from mtl.models.model import Model, checked
 from mtl.models.watch import watched
 
 PyTree = Any
@@ -35,6 +35,7 @@ class Anatomy:
       values: of each layer of batch normalisation, by its path in the backbone, how many values of one row share a
         channel's statistics, at the least.
       dense: paths of the backbone's dense layers, in the order in which they run.
+      features: shapes of what it makes of one input, of all tasks or of each.
     """
 
     params: PyTree
@@ -42,11 +43,12 @@ class Anatomy:
     blocks: tuple[str, ...]
     values: Mapping[str, int]
     dense: tuple[str, ...]
+    features: Any
 
 
 @functools.lru_cache(maxsize=64)
 def anatomy(model: Model, shape: Shape) -> Anatomy:
-    """Return the anatomy of a model.
+    """Return the anatomy of a model; its backbone is looked at once, whatever heads it has.
 
     Args:
       model: the model.
@@ -63,6 +65,24 @@ def anatomy(model: Model, shape: Shape) -> Anatomy:
     >>> dict(anatomy(cnn, (8, 8, 1)).values)
     {'block_0/norm': 64, 'block_1/norm': 16}
     """
+    found, heads = _backbone(dataclasses.replace(model, tasks=(), losses=()), shape), {}
+    for task in model.tasks:
+        wide = checked(found.features, task, 1).shape[-1]
+        if not wide:
+            kernel = paths.join("heads", task.name, "kernel")
+            raise ValueError(_empty(kernel, (0, task.outputs), shape))
+        leaves = {"kernel": (wide, task.outputs), "bias": (task.outputs,)}
+        heads[task.name] = {k: jax.ShapeDtypeStruct(of, jnp.float32) for k, of in leaves.items()}
+    return dataclasses.replace(found, params={**found.params, "heads": heads})
+
+
+def _empty(path: str, leaf: tuple[int, ...], shape: Shape) -> str:
+    return f"model: parameter {path} is of shape {leaf} for inputs of shape {shape}: must not be empty"
+
+
+@functools.lru_cache(maxsize=64)
+def _backbone(model: Model, shape: Shape) -> Anatomy:
+    """Return the anatomy of a model without heads."""
     inputs = f"inputs of shape {shape}"
     dense: list[str] = []
     ran: dict[str, None] = {}
@@ -76,23 +96,24 @@ def anatomy(model: Model, shape: Shape) -> Anatomy:
 
     try:
         with watched(shape) as values, nn.intercept_methods(see):
-            params, state = jax.eval_shape(
-                lambda: model.init(jax.random.key(0), like(shape, 1, jnp.zeros)),
+            params, state, features = jax.eval_shape(
+                lambda: model.begin(jax.random.key(0), like(shape, 1, jnp.zeros)),
             )
+            params = {"backbone": params, "heads": {}}
     except Exception as error:  # A backbone may be anybody's, and fail in any way.
         if isinstance(error, ValueError) and str(error).startswith("model"):
             raise
         raise ValueError(_explained(error, inputs)) from error
     for path, leaf in paths.flatten(params).items():
         if leaf.size == 0:
-            raise ValueError(f"model: parameter {path} is of shape {leaf.shape} for {inputs}: must not be empty")
+            raise ValueError(_empty(path, leaf.shape, shape))
     if not isinstance(model.backbone, nn.Module) and _draws(model, params["backbone"], state, shape):
         raise ValueError(
             "model: draws at random in eval mode: each of its layers must go by its mode (train() and eval())"
         )
     flat = paths.flatten(params)
     found = [path for path in dict.fromkeys(dense) if getattr(flat.get(f"{path}/kernel"), "ndim", 0) == 2]
-    return Anatomy(params, state, _blocks(model, params["backbone"], ran), values, tuple(found))
+    return Anatomy(params, state, _blocks(model, params["backbone"], ran), values, tuple(found), features)
 
 
 def _draws(model: Model, params: PyTree, state: PyTree, shape: Shape) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Float, Integer, Shaped
 
 from mtl import cpu
 from mtl.adapt import ADAPTERS
@@ -60,6 +60,7 @@ class Model:
       dtype: what the backbone computes in, ``float32`` or ``bfloat16``. Parameters, their gradients, batch statistics
         and heads stay in float32 (mixed precision, Micikevicius et al. 2018, arXiv:1710.03740).
       losses: of tasks whose loss a config registers: what is compiled for one of that name is not for another.
+      told: whether the backbone may know its tasks by name: under other names it would be another one.
     """
 
     backbone: Any
@@ -67,36 +68,44 @@ class Model:
     head_init: Literal["zeros", "lecun_normal"] = "zeros"
     dtype: Literal["float32", "bfloat16"] = "float32"
     losses: tuple[Loss, ...] = ()
+    told: bool = True
 
     def task(self, name: str) -> Task:
         """Return the task of that name."""
-        return next(task for task in self.tasks if task.name == name)
+        return self._named[name]
 
-    def init(self, rng: Array, x: Inputs) -> tuple[PyTree, PyTree]:
+    @functools.cached_property
+    def _named(self) -> dict[str, Task]:
+        return {task.name: task for task in self.tasks}
+
+    def init(self, rng: Array, x: Inputs, streams: Integer[Array, " tasks"] | None = None) -> tuple[PyTree, PyTree]:
         """Return (params, state), for inputs like x.
 
         Each part draws from its own stream (the backbone's does not depend on the tasks, a head's only on its
         name), so regimes with different tasks begin from the same trunk.
 
+        Args:
+          rng: a key.
+          x: inputs, of which shapes matter alone.
+          streams: of each head, where it is data of what is compiled; by default those of the tasks' names.
+
         Raises:
           ValueError: for a backbone that leaves nothing of the inputs, or whose features are not those of its tasks.
         """
+        params, state, features = self.begin(rng, x)
+        heads = {}
+        for i, task in enumerate(self.tasks):
+            own = checked(features, task, count(x))
+            head_key = jax.random.fold_in(rng, stream_of(task.name) if streams is None else streams[i])
+            heads[task.name] = self._head(task).init(head_key, own)["params"]
+        return {"backbone": params, "heads": heads}, state
+
+    def begin(self, rng: Array, x: Inputs) -> tuple[PyTree, PyTree, Features]:
+        """Return (the backbone's params, state, its features of x): ``init`` without heads."""
         key = jax.random.fold_in(rng, zlib.crc32(b"backbone"))
         with watched(structure(x)):
             params, state = self._init(key, x)
-        features = self._features(params, state, x, False, None)[0]
-        heads = {}
-        for task in self.tasks:
-            own = features_of(features, task.name)
-            if own.shape[:-1] != (count(x), *task.shape):
-                whose = f" of {task.name}" if task.shape or isinstance(features, Mapping) else ""
-                right = ", ".join(("batch", *map(str, task.shape), "features"))
-                raise ValueError(
-                    f"model: features{whose} of {count(x)} input(s) are of shape {own.shape}: must be [{right}]"
-                )
-            head_key = jax.random.fold_in(rng, zlib.crc32(f"heads/{task.name}".encode()))
-            heads[task.name] = self._head(task).init(head_key, own)["params"]
-        return {"backbone": params, "heads": heads}, state
+        return params, state, self._features(params, state, x, False, None)[0]
 
     def apply(
         self,
@@ -196,6 +205,25 @@ class Model:
         if flatten(new).keys() != flatten(state).keys():
             raise ValueError("model: keeps other variables after a call than before it: must not sow what grows")
         return features, new
+
+
+def checked(features: Any, task: Task, rows: int) -> Any:
+    """Return a task's features of so many rows, or their shape.
+
+    Raises:
+      ValueError: if there are none, or they are of a shape that its head cannot read.
+    """
+    own = features_of(features, task.name)
+    if own.shape[:-1] != (rows, *task.shape):
+        whose = f" of {task.name}" if task.shape or isinstance(features, Mapping) else ""
+        right = ", ".join(("batch", *map(str, task.shape), "features"))
+        raise ValueError(f"model: features{whose} of {rows} input(s) are of shape {own.shape}: must be [{right}]")
+    return own
+
+
+def stream_of(task: str) -> int:
+    """Return the number of the stream that a task's head draws from as it begins."""
+    return zlib.crc32(f"heads/{task}".encode())
 
 
 def _rounded(a: Any) -> Any:

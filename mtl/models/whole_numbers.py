@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -17,7 +18,6 @@ from mtl.models.model import Model
 _MIXING = ("dot_general", "conv_general_dilated", "reduce_sum", "reduce_max", "reduce_min", "argmax", "argmin")
 
 
-@functools.lru_cache(maxsize=64)
 def whole_numbers(model: Model, shape: Shape) -> bool:
     """Return whether a model's backbone turns floats into integers before it mixes them, as an embedding does.
 
@@ -35,6 +35,12 @@ def whole_numbers(model: Model, shape: Shape) -> bool:
     >>> whole_numbers(build("mlp", {}, (Task("even", "binary"),)), (8,))
     False
     """
+    return _whole_numbers(dataclasses.replace(model, tasks=(), losses=()), shape)
+
+
+@functools.lru_cache(maxsize=64)
+def _whole_numbers(model: Model, shape: Shape) -> bool:
+    """Return it of a model without heads."""
     x, own = like(shape, 1, jax.ShapeDtypeStruct), anatomy(model, shape)
     traced = jax.make_jaxpr(lambda x, params, state: model.features(params, state, x))(x, own.params, own.state)
     inputs = traced.jaxpr.invars[: len(jax.tree.leaves(x))]

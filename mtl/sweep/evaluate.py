@@ -6,7 +6,7 @@ import collections
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -19,7 +19,7 @@ from mtl.config.trial import has_several
 from mtl.data import Table
 from mtl.data.scaling import Scaling, coded, counts
 from mtl.data.streamed import Streamed
-from mtl.models import Model
+from mtl.models import Model, numbered
 from mtl.sweep.begun import COSTS, cost_of_weights
 from mtl.sweep.fingerprint import Fingerprint
 from mtl.sweep.labelled import judged, validated
@@ -33,6 +33,7 @@ from mtl.tasks import KINDS, OURS, Task
 from mtl.train.compiled import Compiled
 from mtl.train.dataset import device_inputs
 from mtl.train.judge import OF_SCALED
+from mtl.train.names import renamed
 from mtl.train.placement import Placement, pad
 from mtl.train.predict import predict
 from mtl.train.program import Weights
@@ -63,26 +64,27 @@ def evaluate(
     progress: Progress,
 ) -> None:
     """Test the trials that have ended, once, and write their results."""
-    for (model, tasks, scaled, *_), members in _groups(digests, plan).items():
+    for (model, tasks, scaled, *_), named in _groups(digests, plan).items():
+        members, names = list(named), list(named.values())
         trials = [plan.trials[d] for d in members]
         chains = [[done[k] for k in plan.chains[d]] for d in members]
         scalings = [scaling_of(t) for t in trials]
         table = table_of(trials[0])
         weights = [chain[-1].weights for chain in chains]
-        tested = {t: _tested(model, t, weights, scaled, table, trials[0], scalings) for t in tasks}
+        tested = _tested(model, tasks, names, weights, scaled, table, trials[0], scalings)
         held: list[NewResult] = []
-        for i, (digest, trial, chain, own) in enumerate(zip(members, trials, chains, scalings, strict=True)):
+        for digest, trial, chain, own, found in zip(members, trials, chains, scalings, tested, strict=True):
             folds = [[done[k].about for k in fold] for fold in plan.folds[digest]]
             result = _result(trial, [d.about for d in chain], folds, plan.fingerprints[digest], str(placement))
             result["cost"] |= dict.fromkeys(("parameters", "bytes")) if trial.reference else _size(chain[-1].weights)
             result["inputs"] = {**counts(table, own), "brought": brought(trial, table) is not None}
-            predictions = {task: each[i][1] for task, each in tested.items()}
+            predictions = {task: arrays for task, (_, arrays) in found.items()}
             finite = all(np.isfinite(arrays["outputs"]).all() for arrays in predictions.values())
             if not finite and result["status"] == "done":
                 at = {"phase": len(chain) - 1, "step": chain[-1].about["steps"]}
                 result |= {"status": "diverged", "diverged_at": at}
             if tasks and result["status"] == "done":
-                result["test"] = {task: each[i][0] for task, each in tested.items()}
+                result["test"] = {task: numbers for task, (numbers, _) in found.items()}
                 result["metrics"] = _described(model.task(task).metric for task in tasks)
             kept = dump_model(trial, chain[-1].weights, table, own) if trial.config["save_model"] else None
             held.append(NewResult(clean(result), predictions, kept))
@@ -109,28 +111,31 @@ def _described(names: Iterable[str]) -> dict[str, Any]:
     return found
 
 
-def _groups(digests: Sequence[str], plan: Plan) -> dict[Any, list[str]]:
+def _groups(digests: Sequence[str], plan: Plan) -> dict[Any, dict[str, dict[str, str]]]:
     """Return the trials that are tested together, by (model, tasks, scaled or not, the rest that decides it).
 
-    A trial is tested on the tasks whose labels it saw and that have test labels. There are no more of them than have
-    room for their maps, of dense tasks.
+    Of each, what its tasks are called: in the model they have numbers (see ``models.numbered``). A trial is tested on
+    the tasks whose labels it saw and that have test labels. There are no more of them than have room for their maps,
+    of dense tasks.
     """
-    groups: dict[Any, list[str]] = {}
+    groups: dict[Any, dict[str, dict[str, str]]] = {}
     seen_before: collections.Counter[Any] = collections.Counter()
     for digest in digests:
         trial = plan.trials[digest]
         d = trial.config["data"]
         seen = {task for p in trial.phases for task in p.tasks}
-        model, test = trial.model(), split_of(trial).test
-        tasks = tuple(t.name for t in model.tasks if t.name in seen and test[t.name].any())
+        own, test = trial.model(), split_of(trial).test
+        there = tuple(t.name for t in own.tasks if t.name in seen and test[t.name].any())
+        model, numbers = numbered(own, table_of(trial).shape, there)
+        tasks = tuple(sorted(numbers[t] for t in there))
         drawn, several = (d.get("split"), d["test_size"]), has_several(trial.config)
-        about = str([d["name"], d["options"], trial.asked, drawn, several and d["source"], trial.reference])
+        about = str([d["name"], d["options"], trial.asked, drawn, d["source"] if several else there, trial.reference])
         scaled = plan.nodes[plan.chains[digest][-1]].stage.program.standardize
-        maps = sum(4 * math.prod(t.shape) * t.outputs * int(test[t.name].sum()) for t in model.tasks if t.shape)
+        maps = sum(4 * math.prod(t.shape) * t.outputs * int(test[t.name].sum()) for t in own.tasks if t.shape)
         key = (model, tasks, scaled, about)
         part = seen_before[key] // max(1, _BYTES_OF_MAPS // maps) if maps else 0
         seen_before[key] += 1
-        groups.setdefault((*key, part), []).append(digest)
+        groups.setdefault((*key, part), {})[digest] = {number: name for name, number in numbers.items()}
     return groups
 
 
@@ -146,67 +151,128 @@ _TESTED_TOGETHER = 64
 
 def _tested(
     model: Model,
-    name: str,
+    tasks: Sequence[str],
+    names: Sequence[Mapping[str, str]],
     weights: Sequence[Weights],
     scaled: bool,
     table: Table,
     trial: Trial,
     scalings: Sequence[Scaling],
-) -> list[tuple[dict[str, float], dict[str, np.ndarray]]]:
-    """Return each trial's (metrics of a task, its test set's arrays); those of a regression in its own unit."""
-    task, test, gaps = model.task(name), split_of(trial).test, has_several(trial.config)
+) -> list[dict[str, _Tested]]:
+    """Return what each trial comes to on each task, by name; of a regression in its own unit.
+
+    The trunk is run once for all tasks that are tested on the same rows, and all of one kind are measured together.
+
+    Args:
+      model: whose tasks have numbers.
+      tasks: numbers of those that are tested.
+      names: of each trial what they are called.
+      weights: of each trial.
+      scaled: whether inputs are scaled.
+      table: the data.
+      trial: any of them.
+      scalings: of each trial.
+    """
+    test, gaps = split_of(trial).test, has_several(trial.config)
     # Of several targets all rows of the test set, for all of them to be tested by one program; present labels count.
-    rows = np.flatnonzero(np.any(list(test.values()), axis=0) if gaps else test[name])
-    here = test[name][rows]
-    if trial.reference:
-        outputs = np.stack([w.params["outputs"][name][rows] for w in weights])
-    else:
-        outputs = predict(
-            model,
-            name,
-            weights,
-            table.x if isinstance(table.x, Streamed) else device_inputs(table, scaled),
-            [coded(table, s) for s in scalings] if scaled else None,
-            rows=rows,
-        )
-    names, found, labels = KINDS[task.kind].metrics, [], table.labels[name][rows]
+    some = {t: np.any(list(test.values()), axis=0) if gaps else test[names[0][t]] for t in tasks}
+    on: dict[bytes, list[str]] = {}
+    for t in tasks:
+        on.setdefault(some[t].tobytes(), []).append(t)
+    found: list[dict[str, _Tested]] = [{} for _ in weights]
+    for same in on.values():
+        rows, outputs = np.flatnonzero(some[same[0]]), dict[str, Any]()
+        if trial.reference:
+            each = [w.params["outputs"] for w in weights]
+            outputs = {t: [o[of[t]][rows] for o, of in zip(each, names, strict=True)] for t in same}
+        else:
+            numbers = [{name: number for number, name in of.items()} for of in names]
+            outputs |= predict(
+                model,
+                same,
+                [renamed(w, of) for w, of in zip(weights, numbers, strict=True)],
+                table.x if isinstance(table.x, Streamed) else device_inputs(table, scaled),
+                [coded(table, s) for s in scalings] if scaled else None,
+                rows=rows,
+            )
+        alike: dict[Task, list[tuple[int, str, np.ndarray]]] = {}
+        for t in same:
+            task = dataclasses.replace(model.task(t), name="any", weight=1.0)
+            alike.setdefault(task, []).extend((i, of[t], outputs[t][i]) for i, of in enumerate(names))
+        for task, pairs in alike.items():
+            together = 1 if task.shape else _TESTED_TOGETHER  # A map has thousands of labels.
+            for first in range(0, len(pairs), together):
+                part = pairs[first : first + together]
+                labels = [_labels(task, table, name, rows, test[name][rows]) for _, name, _ in part]
+                own = [scalings[i].labels(name, y) for (i, name, _), y in zip(part, labels, strict=True)]
+                padded = (pad(np.stack(a), together) for a in ([z for *_, z in part], own))
+                values, scores = map(np.asarray, _test_fn(task, _metrics(task), gaps)(*padded))
+                for k, (i, name, z) in enumerate(part):
+                    told = _told(task, name, gaps, z, labels[k], values[k], scores[k], scalings[i])
+                    here = test[name][rows]
+                    # Rows of one group are alike: intervals resample groups.
+                    groups = {} if table.groups is None else {"groups": table.groups[rows[here]]}
+                    kept = {"outputs": told[1], "rows": rows.astype(np.int32), "labels": labels[k]}
+                    arrays = {key: a[here] for key, a in kept.items()} | groups
+                    found[i][name] = told[0], arrays | {"scores": told[2][here].astype(np.float64)}
+    return found
+
+
+#: The numbers of a task, and the arrays that are kept of its test set.
+_Tested = tuple[dict[str, float], dict[str, np.ndarray]]
+
+
+def _metrics(task: Task) -> tuple[metrics.Metric, ...]:
+    return tuple(metrics.METRICS[name] for name in KINDS[task.kind].metrics)
+
+
+def _labels(task: Task, table: Table, name: str, rows: np.ndarray, here: np.ndarray) -> np.ndarray:
+    """Return a task's labels of some rows; missing where they are not tested."""
+    found, missing = table.labels[name][rows], -1 if task.labels == "ids" else np.nan
     if task.shape:
-        labels = np.where(table.positions[name][rows], labels, -1 if task.labels == "ids" else np.nan)
-    labels = np.where(
-        np.expand_dims(here, tuple(range(1, labels.ndim))), labels, -1 if task.labels == "ids" else np.nan
-    )
-    # Rows of one group are alike: intervals resample groups.
-    groups = {} if table.groups is None else {"groups": table.groups[rows[here]]}
-    coded_labels = np.stack([s.labels(name, labels) for s in scalings])
-    every = tuple(metrics.METRICS[n] for n in names)
-    alike = dataclasses.replace(task, name="any", weight=1.0)  # Tasks that differ in these are tested by one program.
-    together = 1 if task.shape else _TESTED_TOGETHER  # A map has thousands of labels.
-    for first in range(0, len(outputs), together):
-        part = slice(first, first + together)
-        padded = (pad(a[part], together) for a in (outputs, coded_labels))
-        tested = _test_fn(alike, every, gaps)(*padded)
-        found.append([np.asarray(a)[: len(outputs[part])] for a in tested])
-    told = []
-    all_values, all_scores = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    for each, values, scores, own in zip(outputs, all_values, all_scores, scalings, strict=True):
-        numbers = {n: float(v) for n, v in zip(names, values, strict=True)}
-        own_outputs = own.outputs(name, each)
-        if task.scaled:
-            numbers |= {n: numbers[n] * own.squared(name) for n in _SQUARED if n in numbers}
-            if not task.shape:
-                scores = np.full(len(rows), np.nan)
-                scores[here] = regression_scores(task, own_outputs[here], labels[here])
-            elif task.metric in _SQUARED:
-                scores = scores * own.squared(name)
-            if not set(names) <= set(OF_SCALED):  # What a config registers is of predictions in the labels' unit.
-                raw = [np.asarray(a, np.float32)[None] for a in (own_outputs, labels)]
-                again, raw_scores = (np.asarray(a)[0] for a in _test_fn(alike, every, gaps)(*raw))
-                numbers |= {n: float(v) for n, v in zip(names, again, strict=True) if n not in OF_SCALED}
-                scores = scores if task.metric in OF_SCALED else raw_scores
-        kept = {"outputs": own_outputs, "rows": rows.astype(np.int32), "labels": labels}
-        arrays = {key: a[here] for key, a in kept.items()} | groups
-        told.append((numbers, arrays | {"scores": scores[here].astype(np.float64)}))
-    return told
+        found = np.where(table.positions[name][rows], found, missing)
+    return np.where(np.expand_dims(here, tuple(range(1, found.ndim))), found, missing)
+
+
+def _told(
+    task: Task,
+    name: str,
+    gaps: bool,
+    outputs: np.ndarray,
+    labels: np.ndarray,
+    values: np.ndarray,
+    scores: np.ndarray,
+    own: Scaling,
+) -> tuple[dict[str, float], np.ndarray, np.ndarray]:
+    """Return (a task's metrics, its outputs, a score a row), of a regression in its own unit.
+
+    Args:
+      task: the task, whatever it is called.
+      name: what it is called.
+      gaps: whether labels may be missing.
+      outputs: predictions of some rows, of scaled labels.
+      labels: in their own unit; NaN or −1 where missing.
+      values: of the kind's metrics, of scaled labels.
+      scores: a row.
+      own: the scaling.
+    """
+    every = _metrics(task)
+    numbers = {m: float(v) for m, v in zip(KINDS[task.kind].metrics, values, strict=True)}
+    own_outputs = own.outputs(name, outputs)
+    if not task.scaled:
+        return numbers, own_outputs, scores
+    numbers |= {m: numbers[m] * own.squared(name) for m in _SQUARED if m in numbers}
+    if not task.shape:
+        here, scores = ~np.isnan(labels), np.full(len(labels), np.nan)
+        scores[here] = regression_scores(task, own_outputs[here], labels[here])
+    elif task.metric in _SQUARED:
+        scores = scores * own.squared(name)
+    if not set(numbers) <= set(OF_SCALED):  # What a config registers is of predictions in the labels' unit.
+        raw = [np.asarray(a, np.float32)[None] for a in (own_outputs, labels)]
+        again, raw_scores = (np.asarray(a)[0] for a in _test_fn(task, every, gaps)(*raw))
+        numbers |= {m: float(v) for m, v in zip(numbers, again, strict=True) if m not in OF_SCALED}
+        scores = scores if task.metric in OF_SCALED else raw_scores
+    return numbers, own_outputs, scores
 
 
 #: Metrics in the square of the labels' unit.

@@ -30,6 +30,7 @@ from mtl.train.compiled import Compiled
 from mtl.train.dataset import make_data
 from mtl.train.flops import flops_to_cache
 from mtl.train.judge import EVALUATION_ROWS
+from mtl.train.names import renamed
 from mtl.train.placement import Placement, memory_limit, placement_for
 from mtl.train.processes import agree, any_of_us
 from mtl.train.program import Program, Weights
@@ -159,7 +160,7 @@ def _kinds(nodes: dict[str, Node]) -> dict[str, _Kind]:
     for key, node in nodes.items():
         c, stage = node.trial.config, node.stage
         about = str([c["data"]["name"], c["data"]["options"], c["init"], val_rows_of(node.trial)])
-        program = programs.setdefault(stage.program, len(programs))
+        program = programs.setdefault(node.compiled.stage.program, len(programs))
         found[key] = (program, stage.steps, stage.select, c["evaluations"], about)
     return found
 
@@ -219,8 +220,9 @@ def _of_few_replicates(nodes: list[Node]) -> list[Node]:
         return nodes
     rows = max(program.rows, min(EVALUATION_ROWS, val_rows_of(nodes[0].trial)))
     most = max(1, stream.WINDOW_BYTES // (inputs.row_bytes * rows))
-    seeds = set(list(dict.fromkeys(n.trial.seed for n in nodes))[:most])
-    return [n for n in nodes if n.trial.seed in seeds]
+    drawing = [(n.trial.seed, n.stage.program.tasks) for n in nodes]
+    kept = set(list(dict.fromkeys(drawing))[:most])
+    return [n for n, own in zip(nodes, drawing, strict=True) if own in kept]
 
 
 def _train(
@@ -243,27 +245,26 @@ def _train(
         return found
     table = table_of(first.trial)
     shape = table.shape
-    program = first.stage.program
-    keys = [split_key(n.trial) for n in nodes]
-    trials = dict(zip(keys, (n.trial for n in nodes), strict=True))
-    order = {key: lane for lane, key in enumerate(trials)}
-    lanes, drawn = [order[key] for key in keys], list(trials.values())
+    program = first.compiled.stage.program
+    # Lanes share a split where they are of the same tasks.
+    keys = [(split_key(n.trial), n.stage.program.tasks) for n in nodes]
+    owners = dict(zip(keys, nodes, strict=True))
+    order = {key: lane for lane, key in enumerate(owners)}
+    lanes, drawn = [order[key] for key in keys], list(owners.values())
     # A power of two of splits, so that packs of about the same width share an executable; so do packs of phases on all
     # n labels, which are of any size, as their folds decide.
     after_folds = bool(plan.nodes[first.key].after)
     most = max(len(drawn), min(_LANES_ENOUGH, len(plan.trials))) if after_folds else len(drawn)
     drawn += [drawn[-1]] * ((1 << (most - 1).bit_length()) - len(drawn))
-    splits, scalings = [split_of(t) for t in drawn], [scaling_of(t) for t in drawn]
-    arrays = make_data(table, splits, [program], val_rows_of(first.trial), scalings)
-    seeds = sorted({n.trial.seed for n in nodes})
+    splits, scalings = [split_of(n.trial) for n in drawn], [scaling_of(n.trial) for n in drawn]
+    names = [n.compiled.names for n in drawn]
+    arrays = make_data(table, splits, [program], val_rows_of(first.trial), scalings, names)
     program_key = plan.program_key(first.key)
     width = workdir.width(program_key, str(placement)) if placement.kind == "vmap" else None
-    initial = _initial(program.model, shape, tuple(seeds), placement)
     begin = []
-    for node, lane in zip(nodes, lanes, strict=True):
-        own = initial[node.trial.seed]
+    for node, lane, own in zip(nodes, lanes, _initial(nodes, shape, placement), strict=True):
         before = done[node.parent].weights if node.parent else begin_of(node.trial, own, scalings[lane])
-        begin.append(freshen(before, own, node.stage.fresh))
+        begin.append(renamed(freshen(before, own, node.stage.fresh), node.compiled.numbers))
 
     def halved(width: int, needed: int, limit: int) -> None:
         gib = 2**30
@@ -272,7 +273,7 @@ def _train(
     try:
         outcomes = loop.run_phase(
             [n.trial.seed for n in nodes],
-            [n.stage for n in nodes],
+            [n.compiled.stage for n in nodes],
             lanes,
             begin,
             arrays,
@@ -291,22 +292,22 @@ def _train(
         workdir.keep_width(program_key, str(placement), outcomes[0].width)
     found, solver = {}, program.solver
     for node, lane, outcome in zip(nodes, lanes, outcomes, strict=True):
-        split, scaling = splits[lane], scalings[lane]
-        rows = len(split.rows(program.tasks))
+        split, scaling, names_of = splits[lane], scalings[lane], node.compiled.names
+        rows = len(split.rows(node.stage.program.tasks))
         steps = outcome.steps[-1]
         spent = solver.flops(program, shape, steps, rows) + flops_to_cache(program, shape, rows)
         about = {
-            "tasks": list(program.tasks),
+            "tasks": list(node.stage.program.tasks),
             "lr": node.stage.hypers.lr,
             "steps": steps,
             "most_steps": int(node.stage.hypers.steps),
             "best_at": outcome.best_at,
             "evaluated_at": outcome.steps,
             **{
-                name: {t: [v * scaling.squared(t) for v in curve] for t, curve in curves.items()}
+                name: {names_of[t]: [v * scaling.squared(names_of[t]) for v in curve] for t, curve in curves.items()}
                 for name, curves in (("train_loss", outcome.train_loss), ("val_loss", outcome.val_loss))
             },
-            "val_score": outcome.val_score,
+            "val_score": {names_of[t]: curve for t, curve in outcome.val_score.items()},
             "diverged_at": outcome.diverged_at,
             "examples": solver.examples(program, steps, rows),
             "flops": spent,
@@ -317,14 +318,28 @@ def _train(
             "program": program_key,
         }
         if outcome.penalties:
-            about["penalties"] = outcome.penalties
-        found[node.key] = PhaseResult(outcome.weights, about)
+            about["penalties"] = {names_of[t]: penalty for t, penalty in outcome.penalties.items()}
+        found[node.key] = PhaseResult(renamed(outcome.weights, names_of), about)
     return found
 
 
+def _initial(nodes: list[Node], shape: Shape, placement: Placement) -> list[Weights]:
+    """Return the initial weights of each lane of a pack, by their names; those of equal lanes are shared."""
+    model = nodes[0].compiled.stage.program.model
+    plain = tuple(t.name for t in model.tasks)
+    # Heads that begin at zero are the same whatever they are called.
+    called = [plain if model.head_init == "zeros" else tuple(n.compiled.names[t] for t in plain) for n in nodes]
+    lanes = [(n.trial.seed, own) for n, own in zip(nodes, called, strict=True)]
+    found = _begun(model, shape, tuple(sorted(set(lanes))), placement)
+    return [renamed(found[lane], n.compiled.names) for n, lane in zip(nodes, lanes, strict=True)]
+
+
 @functools.lru_cache(maxsize=8)
-def _initial(model: Model, shape: Shape, seeds: tuple[int, ...], placement: Placement) -> dict[int, Weights]:
-    return dict(zip(seeds, loop.initial_weights(model, shape, seeds, placement), strict=True))
+def _begun(
+    model: Model, shape: Shape, lanes: tuple[tuple[int, tuple[str, ...]], ...], placement: Placement
+) -> dict[tuple[int, tuple[str, ...]], Weights]:
+    seeds, names = zip(*lanes, strict=True)
+    return dict(zip(lanes, loop.initial_weights(model, shape, seeds, placement, names), strict=True))
 
 
 def _prefix_bytes(outcome: PhaseResult) -> bytes:

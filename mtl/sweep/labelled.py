@@ -86,6 +86,21 @@ def check_folds(trial: Trial, stages: Sequence[Stage]) -> None:
         )
 
 
+def check_batches(trial: Trial, stages: Sequence[Stage]) -> None:
+    """Check that a step needs no batch but its own: of inputs that are streamed, no other is at hand.
+
+    Raises:
+      ConfigError: for a balancer that needs further ones.
+    """
+    for stage in stages:
+        b = stage.program.balancer
+        if b is not None and (b.batches or "validation" in b.needs):
+            raise ConfigError(
+                f'config.balancer.name = "{trial.config["balancer"]["name"]}": needs batches beside the one of a step, '
+                "and inputs are streamed: must be another one, or data in memory"
+            )
+
+
 def check_judged(trial: Trial, split: Split, number: int, what: str, instead: str) -> None:
     """Check that a phase has a validation label to be judged by.
 

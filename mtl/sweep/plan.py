@@ -8,6 +8,7 @@ once.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import itertools
 from collections.abc import Mapping, Sequence
@@ -22,9 +23,10 @@ from mtl.data.streamed import Streamed
 from mtl.inputs import Shape
 from mtl.models import whole_numbers
 from mtl.sweep.fingerprint import Fingerprint, digests, fingerprint
-from mtl.sweep.labelled import check_folds, check_labels
+from mtl.sweep.labelled import check_batches, check_folds, check_labels
 from mtl.sweep.sources import Sources
 from mtl.sweep.weights import brought, check_init, weights_sha256
+from mtl.train.names import Numbered, nameless
 from mtl.train.trial import Stage, stage_key, stages_of
 
 #: Fields of ``data`` that a phase without the target's labels does not depend on.
@@ -52,6 +54,11 @@ class Node:
     number: int
     source_only: bool
     after: tuple[str, ...] = ()
+
+    @functools.cached_property
+    def compiled(self) -> Numbered:
+        """The phase as it is compiled: whatever its tasks are called."""
+        return nameless(self.stage, table_of(self.trial).shape)
 
 
 @dataclasses.dataclass
@@ -88,18 +95,18 @@ class Plan:
 
     def programs(self) -> int:
         """Return the number of distinct training programs to compile; references have none."""
-        return len({n.stage.program for n in self.nodes.values() if not n.trial.reference})
+        return len({n.compiled.stage.program for n in self.nodes.values() if not n.trial.reference})
 
     def program_key(self, key: str) -> str:
         """Return what identifies a phase's program in a work directory, whatever process looks."""
         node = self.nodes[key]
-        c, p = node.trial.config, node.stage.program
+        c, p = node.trial.config, node.compiled.stage.program
         static = {f.name: getattr(p, f.name) for f in dataclasses.fields(p)}
         optimizer = {**vars(p.optimizer), "rule": c["optimizer"]["name"]}
         static["solver"] = [type(p.solver).__name__, vars(p.solver)]
         static["balancer"] = p.balancer and [c["balancer"]["name"], p.balancer.static]
         static["adapter"] = p.adapter and [p.adapter.name, p.adapter.static, p.adapter.layers]
-        static |= {"model": c["model"], "specs": c["tasks"], "optimizer": optimizer}
+        static |= {"model": c["model"], "specs": [vars(t) for t in p.model.tasks], "optimizer": optimizer}
         static["augment"] = augmentation.stated(p.augment)
         return hashlib.sha256(canonical(static).encode()).hexdigest()[:16]
 
@@ -316,21 +323,6 @@ def check_inputs(trial: Trial, table: data.Table, shape: Shape) -> None:
             f'config.{field} = "{wrong}": model "{name}" takes its inputs as whole numbers, such as ids of tokens, '
             f'which that would change: must be "{right}"'
         )
-
-
-def check_batches(trial: Trial, stages: Sequence[Stage]) -> None:
-    """Check that a step needs no batch but its own: of inputs that are streamed, no other is at hand.
-
-    Raises:
-      ConfigError: for a balancer that needs further ones.
-    """
-    for stage in stages:
-        b = stage.program.balancer
-        if b is not None and (b.batches or "validation" in b.needs):
-            raise ConfigError(
-                f'config.balancer.name = "{trial.config["balancer"]["name"]}": needs batches beside the one of a step, '
-                "and inputs are streamed: must be another one, or data in memory"
-            )
 
 
 def check_images(trial: Trial, table: data.Table) -> None:

@@ -82,7 +82,7 @@ class Trained:
         seen = self.scaling.inputs(self._checked(x), self.inputs.get("vocabulary"))
         spec = self.model.task(name)
         some = seen if count(seen) else each(lambda a: np.zeros((1, *a.shape[1:]), a.dtype), seen)
-        outputs = predict(self.model, name, [self.weights], some)[0][: count(seen)]
+        outputs = predict(self.model, [name], [self.weights], some)[name][0][: count(seen)]
         if spec.labels == "ids":
             return np.asarray(jax.nn.softmax(outputs, axis=-1))
         if spec.labels == "binary":

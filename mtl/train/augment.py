@@ -25,7 +25,6 @@ from jaxtyping import Array, Float
 from mtl.config.augmentation import Colour, Crop, Cutmix, Cutout, Flip, Mixup, Randaugment, Spec
 from mtl.inputs import image_leaf
 from mtl.train import colour, geometry, threefry
-from mtl.train.dataset import pool_name
 from mtl.train.program import Hypers, Indices, Program, PyTree, key_for
 
 #: The purpose that augmentation's randomness is drawn for.
@@ -91,12 +90,13 @@ def changed(program: Program, hypers: Hypers, sample: Callable[[Array], Indices]
     each = program.sampling == "per_task" or len(tasks) == 1
 
     def mixed(step: Array) -> Indices:
-        key = threefry.fold_in(key_for(hypers.seed, AUGMENT, pool_name(tasks)), hypers.offset[0] + step)
+        key = threefry.fold_in(key_for(hypers.seed, AUGMENT, hypers.streams[-1]), hypers.offset[0] + step)
         return draw(spec, key, sample(step), program.sampling == "rows")
 
     def per_task(step: Array) -> Indices:
         keys = [
-            threefry.fold_in(key_for(hypers.seed, AUGMENT, t), hypers.offset[i] + step) for i, t in enumerate(tasks)
+            threefry.fold_in(key_for(hypers.seed, AUGMENT, hypers.streams[i]), hypers.offset[i] + step)
+            for i in range(len(tasks))
         ]
         blocks = jax.tree.map(lambda a: a.reshape(len(tasks), -1, *a.shape[1:]), sample(step))
         drawn = jax.vmap(functools.partial(draw, spec))(jnp.stack(keys), blocks)

@@ -127,6 +127,7 @@ def make_data(
     programs: Sequence[Program],
     val_rows: int,
     scalings: Sequence[Scaling] | None = None,
+    names: Sequence[Mapping[str, str]] | None = None,
 ) -> Data:
     """Return the data on the device: inputs once (unless streamed), splits stacked, with the programs' pools.
 
@@ -137,29 +138,33 @@ def make_data(
       val_rows: the most validation rows that a split of this kind can have. Validation batches are padded to it,
         whatever the splits at hand, so that a trial's losses are summed in one order alone and in any pack.
       scalings: what each split's inputs and labels are scaled with; by default nothing.
+      names: of each split, what the programs' tasks are called in the table; by default as the programs call them.
     """
     specs = list(dict.fromkeys(t for p in programs for t in ordered(p)))  # As a program has its columns.
-    names = [t.name for t in specs]
+    columns = [t.name for t in specs]
+    called = [dict(zip(columns, columns, strict=True))] * len(splits) if names is None else names
     pools = sorted({p.tasks for p in programs})
     # No pool is shorter, so that programs of one task and of several differ in few shapes.
-    longest = max(int(s.train[t].sum()) for s in splits for t in names)
+    longest = max(int(s.train[of[t]].sum()) for s, of in zip(splits, called, strict=True) for t in columns)
     scalings = [Scaling()] * len(splits) if scalings is None else scalings
     scaled = any(p.standardize for p in programs)
     shift, scale, fill = _stacked([coded(table, s) for s in scalings]) if scaled else (None, None, None)
-    pairs = list(zip(splits, scalings, strict=True))
-    dense, units = _dense(table, names, scalings)
+    lanes = list(zip(splits, scalings, called, strict=True))
+    dense, units = _dense(table, [t.name for t in specs if t.shape], scalings)
+
+    def pool(tasks: Sequence[str], role: str, at_least: int) -> Pool:
+        return _pool([_any(getattr(s, role), [of[t] for t in tasks]) for s, _, of in lanes], at_least)
+
     data = Data(
-        tasks=tuple(names),
+        tasks=tuple(columns),
         x=() if isinstance(table.x, Streamed) else device_inputs(table, scaled),
-        labels=_matrix([[c.labels(t, s.labels[t]) for t in names] for s, c in pairs], np.float32),
-        train=_matrix([[s.train[t] for t in names] for s in splits], bool),
-        val=_matrix([[s.val[t] for t in names] for s in splits], bool),
-        own_rows=jax.tree.map(
-            lambda *a: np.stack(a, axis=1), *(_pool([s.train[t] for s in splits], longest) for t in names)
-        ),
-        train_rows={pool_name(p): _pool([_any(s.train, p) for s in splits], longest) for p in pools},
-        val_rows={pool_name(p): _pool([_any(s.val, p) for s in splits], val_rows) for p in pools},
-        prior=np.stack([_priors(table, s, specs) for s in splits]),
+        labels=_matrix([[c.labels(of[t], s.labels[of[t]]) for t in columns] for s, c, of in lanes], np.float32),
+        train=_matrix([[s.train[of[t]] for t in columns] for s, _, of in lanes], bool),
+        val=_matrix([[s.val[of[t]] for t in columns] for s, _, of in lanes], bool),
+        own_rows=jax.tree.map(lambda *a: np.stack(a, axis=1), *(pool([t], "train", longest) for t in columns)),
+        train_rows={pool_name(p): pool(p, "train", longest) for p in pools},
+        val_rows={pool_name(p): pool(p, "val", val_rows) for p in pools},
+        prior=np.stack([_priors(table, s, specs, of) for s, _, of in lanes]),
         shift=shift,
         scale=scale,
         fill=fill,
@@ -169,18 +174,16 @@ def make_data(
     return jax.tree.map(jnp.asarray, data)
 
 
-def _priors(table: Table, split: Split, tasks: Sequence[Task]) -> np.ndarray:
-    found = [prior_outputs(table, split, task) for task in tasks]
+def _priors(table: Table, split: Split, tasks: Sequence[Task], called: Mapping[str, str]) -> np.ndarray:
+    found = [prior_outputs(table, split, dataclasses.replace(t, name=called[t.name])) for t in tasks]
     widest = max(len(outputs) for outputs in found)
     return np.stack([np.pad(outputs, (0, widest - len(outputs))) for outputs in found]).astype(np.float32)
 
 
 def _dense(table: Table, names: Sequence[str], scalings: Sequence[Scaling]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return (labels and positions of the dense tasks among some, their units in each split), see ``Data``."""
+    """Return (labels and positions of dense tasks, their units in each split), see ``Data``."""
     dense, units = {}, {}
     for name in names:
-        if name not in table.positions:
-            continue
         if len(table) > _ROWS:
             raise ValueError(f'data "{table.name}": {len(table):,} rows with a dense task: must be at most {_ROWS:,}')
         labels = table.labels[name]

@@ -65,6 +65,7 @@ def _hypers(program: Program) -> Hypers:
         offset=(0,) * k,
         split=0,
         rates=(0.0,) * moving if program.optimizer.rates else (),
+        streams=(0,) * (k + 1),
     ).arrays()
 
 

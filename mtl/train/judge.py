@@ -25,12 +25,12 @@ from jaxtyping import Array, Float
 from mtl import losses
 from mtl.metrics import METRICS
 from mtl.models import Model
-from mtl.models.features import Features, features_of
+from mtl.models.features import Features
 from mtl.tasks import Task
 from mtl.train.dataset import Data, inputs, pool_name
 from mtl.train.program import Numbers, Weights
 from mtl.train.pull import DATA_AXIS
-from mtl.train.stacks import Columns, columns, in_one_matrix, together
+from mtl.train.stacks import Columns, columns, in_one_matrix, outputs_of, together
 
 #: Fewer validation labels, or fewer of any class, are too few for a metric to choose by.
 SMALL, RARE = 50, 10
@@ -182,11 +182,7 @@ def of_rows(
     heads, plain = weights.params["heads"], _plain(model, tasks)
     parts, each = columns(plain), list[tuple[Any, ...]]()
     for group in parts:
-        if in_one_matrix(features, plain):
-            head = jax.tree.map(lambda *a: jnp.concatenate(a, axis=-1), *(heads[t] for t in group.names))
-            outputs = model.head(head, features).reshape(len(features), len(group.names), group.task.outputs)
-        else:
-            outputs = jnp.stack([model.head(heads[t], features_of(features, t)) for t in group.names], axis=1)
+        outputs = outputs_of(model.head, group, heads, features, in_one_matrix(features, plain))
         mask = there = group.of(masks)
         if group.task.shape:
             own, positions = (jnp.stack(a, axis=1) for a in zip(*((dense or {})[t] for t in group.names), strict=True))

@@ -15,7 +15,7 @@ import numpy as np
 
 from mtl.data.streamed import Streamed
 from mtl.inputs import Shape
-from mtl.models import Model
+from mtl.models import Model, stream_of
 from mtl.params import flatten, path_of
 from mtl.train import pack, phase
 from mtl.train import placement as placements
@@ -126,15 +126,27 @@ def _check_divides(program: Program, placement: Placement) -> None:
         )
 
 
-def initial_weights(model: Model, shape: Shape, seeds: Sequence[int], placement: Placement) -> list[Weights]:
-    """Return the initial weights of each seed (NumPy arrays)."""
+def initial_weights(
+    model: Model, shape: Shape, seeds: Sequence[int], placement: Placement, names: Sequence[Sequence[str]] = ()
+) -> list[Weights]:
+    """Return the initial weights of each seed (NumPy arrays).
+
+    Args:
+      model: the model.
+      shape: what one input is.
+      seeds: one each a lane.
+      placement: how they are computed.
+      names: what the model's tasks are called in each lane; by default as it calls them.
+    """
     width = placements.width_for(placement, len(seeds))
+    names = names or [[t.name for t in model.tasks]] * len(seeds)
+    streams = np.asarray([[stream_of(n) for n in own] for own in names], np.uint32).reshape(len(seeds), -1)
     fn = pack.init_fn(model, shape, placement)
     found: list[Weights] = []
     for begin in range(0, len(seeds), width):
-        part = list(seeds[begin : begin + width])
-        padded = np.asarray(part + [part[-1]] * (width - len(part)), np.uint32)
-        found += unstack(fn(np.int32(len(part)), padded), len(part))
+        part = slice(begin, min(begin + width, len(seeds)))
+        lanes = stacked((np.asarray(seeds[part], np.uint32), streams[part]), width)
+        found += unstack(fn(np.int32(len(seeds[part])), *lanes), len(seeds[part]))
     return found
 
 

@@ -23,6 +23,7 @@ from mtl.train.move import averages
 from mtl.train.placement import LANES, MAP, OWN, WHOLE, Placement, over_lanes, room
 from mtl.train.program import INIT, Frozen, Hypers, Program, TrainState, Weights, key_for
 from mtl.train.pull import DATA_AXIS
+from mtl.train.stacks import columns, in_one_matrix, outputs_of
 
 PyTree = Any
 
@@ -265,34 +266,45 @@ def track_best_fn(program: Program, placement: Placement) -> Callable[[Hypers, T
 
 @functools.lru_cache(maxsize=64)
 def init_fn(model: Model, shape: Shape, placement: Placement) -> Compiled:
-    """Return the compiled ``init(count, seeds) -> Weights`` of a pack, for inputs of that shape."""
+    """Return the compiled ``init(count, seeds, streams) -> Weights`` of a pack, for inputs of that shape.
 
-    def one(seed: Array) -> Weights:
-        return Weights(*model.init(key_for(seed, INIT), like(shape, 1, jnp.zeros)))
+    ``streams`` are those of each lane's heads, [lanes, tasks], see ``Model.init``.
+    """
+
+    def one(args: tuple[Array, Array]) -> Weights:
+        seed, streams = args
+        return Weights(*model.init(key_for(seed, INIT), like(shape, 1, jnp.zeros), streams))
 
     mapped = over_lanes(one, placement)
 
-    def run(count: Array, seeds: Array) -> Weights:
-        return mapped(count, room(one, seeds), seeds)
+    def run(count: Array, seeds: Array, streams: Array) -> Weights:
+        return mapped(count, room(one, (seeds, streams)), (seeds, streams))
 
     return Compiled(run)
 
 
 @functools.lru_cache(maxsize=64)
-def predict_fn(model: Model, task: str, standardize: bool) -> Compiled:
-    """Return the compiled ``predict(count, weights, scaling, x) -> outputs [lanes, n, outputs]`` of a task.
+def predict_fn(model: Model, tasks: tuple[str, ...], standardize: bool) -> Compiled:
+    """Return the compiled ``predict(count, weights, scaling, x) -> outputs`` of some tasks, by one run of the trunk.
 
-    ``scaling`` is (shift, scale, fill) of each lane.
+    ``scaling`` is (shift, scale, fill) of each lane; outputs are [lanes, n, tasks, *shape, outputs] of each of
+    ``stacks.columns``, in their order.
     """
+    specs = [model.task(name) for name in tasks]
 
-    def one(args: tuple[Weights, PyTree], x: PyTree) -> Array:
+    def one(args: tuple[Weights, PyTree], x: PyTree) -> list[Array]:
         weights, scaling = args
         x = standardized(x, *scaling) if standardize else x
-        return linked(model.task(task), model.apply(weights.params, weights.state, x, tasks=(task,))[0][task])
+        features = model.features(weights.params, weights.state, x)
+        found = []
+        for group in columns(specs):
+            own = outputs_of(model.head, group, weights.params["heads"], features, in_one_matrix(features, specs))
+            found.append(jax.vmap(functools.partial(linked, group.task), in_axes=1, out_axes=1)(own))
+        return found
 
     mapped = over_lanes(one, MAP)
 
-    def run(count: Array, weights: Weights, scaling: PyTree, x: PyTree) -> Array:
+    def run(count: Array, weights: Weights, scaling: PyTree, x: PyTree) -> list[Array]:
         return mapped(count, room(one, (weights, scaling), x), (weights, scaling), x)
 
     return Compiled(run)

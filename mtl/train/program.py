@@ -175,6 +175,8 @@ class Hypers:
       patience: evaluations without a better state after which a phase that selects the best stops; 0 for none.
       rates: what the rate of each trainable parameter is multiplied by, [parameters]; ``()`` for 1.
       first, picks: where inputs are streamed, the batches of the steps from ``first`` on, drawn before; else ``()``.
+      streams: what is drawn beside the seed: a number for each of the phase's tasks, and one for all of them together,
+        [tasks + 1], see ``stream_of``.
     """
 
     seed: Numbers = dataclasses.field(metadata=_BITS)
@@ -190,6 +192,7 @@ class Hypers:
     rates: PyTree = dataclasses.field(default=(), metadata=_FLOAT)
     first: PyTree = ()
     picks: PyTree = ()
+    streams: Numbers = dataclasses.field(default=(), metadata=_BITS)
 
     def arrays(self) -> Hypers:
         """Return Python's numbers and tuples of them as NumPy's, of the types that programs take."""
@@ -295,7 +298,12 @@ def trainable_paths(params: PyTree, patterns: Sequence[str], tasks: Sequence[str
     return found
 
 
-def key_for(seed: Array, purpose: int, name: str = "") -> Array:
-    """Return the key of a purpose: ``fold_in(fold_in(key(seed), purpose), crc32(name))``."""
+def stream_of(name: str) -> int:
+    """Return the number of the stream that what has a name draws from."""
+    return zlib.crc32(name.encode())
+
+
+def key_for(seed: Array, purpose: int, stream: Numbers | None = None) -> Array:
+    """Return the key of a purpose: ``fold_in(fold_in(key(seed), purpose), stream)``."""
     key = fold_in(threefry.key(seed), purpose)
-    return fold_in(key, zlib.crc32(name.encode())) if name else key
+    return key if stream is None else fold_in(key, stream)

@@ -140,7 +140,8 @@ def make_picker(program: Program, hypers: Hypers, data: Data) -> Callable[[Array
         pools, own = [data.train_rows[name]], data.own_rows
         if sampling == "per_task" and len(tasks) > 1:
             pools = [Pool(own.rows[i], own.count[i]) for i in data.columns(tasks)]
-        keys = [key_for(hypers.seed, BATCH, t) for t in (tasks if sampling == "per_task" else (name,))]
+        streams = range(len(tasks)) if sampling == "per_task" else (-1,)
+        keys = [key_for(hypers.seed, BATCH, hypers.streams[i]) for i in streams]
 
         def pooled(step: Array) -> BatchPlan:
             drawn = enumerate(zip(pools, keys, strict=True))
@@ -148,11 +149,11 @@ def make_picker(program: Program, hypers: Hypers, data: Data) -> Callable[[Array
 
         return pooled
 
-    key = key_for(hypers.seed, BATCH, name)
+    key = key_for(hypers.seed, BATCH, hypers.streams[-1])
     at = data.columns(tasks)
     all_rows, counts = data.own_rows.rows[at], data.own_rows.count[at]
     if sampling == "one_task":
-        keys_ = jnp.stack([key_for(hypers.seed, BATCH, t) for t in tasks])
+        keys_ = jnp.stack([key_for(hypers.seed, BATCH, hypers.streams[i]) for i in range(len(tasks))])
         rounds, length = threefry.fold_in(key, hypers.offset[0]), program.round_steps or len(tasks)
         turns = shares(counts, length, program.temperature)
 

@@ -215,6 +215,24 @@ def columns(tasks: Sequence[Task]) -> list[Columns]:
     return [Columns(task, *zip(*each, strict=True)) for task, each in found.items()]
 
 
+def outputs_of(
+    head: Callable[[PyTree, Array], Array], group: Columns, heads: Mapping[str, PyTree], features: Any, whole: bool
+) -> Array:
+    """Return the outputs of tasks whose losses are computed together, [rows, tasks, *shape, outputs of a task].
+
+    Args:
+      head: from a head and features to its outputs.
+      group: the tasks.
+      heads: by task.
+      features: of all tasks, or of each.
+      whole: whether their heads are one matrix, see ``in_one_matrix``.
+    """
+    if not whole:
+        return jnp.stack([head(heads[t], features_of(features, t)) for t in group.names], axis=1)
+    matrix = jax.tree.map(lambda *a: jnp.concatenate(a, axis=-1), *(heads[t] for t in group.names))
+    return head(matrix, features).reshape(len(features), len(group.names), group.task.outputs)
+
+
 def together(parts: Sequence[Columns], numbers: Sequence[Array]) -> Array:
     """Return one number a task, in the order of the tasks, from those of each of their ``columns``."""
     if len(parts) == 1:

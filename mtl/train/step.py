@@ -13,7 +13,6 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mtl import losses
 from mtl.balance import Seen
-from mtl.train.dataset import pool_name
 from mtl.train.move import move
 from mtl.train.program import BALANCE, DROPOUT, Frozen, Hypers, Program, TrainState, key_for
 from mtl.train.pull import Pull
@@ -81,7 +80,7 @@ def update(
     """
     program.check_whole(moving.state)
     pieces = program.accumulate if pieces is None else pieces
-    rng = fold_in(key_for(hypers.seed, DROPOUT, pool_name(program.tasks)), hypers.offset[0] + step)
+    rng = fold_in(key_for(hypers.seed, DROPOUT, hypers.streams[-1]), hypers.offset[0] + step)
 
     def forward(source: Source, key: Array) -> tuple[Pull, Int[Array, " tasks"]]:
         counts, task_weights = weigh(program, hypers, source.draw.mask)

@@ -96,7 +96,7 @@ class _Streaming(Feed):
             ),
         )
         # Lanes of one replicate draw the same rows whatever else differs.
-        drawn = np.column_stack([lanes.seed, lanes.split, lanes.offset])
+        drawn = np.column_stack([lanes.seed, lanes.split, lanes.offset, lanes.streams])
         _, self._of, self._back = np.unique(drawn, axis=0, return_index=True, return_inverse=True)
         self._splits = np.unique(lanes.split)
         self._blocks, self._block_rows = judge.evaluation_blocks(program.tasks, data, placement.data)

@@ -19,9 +19,10 @@ from mtl.inputs import Shape, leaf_shapes
 from mtl.losses import loss_of, registered
 from mtl.models import TOLD, Model, anatomy, untold
 from mtl.optim import rates
+from mtl.train.dataset import pool_name
 from mtl.train.descent import Descent
 from mtl.train.move import averages
-from mtl.train.program import Hypers, Program, Weights, trainable_paths
+from mtl.train.program import Hypers, Program, Weights, stream_of, trainable_paths
 from mtl.train.reference import Reference
 from mtl.train.ridge import Ridge
 
@@ -156,6 +157,7 @@ def stages_of(trial: config.Trial, shape: Shape, standardize: bool = False) -> t
                     split=0,
                     patience=c["patience"] if program.select == "best" else 0,
                     rates=own,
+                    streams=(*map(stream_of, step.tasks), stream_of(pool_name(step.tasks))),
                 ),
                 fresh,
                 step.total_steps,

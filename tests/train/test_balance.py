@@ -15,7 +15,7 @@ from mtl.cli import main
 from mtl.config import ConfigError
 from mtl.models import anatomy, build
 from mtl.params import flatten
-from mtl.sweep.plan import check_batches
+from mtl.sweep.labelled import check_batches
 from mtl.sweep.store import Workdir
 from mtl.tasks import Task
 from mtl.train import loop, phase, pull, step

@@ -78,7 +78,7 @@ def trained(kind, table, **changes):
         curves.append(out.val_loss)
         flops = flops_per_step(stage.program, table.shape)
     x = scaling.inputs(table.x, table.vocabulary)
-    return weights[0], curves, predict(stage.program.model, "goal", weights, x), flops
+    return weights[0], curves, predict(stage.program.model, ["goal"], weights, x)["goal"], flops
 
 
 @pytest.mark.slow

@@ -268,7 +268,7 @@ def test_predictions_are_the_models_outputs(finetuned):
     x = np.random.default_rng(0).normal(size=(5, 8)).astype(np.float32)
     scaling = [(np.ones(8, np.float32), np.full(8, 2, np.float32), np.zeros(8, np.float32))] * 3
     weights = [outcomes[-1].weights, outcomes[0].weights, outcomes[-1].weights]
-    found = predict(t.model(), "goal", weights, x, scaling)
+    found = predict(t.model(), ["goal"], weights, x, scaling)["goal"]
     assert found.shape == (3, 5, 1)
     for out, w in zip(found, weights, strict=True):
         h = (x - 1) * 2
