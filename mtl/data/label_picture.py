@@ -85,12 +85,19 @@ def _matrix(axes: Any, table: Table) -> None:
     legend = [Patch(color=_POSITIVE, label="positive"), Patch(color=_NEGATIVE, label="negative")]
     legend = legend if "binary" in kinds else []
     if ranked:
-        legend += [Patch(color=_scale()(v), label=what) for v, what in ((0.0, "lowest class"), (1.0, "highest"))]
+        legend += [Patch(color=_scale()(v), label=what) for v, what in zip((0.0, 1.0), _ends(table), strict=True)]
     legend.append(Patch(facecolor=_MISSING, edgecolor="#c4c6ca", label="missing"))
     axes.legend(
         handles=legend, loc="upper center", bbox_to_anchor=(0.5, -0.01), ncols=3, frameon=False, fontsize=8.5,
         handlelength=1.0, columnspacing=1.2,
     )  # fmt: skip
+
+
+def _ends(table: Table) -> tuple[str, str]:
+    """Return what the ends of the scale of colours are: the first and the last class, where all tasks have the same."""
+    ranked = [table.classes.get(task.name, ()) for task in table.tasks if task.labels != "binary"]
+    names = ranked[0]
+    return (names[0], names[-1]) if names and len(set(ranked)) == 1 else ("lowest label", "highest label")
 
 
 def _together(axes: Any, together: dict[str, Any]) -> None:

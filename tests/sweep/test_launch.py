@@ -183,10 +183,18 @@ def test_missing_cells_and_those_made_by_other_code(study, tmp_path):
 def test_page_and_tables_are_written(study, tmp_path):
     workdir = copy_of(study[2], tmp_path / "work")
     analyses = analyses_of(workdir)
-    assert len(publish_tables(workdir, analyses[0])) == 12
+    assert len(publish_tables(workdir, analyses[0])) == 16
     text = publish_page(workdir, analyses, "mtl report").read_text()
     assert "https://" not in text and "http://" not in text.replace("http://www.w3.org", "")
     assert "linear_probe" in text
+    for said in (
+        "digits: 1,797 rows, inputs 64 numbers.",
+        "891 positive",
+        "source, then a fresh head on the frozen trunk",
+    ):
+        assert said in text
+    for folded in ("Learning curves of training and validation", "Calibration", "Other metrics", "Trained on "):
+        assert folded in text
 
 
 def test_what_is_published_is_written_again_only_if_results_change(study, tmp_path):
