@@ -36,7 +36,7 @@ def supplement_of(workdir: Workdir, entry: Mapping[str, Any], analysis: Analysis
         data_warnings=data_warnings(facts) if facts else (),
         regimes=_regimes(base, analysis, trials),
         curves=learning_curves(analysis, trials),
-        calibration=calibration(workdir, analysis, trials),
+        calibration=calibration(workdir.predictions, analysis, trials),
         others=other_metrics_table(analysis, trials),
     )
 

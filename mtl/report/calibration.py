@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +15,6 @@ from mtl.report.phrases import column, join
 from mtl.report.picked import Picked
 from mtl.report.targets import Targets
 from mtl.report.text import size_text
-from mtl.sweep.store import Workdir
 
 #: Bins of predicted probability, of equal width, and the fewest predictions that a bin is drawn of.
 BINS, LEAST = 10, 20
@@ -76,11 +75,15 @@ def probabilities(outputs: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, 
     return (likely / likely.sum(axis=1, keepdims=True)).max(axis=1), (logits.argmax(axis=1) == labels).astype(float)
 
 
-def calibration(workdir: Workdir, analysis: Analysis | Targets, trials: Sequence[Picked]) -> Any | None:
+def calibration(
+    predictions: Callable[[str, str], Mapping[str, np.ndarray]],
+    analysis: Analysis | Targets,
+    trials: Sequence[Picked],
+) -> Any | None:
     """Return the figure of how calibrated a sweep's regimes are at the fewest and the most labels.
 
     Args:
-      workdir: the work directory.
+      predictions: what was kept of a trial, by its hash, and a task: ``outputs`` and ``labels``.
       analysis: of the sweep.
       trials: its chosen trials, whose kept predictions are pooled over replicates (and targets).
 
@@ -96,7 +99,7 @@ def calibration(workdir: Workdir, analysis: Analysis | Targets, trials: Sequence
         kinds = {task["name"]: task["kind"] for task in trial.result["config"]["tasks"]}
         for task in targets if trial.size in sizes and trial.row in found else ():
             if kinds.get(task) in ("binary", "multiclass") and task in trial.result.get("test", {}):
-                arrays = workdir.predictions(trial.digest, task)
+                arrays = predictions(trial.digest, task)
                 pair = probabilities(np.asarray(arrays["outputs"]), np.asarray(arrays["labels"]))
                 found[trial.row].setdefault(trial.size, []).append(pair)
     drawn = {

@@ -32,13 +32,9 @@ def test_probabilities_of_logits_without_missing_labels():
     assert right.tolist() == [1, 0]
 
 
-class Kept:
-    """A work directory that holds predictions alone."""
-
-    def predictions(self, digest, task):
-        seed = int(digest)
-        logits = np.random.default_rng(seed).normal(0, 2, (200, 1))
-        return {"outputs": logits, "labels": (np.arange(200) % 2).astype(np.float32)}
+def kept(digest, task):
+    logits = np.random.default_rng(int(digest)).normal(0, 2, (200, 1))
+    return {"outputs": logits, "labels": (np.arange(200) % 2).astype(np.float32)}
 
 
 @pytest.mark.parametrize("kind", ["binary", "regression"])
@@ -47,12 +43,12 @@ def test_predictions_of_all_replicates_are_pooled_at_the_ends_of_the_sizes(kind)
     analysis = analyse(scores_of(values, ("scratch", "b"), task="t"), 50)
     result = {"config": {"tasks": [{"name": "t", "kind": kind}]}, "test": {"t": {}}}
     trials = [Picked(r, n, s, "", str(s), result) for r in ("scratch", "b") for n in (10.0, 20.0, 50.0) for s in (0, 1)]
-    figure = calibration(Kept(), analysis, trials)
+    figure = calibration(kept, analysis, trials)
     if kind == "regression":
         assert figure is None
         return
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["scratch", "b"]
-    logits = np.concatenate([Kept().predictions(str(s), "t")["outputs"][:, 0] for s in (0, 1)])
+    logits = np.concatenate([kept(str(s), "t")["outputs"][:, 0] for s in (0, 1)])
     observed, _ = calibration_curve(np.arange(400) % 2, expit(logits), n_bins=10)
     lines = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
     assert [line.get_label().split(",")[0] for line in lines] == ["n = 10", "n = 50"]

@@ -8,8 +8,8 @@ import json
 import numpy as np
 import pytest
 
-from mtl.report import figures
 from mtl.report.analysis import Cost
+from mtl.report.forest import forest_figure
 from mtl.report.page import page
 from mtl.report.show import FORMATS, tables_of
 from mtl.report.targets import analyse_targets
@@ -114,11 +114,11 @@ def test_what_weakens_all_targets_is_said_once():
 @pytest.mark.parametrize("titled", [True, False])
 def test_the_forest_has_a_panel_a_regime_and_a_line_a_target_and_the_mean(titled):
     targets = analysed(("a", "b", "c"))
-    figure = figures.forest_figure(targets, titled)
+    figure = forest_figure(targets, titled)
     panels = [axes for axes in figure.axes if axes.get_visible()]
     assert [axes.get_title(loc="left") for axes in panels] == ["multitask", "probe"]
     assert [label.get_text() for label in panels[0].get_yticklabels()] == ["a", "b", "c", "mean"]
-    segments = panels[0].collections[0].get_segments()
+    segments = [line.get_xydata() for line in panels[0].lines if line.get_label() == "_interval"]
     cell = targets.of["b"].cells["multitask"][20.0]
     np.testing.assert_allclose(segments[1][:, 0], [100 * cell.gain_low, 100 * cell.gain_high])
     mean = targets.means["multitask"][20.0]
