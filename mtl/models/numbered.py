@@ -24,6 +24,7 @@ def numbered(model: Model, shape: Shape, first: Sequence[str]) -> tuple[Model, d
       first: names of the tasks that come first.
 
     >>> from mtl.models import build
+    >>> from mtl.tasks import Task
     >>> one, two = (build("mlp", {}, (Task(name, "binary"), Task("m", "regression"))) for name in "az")
     >>> numbered(one, (4,), "a")[0] == numbered(two, (4,), "z")[0], numbered(two, (4,), "z")[1]
     (True, {'z': '0', 'm': '1'})

@@ -261,10 +261,11 @@ def _train(
     arrays = make_data(table, splits, [program], val_rows_of(first.trial), scalings, names)
     program_key = plan.program_key(first.key)
     width = workdir.width(program_key, str(placement)) if placement.kind == "vmap" else None
-    begin = []
-    for node, lane, own in zip(nodes, lanes, _initial(nodes, shape, placement), strict=True):
-        before = done[node.parent].weights if node.parent else begin_of(node.trial, own, scalings[lane])
-        begin.append(renamed(freshen(before, own, node.stage.fresh), node.compiled.numbers))
+    begin, initial = [], _initial(nodes, shape, placement)
+    for node, lane in zip(nodes, lanes, strict=True):
+        parent, fresh = node.parent, node.stage.fresh
+        own = done[parent].weights if parent else begin_of(node.trial, initial[node.key], scalings[lane])
+        begin.append(renamed(freshen(own, initial[node.key], fresh) if fresh else own, node.compiled.numbers))
 
     def halved(width: int, needed: int, limit: int) -> None:
         gib = 2**30
@@ -323,15 +324,18 @@ def _train(
     return found
 
 
-def _initial(nodes: list[Node], shape: Shape, placement: Placement) -> list[Weights]:
-    """Return the initial weights of each lane of a pack, by their names; those of equal lanes are shared."""
+def _initial(nodes: list[Node], shape: Shape, placement: Placement) -> dict[str, Weights]:
+    """Return the initial weights of the phases that begin with them, in whole or in part; equal ones are shared."""
     model = nodes[0].compiled.stage.program.model
     plain = tuple(t.name for t in model.tasks)
-    # Heads that begin at zero are the same whatever they are called.
-    called = [plain if model.head_init == "zeros" else tuple(n.compiled.names[t] for t in plain) for n in nodes]
-    lanes = [(n.trial.seed, own) for n, own in zip(nodes, called, strict=True)]
-    found = _begun(model, shape, tuple(sorted(set(lanes))), placement)
-    return [renamed(found[lane], n.compiled.names) for n, lane in zip(nodes, lanes, strict=True)]
+    lanes = {}
+    for node in nodes:
+        if not node.parent or node.stage.fresh:
+            # Heads that begin at zero are the same whatever they are called.
+            named = model.head_init != "zeros"
+            lanes[node.key] = node.trial.seed, tuple(node.compiled.names[t] for t in plain) if named else plain
+    found = _begun(model, shape, tuple(sorted(set(lanes.values()))), placement) if lanes else {}
+    return {n.key: renamed(found[lanes[n.key]], n.compiled.names) for n in nodes if n.key in lanes}
 
 
 @functools.lru_cache(maxsize=8)

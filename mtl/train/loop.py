@@ -15,7 +15,7 @@ import numpy as np
 
 from mtl.data.streamed import Streamed
 from mtl.inputs import Shape
-from mtl.models import Model, stream_of
+from mtl.models import Model, anatomy, stream_of
 from mtl.params import flatten, path_of
 from mtl.train import pack, phase
 from mtl.train import placement as placements
@@ -131,6 +131,8 @@ def initial_weights(
 ) -> list[Weights]:
     """Return the initial weights of each seed (NumPy arrays).
 
+    Heads that begin at zero are no part of what is compiled, which all models of one backbone share.
+
     Args:
       model: the model.
       shape: what one input is.
@@ -141,13 +143,17 @@ def initial_weights(
     width = placements.width_for(placement, len(seeds))
     names = names or [[t.name for t in model.tasks]] * len(seeds)
     streams = np.asarray([[stream_of(n) for n in own] for own in names], np.uint32).reshape(len(seeds), -1)
+    heads: dict[str, dict[str, np.ndarray]] | None = None
+    if model.head_init == "zeros":
+        heads = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), anatomy(model, shape).params["heads"])
+        model, streams = dataclasses.replace(model, tasks=(), losses=()), streams[:, :0]
     fn = pack.init_fn(model, shape, placement)
     found: list[Weights] = []
     for begin in range(0, len(seeds), width):
         part = slice(begin, min(begin + width, len(seeds)))
         lanes = stacked((np.asarray(seeds[part], np.uint32), streams[part]), width)
         found += unstack(fn(np.int32(len(seeds[part])), *lanes), len(seeds[part]))
-    return found
+    return found if heads is None else [Weights({**w.params, "heads": heads}, w.state) for w in found]
 
 
 def run_phase(
