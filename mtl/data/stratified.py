@@ -94,12 +94,12 @@ def _halves(
 ) -> list[Int[np.ndarray, " half"]]:
     """Return both halves of some units, each in the order that it came in; ``off`` is d before them."""
     first = np.zeros(len(units), bool)
-    whole = np.arange(len(units))
+    paired = np.arange(len(units))
     if len(units) % 2:
         odd = rng.integers(len(units))
         first[odd] = rng.integers(2)
-        whole = np.delete(whole, odd)
-    pairs = whole.reshape(-1, 2)
+        paired = np.delete(paired, odd)
+    pairs = paired.reshape(-1, 2)
     sides = rng.integers(2, size=len(pairs))  # Which of each pair goes first, decided anew where it moves d.
     change = moves[units[pairs[:, 1]]] - moves[units[pairs[:, 0]]]
     unlike = rng.permutation(np.flatnonzero(change.any(axis=1)))
