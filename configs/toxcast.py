@@ -1,4 +1,10 @@
-"""All tasks of one table: ToxCast's assays of molecules, one joint network for all against one network for each."""
+"""All tasks of one table: ToxCast's 617 assays of molecules, one joint network for all against one network for each.
+
+  MTL_DATA_DIR=data mtl sweep --config=configs/toxcast.py --jobs=0    5 minutes of processor time, 4.1 GiB
+
+What many targets cost: 618 trials are two training programs. One epoch decides nothing: after these 43 updates the mean
+AUROC over assays is .632 for the joint network and .669 for single ones; raise target.total_epochs to compare them.
+"""
 
 from mtl.config import default
 from mtl.sweep import sweep
