@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from mtl.report.analysis import Power, Worth
+from mtl.report.estimates import Power, Worth
 from mtl.report.power import MOST
 
 

@@ -13,6 +13,7 @@ from mtl.report import (
     bootstrap,
     caveats,
     contrasts,
+    controls,
     decision,
     details,
     efficiency,
@@ -199,7 +200,7 @@ def analyse(
         pairs,
         scores.regimes,
         scores.sizes,
-        [(r, name) for name in scores.controls if name != scores.baseline for r in details.counterparts(scores, name)],
+        [(r, name) for name in scores.controls if name != scores.baseline for r in controls.counterparts(scores, name)],
     )
     extra = {
         "examples": int(scores.values.shape[-1]),

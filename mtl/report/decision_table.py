@@ -9,8 +9,9 @@ from typing import Any
 
 from mtl.report import phrases
 from mtl.report.advice import two_digits
-from mtl.report.analysis import Analysis, Decision, Scores, Worth
+from mtl.report.analysis import Analysis, Decision, Scores
 from mtl.report.decision import to_settle
+from mtl.report.estimates import Worth
 from mtl.report.formats import Table, TableCell
 from mtl.report.tables import CONTROL, SIGNS
 from mtl.report.target_tables import SHOWN

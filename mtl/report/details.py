@@ -3,34 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from mtl.regimes import REFERENCES
-from mtl.report import phrases, references
-from mtl.report.analysis import Analysis, Cell, Contrast, Crossover, Scores
+from mtl.report import advice, phrases
+from mtl.report.analysis import Analysis, Contrast, Crossover, Scores
 from mtl.report.budget import budget_sentences
+from mtl.report.claims import claims
+from mtl.report.controls import control_sentences
 
 _TRANSFER = ("linear_probe", "finetune", "lp_ft", "gradual")
-_KNOWN_CONTROLS = {
-    "multitask_examples": "trained jointly on as many examples as the others",
-    "random_probe": "which never trained its trunk",
-    "scratch_own_scale": "from scratch on inputs scaled by its own labelled rows alone",
-    "logistic_regression": "scikit-learn's on the same labels",
-    "forest": "a random forest on the same labels",
-}
-_WITHOUT = {
-    "multitask_examples": "more examples than the others see",
-    "random_probe": "any source",
-    "scratch_own_scale": "the rows of the pools",
-    **dict.fromkeys(REFERENCES, "a network"),
-}
-# What a gain that holds against the control is shown to be, and what one that does not may be.
-_MEANING = {
-    "multitask_examples": ("rest on its further examples", "are not shown to need its further examples"),
-    "random_probe": ("are the trained trunk's", "are not shown to be the source's"),
-    "scratch_own_scale": ("are not those of scaling with few rows", "may be those of scaling with few rows"),
-    **dict.fromkeys(REFERENCES, ("need a network", "may be had without a network")),
-}
 
 
 def families(scores: Scores) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -53,40 +34,6 @@ def families(scores: Scores) -> tuple[tuple[str, ...], tuple[str, ...]]:
         if r not in joint and (r in _TRANSFER or (r in scores.cost and scores.cost[r].source_examples > 0))
     )
     return joint, transfer
-
-
-def _groups(
-    analysis: Analysis, names: Sequence[str], wanted: Callable[[Cell], bool]
-) -> list[tuple[tuple[str, ...], tuple[float, ...]]]:
-    """Regimes with the same wanted sizes put together: [(regimes, sizes)], in the order of the table."""
-    found: dict[tuple[float, ...], list[str]] = {}
-    for name in names:
-        sizes = tuple(n for n in analysis.scores.sizes if wanted(analysis.cells[name][n]))
-        if sizes:
-            found.setdefault(sizes, []).append(name)
-    return [(tuple(regimes), sizes) for sizes, regimes in found.items()]
-
-
-def _claims(analysis: Analysis, names: Sequence[str], claim: str) -> list[str]:
-    """Clauses for all gains (or all harm) of ``names``, the greatest first."""
-    scores = analysis.scores
-    singular, plural = ("beats", "beat") if claim == "gain" else ("is worse than", "are worse than")
-    clauses = []
-    for regimes, sizes in _groups(analysis, names, lambda c: c.claim == claim):
-        cells = [(analysis.cells[r][n], r, n) for r in regimes for n in sizes]
-        top, regime, n = max(cells, key=lambda c: abs(c[0].gain))
-        amount = phrases.amount(top.gain, top.gain_low, top.gain_high, scores)
-        if all(max(abs(c.gain_low), abs(c.gain_high)) < scores.margin for c, _, _ in cells):
-            amount += f", less than the margin of {phrases.margin(scores)}"
-        verb = singular if len(regimes) == 1 else plural
-        text = f"{phrases.with_labels(sizes, scores.sizes)} {phrases.join(regimes)} {verb} {scores.baseline}"
-        if len(cells) == 1:
-            text += f" by {amount}" if claim == "gain" else f" ({amount})"
-        else:
-            who = f"{regime} " if len(regimes) > 1 else ""
-            text += f" (most {who}{phrases.with_labels([n], scores.sizes)}: {amount})"
-        clauses.append((abs(top.gain), text))
-    return [text for _, text in sorted(clauses, key=lambda c: -c[0])]
 
 
 def _spoken_of(analysis: Analysis) -> list[float]:
@@ -184,7 +131,7 @@ def _answer(analysis: Analysis, contenders: Sequence[str]) -> list[str]:
     cells = {(r, n): analysis.cells[r][n] for r in contenders for n in scores.sizes}
     judged = {k: c for k, c in cells.items() if c.claim}
     best = _best(analysis)
-    gains, harm = (_claims(analysis, contenders, claim) for claim in ("gain", "harm"))
+    gains, harm = (claims(analysis, contenders, claim) for claim in ("gain", "harm"))
     ending = f"; {best}" if best else ""
     sentences = []
     if gains:
@@ -283,68 +230,25 @@ def _rivalry(analysis: Analysis, rivals: Sequence[Contrast]) -> list[str]:
     return [heads + "; ".join(clauses) + "."]
 
 
-def counterparts(scores: Scores, control: str) -> tuple[str, ...]:
-    """The regimes that a control is compared with.
-
-    ``random_probe`` is `linear_probe` with a trunk that was never trained, and says nothing of regimes that
-    train theirs on the target; ``multitask_examples`` is `multitask` with fewer updates; a doubled budget is compared
-    with a doubled budget (see `mtl.report.budget`); a reference with every network; any other control with all
-    contenders.
-
-    Args:
-      scores: of a sweep.
-      control: one of its controls.
-
-    Returns:
-      Names, in the order of the table.
-    """
-    if control in scores.doubled:
-        return ()
-    if control in REFERENCES:
-        networks = (r for r in scores.regimes if r not in (scores.baseline, *REFERENCES))
-        return tuple(r for r in networks if r not in scores.doubled)
-    only = {"random_probe": "linear_probe", "multitask_examples": "multitask"}.get(control, "")
-    return tuple(r for r in _contenders(scores) if r == only or not only)
-
-
-def _control(analysis: Analysis, name: str, contrasts: Sequence[Contrast]) -> list[str]:
-    """What a control shows by itself, and which claimed gains hold against it."""
-    scores, cells = analysis.scores, analysis.cells[name]
-    described = f"{name}, {_KNOWN_CONTROLS[name]}," if name in _KNOWN_CONTROLS else f"the control {name}"
-    if not any(c.replicates for c in cells.values()):
-        return [f"{phrases.capital(described, scores.regimes)} was not measured."]
-    sentences = []
-    own = _claims(analysis, [name], "gain") + _claims(analysis, [name], "harm")
-    judged = [n for n in scores.sizes if not math.isnan(cells[n].p)]
-    gained = [n for n in scores.sizes if cells[n].claim == "gain"]
-    if own:
-        text = "; ".join(own).replace(f" {name} ", f" {described} ", 1)
-        meaning = f": that much comes without {_WITHOUT[name]}" if gained and name in _WITHOUT else ""
-        sentences.append(f"{phrases.capital(text, scores.regimes)}{meaning}.")
-    elif judged:
-        if all(cells[n].claim == "equivalent" for n in judged):
-            at = phrases.with_labels(judged, scores.sizes)
-            what = f"is equivalent to {scores.baseline} (within ±{phrases.margin(scores)}) {at}"
-        else:
-            what = f"is shown neither to gain over {scores.baseline} nor to do harm"
-        sentences.append(f"{phrases.capital(described, scores.regimes)} {what}.")
-    sentences += references.told(analysis, name)
-    contenders = [c for c in contrasts if c.first not in scores.controls]
-    claimed = [c for c in contenders if analysis.cells[c.first][c.size].claim == "gain"]
-    held = [c for c in claimed if c.sign > 0]
-    lost = [c for c in claimed if c.sign <= 0]
-    because, instead = _MEANING.get(name, ("go beyond it", "may be no more than it shows"))
-    if held:
-        where = "; ".join(phrases.listed([(c.first, c.size) for c in held], scores.sizes))
-        sentences.append(f"Gains over {scores.baseline} that hold against {name}, and so {because}: {where}.")
-    if lost:
-        both = [n for n in gained if any(c.size == n for c in lost)]
-        too = f" (which gains too {phrases.with_labels(both, scores.sizes)})" if both else ""
-        where = "; ".join(phrases.listed([(c.first, c.size) for c in lost], scores.sizes))
-        sentences.append(
-            f"Gains over {scores.baseline} that are not shown to exceed {name}{too}, and so {instead}: {where}."
-        )
-    return sentences
+def _over_sizes(analysis: Analysis) -> list[str]:
+    """What each contender comes to over all sizes."""
+    scores, found = analysis.scores, []
+    for name in _contenders(scores):
+        over = analysis.over_sizes.get(name)
+        if over is None or len(over.sizes) < 2 or math.isnan(over.gain):
+            continue
+        gain = phrases.amount(over.gain, over.gain_low, over.gain_high, scores)
+        text = f"Over all sizes {name} gains {gain} on average"
+        if not math.isnan(over.iqm):
+            iqm = phrases.amount(over.iqm, over.iqm_low, over.iqm_high, scores)
+            text += f" (interquartile mean {iqm})"
+        if not math.isnan(over.improvement):
+            ends = f"{100 * over.improvement_low:.0f}, {100 * over.improvement_high:.0f}"
+            text += f", is better in {100 * over.improvement:.0f} % [{ends}] of replicates and sizes"
+        if over.worth is not None:
+            text += f", and is {advice.multiplier(over.worth)}"
+        found.append(f"{text}.")
+    return found
 
 
 def _error_rate(analysis: Analysis, rivals: Sequence[Contrast], against: Sequence[Contrast]) -> list[str]:
@@ -412,5 +316,6 @@ def details(
         sentences += _rivalry(analysis, rivals)
     for name in scores.controls:
         if name != scores.baseline and name not in scores.doubled:
-            sentences += _control(analysis, name, [c for c in against if c.second == name])
+            sentences += control_sentences(analysis, name, [c for c in against if c.second == name])
+    sentences += _over_sizes(analysis)
     return (*sentences, *_error_rate(analysis, rivals, against))

@@ -23,8 +23,9 @@ from jaxtyping import Float
 from scipy import special
 
 from mtl.report import bootstrap, over_tasks, statistics
-from mtl.report.analysis import OverSizes, Scores, Sizes, Worth
+from mtl.report.analysis import Scores, Sizes
 from mtl.report.contrasts import Pairs
+from mtl.report.estimates import OverSizes, Worth
 
 
 def isotonic(curves: Float[np.ndarray, "S ..."]) -> Float[np.ndarray, "S ..."]:

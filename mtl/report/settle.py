@@ -10,8 +10,9 @@ import numpy as np
 from jaxtyping import Float
 
 from mtl.report import power, statistics
-from mtl.report.analysis import Power, Scores, Sizes
+from mtl.report.analysis import Scores, Sizes
 from mtl.report.contrasts import Pairs
+from mtl.report.estimates import Power
 
 _LEVEL = 0.05
 _STEPS = 32  # Of the way between two sizes.

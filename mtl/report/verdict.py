@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from mtl.regimes import REFERENCES
 from mtl.report import hypothesis, phrases
-from mtl.report.analysis import Analysis, Contrast, Decision, Scores
+from mtl.report.analysis import DOUBLED, Analysis, Contrast, Decision, Scores
 from mtl.report.budget import starved_sentence
 from mtl.report.decision import to_settle
 from mtl.report.details import unanswered, winners
@@ -107,7 +107,10 @@ def avoid(analysis: Analysis) -> str:
     amount = phrases.amount(worst.gain, worst.gain_low, worst.gain_high, scores)
     where = phrases.listed(cells, scores.sizes)
     most = "" if len(cells) == 1 else f"most {name} {phrases.with_labels([size], scores.sizes)}: "
-    return f"Avoid {phrases.join(where)}: worse than {scores.baseline} ({most}{amount})."
+    # Rows with a doubled budget say by themselves whether harm is a matter of it.
+    late = any(c.not_converged and f"{r}{DOUBLED}" not in scores.regimes for (r, _), c in cells.items())
+    budget = "; it had not converged, so a larger budget may change that" if late else ""
+    return f"Avoid {phrases.join(where)}: worse than {scores.baseline} ({most}{amount}){budget}."
 
 
 def _rivalry(scores: Scores, decisions: Sequence[Decision], rivals: Sequence[Contrast]) -> str:

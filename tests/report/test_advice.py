@@ -5,7 +5,7 @@ import math
 import pytest
 
 from mtl.report import advice
-from mtl.report.analysis import Power, Worth
+from mtl.report.estimates import Power, Worth
 
 INF = math.inf
 

@@ -66,7 +66,7 @@ def test_equivalent():
 def test_inconclusive():
     got = told([[0.7, 0.7], [0.7, 0.7]], ["scratch", "finetune"], noise=3.0, sizes=(10.0, 20.0))
     assert got.details[0].startswith("Inconclusive: no regime is shown to gain over scratch or to do harm")
-    assert len(got.details) == 2
+    assert len(got.details) == 3 and "on average" in got.details[1]
 
 
 def test_a_gain_below_the_margin_is_called_so():
@@ -121,7 +121,7 @@ def test_multitask_against_transfer(rates, words):
         (
             0.7,
             "not shown to exceed multitask_examples (which gains too with 10 labels), and so are not shown to need its "
-            "further examples: multitask with 10 labels.",
+            "further examples: multitask with 10 labels (",
         ),
     ],
 )
@@ -142,7 +142,7 @@ def test_a_joint_gain_with_equal_examples_is_said(joint, words):
     ("random", "words"),
     [
         (0.5, "hold against random_probe, and so are the trained trunk's: linear_probe with 10 labels."),
-        (0.8, "and so are not shown to be the source's: linear_probe with 10 labels."),
+        (0.8, "and so are not shown to be the source's: linear_probe with 10 labels ("),
     ],
 )
 def test_random_probe_speaks_of_the_probe_only(random, words):
@@ -167,7 +167,7 @@ def test_a_reference_that_is_better_than_every_network_is_said_plainly_and_never
         text,
     )
     assert "hold against forest, and so need a network: multitask with 20 labels." in text
-    assert "may be had without a network: multitask with 10 labels." in text
+    assert "may be had without a network: multitask with 10 labels (" in text
     assert text.count("better than every network") == 1
     assert {c.first for c in got.against if c.second == "forest"} == {"scratch_matched", "multitask"}
 
@@ -252,3 +252,22 @@ def test_every_sentence_is_one():
         assert "  " not in text
         assert "nan" not in text
         assert text[0].isupper() or text.split()[0].strip(",") in got.scores.regimes
+
+
+def test_a_gain_that_is_not_shown_to_exceed_a_control_comes_with_the_difference_and_its_p():
+    names = ("scratch", "placebo", "finetune")
+    got = told([[0.6], [0.72], [0.721]], names, sizes=(10.0,), controls=("placebo",))
+    (contrast,) = [c for c in got.against if c.first == "finetune"]
+    (text,) = [s for s in got.details if "not shown to exceed placebo" in s]
+    amount = phrases.amount(contrast.gain, contrast.low, contrast.high, got.scores)
+    assert text.endswith(f"finetune with 10 labels ({amount} over it, p = {contrast.p_holm:.2f}).")
+
+
+def test_what_a_regime_comes_to_over_all_sizes_is_said():
+    got = told([[0.6, 0.7], [0.7, 0.75]], ("scratch", "finetune"), sizes=(10.0, 20.0))
+    over = got.over_sizes["finetune"]
+    (text,) = [s for s in got.details if s.startswith("Over all sizes")]
+    assert f"finetune gains {phrases.amount(over.gain, over.gain_low, over.gain_high, got.scores)} on average" in text
+    assert f"is better in {100 * over.improvement:.0f} % [" in text and "the labels" in text
+    one = told([[0.6], [0.7]], ("scratch", "finetune"), sizes=(10.0,))
+    assert not any(s.startswith("Over all sizes") for s in one.details)
