@@ -163,6 +163,7 @@ def decision_record(decision: Decision, scores: Scores, analysis: Analysis | Non
     found = about | {phrases.column(scores.sizes): int(decision.size) if decision.size.is_integer() else decision.size}
     rest = dataclasses.asdict(decision) | {"also": " ".join(decision.also), "harm": " ".join(decision.harm)}
     del rest["size"]
+    found["regime"] = rest.pop("do")
     if analysis is None:
         return found | rest
     worth = analysis.worth.get(decision.do, {}).get(decision.size)

@@ -198,7 +198,7 @@ def _rows_figure(
     scores, width, wrap, gains = analysis.scores, 8.6, 92, fields[0] == "gain"
     question = scores.question if titled else ""
     above, below, each = title_points(question, wrap), 24.0, 19.0
-    height = (each * (len(regimes) + 0.4) + above + below) / 72
+    height = max(1.95, (each * (len(regimes) + 0.4) + above + below) / 72)  # A strip of one row could not be read.
     figure = new_figure(width, height)
     left = label_room(regimes) / width
     axes = figure.add_axes((left, below / 72 / height, 0.975 - left, 1 - (above + below) / 72 / height))
