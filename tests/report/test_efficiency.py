@@ -163,7 +163,7 @@ def test_intervals_cover_in_a_few_studies():
 @pytest.mark.slow
 @pytest.mark.parametrize("times", [1.0, 2.0])
 def test_intervals_cover_as_often_as_they_say(times):
-    studies = 400
+    studies = 200
     inside, gains = coverage(times, studies, 5)
     slack = 2.5 * math.sqrt(0.05 * 0.95 / studies)
     for share in (*inside, gains):
