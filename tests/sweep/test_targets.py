@@ -12,6 +12,7 @@ from mtl.data import SOURCES, make_table, register
 from mtl.regimes import Phase
 from mtl.report.collect import collect
 from mtl.report.publish import analyses_of, publish
+from mtl.report.show import print_analysis
 from mtl.sweep import product, sweep
 from mtl.sweep.plan import split_of, table_of, trial_of
 from mtl.sweep.store import Workdir
@@ -154,6 +155,10 @@ def test_a_sweep_ends_with_tables_a_figure_and_a_page(study, capsys):
     workdir = Workdir(where)
     assert print_study(workdir, ["sweep"]) == []
     told = capsys.readouterr().out
+    assert "For all 3 targets together" in told and "What to do" in told
+    (targets,) = analyses_of(workdir)
+    print_analysis(targets, full=True)
+    told = capsys.readouterr().out
     for words in (
         "accuracy (%) by target",
         "paired gain over scratch",
@@ -164,7 +169,6 @@ def test_a_sweep_ends_with_tables_a_figure_and_a_page(study, capsys):
         assert words in told
     names = {path.name for path in where.rglob("*") if path.is_file()}
     assert {"sweep-result.md", "sweep-gain.csv", "sweep-cost.json", "sweep-gain.png", "report.html"} <= names
-    (targets,) = analyses_of(workdir)
     assert targets.networks == {"scratch": 3, "multitask": 1, "multitask_finetune": 3}
     hidden = 64 * 8 + 8  # The trunk of 8 × 8 pixels, and a head of 8 + 1 a task.
     size = {regime: targets.cost[regime].parameters for regime in targets.networks}
