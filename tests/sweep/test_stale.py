@@ -341,7 +341,7 @@ def test_what_was_interrupted_after_an_edit_is_told_by_every_reader(study, capsy
     one = min(by_hand.results(work))
     fingerprint = next(iter(Workdir(work).study()["sweeps"]["s"]["fingerprints"].values()))
     by_hand.change(work, one, lambda content: content | {"fingerprint": fingerprint})
-    assert main(["table", str(work)]) == 0
+    assert main(["table", "--full", str(work)]) == 0
     said = capsys.readouterr()
     assert f"3 trials are stale: the data changed ({study.table}); left out" in said.err and "1/2" in said.out
 
