@@ -345,7 +345,7 @@ def test_what_is_written_is_there_before_anything_is_printed(study, tmp_path, mo
         figures, tables = len(list(work.glob("figures/*.png"))), len(list(work.glob("tables/*")))
         page = (work / "report.html").is_file()
         assert (figures, tables, page) == {
-            "sweep": (6, 2 * 3 * 4, True), "plot": (6, 0, False), "report": (0, 0, True)
+            "sweep": (6, 2 * len(KINDS) * 4, True), "plot": (6, 0, False), "report": (0, 0, True)
         }[name]  # fmt: skip
 
 

@@ -186,7 +186,8 @@ def test_an_ordinal_kind_has_fewer_outputs_than_classes_and_tables_need_no_confi
     file.write_text(GRADES)
     assert main(["sweep", f"--config={file}", f"--workdir={work}", "--jobs=0"]) == 0
     shown = capsys.readouterr().out
-    assert "accuracy" in shown
+    assert "multitask" in shown and "scratch" in shown
+    assert main(["table", "--full", str(work)]) == 0 and "accuracy" in capsys.readouterr().out
     workdir = Workdir(work)
     for digest in workdir.hashes():
         arrays, result = workdir.predictions(digest, "mark"), workdir.result(digest)
