@@ -65,13 +65,17 @@ CASES = {
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("seed", range(3))
-def test_every_prefix_has_each_mark_within_four_rows_of_its_share(name, seed):
+def test_every_prefix_has_each_mark_within_three_rows_of_its_share(name, seed):
     marks = CASES[name]
     order = stratified(marks, len(marks), np.random.default_rng(seed))
     np.testing.assert_array_equal(np.sort(order), np.arange(len(marks)))
     off = strays(marks, order)
-    assert off.max() < 4
-    assert off.max(axis=1).mean() < 2.2  # The worst of all marks, in a prefix of the mean.
+    # Equal chances for every row leave less to choose from: of many tasks at once a row more strays.
+    most, mean = {"forty tasks": (4, 2.2), "twelve rare tasks, a quarter of the labels missing": (4, 1.7)}.get(
+        name, (3, 1.7)
+    )
+    assert off.max() < most
+    assert off.max(axis=1).mean() < mean  # The worst of all marks, in a prefix of the mean.
     by_chance = strays(marks, np.random.default_rng(seed).permutation(len(marks)))
     assert off.max(axis=1).mean() < by_chance.max(axis=1).mean() / 3
 

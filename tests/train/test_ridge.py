@@ -116,6 +116,6 @@ def test_a_ridge_head_does_not_depend_on_its_pack_or_its_rate():
         together[0].weights.params["heads"]["goal"]["kernel"],
         # Its head was fresh in the first case: a closed form does not care.
         alone.weights.params["heads"]["goal"]["kernel"],
-        atol=3e-6,  # Rounding of float32: 1.4e-6 where vectors have eight numbers and not sixteen.
+        atol=1e-6,
     )
     assert initial_of(one)
