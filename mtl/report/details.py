@@ -299,6 +299,7 @@ def details(
       Sentences.
 
     >>> import numpy as np
+    >>> from mtl.report.analysis import Cell
     >>> none, values = np.zeros((1, 1), int), np.zeros((1, 1, 0, 1))
     >>> scores = Scores("s", "w", "?", (), "accuracy", True, 100.0, ("scratch",), (10.0,), (), values, none,
     ...     none, values[..., 0], "scratch", 0.02, {})

@@ -19,6 +19,9 @@ from mtl.train.flops import features
 from mtl.train.program import Frozen, Hypers, Program, PyTree, TrainState
 from mtl.train.stacks import ordered, stacked
 
+#: Features, targets and mask of the rows to fit to, and of others to choose by, if it is not by leave-one-out.
+Cases = tuple[Array, Array, Array, tuple[Array, Array, Array] | None]
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -141,7 +144,10 @@ class Ridge:
         shards: int,
     ) -> TrainState:
         """Return the phase solved, if there is a step to go, see ``phase.advance``; ``own`` is the lane's split."""
-        return jax.lax.fori_loop(begin, end, lambda _, m: self._solve(program, m, fixed, own, shards), moving)
+        # What is read stays outside the branch: a solver that is fused with it rounds by how many splits there are. Of
+        # a loop XLA would move it out, and fuse it.
+        cases = self._cases(program, moving, fixed, own)
+        return jax.lax.cond(begin < end, lambda: self._solve(program, moving, cases, shards), lambda: moving)
 
     def averages(self, optimizer: Optimizer) -> bool:
         """Return whether other parameters are evaluated than those that were found: no."""
@@ -168,27 +174,35 @@ class Ridge:
         widths = [features_of(features(program, shape), task).shape[-1] for task in program.tasks]
         return float(sum(4 * rows * width**2 + 9 * width**3 for width in widths))
 
-    def _solve(self, program: Program, moving: TrainState, fixed: Frozen, own: Data, shards: int) -> TrainState:
-        """Return the phase with its heads in closed form; the loss is their squared error, held out.
-
-        A class's target is ±1, so that the regression estimates E[±1 | x] = tanh(z/2) ≈ z/2: outputs are twice it.
-        """
+    def _cases(self, program: Program, moving: TrainState, fixed: Frozen, own: Data) -> dict[str, Cases]:
+        """Return what each task's head is fitted to."""
         params = combine(moving.trainable, fixed.frozen)
-        heads: dict[str, PyTree] = {}
-        errors, penalties = {}, {}
         later = own.val_rows[pool_name(program.tasks)]
+        cases: dict[str, Cases] = {}
         for task in program.specs:
             (at,) = own.columns([task.name])
             pool, labels = Pool(own.own_rows.rows[at], own.own_rows.count[at]), own.labels[:, at]
             seen = features_of(fixed.features, task.name)
             x = jnp.take(seen, jnp.take(fixed.place, pool.rows), axis=0, mode="clip")
-            y = codes(task, labels[pool.rows])
+            y, there = codes(task, labels[pool.rows]), jnp.arange(pool.rows.shape[0]) < pool.count
             held_out = None
             if self.choose == "validation":
-                there = own.val[later.rows, at] & (jnp.arange(later.rows.shape[0]) < later.count)
+                known = own.val[later.rows, at] & (jnp.arange(later.rows.shape[0]) < later.count)
                 later_x = program.model.features(params, moving.state, inputs(program.standardize, own, later.rows))
-                held_out = (features_of(later_x, task.name), codes(task, labels[later.rows]), there)
-            found = fit(x, y, jnp.arange(pool.rows.shape[0]) < pool.count, self.penalties, held_out)
+                held_out = (features_of(later_x, task.name), codes(task, labels[later.rows]), known)
+            cases[task.name] = (x, y, there, held_out)
+        return cases
+
+    def _solve(self, program: Program, moving: TrainState, cases: dict[str, Cases], shards: int) -> TrainState:
+        """Return the phase with its heads in closed form; the loss is their squared error, held out.
+
+        A class's target is ±1, so that the regression estimates E[±1 | x] = tanh(z/2) ≈ z/2: outputs are twice it.
+        """
+        heads: dict[str, PyTree] = {}
+        errors, penalties = {}, {}
+        for task in program.specs:
+            x, y, there, held_out = cases[task.name]
+            found = fit(x, y, there, self.penalties, held_out)
             factor = 1.0 if task.labels == "numbers" else 2.0
             heads[task.name] = {"bias": factor * found.bias, "kernel": factor * found.kernel}
             errors[task.name], penalties[task.name] = found.error, found.penalty
