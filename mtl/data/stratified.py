@@ -105,12 +105,16 @@ def _halves(
     unlike = rng.permutation(np.flatnonzero(change.any(axis=1)))
     d = off + moves[units[first]].sum(axis=0) + moves[units[pairs]].sum(axis=(0, 1)) / 2
     d += (sides - 0.5)[unlike] @ change[unlike]
+    second = sides.tolist()
+    halves = zip(-0.5 * change[unlike], 0.5 * change[unlike], strict=True)  # What a pair adds to d, by its side.
+    decided = list(zip(unlike.tolist(), change[unlike], halves, strict=True))
     for _ in range(_PASSES):
-        for pair in unlike:
-            d -= (sides[pair] - 0.5) * change[pair]
-            slope = d @ change[pair]
+        for pair, whole, half in decided:
+            d -= half[second[pair]]
+            slope = d @ whole
             if slope:
-                sides[pair] = slope < 0
-            d += (sides[pair] - 0.5) * change[pair]
+                second[pair] = int(slope < 0)
+            d += half[second[pair]]
+    sides = np.array(second, int)
     first[pairs[np.arange(len(pairs)), sides]] = True
     return [units[first], units[~first]]

@@ -129,10 +129,11 @@ def learning_curves(analysis: Analysis | Targets, trials: Iterable[Picked]) -> A
             if len(targets) == whole
             else f"mean over {len(targets)} of {whole} targets"
         )
+    lines = "solid: validation, dashed: training; after an early stop, of the best state"
     return curves_figure(
         panels,
         title="",
-        told=f"loss {of}; mean over replicates; solid: validation, dashed: training",
+        told=f"loss {of}; mean over replicates; {lines}",
         xlabel="steps that see the target's labels",
         ylabel="loss",
         baseline=scores.baseline,

@@ -251,6 +251,23 @@ def _over_sizes(analysis: Analysis) -> list[str]:
     return found
 
 
+def _detectable(analysis: Analysis) -> list[str]:
+    """The minimum detectable effect at each size, from the best to the worst known of the contenders."""
+    scores, clauses = analysis.scores, []
+    for n in scores.sizes:
+        effects = [
+            power[n].effect
+            for name, power in analysis.power.items()
+            if n in power and math.isfinite(power[n].effect) and name not in (*scores.controls, *scores.doubled)
+        ]
+        ends = list(dict.fromkeys(phrases.value(e, scores) for e in (min(effects), max(effects)))) if effects else []
+        if ends:
+            clauses.append(f"{phrases.column(scores.sizes)} = {phrases.number(n)}: {' to '.join(ends)}")
+    unit = "points" if scores.unit == 100 else f"in {scores.metric}"
+    told = f"The least true gain that is shown with a power of 80 % (minimum detectable effect), {unit}, by regime"
+    return [f"{told}: {'; '.join(clauses)}."] if clauses else []
+
+
 def _error_rate(analysis: Analysis, rivals: Sequence[Contrast], against: Sequence[Contrast]) -> list[str]:
     """How often a verdict made like this one holds a false claim, at most: the families of tests it draws on, added up.
 
@@ -318,5 +335,5 @@ def details(
     for name in scores.controls:
         if name != scores.baseline and name not in scores.doubled:
             sentences += control_sentences(analysis, name, [c for c in against if c.second == name])
-    sentences += _over_sizes(analysis)
+    sentences += _over_sizes(analysis) + _detectable(analysis)
     return (*sentences, *_error_rate(analysis, rivals, against))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from mtl.host.spawn import collect_later
 from mtl.sweep.chosen import chosen
 from mtl.sweep.store import Workdir
 from mtl.tasks import suggest
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 _WHAT = ("trials", "curves", "predictions")
 
 
+@collect_later()
 def results(
     path: str | Path, what: Literal["trials", "curves", "predictions"] = "trials", sweep: str = ""
 ) -> pandas.DataFrame:

@@ -24,6 +24,7 @@ from mtl.train.placement import LANES, MAP, OWN, WHOLE, Placement, over_lanes, r
 from mtl.train.program import INIT, Frozen, Hypers, Program, TrainState, Weights, key_for
 from mtl.train.pull import DATA_AXIS
 from mtl.train.stacks import columns, in_one_matrix, outputs_of
+from mtl.train.threefry import once
 
 PyTree = Any
 
@@ -273,7 +274,7 @@ def init_fn(model: Model, shape: Shape, placement: Placement) -> Compiled:
 
     def one(args: tuple[Array, Array]) -> Weights:
         seed, streams = args
-        return Weights(*model.init(key_for(seed, INIT), like(shape, 1, jnp.zeros), streams))
+        return Weights(*model.init(once(key_for(seed, INIT)), like(shape, 1, jnp.zeros), streams))
 
     mapped = over_lanes(one, placement)
 

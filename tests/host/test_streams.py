@@ -127,6 +127,6 @@ def test_a_sweep_writes_everything_whatever_becomes_of_what_it_prints(tmp_path, 
     work = tmp_path / "work"
     assert len(results(work)) == 4
     there = [len(list(work.glob(p))) for p in ("figures/*.svg", "tables/*", "report.html")]
-    assert there == [3, 12, 1]
+    assert there == [3, 16, 1]
     if environment.get("MTL_CACHE_DIR"):
         assert done.stderr.count("what is compiled is not kept") == 1

@@ -39,6 +39,18 @@ def test_a_gain_and_the_crossing_are_the_answer():
     assert got.details[-1].startswith("Claims are made at 5 % over the sweep's 8 comparisons with scratch")
 
 
+def test_the_least_gain_that_would_be_shown_is_told_at_each_size():
+    """The words hold the figures of the power analysis, whose own oracle is simulation (see test_power)."""
+    got = told([[0.7] * 4, [0.7, 0.75, 0.703, 0.7], [0.6, 0.7, 0.697, 0.8]], ["scratch", "linear_probe", "finetune"])
+    (said,) = (s for s in got.details if "minimum detectable effect" in s)
+    for clause, n in zip(said.rstrip(".").partition(": ")[2].split("; "), SIZES, strict=True):
+        head, _, ends = clause.partition(": ")
+        assert head == f"n = {n:g}"
+        effects = sorted(100 * got.power[r][n].effect for r in ("linear_probe", "finetune"))
+        found = [float(e) for e in ends.split(" to ")]
+        assert [found[0], found[-1]] == pytest.approx(effects, abs=0.051)
+
+
 def test_gains_at_many_sizes_are_grouped():
     got = told([[0.6] * 4, [0.7, 0.7, 0.7, 0.6], [0.65, 0.65, 0.65, 0.6]], ["scratch", "linear_probe", "lp_ft"])
     assert got.details[0].startswith(
@@ -66,7 +78,7 @@ def test_equivalent():
 def test_inconclusive():
     got = told([[0.7, 0.7], [0.7, 0.7]], ["scratch", "finetune"], noise=3.0, sizes=(10.0, 20.0))
     assert got.details[0].startswith("Inconclusive: no regime is shown to gain over scratch or to do harm")
-    assert len(got.details) == 3 and "on average" in got.details[1]
+    assert len(got.details) == 4 and "on average" in got.details[1] and "detectable" in got.details[2]
 
 
 def test_a_gain_below_the_margin_is_called_so():

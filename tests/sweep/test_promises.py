@@ -20,6 +20,7 @@ from mtl.sweep import product, sweep
 from mtl.sweep.launch import Silent, launch
 from mtl.sweep.plan import load_table, make_plan, split_of
 from mtl.sweep.store import Workdir
+from mtl.train.names import renamed
 from mtl.train.program import INIT, Weights, key_for
 
 #: Of each regime's phases in order (and of two of a user's own): the parts that are fresh; before the first comes what
@@ -153,6 +154,7 @@ def seen(monkeypatch):
         finally:
             monkeypatch.setattr(executing.loop, "run_phase", whole)
         for node, weights in zip(nodes, begun, strict=True):
+            weights = renamed(weights, node.compiled.names)  # Programs call heads by numbers.
             found[node.key] = flat(weights), flat(done[node.key].weights), done[node.key].about
         return done
 

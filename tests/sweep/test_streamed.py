@@ -128,7 +128,7 @@ def test_a_sweep_streams_to_the_same_table(config, tmp_path, capsys):
         assert main(["table", str(tmp_path / name), "--format=csv"]) == 0
         lines = capsys.readouterr().out.splitlines()
         tables.append([line for line in lines if not line.startswith("cost,")])  # Its seconds differ.
-    assert tables[0] == tables[1] and len(tables[0]) == 4
+    assert tables[0] == tables[1] and len(tables[0]) == 5  # The head, the decision, and what was measured.
 
 
 MEMORY = """
