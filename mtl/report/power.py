@@ -104,9 +104,8 @@ class Design(NamedTuple):
         return np.asarray(special.stdtrit(self.df, 1 - tail)[..., None] * self.s)
 
     def off(self, distance: Numbers) -> Float[np.ndarray, "... 1"]:
-        """Return a distance as a multiple of √V."""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.nan_to_num(distance / self.se, nan=0.0)[..., None]
+        """Return a distance as a multiple of √V; where that is 0, all but no distance is very far."""
+        return np.asarray((distance / np.maximum(self.se, 1e-200))[..., None])
 
 
 def design(parts: Components, replicates: Numbers, examples: Numbers) -> Design:
@@ -118,12 +117,19 @@ def design(parts: Components, replicates: Numbers, examples: Numbers) -> Design:
 
 def shown(design: Design, gain: Numbers, level: Numbers) -> Numbers:
     """Return the probability that a true gain is shown, with its sign, by a two-sided test."""
-    return np.asarray(special.ndtr(design.off(np.abs(gain)) - design.bound(level / 2)) @ _WEIGHTS)
+    return _shown(design.off(np.abs(gain)), design.bound(level / 2))
 
 
 def equivalent(design: Design, gain: Numbers, margin: float, level: Numbers) -> Numbers:
     """Return the probability that two one-sided tests place a true gain within ± margin."""
-    above, below, bound = design.off(margin - gain), design.off(margin + gain), design.bound(level)
+    return _within(design.off(margin - gain), design.off(margin + gain), design.bound(level))
+
+
+def _shown(off: np.ndarray, bound: np.ndarray) -> Numbers:
+    return np.asarray(special.ndtr(off - bound) @ _WEIGHTS)
+
+
+def _within(above: np.ndarray, below: np.ndarray, bound: np.ndarray) -> Numbers:
     return np.asarray(np.maximum(special.ndtr(above - bound) - special.ndtr(bound - below), 0.0) @ _WEIGHTS)
 
 
@@ -146,15 +152,15 @@ def detectable(design: Design, level: Numbers, power: float = POWER) -> Numbers:
     >>> float(detectable(design(one, np.array([1e6]), np.array([10.0])), np.array([0.05]))[0] * 1e3)  # z.975 + z.8
     2.80162...
     """
-    most = 4 + 4 * design.bound(level / 2).max(axis=-1)
-    unit = design._replace(se=np.ones_like(design.se))
-    return design.se * _least(lambda x: shown(unit, x, level) >= power, 0 * most, most)
+    bound = design.bound(level / 2)
+    most = 4 + 4 * bound.max(axis=-1)
+    return design.se * _least(lambda x: _shown(x[..., None], bound) >= power, 0 * most, most)
 
 
 def within(design: Design, margin: float, level: Numbers, power: float = POWER) -> Numbers:
     """Return the greatest true gain that is placed within ± margin with a power; −1 if not even 0 is."""
-    high = np.full(design.se.shape, max(margin, 0.0))
-    left = _least(lambda d: equivalent(design, margin - d, margin, level) >= power, 0 * high, high)
+    high, bound = np.full(design.se.shape, max(margin, 0.0)), design.bound(level)
+    left = _least(lambda d: _within(design.off(d), design.off(2 * margin - d), bound) >= power, 0 * high, high)
     return np.where(np.isinf(left), -1.0, margin - left)
 
 

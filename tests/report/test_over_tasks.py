@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from mtl.report import efficiency, settle
 from mtl.report.analyse import analyse
 from mtl.report.means import means
 from mtl.report.over_tasks import improvement, interquartile_mean, share_interval
@@ -92,7 +93,15 @@ def crossed_gains(rng, effects, replicates, rows):
     return effects[:, None, None] + 0.02 * of_replicates + 0.2 * of_rows + noise
 
 
+@pytest.fixture
+def claims_alone(monkeypatch):
+    """Leave out what no interval and no claim depends on, two thirds of an analysis: power, and worth in labels."""
+    monkeypatch.setattr(settle, "powers", lambda *_a, **_k: {})
+    monkeypatch.setattr(efficiency, "worth", lambda *_a, **_k: ({}, {}))
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("claims_alone")
 @pytest.mark.parametrize(("mean", "spread"), [(0.01, 0.03), (0.02, 0.01)])
 def test_intervals_hold_the_truth_as_often_as_they_say(mean, spread):
     studies, replicates, rows = 500, 15, 150
@@ -120,6 +129,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say(mean, spread):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("claims_alone")
 def test_a_study_of_nothing_on_12_tasks_makes_claims_in_5_percent():
     studies, sizes, names = 300, 2, ("scratch", "again", "other")
     rng, wrong = np.random.default_rng(12), 0

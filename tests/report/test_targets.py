@@ -72,6 +72,7 @@ def test_of_one_target_the_mean_is_that_target():
         )
 
 
+@pytest.mark.slow
 def test_the_error_of_delta_is_that_of_fresh_studies():
     deltas, widths = [], []
     for seed in range(60):
