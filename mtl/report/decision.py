@@ -6,7 +6,8 @@ import math
 from collections.abc import Collection, Mapping
 
 from mtl.report import advice
-from mtl.report.analysis import Analysis, Cost, Decision
+from mtl.report.analysis import Analysis, Cell, Cost, Decision, Scores
+from mtl.report.means import Mean
 
 
 def choose(values: Mapping[str, float], shown: Collection[str], operations: Mapping[str, float], margin: float) -> str:
@@ -51,39 +52,56 @@ def decide(analysis: Analysis) -> tuple[Decision, ...]:
     Args:
       analysis: cells; its own sentences are not read.
     """
-    scores, found = analysis.scores, []
+    scores, decisions = analysis.scores, []
     operations = operations_over(scores.cost, scores.baseline)
     for size in scores.sizes:
         cells = {r: analysis.cells[r][size] for r in scores.regimes if r not in scores.doubled}
-        inside = [r for r, c in cells.items() if c.replicates and c.not_worse and c.claim != "harm"]
-        contenders = [r for r in inside if r not in scores.controls or r == scores.baseline]
-        if not (candidates := contenders or inside):
-            found.append(Decision(size))
-            continue
-        sign = 1.0 if scores.higher_is_better else -1.0
-        do = choose(
-            {r: sign * cells[r].mean for r in candidates},
-            [r for r in candidates if cells[r].claim == "gain"],
-            operations,
-            scores.margin,
-        )
-        cell = cells[do]
-        harm = [r for r, c in cells.items() if c.claim == "harm" and r not in scores.controls]
-        found.append(
-            Decision(
-                size=size,
-                do=do,
-                gain=cell.gain,
-                low=cell.gain_low,
-                high=cell.gain_high,
-                p=cell.p_holm,
-                claim=cell.claim,
-                operations=operations.get(do, math.nan),
-                also=tuple(r for r in inside if r != do),
-                harm=tuple(harm),
-            )
-        )
-    return tuple(found)
+        rows = {r: c for r, c in cells.items() if c.replicates}
+        claims, p = {r: c.claim for r, c in rows.items()}, {r: c.p_holm for r, c in rows.items()}
+        best = [r for r, c in rows.items() if c.not_worse]
+        decisions.append(decide_at(scores, size, rows, best, claims, p, operations))
+    return tuple(decisions)
+
+
+def decide_at(
+    scores: Scores,
+    size: float,
+    rows: Mapping[str, Cell] | Mapping[str, Mean],
+    best: Collection[str],
+    claims: Mapping[str, str],
+    p: Mapping[str, float],
+    operations: Mapping[str, float],
+) -> Decision:
+    """What to do at one target size: see ``decide``.
+
+    Args:
+      scores: of the sweep.
+      size: the target size.
+      rows: what was measured of each row, in the order of the table.
+      best: the rows that cannot be told from the best.
+      claims: what is claimed of each row's gain.
+      p: its corrected p value.
+      operations: of ``operations_over``.
+    """
+    inside = [r for r in rows if r in best and claims.get(r) != "harm"]
+    candidates = [r for r in inside if r not in scores.controls or r == scores.baseline] or inside
+    if not candidates:
+        return Decision(size)
+    sign = 1.0 if scores.higher_is_better else -1.0
+    gains = [r for r in candidates if claims.get(r) == "gain"]
+    do = choose({r: sign * rows[r].mean for r in candidates}, gains, operations, scores.margin)
+    return Decision(
+        size=size,
+        do=do,
+        gain=rows[do].gain,
+        low=rows[do].gain_low,
+        high=rows[do].gain_high,
+        p=p.get(do, math.nan),
+        claim=claims.get(do, ""),
+        operations=operations.get(do, math.nan),
+        also=tuple(r for r in inside if r != do),
+        harm=tuple(r for r in rows if claims.get(r) == "harm" and r not in scores.controls),
+    )
 
 
 def to_settle(analysis: Analysis, decision: Decision) -> str:

@@ -13,7 +13,7 @@ from mtl.report import hypothesis, phrases, statistics
 from mtl.report.analyse import LEVEL, claimed
 from mtl.report.analysis import Analysis, Answer, Cost, Decision, Scores
 from mtl.report.budget import starved_sentence
-from mtl.report.decision import choose, operations_over
+from mtl.report.decision import decide_at, operations_over
 from mtl.report.means import Mean, compared
 from mtl.report.text import row_text
 from mtl.report.verdict import MOST, use
@@ -52,7 +52,7 @@ def decide_mean(
     found = compared(scores, [(at[r], at[first.baseline], s) for r, s in tests])
     p = statistics.holm(np.array([statistics.p_value(*of) for of in found]))
     p_margin = statistics.holm(np.array([statistics.tost(*of[:3], first.margin) for of in found]))
-    corrected = dict(zip(tests, p.tolist(), strict=True))
+    p_values = dict(zip(tests, p.tolist(), strict=True))
     claims = {
         key: claimed(of[0], own, own_margin)
         for key, of, own, own_margin in zip(tests, found, p.tolist(), p_margin.tolist(), strict=True)
@@ -60,33 +60,16 @@ def decide_mean(
     }
     operations, decisions = operations_over(cost, first.baseline), []
     for s, size in grid:
-        values = {r: sign * means[r][size].mean for r in rows if not math.isnan(means[r][size].mean)}
-        if not values:
-            decisions.append(Decision(size))
-            continue
-        best = max(values, key=lambda r: values[r])
-        others = [r for r in values if r != best]
-        beaten = compared(scores, [(at[best], at[r], s) for r in others])
-        inside = [best] + [r for r, of in zip(others, beaten, strict=True) if not _better(of, len(others))]
-        inside = [r for r in values if r in inside and claims.get((r, s)) != "harm"]
-        candidates = [r for r in inside if r not in first.controls or r == first.baseline] or inside
-        gains = [r for r in candidates if claims.get((r, s)) == "gain"]
-        do = choose({r: values[r] for r in candidates}, gains, operations, first.margin)
-        mean = means[do][size]
-        decisions.append(
-            Decision(
-                size=size,
-                do=do,
-                gain=mean.gain,
-                low=mean.gain_low,
-                high=mean.gain_high,
-                p=corrected.get((do, s), math.nan),
-                claim=claims.get((do, s), ""),
-                operations=operations.get(do, math.nan),
-                also=tuple(r for r in inside if r != do),
-                harm=tuple(r for r in values if claims.get((r, s)) == "harm" and r not in first.controls),
-            )
-        )
+        measured = {r: means[r][size] for r in rows if not math.isnan(means[r][size].mean)}
+        inside = []
+        if measured:
+            top = max(measured, key=lambda r: sign * measured[r].mean)
+            others = [r for r in measured if r != top]
+            beaten = compared(scores, [(at[top], at[r], s) for r in others])
+            inside = [top] + [r for r, of in zip(others, beaten, strict=True) if not _better(of, len(others))]
+        here = {r: claim for (r, at_size), claim in claims.items() if at_size == s}
+        corrected = {r: value for (r, at_size), value in p_values.items() if at_size == s}
+        decisions.append(decide_at(first, size, measured, inside, here, corrected, operations))
     return tuple(decisions)
 
 
