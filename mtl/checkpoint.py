@@ -170,14 +170,15 @@ def load_weights(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
     then there are no statistics.
 
     Raises:
-      CheckpointError: if there is nothing there that can be read.
+      CheckpointError: if there is nothing there that can be read, or no parameters are.
     """
     path = Path(path)
     if path.is_dir() and (path / "model.safetensors").is_file():
         path = path / "model.safetensors"
-    if path.is_dir():
-        return _load_orbax(path)
-    return _parts(load_tree(path)[0])
+    params, state = _load_orbax(path) if path.is_dir() else _parts(load_tree(path)[0])
+    if not params:
+        raise CheckpointError(f"{path} holds no parameters: there is nothing to begin from")
+    return params, state
 
 
 def _parts(tree: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -9,7 +9,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 import safetensors.numpy
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mtl import models, regimes
@@ -108,6 +108,8 @@ def test_a_file_cut_anywhere_is_refused(good, tmp_path):
 
 @settings(deadline=None, max_examples=50)
 @given(content=st.binary(max_size=200))
+@example(content=b"{}")  # A file of no arrays at all.
+@example(content=b'{"__metadata__":{}}')
 def test_garbage_is_refused(tmp_path_factory, content):
     file = tmp_path_factory.getbasetemp() / "garbage.safetensors"
     # A header of the right length, so that more than the length is read.
