@@ -2,7 +2,6 @@
 
 import os
 import sys
-import time
 
 import hypothesis
 
@@ -25,24 +24,11 @@ hypothesis.settings.register_profile("shared", deadline=None)
 hypothesis.settings.load_profile("shared")
 
 
-def _late(item):
-    """Return whether it is a slow test, and the time has come that ``MTL_SLOW_UNTIL`` names (seconds since 1970)."""
-    return bool(item.get_closest_marker("slow")) and time.time() > float(os.environ.get("MTL_SLOW_UNTIL", "inf"))
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup(item):
-    """Leave out slow tests for which there is no time, as CI has on a slow machine; all that are left out are told."""
-    if _late(item):
-        pytest.skip("left out for want of time")
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item):
     """With ``MTL_NO_SKIPS`` set, as in CI, a test of real data that is skipped has failed: something is missing."""
     report = yield
-    real = os.environ.get("MTL_NO_SKIPS") and "tests/data" in item.path.as_posix() and not _late(item)
-    if report.skipped and real:
+    if report.skipped and os.environ.get("MTL_NO_SKIPS") and "tests/data" in item.path.as_posix():
         report.outcome, report.longrepr = "failed", f"skipped, and MTL_NO_SKIPS is set: {report.longrepr[-1]}"
     return report
 

@@ -8,6 +8,8 @@ fused operation (measured in a loop: 0.04 µs instead of 1.3 for 32 draws, compi
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.extend.random
@@ -116,27 +118,18 @@ def _fold_in_rolled(words: Array, data: Array | int) -> Array:
     return jax.random.key_data(jax.random.fold_in(_theirs(words), data))
 
 
+def _implementation(fold_in: Callable[[Array, Array | int], Array], name: str, tag: str) -> Any:
+    """Return the implementation of keys with JAX's numbers, written out, and a way of folding."""
+    return jax.extend.random.define_prng_impl(
+        key_shape=(2,), seed=_seed, split=_split, random_bits=_bits, fold_in=fold_in, name=name, tag=tag
+    )
+
+
 #: The implementation of keys whose bits are written out: whatever ``jax.random`` draws with one is what it draws with a
 #: key of its own (and ``jax_threefry_partitionable``, its default).
-WRITTEN_OUT = jax.extend.random.define_prng_impl(
-    key_shape=(2,),
-    seed=_seed,
-    split=_split,
-    random_bits=_bits,
-    fold_in=_fold_in,
-    name="written out",
-    tag="mtl",
-)
+WRITTEN_OUT = _implementation(_fold_in, "written out", "mtl")
 
 #: The same where all is drawn once: keys are folded in JAX's loops, numbers are written out. XLA would write each
-#: folding anew into all that draws from its key; initial weights compile in a third of the time so (1.6 s for 4.5 of
-#: processor time, of a perceptron with three heads).
-ONCE = jax.extend.random.define_prng_impl(
-    key_shape=(2,),
-    seed=_seed,
-    split=_split,
-    random_bits=_bits,
-    fold_in=_fold_in_rolled,
-    name="folded in loops",
-    tag="mtl1",
-)
+#: folding anew into all that draws from its key; initial weights of a perceptron with three heads compile in a third of
+#: the time so (1.6 s for 4.5 of processor time, single runs; other models: scripts/benchmarks/README.md).
+ONCE = _implementation(_fold_in_rolled, "folded in loops", "mtl1")
