@@ -244,10 +244,10 @@ def _bytes(count: float) -> str:
 CHECKS: dict[str, tuple[Callable[[Setting], Iterator[Row]], int, int]] = {
     "kernels": (kernels, 60, 60),
     "parity": (parity, 240, 120),
-    "bits": (bits, 120, 120),
-    "packs": (packs, 120, 120),
-    "steps": (steps, 180, 120),
-    "study": (study, 240, 120),
+    "bits": (bits, 120, 60),
+    "packs": (packs, 120, 60),
+    "steps": (steps, 180, 60),
+    "study": (study, 240, 60),
 }
 
 
