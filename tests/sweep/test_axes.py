@@ -12,7 +12,7 @@ from mtl.report.details import details
 from mtl.report.phrases import with_labels
 from mtl.report.publish import analyses_of
 from mtl.report.show import print_analysis
-from mtl.sweep import product, sweep
+from mtl.sweep import chain, product, sweep
 from mtl.sweep.chosen import level, tuned
 from mtl.sweep.store import Workdir
 from mtl.sweep.study import check_base, make_sweep, settle
@@ -81,6 +81,25 @@ def test_rows_may_be_any_field(tmp_path):
     assert scores.regimes == ("hide_rate=0.2", "hide_rate=0.5") and scores.row == "hide_rate"
     assert not np.isnan(analysis.cells["hide_rate=0.5"][40.0].gain)
     assert [sum(f"even {rate}" in note for note in scores.data_notes) for rate in (0.2, 0.5)] == [1, 1]
+
+
+def test_a_table_across_sweeps_is_their_chain_and_trains_nothing_again(tmp_path):
+    c = config(regime="scratch", data__source=(), data__hide="at_random", data__hide_rate=0.1)
+    few, many = (
+        product(sweep("data.hide_rate", rates), sweep("regime", ("scratch", "random_probe")), sweep("seed", range(2)))
+        for rates in ((0.1,), (0.2, 0.5))
+    )
+    for name, entries in (("few", few), ("many", product([{"report.columns": "data.hide_rate"}], many))):
+        mtl.run_sweep(c, entries, tmp_path, name=name, quiet=True)
+    results = sorted((tmp_path / "results").iterdir())
+    both = product([{"report.columns": "data.hide_rate"}], chain(few, many))
+    mtl.run_sweep(c, both, tmp_path, name="both", quiet=True)
+    assert sorted((tmp_path / "results").iterdir()) == results
+    workdir = Workdir(tmp_path)
+    scores = collect(workdir, "both")
+    assert scores.sizes == (0.1, 0.2, 0.5) and not scores.missing.any()
+    np.testing.assert_array_equal(scores.values[:, :1], collect(workdir, "few").values)
+    np.testing.assert_array_equal(scores.values[:, 1:], collect(workdir, "many").values)
 
 
 def test_what_is_no_axis_must_not_differ():
