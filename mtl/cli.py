@@ -1,4 +1,4 @@
-"""The command line: ``mtl run | sweep | status | table | plot | report | data | config``."""
+"""The command line: ``mtl compare | init | run | sweep | status | table | plot | report | data | config``."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
-from mtl.commands.arguments import UsageError, overrides_of, parser
+from mtl.commands.arguments import overrides_of, parser
+from mtl.commands.compare import compare_command
 from mtl.commands.config import config_command
 from mtl.commands.data import DataCommandError, data_command
+from mtl.commands.init import init_command
 from mtl.commands.start import begin, end_alone, in_this_process, takes_devices, together
+from mtl.commands.usage import UsageError
 from mtl.host import streams
 from mtl.host.spawn import WorkerHandle, collect_seldom, default_jobs, leave, started
 from mtl.tasks import suggest
@@ -286,6 +289,8 @@ def _reader(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
 
 
 _COMMANDS = {
+    "compare": compare_command,
+    "init": init_command,
     "run": _run,
     "sweep": _sweep,
     "status": _reader,
