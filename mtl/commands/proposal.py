@@ -90,6 +90,7 @@ class Proposal:
     def model(self) -> tuple[str, dict[str, Any]]:
         """The name and the options of the network."""
         shape = self.table.shape
+        assert isinstance(shape, tuple)  # Several arrays are refused by ``propose``.
         if self.table.vocabulary:
             return "embedding", {}
         if len(shape) == 3:
@@ -101,9 +102,10 @@ class Proposal:
     def references(self) -> tuple[str, ...]:
         """The models of scikit-learn that it is compared with."""
         x = self.table.x
-        if isinstance(x, Streamed) or self.table.vocabulary or self.target.shape or x[:1].size > MOST_INPUTS:
+        if isinstance(x, Streamed | Mapping) or self.table.vocabulary or self.target.shape or x[:1].size > MOST_INPUTS:
             return ()
-        return tuple(name for name, most in MOST_NUMBERS.items() if self.target_size * x[:1].size <= most)
+        numbers = self.target_size * x[:1].size
+        return tuple(name for name, most in MOST_NUMBERS.items() if numbers <= most)
 
     @property
     def regimes(self) -> tuple[str, ...]:
@@ -288,6 +290,7 @@ def config_text(proposal: Proposal, made_by: str, looks: int, sweep: str, body: 
         lines += [
             f"c.source.total_steps = {source}  # every regime has those of both, scratch too",
             f"c.tune.source_lr = {RATES!r}  # chosen once, by the source's validation",
+            f"c.tune.seeds = {tuple(range(LOOKS[0]))!r}  # in these replicates",
         ]
     lines += [
         "c.report.margin = 0.02  # a difference that matters is greater, in the metric's own unit",

@@ -24,7 +24,7 @@ SETTLED, FUTILE, OPEN = "settled", "futile", "open"
 
 
 def rivals(scores: Scores) -> tuple[str, ...]:
-    """The rows that could be done in place of the baseline: contenders, or where there is none the references."""
+    """The rows that could take the baseline's place: contenders, or where there is none the references."""
     rows = [r for r in scores.regimes if r != scores.baseline and r not in scores.doubled]
     return tuple([r for r in rows if r not in scores.controls] or [r for r in rows if r in REFERENCES])
 
