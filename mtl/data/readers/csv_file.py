@@ -8,6 +8,7 @@ import io
 import itertools
 import math
 import pathlib
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
@@ -105,6 +106,8 @@ def read_columns(
     options: ReadOptions,
     choose_roles: Callable[[list[str]], Roles],
     delimiter: str = ",",
+    text: str | None = None,
+    unnamed: str = "",
 ) -> Columns:
     """Read a CSV file's columns, noting ragged records and cells that are no numbers.
 
@@ -113,13 +116,15 @@ def read_columns(
       options: what the file may be, and what means missing.
       choose_roles: from the names of the columns to their roles.
       delimiter: what parts cells.
+      text: of the file, where it has been read.
+      unnamed: what columns without a name are called, such as ``column {}``; nothing to leave them without.
 
     Raises:
       DataError: for a file without a header or without rows, and what ``choose_roles`` refuses.
     """
     problems = Problems()
     where, missing = f'file "{path.name}"', Missing(options.missing)
-    text = text_of(read(path, options.sha256, options.max_bytes), path.name)
+    text = text_of(read(path, options.sha256, options.max_bytes), path.name) if text is None else text
     if len(delimiter) != 1 or delimiter in '"\r\n':
         raise DataError(f'delimiter = "{delimiter}": must be one character that parts cells')
     records = _records(text, delimiter, problems)
@@ -127,7 +132,7 @@ def read_columns(
     if first is None:
         problems.stop(where)
         raise DataError(f"{where}: is empty: its first record must name the columns")
-    names = [spelled(cell) or "" for cell in first[1]]
+    names = [spelled(cell) or unnamed.format(i) for i, cell in enumerate(first[1], 1)]
     with located(where):
         roles = choose_roles(names)
     position = {name: i for i, name in enumerate(names)}
@@ -156,13 +161,22 @@ def read_columns(
         problems.stop(where)
     return Columns(
         where,
-        path.name.removesuffix(".gz").removesuffix(".csv"),
+        stem(path),
         roles,
         {name: np.concatenate(parts) for name, parts in inputs.items()},
         {name: np.array(texts, dtype=object) for name, texts in cells.items()},
         np.array(lines),
         problems,
     )
+
+
+def stem(path: pathlib.Path) -> str:
+    """Return what to call a file's table: its name without the ending.
+
+    >>> stem(pathlib.Path("data/pets.csv.gz"))
+    'pets'
+    """
+    return re.sub(r"(?i)\.(csv|tsv|txt|xlsx|parquet)$", "", path.name.removesuffix(".gz"))
 
 
 def _records(text: str, delimiter: str, problems: Problems) -> Iterator[tuple[int, list[str]]]:
