@@ -33,7 +33,7 @@ def state(analysis: Analysis, most: int) -> str:
     """Whether what to do at the largest size is settled, or would not be by all the replicates that are planned.
 
     ``settled``: what to do is shown to gain over the baseline; or each rival is shown to be worse than it, or to be as
-    good within the margin. ``futile``: no rival that is open would be settled by twice as many replicates as are planned
+    good within the margin. ``futile``: no rival that is open would be settled by twice as many replicates as planned
     with a power of 80 %, were its true gain the one that was observed. Else ``open``.
 
     Args:
