@@ -87,7 +87,7 @@ def conclusion(analysis: Analysis, rows: int, most: int) -> str:
     elif not (waiting := open_rivals(analysis)):
         told = f"Do {name}: {_none_better(analysis, do)}"
     else:
-        top = do if do in waiting else waiting[0]
+        top = waiting[0]
         cell, power = _cell(analysis, top), _power(analysis, top)
         if math.isnan(cell.gain):
             return f"Cannot tell: {row_text(top)} was not measured."
