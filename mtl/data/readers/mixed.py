@@ -20,7 +20,7 @@ from mtl.data.readers.cells import Missing, number
 from mtl.data.readers.columns import Roles, build, chosen_by
 from mtl.data.readers.csv_file import read_columns, stem
 from mtl.data.readers.encoder import Bins, Cells, Column, encode, to_json
-from mtl.data.readers.figures import decimal_of, figure, figures, unit_of
+from mtl.data.readers.figures import decimal_of, figures, unit_of, units
 from mtl.data.readers.frames import read_frame
 from mtl.data.readers.kinds import Kinds, Rules, decide, declared, mostly
 from mtl.data.readers.leaks import copied, leaks
@@ -264,7 +264,7 @@ def _label_cells(cells: np.ndarray, kind: str, missing: Missing, rules: Rules) -
     if all(number(text) is not None for text in seen.texts):
         return cells
     mark = rules.decimal or decimal_of(seen.texts) or rules.likely
-    unit = unit_of(found[1] for text in seen.texts if (found := figure(text, mark)) is not None)
+    unit = unit_of(units(seen.texts, mark))
     values = figures(seen.texts, mark, unit)
     if not mostly(seen, [value is not None for value in values]):
         return cells
