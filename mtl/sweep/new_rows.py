@@ -16,7 +16,7 @@ from mtl.data.picture import FORMATS, Picture, holds_pixels, unit
 from mtl.data.problems import DataError, Problems, located
 from mtl.data.readers.cells import Missing, spelled
 from mtl.data.readers.columns import Roles
-from mtl.data.readers.encoder import read_later
+from mtl.data.readers.encoder import Column, from_json, read_later
 from mtl.data.readers.frames import column_cells
 from mtl.data.readers.labels import read_input
 from mtl.data.readers.mixed import MixedOptions, read_sheet
@@ -128,9 +128,9 @@ def _rows(cells: Mapping[str, np.ndarray], facts: Facts, missing: Any, at: Calla
     reading, gaps, told = facts.get("reading") or {}, facts["gaps"], list[str]()
     naming: dict[str, np.ndarray] = {}
     if "encoder" in reading:
-        x, told = read_later(reading["encoder"], cells, Missing(reading.get("missing", ())), at)
-        ids = [column["name"] for column in reading["encoder"] if column["kind"] in _NAMING]
-        naming = {name: cells[name] for name in ids if name in cells}
+        columns, markers = _encoder(facts)
+        x, told = read_later(columns, cells, markers, at)
+        naming = {c.name: cells[c.name] for c in columns if c.kind in _NAMING and c.name in cells}
     else:
         by_spelling = {spelled(name) or name: values for name, values in cells.items()}
         wanted, problems = _names(facts), Problems()
@@ -140,9 +140,24 @@ def _rows(cells: Mapping[str, np.ndarray], facts: Facts, missing: Any, at: Calla
         own = [read_input(name, by_spelling[name], problems, at, Missing(missing)) for name in wanted]
         problems.stop()
         x = np.stack(own, axis=1)
-    if [x.shape[1] + len(gaps)] != list(facts["shape"]) or not all(0 <= i < x.shape[1] for i in gaps):
-        raise DataError(f"the model's file holds no encoder of inputs {facts['shape']}: it gives {x.shape[1]}")
     return NewRows(np.concatenate([x, np.isnan(x[:, gaps])], axis=1), naming, tuple(told))
+
+
+def _encoder(facts: Facts) -> tuple[Sequence[Column], Missing]:
+    """Return the encoder of a model's inputs, and what means missing.
+
+    Raises:
+      DataError: if its file holds none that can be used.
+    """
+    reading, shape, gaps = facts["reading"], facts["shape"], facts["gaps"]
+    try:
+        columns, markers = from_json(reading["encoder"]), Missing(reading.get("missing", ()))
+        width = sum(len(column.features) for column in columns)
+        if [width + len(gaps)] != list(shape) or not all(0 <= i < width for i in gaps):
+            raise ValueError(f"it gives {width} and {len(gaps)} inputs, and must give {shape}")
+    except (ValueError, TypeError) as error:
+        raise DataError(f"the model's file holds no encoder that can be used: {str(error)[:200]}") from None
+    return columns, markers
 
 
 def _arrays(path: Path, facts: Facts, inputs: str) -> Any:
@@ -151,7 +166,7 @@ def _arrays(path: Path, facts: Facts, inputs: str) -> Any:
     leaves = facts["shape"] if isinstance(facts["shape"], Mapping) else {}
     names = {leaf: f"{inputs}/{leaf}" for leaf in leaves} or {"": inputs}
     if absent := [name for name in names.values() if name not in array_names(data, where)]:
-        raise DataError(f'{where}: has no array "{absent[0]}": must have {", ".join(names.values())}, as in training')
+        raise DataError(f'has no array "{absent[0]}": must have {", ".join(names.values())}, as in training')
     arrays = read_npz(data, where, list(names.values()))
     found = {leaf: unit(a) if holds_pixels(a := arrays[name]) else a for leaf, name in names.items()}
     return found if leaves else found[""]

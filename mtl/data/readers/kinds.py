@@ -12,7 +12,7 @@ import numpy as np
 
 from mtl.data.problems import Problems
 from mtl.data.readers.cells import quantity, spelled
-from mtl.data.readers.dates import ISO, days, formats_of, parts_of
+from mtl.data.readers.dates import ISO, days, formats_of, is_format, parts_of
 from mtl.data.readers.encoder import KINDS, Bins, Cells, Column, level_of
 from mtl.data.readers.figures import DECIMALS, as_written, decimal_of, figure, figures, unit_of, units
 from mtl.data.readers.labels import SUSPECTS
@@ -75,6 +75,9 @@ def declared(kinds: Kinds, names: Sequence[str], problems: Problems) -> dict[str
             problems.add(f'kinds: "{pattern}" is no input column: {suggest(pattern, names)}')
         if format and kind != "date":
             problems.add(f'kinds: "{entry}": only dates have a format')
+        elif format and not is_format(format):
+            problems.add(f'kinds: "{entry}": "{format}" is no format of dates, as %d.%m.%Y is')
+            format = ""
         found |= dict.fromkeys(matching, (kind, format or ""))
     return found
 
