@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from mtl.checkpoint import CheckpointError, load_about
+from mtl.data.extras import needs
 from mtl.data.paths import read, resolve
 from mtl.data.picture import FORMATS, Picture, holds_pixels, unit
 from mtl.data.problems import DataError, Problems, located
@@ -20,6 +21,7 @@ from mtl.data.readers.encoder import Column, from_json, read_later
 from mtl.data.readers.frames import column_cells
 from mtl.data.readers.labels import read_input
 from mtl.data.readers.mixed import MixedOptions, read_sheet
+from mtl.data.readers.molecules import MoleculeOptions, molecule_inputs, parse
 from mtl.data.readers.npz import array_names, read_npz
 from mtl.host.files import DamagedError
 from mtl.sweep.documents import FORMAT
@@ -30,6 +32,9 @@ Facts = Mapping[str, Any]
 
 #: Kinds of columns that name a row: they are no inputs, and stand beside its predictions.
 _NAMING = ("id",)
+
+#: Data whose inputs are made of SMILES.
+_MOLECULES = ("molecules", "tox21", "toxcast")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,6 +106,8 @@ def file_rows(path: str | Path, facts: Facts, data: Mapping[str, Any]) -> NewRow
     with located(where):
         if "picture" in facts["reading"]:
             return _pictures(full, facts["reading"]["picture"], str(options.get("file_column", "file")))
+        if data.get("name") in _MOLECULES and full.suffix != ".npz":
+            return _molecules(full, options)
         if full.suffix == ".npz":
             return NewRows(_arrays(full, facts, str(options.get("inputs", "x"))))
         if "encoder" not in facts["reading"] and not _names(facts):
@@ -170,6 +177,24 @@ def _arrays(path: Path, facts: Facts, inputs: str) -> Any:
     arrays = read_npz(data, where, list(names.values()))
     found = {leaf: unit(a) if holds_pixels(a := arrays[name]) else a for leaf, name in names.items()}
     return found if leaves else found[""]
+
+
+def _molecules(path: Path, options: Mapping[str, Any]) -> NewRows:
+    """Return molecules, as training had them; their SMILES stand beside what is predicted of them."""
+    own = {k: v for k, v in options.items() if k in ("smiles", "features", "bins", "length", "radius")}
+    asked = MoleculeOptions(**own)
+    sheet = read_sheet(path, MixedOptions(labels=()), _all)
+    if asked.smiles not in sheet.cells:
+        raise DataError(f'has no column "{asked.smiles}" of SMILES: must have one, as in training')
+    texts, problems = [spelled(cell) or "" for cell in sheet.cells[asked.smiles]], Problems()
+    molecules, bad = list[object](), [row for row, text in enumerate(texts) if not text]
+    if asked.features != "ngrams":
+        needs("rdkit", "chem", "Fingerprints of molecules")
+        molecules, bad = parse(texts)
+    for row in bad:
+        problems.add(f'{sheet.at(row)}, column "{asked.smiles}": "{texts[row]}" cannot be read: must be a SMILES')
+    problems.stop()
+    return NewRows(molecule_inputs(texts, molecules, asked), {asked.smiles: np.array(texts, dtype=object)})
 
 
 def _pictures(path: Path, facts: Mapping[str, Any], file_column: str) -> NewRows:

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from mtl.data import DataError, csv_table, images_table, mixed_frame, npz_table
+from mtl.data import DataError, csv_table, images_table, mixed_frame, molecules_table, npz_table
 from mtl.data.scaling import described
 from mtl.sweep.new_rows import file_rows, frame_rows
 
@@ -53,6 +53,20 @@ def test_pictures_of_a_folder_and_of_a_table(folder):
     (folder / "bad.csv").write_text("path\nnew/a.png\n../../x.png\n")
     with pytest.raises(DataError, match="leaves the data directory"):
         file_rows("bad.csv", described(table), data)
+
+
+def test_molecules(folder):
+    (folder / "m.csv").write_text("smiles,y\nCCO,1\nc1ccccc1O,0\nCCN,1\n")
+    for options in ({"bins": 32, "length": 2}, {"features": "ecfp", "radius": 3, "bins": 64}):
+        if "radius" in options:
+            pytest.importorskip("rdkit", reason='needs the extra: pip install "mtl[chem]"')
+        table = molecules_table("m.csv", **options)
+        found = file_rows("m.csv", described(table), section("molecules", path="m.csv", **options))
+        np.testing.assert_array_equal(found.x, table.x)
+        assert found.names["smiles"].tolist() == ["CCO", "c1ccccc1O", "CCN"]
+    (folder / "bad.csv").write_text("smiles\nCCO\nC(C\n")
+    with pytest.raises(DataError, match=r'line 3, column "smiles": "C\(C" cannot be read: must be a SMILES'):
+        file_rows("bad.csv", described(table), section("molecules", **options))
 
 
 def test_numbers_of_a_plain_table(folder):
