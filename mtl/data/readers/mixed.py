@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 
 from mtl.data.paths import read, resolve
-from mtl.data.problems import DataError, Problems
+from mtl.data.problems import DataError, Problems, located
 from mtl.data.readers.cells import Missing, number
 from mtl.data.readers.columns import Roles, build, chosen_by
 from mtl.data.readers.csv_file import read_columns, stem
@@ -205,7 +205,8 @@ def _table(sheet: Sheet) -> Table:
     rules = Rules(kinds, options.decimal, sheet.likely, options.levels, options.rare, options.bins)
     columns, decisions = decide(cells, rules)
     names = [feature for column in columns for feature in column.features]
-    _check(columns, cells, options, problems)
+    with located(sheet.where):
+        _check(columns, cells, options, problems)
     x, _ = encode(columns, cells, problems, sheet.at) if names else (np.zeros((1, 1)), [])
     columns = _filled(columns, x)
     labels = {name: _label_cells(sheet.cells[name], kind, missing, rules) for name, kind in roles.labels.items()}
@@ -283,6 +284,8 @@ def _label_told(table: Table, name: str) -> str:
             f'label "{name}": 1 is "{yes}" ({share}), 0 "{no}"; classes={{"{name}": ("{yes}", "{no}")}} turns it round'
         )
     if task.labels == "ids":
-        return f'label "{name}": {task.num_classes} classes; labels={{"{name}": "…"}} gives another kind'
+        return f'label "{name}": {task.num_classes} classes; labels={{"{name}": "regression"}} takes them for numbers'
     low, high = f"{labels.min():.4g}", f"{labels.max():.4g}"
+    if low == high:
+        return f'label "{name}": always {low}, so that there is nothing to learn; leave it out of labels='
     return f'label "{name}": numbers, {low} to {high}; labels={{"{name}": "multiclass"}} takes them for classes'

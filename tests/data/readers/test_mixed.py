@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.preprocessing import OneHotEncoder
@@ -14,6 +14,7 @@ from sklearn.preprocessing import OneHotEncoder
 from mtl.data import DataError, load, mixed_frame, mixed_table
 from mtl.data.readers.cells import Missing
 from mtl.data.readers.encoder import from_json, read_later
+from tests.data.readers.damage import damaged, refusal
 
 ROWS = 500
 WORDS = ["kommt", "wieder", "müde", "Fieber", "Husten", "gut"]
@@ -305,6 +306,8 @@ def test_leaks_and_near_copies_are_told():
     for name, label in (("after", "y"), ("drug", "y"), ("grams", "dose")):
         assert f'column "{name}" alone tells the label "{label}": ignore=("{name}",)' in told
     assert told.count("alone tells") == 3 and "repeat" not in told
+    flat = mixed_frame(frame.assign(dose=2.5), ("y", "dose"))
+    assert 'label "dose": always 2.5, so that there is nothing to learn' in "\n".join(flat.told)
     twice = pd.concat([frame, frame[:4].assign(noise=frame["noise"] + 1e-7)])
     assert "4 rows repeat the inputs of an earlier one (4 of them nearly)" in mixed_frame(twice, ("y", "dose")).told[-1]
 
@@ -331,3 +334,12 @@ def test_any_column_is_encoded_alike_by_row_or_refused_in_one_line(cells, seed):
     x, told = read_later(from_json(encoder), {k: frame[k].to_numpy(object)[order] for k in ("n", "c")}, Missing(), str)
     np.testing.assert_array_equal(x, table.x[order][:, :width])
     assert not told
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_damage_gives_a_data_error_or_a_table(tmp_path, data):
+    path = tmp_path / "c.csv"
+    path.write_bytes(data.draw(damaged(messy()[:12].to_csv(sep=";", index=False).encode("utf-16"))))
+    said = refusal(lambda: mixed_table(str(path), ("krank", "Dosis"), rare=1))
+    assert said is None or said.startswith('file "c.csv"')
