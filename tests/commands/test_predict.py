@@ -38,7 +38,7 @@ def pets():
 def config(path, **data):
     c = default()
     c.name, c.data.name, c.data.source, c.data.target = "pets", "table", ("dose",), "ill"
-    c.data.options = {"path": str(path), "labels": ("ill", "dose")}
+    c.data.options = {"path": str(path), "labels": {"ill": "binary", "dose": ""}, "classes": {"ill": ("nein", "ja")}}
     c.data.target_size, c.data.target_pool, c.data.test_size = 40, 40, 60
     c.data.source_size, c.data.source_val_size = 100, 20
     c.model.options, c.evaluations = {"hidden": (4,)}, 2

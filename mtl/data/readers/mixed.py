@@ -284,7 +284,13 @@ def _label_told(table: Table, name: str) -> str:
             f'label "{name}": 1 is "{yes}" ({share}), 0 "{no}"; classes={{"{name}": ("{yes}", "{no}")}} turns it round'
         )
     if task.labels == "ids":
-        return f'label "{name}": {task.num_classes} classes; labels={{"{name}": "regression"}} takes them for numbers'
+        shown = (
+            ", ".join(classes[:4]) + (", …" if len(classes) > 4 else "") if classes else f"0 to {task.num_classes - 1}"
+        )
+        told = f'label "{name}": {task.num_classes} classes ({shown})'
+        if all(number(each) is not None for each in classes):
+            return f'{told}; labels={{"{name}": "regression"}} takes them for numbers'
+        return f'{told}; classes={{"{name}": (…)}} gives their order'
     low, high = f"{labels.min():.4g}", f"{labels.max():.4g}"
     if low == high:
         return f'label "{name}": always {low}, so that there is nothing to learn; leave it out of labels='
