@@ -1,4 +1,4 @@
-"""The command line: ``mtl compare | init | run | sweep | status | table | plot | report | data | config``."""
+"""The command line: ``mtl compare | init | run | sweep | status | table | plot | report | predict | data | config``."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from mtl.commands.compare import compare_command
 from mtl.commands.config import config_command
 from mtl.commands.data import DataCommandError, data_command
 from mtl.commands.init import init_command
+from mtl.commands.predict import predict_command
 from mtl.commands.start import begin, end_alone, in_this_process, takes_devices, together
 from mtl.commands.usage import UsageError
 from mtl.host import streams
@@ -65,21 +66,14 @@ def _is_ours(error: ValueError) -> bool:
     from mtl.data import DataError
     from mtl.host.files import FileError
     from mtl.sweep.store import StoreError
+
+    ours = (UsageError, DataCommandError, DataError, CheckpointError, ConfigError, FileError, StoreError)
+    if isinstance(error, ours) or "mtl.train.placement" not in sys.modules:  # Its errors are of who has imported it:
+        return isinstance(error, ours)  # to say that a file is not there must not take the seconds that JAX does.
     from mtl.train.placement import PlacementError
     from mtl.train.processes import StartError
 
-    ours = (
-        UsageError,
-        DataCommandError,
-        DataError,
-        CheckpointError,
-        ConfigError,
-        FileError,
-        StoreError,
-        PlacementError,
-        StartError,
-    )
-    return isinstance(error, ours)
+    return isinstance(error, PlacementError | StartError)
 
 
 def _base(arguments: argparse.Namespace, overrides: dict[str, str]) -> tuple[Any, ModuleType]:
@@ -297,6 +291,7 @@ _COMMANDS = {
     "table": _reader,
     "plot": _reader,
     "report": _reader,
+    "predict": predict_command,
     "data": data_command,
     "config": config_command,
 }

@@ -10,6 +10,7 @@ from mtl.commands.compare import add_compare_command
 from mtl.commands.config import add_config_command
 from mtl.commands.data import add_data_command
 from mtl.commands.init import add_init_command
+from mtl.commands.predict import add_predict_command
 from mtl.commands.start import add_options
 from mtl.commands.usage import UsageError
 from mtl.tasks import suggest
@@ -22,6 +23,7 @@ examples:
   mtl status runs/digits                                    how far it is
   mtl table runs/digits --format=latex                      the table for a paper
   mtl run --config=configs/digits.py --config.regime=lp_ft --config.data.target_size=50
+  mtl predict runs/pets new.csv -o out.csv                  new rows, by the networks that the study advises
 
 Any field of the config can be changed: --config.optimizer.weight_decay=0.01. `mtl config` says what they are.
 Exit codes: 0 done, 1 some trials failed, 2 the command or its input is wrong, 130 or 143 interrupted (run it again:
@@ -99,6 +101,7 @@ def parser() -> argparse.ArgumentParser:
     plot.add_argument("--sweep", metavar="NAME", help="which (default: all)")
     report = command("report", "Write the study's page, one self-contained HTML file, and print its path.", False)
     report.add_argument("--methods", action="store_true", help="print a paragraph for a paper instead: protocol, tests")
+    add_predict_command(commands)
     add_data_command(commands)
     add_config_command(commands)
     return top

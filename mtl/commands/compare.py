@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from mtl.commands.usage import UsageError, add_data_arguments
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas
 
     from mtl.commands.proposal import Proposal
     from mtl.commands.waves import Study
     from mtl.host.spawn import WorkerHandle
+    from mtl.sweep.replicates import Replicates
 
 _EPILOG = """\
 examples:
@@ -99,7 +100,7 @@ def _compare(
     from mtl.commands.display import Terminal, error_line
     from mtl.commands.read import print_study
     from mtl.commands.start import in_this_process
-    from mtl.commands.waves import ENDED, SWEEP, Clock, begin, follow, models_of
+    from mtl.commands.waves import ENDED, SWEEP, Clock, begin, follow, models_of, regime_of
     from mtl.sweep.snapshots import Interrupt
     from mtl.sweep.store import NoResultError
     from mtl.train.loop import Stopped
@@ -122,36 +123,12 @@ def _compare(
     print(f"config  {study.file}")
     if models := models_of(study):
         print(f"model   {models[0]}{f' and {len(models) - 1} more replicates' if len(models) > 1 else ''}")
+        print(f"predict mtl predict {study.workdir.path} new.csv --regime={regime_of(study)} -o out.csv")
     print(f"ended   {ENDED[study.ended]}")
     print(f"verdict {study.verdict}")
     for reason in study.failed[:3]:
         error_line(f"a trial failed: {reason}")
     return 1 if study.failed else 0
-
-
-@dataclasses.dataclass(frozen=True)
-class Models:
-    """The trained models of what is advised, one a replicate.
-
-    Attributes:
-      paths: their directories; ``mtl.load`` takes one.
-      task: what they predict.
-    """
-
-    paths: tuple[Path, ...]
-    task: str
-
-    def predict(self, x: Any) -> np.ndarray:
-        """Return the mean of their predictions, as of ``mtl.sweep.trained.Trained.predict``.
-
-        Raises:
-          ValueError: for inputs that are not like those of the training.
-        """
-        import numpy as np
-
-        from mtl.sweep.trained import load
-
-        return np.mean([load(path).predict(x, self.task) for path in self.paths], axis=0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,15 +139,31 @@ class Comparison:
       table: a row a regime: its metric, and its gain over the baseline with interval, corrected p and claim.
       verdict: what to do, in one sentence.
       ended: why it ended, in words.
-      model: the trained models of what is advised.
       path: the work directory, with ``report.html``, and ``study.py``, the config that gives the same.
+      trials: the directories of the networks of what is advised, one a replicate; see ``mtl.load``. Where a model of
+        scikit-learn is advised, which is not kept, they are the best network's.
+      task: what they predict.
     """
 
     table: pandas.DataFrame
     verdict: str
     ended: str
-    model: Models
     path: Path
+    trials: tuple[Path, ...]
+    task: str
+
+    @functools.cached_property
+    def model(self) -> Replicates:
+        """The networks of what is advised: ``model.predict(frame)`` is their mean and its spread over replicates.
+
+        Raises:
+          ValueError: if there are none, as the time was spent before the first look.
+        """
+        from mtl.sweep.replicates import load_replicates
+
+        if not self.trials:
+            raise ValueError(f"{self.path}: there is no model yet: {self.verdict}")
+        return load_replicates({self.task: self.trials}, self.verdict)
 
     def __repr__(self) -> str:
         """Return the verdict and where the rest is."""
@@ -233,8 +226,8 @@ def compare(
         follow(study, clock, interrupt, default_jobs() if jobs is None else jobs)
     if study.analysis is not None:
         publish(study.workdir, analyses_of(study.workdir, [SWEEP]), command())
-    models = Models(tuple(models_of(study)), proposal.target.name)
-    return Comparison(_table(study), study.verdict, ENDED[study.ended], models, study.workdir.path)
+    table, trials, path = _table(study), tuple(models_of(study)), study.workdir.path
+    return Comparison(table, study.verdict, ENDED[study.ended], path, trials, proposal.target.name)
 
 
 def _kept(frame: pandas.DataFrame, folder: Path) -> Path:

@@ -19,6 +19,7 @@ examples:
   mtl data describe digits                                      tasks, missing labels, duplicates, pictures
   mtl data describe --config=configs/digits.py                  the data and the split of a config
   mtl data describe pets.csv labels=ill:binary,breed ignore=id  a file; options as in data.options
+  mtl data describe table path=pets.csv labels=ill              columns of all kinds, and what each is taken for
   mtl data check pets.csv labels=ill:binary,breed missing=?     everything that is wrong with it, with lines
   mtl data prepare road_scenes --data-dir=data examples=70000 size=32
   mtl data prepare tox21 --data-dir=data directory=downloads      from DeepChem's tox21.csv.gz; or download=true
@@ -30,6 +31,9 @@ Exit codes: 0 right, 2 the command or the data are wrong.
 ENDINGS = {
     ".csv": "csv",
     ".csv.gz": "csv",
+    ".tsv": "table",
+    ".txt": "table",
+    ".xlsx": "table",
     ".parquet": "parquet",
     ".npz": "npz",
     ".arff": "arff",

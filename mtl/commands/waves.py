@@ -267,18 +267,25 @@ def _value(analysis: Analysis, mean: float) -> str:
 
 
 def models_of(study: Study) -> list[Path]:
-    """Return the directories of the trained models of what is advised, one a replicate.
+    """Return the directories of the trained models of what is advised, one a replicate: see ``regime_of``."""
+    if not (do := regime_of(study)):
+        return []
+    entry = study.workdir.study()["sweeps"][SWEEP]
+    fields = tuned(entry)
+    picked = [choose(found, fields) for (regime, *_), found in candidates(study.workdir, entry).items() if regime == do]
+    return [study.workdir.trial(pick[0]["hash"]) for pick in picked if pick is not None]
 
-    Where a model of scikit-learn is advised, which is not kept, they are the best network's.
+
+def regime_of(study: Study) -> str:
+    """Return the regime whose networks predict: what is advised; nothing before the first look.
+
+    Where a model of scikit-learn is advised, which is not kept, it is that of the best network.
     """
     if (analysis := study.analysis) is None:
-        return []
+        return ""
     scores, do = analysis.scores, advised(analysis)
     size, sign = scores.sizes[-1], 1.0 if scores.higher_is_better else -1.0
     if do in REFERENCES or not do:
         networks = [r for r in scores.regimes if r not in REFERENCES and analysis.cells[r][size].replicates]
         do = max(networks, key=lambda r: sign * analysis.cells[r][size].mean, default="")
-    entry = study.workdir.study()["sweeps"][SWEEP]
-    fields = tuned(entry)
-    picked = [choose(found, fields) for (regime, *_), found in candidates(study.workdir, entry).items() if regime == do]
-    return [study.workdir.trial(pick[0]["hash"]) for pick in picked if pick is not None]
+    return do

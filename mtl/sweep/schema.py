@@ -160,7 +160,7 @@ def _of_each(fact: Any) -> Either:
 #: The facts of a trial's model.
 MODEL: Any = {
     "config": {
-        "data": {"target?": str, "targets?": [str]},
+        "data": {"target?": str, "targets?": [str], "options?": dict},
         "targets?": [str],
         "tasks": [{"name": str, "kind": str}],
     },

@@ -11,6 +11,7 @@ import pathlib
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from mtl.data.paths import read, resolve, text_of
 from mtl.data.problems import DataError, Problems, located
 from mtl.data.readers.cells import Missing, spelled
 from mtl.data.readers.columns import Roles, build, chosen_by
-from mtl.data.readers.labels import read_input
+from mtl.data.readers.labels import input_numbers, told_bad
 from mtl.data.readers.options import ReadOptions, reader
 from mtl.data.table import Table
 
@@ -139,6 +140,7 @@ def read_columns(
     inputs: dict[str, list[np.ndarray]] = {name: [] for name in roles.inputs}
     cells: dict[str, list[str]] = {name: [] for name in roles.cells}
     lines: list[int] = []
+    wrong: dict[str, Any] = {}  # Of each column with cells that are no numbers: the first one's line, it, how many.
     while chunk := list(itertools.islice(records, _CHUNK)):
         rows = []
         for line, row in chunk:
@@ -153,9 +155,16 @@ def read_columns(
         begin = lines[len(lines) - len(rows) :]
         by_column = list(zip(*rows, strict=True))
         for name, parts in inputs.items():
-            parts.append(_numbers(name, by_column[position[name]], begin, problems, missing))
+            values, bad = _numbers(by_column[position[name]], missing)
+            parts.append(values)
+            if len(found := np.flatnonzero(bad)):
+                first = (begin[found[0]], by_column[position[name]][found[0]])
+                *at, count = wrong.get(name, (*first, 0))
+                wrong[name] = (*at, count + len(found))
         for name, texts in cells.items():
             texts.extend(map(sys.intern, by_column[position[name]]))
+    for name, (line, cell, count) in wrong.items():
+        problems.add(told_bad(name, f"line {line}", cell, count))
     if not lines:
         problems.add("has no row under its header: must have at least one")
         problems.stop(where)
@@ -196,8 +205,8 @@ def _records(text: str, delimiter: str, problems: Problems) -> Iterator[tuple[in
         line = reader.line_num + 1
 
 
-def _numbers(name: str, cells: Sequence[str], lines: Sequence[int], problems: Problems, missing: Missing) -> np.ndarray:
-    """Return the numbers of some cells: all at once where they are plain, one by one where they are not."""
+def _numbers(cells: Sequence[str], missing: Missing) -> tuple[np.ndarray, np.ndarray]:
+    """Return the numbers of some cells, and which are none: at once where they are plain, one by one where not."""
     if "_" not in "".join(cells):
         gone = missing.texts | {""}
         try:
@@ -208,5 +217,5 @@ def _numbers(name: str, cells: Sequence[str], lines: Sequence[int], problems: Pr
             if missing.numbers:
                 values[np.isin(values, list(missing.numbers))] = np.nan
             if not (np.abs(values) > np.finfo(np.float32).max).any():
-                return values
-    return read_input(name, np.array(cells, dtype=object), problems, lambda row: f"line {lines[row]}", missing)
+                return values, np.zeros(len(values), bool)
+    return input_numbers(np.array(cells, dtype=object), missing)

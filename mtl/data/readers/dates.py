@@ -51,6 +51,19 @@ def days(texts: Sequence[str], format: str) -> np.ndarray:
     return found + _CLOCK_DAY if format in CLOCKS else found
 
 
+def is_format(format: str) -> bool:
+    """Return whether a text is a format of dates.
+
+    >>> is_format("%d.%m.%Y"), is_format("%Q")
+    (True, False)
+    """
+    try:
+        days(["0"], format)
+    except ValueError:
+        return False
+    return "%" in format or format == ISO
+
+
 def formats_of(texts: Sequence[str], share: float, counts: Sequence[int] | np.ndarray = ()) -> list[str]:
     """Return the formats that at least a share of some cells are in, those that fit most first.
 

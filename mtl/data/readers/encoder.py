@@ -14,7 +14,7 @@ import numpy as np
 
 from mtl.data.problems import DataError, Problems
 from mtl.data.readers.cells import Missing, folded, number, plain, spelled
-from mtl.data.readers.dates import ISO, Part, days, encoded_days
+from mtl.data.readers.dates import ISO, Part, days, encoded_days, is_format
 from mtl.data.readers.figures import figures
 from mtl.options import checked
 from mtl.ranges import Range
@@ -98,7 +98,13 @@ def from_json(given: Any) -> tuple[Column, ...]:
     """
     if not isinstance(given, list) or not all(isinstance(each, dict) for each in given):
         raise ValueError("encoder: must be a list of columns")
-    return tuple(Column(**checked(Column, each, f"encoder[{i}].", "a column")) for i, each in enumerate(given))
+    columns = tuple(Column(**checked(Column, each, f"encoder[{i}].", "a column")) for i, each in enumerate(given))
+    for i, column in enumerate(columns):
+        if column.kind == "boolean" and len(column.levels) != 2:
+            raise ValueError(f"encoder[{i}].levels = {column.levels}: must be two")
+        if column.kind == "date" and not is_format(column.format):
+            raise ValueError(f"encoder[{i}].format = {column.format!r}: must be a format of dates")
+    return columns
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -272,21 +278,20 @@ def _few(texts: Sequence[str]) -> str:
 
 
 def read_later(
-    encoder: Any, cells: Mapping[str, np.ndarray], missing: Missing, at: Callable[[int], str]
+    encoder: Sequence[Column], cells: Mapping[str, np.ndarray], missing: Missing, at: Callable[[int], str]
 ) -> tuple[np.ndarray, list[str]]:
     """Return what ``encode`` gives for rows that come after training.
 
     Args:
-      encoder: JSON, as ``Table.reading`` has it.
+      encoder: of the table that training was on.
       cells: ``{column: [N]}``; columns that the encoder does not know are left alone.
       missing: what counts as missing.
       at: what to call row i.
 
     Raises:
       DataError: for all columns that are not there, and all cells that cannot be encoded, one sentence each column.
-      ValueError: for what is no encoder.
     """
-    columns = [column for column in from_json(encoder) if column.features]
+    columns = [column for column in encoder if column.features]
     by_spelling = {spelled(name) or name: values for name, values in cells.items()}
     problems = Problems()
     for column in columns:

@@ -10,6 +10,8 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 #: The marks that may part a number's whole part from the rest.
 DECIMALS = (".", ",")
 
@@ -58,24 +60,47 @@ def figure(text: str, decimal: str = ".") -> tuple[float, str] | None:
     return (value / 100 if percent else value), (units[0] if units else "")
 
 
-def decimal_of(texts: Iterable[str]) -> str:
+def as_written(texts: Sequence[str]) -> np.ndarray | None:
+    """Return the numbers of texts that are all as programs write them, at once; None if any is not.
+
+    >>> as_written(["1.5", "2"]), as_written(["1.5", "007"]), as_written(["1_0"]), as_written(["nan"])
+    (array([1.5, 2. ]), None, None, None)
+    """
+    try:
+        values = np.array([float(text) for text in texts])
+    except ValueError:
+        return None
+    plain = len(values) > 0 and np.isfinite(values).all() and "_" not in "".join(texts)
+    return values if plain and not any(map(_CODE.fullmatch, texts)) else None
+
+
+def decimal_of(texts: Sequence[str]) -> str:
     """Return the decimal mark that some texts must have been written with; empty where they do not say.
 
     >>> decimal_of(["1,5", "2"]), decimal_of(["1.5"]), decimal_of(["1,234"]), decimal_of(["3", "cat"])
     (',', '.', '', '')
     """
+    if as_written(texts) is not None and any(figure(t, ",") is None for t in texts):
+        return "."
     read = [(figure(t, ".") is not None, figure(t, ",") is not None) for t in texts]
     point, comma = (sum(each[i] for each in read) for i in (0, 1))
     return "" if point == comma else "." if point > comma else ","
 
 
-def unit_of(units: Iterable[str]) -> str:
+def units(texts: Sequence[str], decimal: str) -> list[str]:
+    """Return the units of the texts that are figures."""
+    if decimal == "." and as_written(texts) is not None:
+        return [""] * len(texts)
+    return [found[1] for text in texts if (found := figure(text, decimal)) is not None]
+
+
+def unit_of(given: Iterable[str]) -> str:
     """Return the unit that most figures of a column have: ``%``, a currency, or none.
 
     >>> unit_of(["€", "", "€"]), unit_of(["%", "%", ""]), unit_of([])
     ('€', '%', '')
     """
-    counts = Counter(units)
+    counts = Counter(given)
     some = [unit for unit in counts if unit]
     most = max(some, key=lambda unit: counts[unit], default="")
     return "" if most == "%" and counts[""] > counts["%"] else most
@@ -92,6 +117,8 @@ def figures(texts: Sequence[str], decimal: str, unit: str) -> list[float | None]
     >>> figures(["5 €", "6", "7 $", "8 %"], ".", "€"), figures(["5 %", "6"], ".", "%")
     ([5.0, 6.0, None, None], [0.05, None])
     """
+    if decimal == "." and not unit and (plain := as_written(texts)) is not None:
+        return list(plain.tolist())
     allowed = {unit} if unit == "%" else {unit, ""}
     found = [figure(text, decimal) for text in texts]
     return [f[0] if f is not None and f[1] in allowed else None for f in found]

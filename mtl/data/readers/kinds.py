@@ -12,9 +12,9 @@ import numpy as np
 
 from mtl.data.problems import Problems
 from mtl.data.readers.cells import quantity, spelled
-from mtl.data.readers.dates import ISO, days, formats_of, parts_of
+from mtl.data.readers.dates import ISO, days, formats_of, is_format, parts_of
 from mtl.data.readers.encoder import KINDS, Bins, Cells, Column, level_of
-from mtl.data.readers.figures import decimal_of, figure, figures, unit_of
+from mtl.data.readers.figures import DECIMALS, as_written, decimal_of, figure, figures, unit_of, units
 from mtl.data.readers.labels import SUSPECTS
 from mtl.data.readers.polarity import ordered
 from mtl.ranges import Range
@@ -75,6 +75,9 @@ def declared(kinds: Kinds, names: Sequence[str], problems: Problems) -> dict[str
             problems.add(f'kinds: "{pattern}" is no input column: {suggest(pattern, names)}')
         if format and kind != "date":
             problems.add(f'kinds: "{entry}": only dates have a format')
+        elif format and not is_format(format):
+            problems.add(f'kinds: "{entry}": "{format}" is no format of dates, as %d.%m.%Y is')
+            format = ""
         found |= dict.fromkeys(matching, (kind, format or ""))
     return found
 
@@ -124,9 +127,9 @@ def _decide(name: str, cells: Cells, mark: str, rules: Rules) -> tuple[Column, s
             return Column(name, "boolean", levels=levels), f'booleans, 1 is "{levels[1]}" and 0 "{levels[0]}"'
     if cells.numbers is not None and wanted in ("", "number"):
         return Column(name, "number"), "numbers"
-    if wanted == "number" or (not wanted and mostly(cells, [figure(t, decimal) is not None for t in cells.texts])):
-        found = [f for t in _present(cells) if (f := figure(t, decimal)) is not None]
-        unit = unit_of(u for _, u in found)
+    there = units(_present(cells), decimal) if wanted in ("", "number") else []
+    if wanted == "number" or there:
+        unit = unit_of(there)
         read = figures(cells.texts, decimal, unit)
         if wanted or mostly(cells, [value is not None for value in read]):
             comma = " with a decimal comma" if decimal == "," and _marked(cells) else ""
@@ -207,7 +210,7 @@ def _is_id(name: str, cells: Cells) -> str:
     if rows < ID_ROWS or len(cells.texts) < rows:
         return ""
     named = _ID.fullmatch(name) is not None
-    numbers = cells.numbers
+    numbers = as_written(cells.texts) if cells.numbers is None else cells.numbers
     if numbers is None:
         exact = [quantity(text) for text in cells.texts]
         if any(q is None for q in exact):
@@ -223,4 +226,4 @@ def _is_id(name: str, cells: Cells) -> str:
 
 
 def _figures(cells: Cells) -> bool:
-    return any(mostly(cells, [figure(t, mark) is not None for t in cells.texts]) for mark in (".", ","))
+    return any(mostly(cells, [figure(t, mark) is not None for t in cells.texts]) for mark in DECIMALS)

@@ -361,11 +361,24 @@ def read_input(
       at: what to call row i.
       missing: what counts as missing.
     """
-    read = _numbers(cells, missing)
-    values = np.array([math.inf if v is None else v for v in read], dtype=np.float64)
-    bad = np.abs(values) > _FLOAT32_MAX
+    values, bad = input_numbers(cells, missing)
     if len(rows := np.flatnonzero(bad)):
-        more = f"; {told_more(len(rows) - 1)}" if len(rows) > 1 else ""
-        first = int(rows[0])
-        problems.add(f'{at(first)}, column "{name}": "{cells[first]}": must be a number, finite in float32{more}')
-    return np.where(bad, 0.0, values)  # so that nothing after it says the same again
+        problems.add(told_bad(name, at(int(rows[0])), cells[rows[0]], len(rows)))
+    return values
+
+
+def input_numbers(cells: np.ndarray, missing: Missing) -> tuple[np.ndarray, np.ndarray]:
+    """Return (cells as float64, NaN where missing and 0 where they are no finite number; which are none)."""
+    values = np.array([math.inf if v is None else v for v in _numbers(cells, missing)], dtype=np.float64)
+    bad = np.abs(values) > _FLOAT32_MAX
+    return np.where(bad, 0.0, values), bad  # 0, so that nothing after it says the same again.
+
+
+def told_bad(name: str, first: str, cell: object, rows: int) -> str:
+    """Return what to say of a column of numbers with cells that are none.
+
+    >>> told_bad("age", "line 3", "old", 2)
+    'line 3, column "age": "old": must be a number, finite in float32; 1 more row'
+    """
+    more = f"; {told_more(rows - 1)}" if rows > 1 else ""
+    return f'{first}, column "{name}": "{cell}": must be a number, finite in float32{more}'

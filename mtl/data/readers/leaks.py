@@ -60,8 +60,9 @@ def _tells(column: Column, block: np.ndarray, labels: np.ndarray, task: Task, in
     if len(classes) < 2:
         return False
     if column.kind in ("category", "boolean"):
-        patterns, of = np.unique(np.nan_to_num(block, nan=-1.0), axis=0, return_inverse=True)
-        pairs = len(np.unique(np.stack([of.ravel(), labels.astype(np.int64)]), axis=1).T)
+        # One input of a row is 1 at most, so that a level is one number; missing booleans are another.
+        levels = np.nan_to_num(block, nan=2.0).astype(np.int64) @ np.arange(1, block.shape[1] + 1)
+        patterns, pairs = np.unique(levels), len(np.unique(levels * len(classes) + np.searchsorted(classes, labels)))
         # Each row but the first of its level has that one's class by chance as often as the largest class is there.
         by_chance = (len(labels) - len(patterns)) * math.log(counts.max() / len(labels))
         return pairs == len(patterns) and by_chance < math.log(_CHANCE / inputs)

@@ -15,12 +15,12 @@ from typing import Annotated, Any, Literal
 import numpy as np
 
 from mtl.data.paths import read, resolve
-from mtl.data.problems import DataError, Problems
+from mtl.data.problems import DataError, Problems, located
 from mtl.data.readers.cells import Missing, number
 from mtl.data.readers.columns import Roles, build, chosen_by
 from mtl.data.readers.csv_file import read_columns, stem
 from mtl.data.readers.encoder import Bins, Cells, Column, encode, to_json
-from mtl.data.readers.figures import decimal_of, figure, figures, unit_of
+from mtl.data.readers.figures import decimal_of, figures, unit_of, units
 from mtl.data.readers.frames import read_frame
 from mtl.data.readers.kinds import Kinds, Rules, decide, declared, mostly
 from mtl.data.readers.leaks import copied, leaks
@@ -205,7 +205,8 @@ def _table(sheet: Sheet) -> Table:
     rules = Rules(kinds, options.decimal, sheet.likely, options.levels, options.rare, options.bins)
     columns, decisions = decide(cells, rules)
     names = [feature for column in columns for feature in column.features]
-    _check(columns, cells, options, problems)
+    with located(sheet.where):
+        _check(columns, cells, options, problems)
     x, _ = encode(columns, cells, problems, sheet.at) if names else (np.zeros((1, 1)), [])
     columns = _filled(columns, x)
     labels = {name: _label_cells(sheet.cells[name], kind, missing, rules) for name, kind in roles.labels.items()}
@@ -264,7 +265,7 @@ def _label_cells(cells: np.ndarray, kind: str, missing: Missing, rules: Rules) -
     if all(number(text) is not None for text in seen.texts):
         return cells
     mark = rules.decimal or decimal_of(seen.texts) or rules.likely
-    unit = unit_of(found[1] for text in seen.texts if (found := figure(text, mark)) is not None)
+    unit = unit_of(units(seen.texts, mark))
     values = figures(seen.texts, mark, unit)
     if not mostly(seen, [value is not None for value in values]):
         return cells
@@ -283,6 +284,14 @@ def _label_told(table: Table, name: str) -> str:
             f'label "{name}": 1 is "{yes}" ({share}), 0 "{no}"; classes={{"{name}": ("{yes}", "{no}")}} turns it round'
         )
     if task.labels == "ids":
-        return f'label "{name}": {task.num_classes} classes; labels={{"{name}": "…"}} gives another kind'
+        shown = (
+            ", ".join(classes[:4]) + (", …" if len(classes) > 4 else "") if classes else f"0 to {task.num_classes - 1}"
+        )
+        told = f'label "{name}": {task.num_classes} classes ({shown})'
+        if all(number(each) is not None for each in classes):
+            return f'{told}; labels={{"{name}": "regression"}} takes them for numbers'
+        return f'{told}; classes={{"{name}": (…)}} gives their order'
     low, high = f"{labels.min():.4g}", f"{labels.max():.4g}"
+    if low == high:
+        return f'label "{name}": always {low}, so that there is nothing to learn; leave it out of labels='
     return f'label "{name}": numbers, {low} to {high}; labels={{"{name}": "multiclass"}} takes them for classes'

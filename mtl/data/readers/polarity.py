@@ -25,6 +25,6 @@ def ordered(names: Sequence[str]) -> tuple[str, ...]:
     >>> ordered(["Ja", "Nein"]), ordered(["healthy", "ill"]), ordered(["cat", "dog"])
     (('Nein', 'Ja'), ('healthy', 'ill'), ())
     """
-    by_word = {folded(name): name for name in names}
-    pair = _ORDER.get(frozenset(by_word)) if len(names) == 2 else None
+    by_word = {folded(name): name for name in names} if len(names) == 2 else {}
+    pair = _ORDER.get(frozenset(by_word))
     return tuple(by_word[word] for word in pair) if pair else ()

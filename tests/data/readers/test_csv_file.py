@@ -110,6 +110,9 @@ def test_everything_wrong_at_once(folder):
         labels=["y:binary", "z"],
     )
     assert len(message.splitlines()) == 6
+    write(folder, "a,y\n" + "x,0\nz,1\n" * 5000)
+    message = refused('file "a.csv", line 2, column "a": "x": must be a number, finite in float32; 9,999 more rows')
+    assert len(message.splitlines()) == 1
 
 
 @pytest.mark.parametrize(

@@ -6,14 +6,15 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.preprocessing import OneHotEncoder
 
 from mtl.data import DataError, load, mixed_frame, mixed_table
 from mtl.data.readers.cells import Missing
-from mtl.data.readers.encoder import read_later
+from mtl.data.readers.encoder import from_json, read_later
+from tests.data.readers.damage import damaged, refusal
 
 ROWS = 500
 WORDS = ["kommt", "wieder", "müde", "Fieber", "Husten", "gut"]
@@ -139,7 +140,7 @@ def test_a_row_is_encoded_alike_alone_among_others_and_in_any_order_of_columns(o
     flags = sum(name.endswith(" is missing") and not name.startswith("Stadt") for name in table.columns)
     for rows in ([7], rng.permutation(ROWS)[:31], np.arange(ROWS)):
         cells = {c: inputs[c].to_numpy(object)[rows] for c in rng.permutation(inputs.columns)}
-        x, told = read_later(table.reading["encoder"], cells, Missing("k. A."), str)
+        x, told = read_later(from_json(table.reading["encoder"]), cells, Missing("k. A."), str)
         np.testing.assert_array_equal(x, table.x[rows][:, : table.x.shape[1] - flags])
         assert not told
 
@@ -216,6 +217,7 @@ def test_everything_wrong_is_said_at_once_a_line_a_column():
         ({"kinds": ("a:numbr",)}, r'kinds: "a:numbr": must be COLUMN:KIND: did you mean "number"\?'),
         ({"kinds": ("q:number",)}, 'kinds: "q" is no input column'),
         ({"kinds": ("a:number:%d",)}, "only dates have a format"),
+        ({"kinds": {"a": "date:%Q"}}, 'kinds: "a:date:%Q": "%Q" is no format of dates, as %d.%m.%Y is'),
         ({"ignore": ("a", "b")}, "inputs: none"),
         ({"missing_inputs": "error"}, 'column "b": 1 inputs missing: missing_inputs="flag" takes the mean'),
         ({"max_bytes": 50, "directory": "."}, "unexpected"),
@@ -273,7 +275,7 @@ def test_excel_is_read_or_its_extra_named(tmp_path):
 
 def test_what_was_not_seen_in_training_is_said_or_named():
     frame = pd.DataFrame({"n": [1.0, 2, 3], "c": ["a", "b", "b"], "t": ["no", "yes", "no"], "y": [0, 1, 1]})
-    encoder = mixed_frame(frame, "y", rare=1).reading["encoder"]
+    encoder = from_json(mixed_frame(frame, "y", rare=1).reading["encoder"])
     cells = {"t": ["yes", ""], "n": ["", "4"], "c": ["b", "zebra"]}
     x, told = read_later(encoder, {k: np.array(v, object) for k, v in cells.items()}, Missing(), "row {}".format)
     np.testing.assert_allclose(x, [[2, 0, 1, 1], [4, 0, 0, 1 / 3]])
@@ -304,6 +306,8 @@ def test_leaks_and_near_copies_are_told():
     for name, label in (("after", "y"), ("drug", "y"), ("grams", "dose")):
         assert f'column "{name}" alone tells the label "{label}": ignore=("{name}",)' in told
     assert told.count("alone tells") == 3 and "repeat" not in told
+    flat = mixed_frame(frame.assign(dose=2.5), ("y", "dose"))
+    assert 'label "dose": always 2.5, so that there is nothing to learn' in "\n".join(flat.told)
     twice = pd.concat([frame, frame[:4].assign(noise=frame["noise"] + 1e-7)])
     assert "4 rows repeat the inputs of an earlier one (4 of them nearly)" in mixed_frame(twice, ("y", "dose")).told[-1]
 
@@ -327,6 +331,15 @@ def test_any_column_is_encoded_alike_by_row_or_refused_in_one_line(cells, seed):
     encoder = table.reading["encoder"]
     kept = sum(c.get("gaps", False) for c in encoder if c["kind"] in ("category", "text"))
     width = kept + sum(not name.endswith("is missing") for name in table.columns)
-    x, told = read_later(encoder, {k: frame[k].to_numpy(object)[order] for k in ("n", "c")}, Missing(), str)
+    x, told = read_later(from_json(encoder), {k: frame[k].to_numpy(object)[order] for k in ("n", "c")}, Missing(), str)
     np.testing.assert_array_equal(x, table.x[order][:, :width])
     assert not told
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_damage_gives_a_data_error_or_a_table(tmp_path, data):
+    path = tmp_path / "c.csv"
+    path.write_bytes(data.draw(damaged(messy()[:12].to_csv(sep=";", index=False).encode("utf-16"))))
+    said = refusal(lambda: mixed_table(str(path), ("krank", "Dosis"), rare=1))
+    assert said is None or said.startswith('file "c.csv"')
