@@ -198,9 +198,11 @@ def follow(
             study.ended = found
             return {}
         more = (LOOKS[study.taken] - LOOKS[study.taken - 1]) * len(study.proposal.regimes) * KEPT
-        if ran and spent / ran * more > clock.left:
-            study.ended = "time"
-            return {}
+        if ran:
+            study.display.say(f"the next look is about {clock_text(spent / ran * more)} of training away")
+            if spent / ran * more > clock.left:
+                study.ended = "time"
+                return {}
         study.write(study.taken)
         begun = time.monotonic()
         return study.entries()
