@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mtl.commands.display import error_line
+from mtl.host.escape import escape
 
 _EPILOG = """\
 examples:
@@ -58,9 +59,8 @@ def predict_command(arguments: argparse.Namespace, overrides: dict[str, str]) ->
     about = about_model(first / "model.safetensors")
     if about is None:
         raise CheckpointError(f"{first}/model.safetensors holds no model of a trial")
-    rows = file_rows(
-        arguments.rows, about["inputs"], about["config"]["data"]
-    )  # Before JAX begins: what is wrong is said at once.
+    # Before JAX begins: what is wrong is said at once.
+    rows = file_rows(arguments.rows, about["inputs"], about["config"]["data"])
     for sentence in rows.told:
         error_line(sentence)
     from mtl.sweep.replicates import load_replicates
@@ -69,7 +69,7 @@ def predict_command(arguments: argparse.Namespace, overrides: dict[str, str]) ->
     text = io.StringIO()
     predicted.to_csv(text, index=False)
     if not arguments.out:
-        print(text.getvalue(), end="")
+        print(escape(text.getvalue()), end="")
         return 0
     write_atomically(Path(arguments.out), text.getvalue().encode())
     print(f"{arguments.out}: {len(predicted):,} rows, by {found.recipe}", file=sys.stderr)

@@ -75,14 +75,19 @@ class Trained:
           the unit of its labels; of a dense task at each position, [n, *shape] and [n, *shape, classes].
 
         Raises:
-          ValueError: for a task without a head, and inputs that are not like those of the training: of another shape,
-            not finite or missing where none was, pixels outside [0, 1], ids that do not exist.
+          ValueError: for a task without a head.
+          DataError: for inputs that are not like those of the training: of another shape, not finite or missing where
+            none was, pixels outside [0, 1], ids that do not exist; columns that are not there.
         """
         name = task or self.trial.target
         names = [t.name for t in self.model.tasks]
         if name not in names:
             raise ValueError(f'task = "{name}": {suggest(name, names)}')
-        seen = self.scaling.inputs(self._checked(x), self.inputs.get("vocabulary"))
+        try:
+            x = self._checked(x)
+        except ValueError as error:  # So that a command knows it for one of input.
+            raise DataError(getattr(error, "sentences", str(error)), getattr(error, "count", 0)) from None
+        seen = self.scaling.inputs(x, self.inputs.get("vocabulary"))
         spec = self.model.task(name)
         some = seen if count(seen) else each(lambda a: np.zeros((1, *a.shape[1:]), a.dtype), seen)
         outputs = predict(self.model, [name], [self.weights], some)[name][0][: count(seen)]

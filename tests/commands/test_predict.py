@@ -110,6 +110,13 @@ def test_what_training_never_saw_is_said(study, capsys):
         mtl.advised(study / "work").predict(new)
 
 
+def test_an_array_of_another_shape_is_one_sentence(study, capsys):
+    np.savez(study / "x.npz", x=np.eye(3))
+    code, out, err = predicted(capsys, study, study / "work", study / "x.npz")
+    assert (code, out) == (2, "")
+    assert err.splitlines() == ["mtl: x: shape (3, 3): must be (n, 5), as in training"]
+
+
 def test_what_is_wrong_is_said_before_jax_begins(study):
     new = pets()[:5].drop(columns="breed").assign(weight=["1,5", "heavy", "light", "2", "3"])
     new.to_csv(study / "bad.csv", sep=";", index=False)

@@ -164,7 +164,8 @@ def read_columns(
         for name, texts in cells.items():
             texts.extend(map(sys.intern, by_column[position[name]]))
     for name, (line, cell, count) in wrong.items():
-        problems.add(told_bad(name, f"line {line}", cell, count))
+        said = told_bad(name, f"line {line}", cell, count)
+        problems.add(f'{said} (data.name = "table" takes columns of all kinds)')
     if not lines:
         problems.add("has no row under its header: must have at least one")
         problems.stop(where)
