@@ -49,7 +49,7 @@ def test_the_clock_asks_to_stop_once_the_time_is_spent():
         time.sleep(0.2)
     assert interrupt.number and clock.spent and clock.left == 0
     interrupt = Interrupt()
-    with Clock(60, interrupt) as clock:
+    with Clock(60.0, interrupt) as clock:
         assert 50 < clock.left <= 60
     assert not interrupt.number and not clock.spent
 
