@@ -92,9 +92,10 @@ def conclusion(analysis: Analysis, rows: int, most: int) -> str:
         if math.isnan(cell.gain):
             return f"Cannot tell: {row_text(top)} was not measured."
         yet = power is None or power.replicates_needed <= 2 * most
+        when, what = "yet" if yet else "with these labels", "better than" if cell.gain > 0 else "as good as"
         told = (
-            f"Cannot tell {'yet' if yet else 'with these labels'} whether {row_text(top)} is better than "
-            f"{scores.baseline} ({_amount(cell, scores)}); {_would(power, rows, most)}"
+            f"Cannot tell {when} whether {row_text(top)} is {what} {scores.baseline} ({_amount(cell, scores)}); "
+            f"{_would(power, rows, most)}"
         )
     better = [r for r in scores.regimes if r != do and scores.sizes[-1] in better_at(analysis, r)]
     more = f"; {phrases.join(better)} {'is' if len(better) == 1 else 'are'} better than every network" if better else ""
