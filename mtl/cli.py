@@ -1,4 +1,4 @@
-"""The command line: ``mtl run | sweep | status | table | plot | report | data | config``."""
+"""The command line: ``mtl compare | init | run | sweep | status | table | plot | report | predict | data | config``."""
 
 from __future__ import annotations
 
@@ -15,10 +15,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
-from mtl.commands.arguments import UsageError, overrides_of, parser
+from mtl.commands.arguments import overrides_of, parser
+from mtl.commands.compare import compare_command
 from mtl.commands.config import config_command
 from mtl.commands.data import DataCommandError, data_command
+from mtl.commands.init import init_command
+from mtl.commands.predict import predict_command
 from mtl.commands.start import begin, end_alone, in_this_process, takes_devices, together
+from mtl.commands.usage import UsageError
 from mtl.host import streams
 from mtl.host.spawn import WorkerHandle, collect_seldom, default_jobs, leave, started
 from mtl.tasks import suggest
@@ -62,21 +66,14 @@ def _is_ours(error: ValueError) -> bool:
     from mtl.data import DataError
     from mtl.host.files import FileError
     from mtl.sweep.store import StoreError
+
+    ours = (UsageError, DataCommandError, DataError, CheckpointError, ConfigError, FileError, StoreError)
+    if isinstance(error, ours) or "mtl.train.placement" not in sys.modules:  # Its errors are of who has imported it:
+        return isinstance(error, ours)  # to say that a file is not there must not take the seconds that JAX does.
     from mtl.train.placement import PlacementError
     from mtl.train.processes import StartError
 
-    ours = (
-        UsageError,
-        DataCommandError,
-        DataError,
-        CheckpointError,
-        ConfigError,
-        FileError,
-        StoreError,
-        PlacementError,
-        StartError,
-    )
-    return isinstance(error, ours)
+    return isinstance(error, PlacementError | StartError)
 
 
 def _base(arguments: argparse.Namespace, overrides: dict[str, str]) -> tuple[Any, ModuleType]:
@@ -286,12 +283,15 @@ def _reader(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
 
 
 _COMMANDS = {
+    "compare": compare_command,
+    "init": init_command,
     "run": _run,
     "sweep": _sweep,
     "status": _reader,
     "table": _reader,
     "plot": _reader,
     "report": _reader,
+    "predict": predict_command,
     "data": data_command,
     "config": config_command,
 }

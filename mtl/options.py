@@ -372,4 +372,6 @@ def words(hint: Any, bounds: tuple[Range, ...] = ()) -> str:
 
 def tuples(value: Any) -> Any:
     """Return lists and tuples, at any depth, as tuples: options are keys of caches."""
+    if isinstance(value, Mapping):
+        return {name: tuples(v) for name, v in value.items()}
     return tuple(tuples(v) for v in value) if isinstance(value, list | tuple) else value

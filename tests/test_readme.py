@@ -8,6 +8,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mtl.cli import main
@@ -45,8 +46,8 @@ def config(tmp_path):
 
 
 def test_every_snippet_is_known_here():
-    assert len(snippets("python")) == 5
-    assert len(COMMANDS) == 16
+    assert len(snippets("python")) == 7
+    assert len(COMMANDS) == 19
     assert all(text.count("\n") > 1 for text in snippets("python"))
 
 
@@ -68,6 +69,23 @@ def test_a_table_of_ones_own_is_read(tmp_path, monkeypatch):
     assert [(t.name, t.kind) for t in table.tasks] == [("ill", "binary"), ("breed", "multiclass")]
     assert [int(table.mask[name].sum()) for name in ("ill", "breed")] == [11, 9]
     assert table.x.shape == (12, 1)
+
+
+def test_a_table_of_mixed_columns_is_read(tmp_path, monkeypatch):
+    doses = ["k. A." if i == 1 else f"{i / 4:.2f}".replace(".", ",") for i in range(40)]
+    rows = [f"{i};{10000 + i % 3};{1 + i % 28:02d}.05.1980;{'ja' if i % 2 else 'nein'};{doses[i]}" for i in range(40)]
+    text = "\n".join(["nr;zip;born;ill;dose", *rows])
+    (tmp_path / "office.csv").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MTL_DATA_DIR", raising=False)
+    (tmp_path / "c.py").write_text(
+        f"from mtl.config import default\nc = default()\n{textwrap.dedent(snippet('office.csv'))}"
+    )
+    flat = flatten(runpy.run_path("c.py")["c"])
+    table = load(flat["data.name"], **flat["data.options"])
+    assert table.columns == ("zip=10000", "zip=10001", "zip=10002", "born", *table.columns[4:])
+    assert table.classes["ill"] == ("nein", "ja") and table.labels["dose"][2] == 0.5
+    assert not table.mask["dose"][1]
 
 
 def test_the_config_expands(config, tmp_path, capsys):
@@ -110,7 +128,7 @@ def test_its_study_can_be_read_and_its_models_predict(config, tmp_path, capsys):
     (trial,) = (work / "trials").iterdir()
     code = snippet("mtl.results").replace("runs/digits/trials/0123456789abcdef", str(trial))
     code = code.replace("runs/digits", str(work)).replace("runs/mine", str(tmp_path / "mine"))
-    assert code.count(str(work)) == 2
+    assert code.count(str(work)) == 3
     mine = default()
     mine.name, mine.source.total_steps = "mine", 2
     mine.target.total_steps = mine.evaluations = 2
@@ -118,6 +136,8 @@ def test_its_study_can_be_read_and_its_models_predict(config, tmp_path, capsys):
     names = runpy.run_path(str(tmp_path / "read.py"), {"x": load("digits").x[:3], "config": mine})
     assert names["p"].shape == (3,)
     assert names["result"]["status"] == "done" and names["result"]["config"]["seed"] == 1
+    assert list(names["frame"])[1] == f"{names['frame'].columns[0]}=1"  # A class, and the probability of the positive.
+    np.testing.assert_allclose(names["frame"].iloc[:, 1], names["p"], rtol=1e-6)
     assert names["trials"].empty  # A single run is in no sweep.
 
 
@@ -141,6 +161,14 @@ def test_commands_are_there(command, config, tmp_path, monkeypatch, capsys):
             return
         assert main([a.replace("70000", "64") for a in arguments]) == 0, capsys.readouterr()
         assert capsys.readouterr().out
+        return
+    if arguments[0] in ("compare", "init"):
+        monkeypatch.chdir(tmp_path)
+        rows = [f"{i / 7:.2f},{i % 2},{('cat', 'dog', 'owl')[i % 3]},{i * 37 % 61 / 10}" for i in range(60)]
+        (tmp_path / "pets.csv").write_text("\n".join(["age,ill,breed,weight", *rows]))
+        # The time is spent before anything can be said: that is said.
+        assert main(["1s" if word == "10m" else word for word in arguments]) == 0, capsys.readouterr()
+        assert re.search(r"^(pets\.py$|verdict Cannot tell: the time)", capsys.readouterr().out, re.MULTILINE)
         return
     if "runs/digits" in arguments:  # Not there in a fresh clone: the command is understood, and says so.
         arguments[arguments.index("runs/digits")] = str(tmp_path / "none")

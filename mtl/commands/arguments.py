@@ -6,18 +6,24 @@ import argparse
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from mtl.commands.compare import add_compare_command
 from mtl.commands.config import add_config_command
 from mtl.commands.data import add_data_command
+from mtl.commands.init import add_init_command
+from mtl.commands.predict import add_predict_command
 from mtl.commands.start import add_options
+from mtl.commands.usage import UsageError
 from mtl.tasks import suggest
 
 _EPILOG = """\
 examples:
+  mtl compare pets.csv --target ill --also breed,weight     a table in, what to do and a model out
   mtl sweep --config=configs/digits.py --dry-run            what would be run
   mtl sweep --config=configs/digits.py                      run it; again: runs only what is missing
   mtl status runs/digits                                    how far it is
   mtl table runs/digits --format=latex                      the table for a paper
   mtl run --config=configs/digits.py --config.regime=lp_ft --config.data.target_size=50
+  mtl predict runs/pets new.csv -o out.csv                  new rows, by the networks that the study advises
 
 Any field of the config can be changed: --config.optimizer.weight_decay=0.01. `mtl config` says what they are.
 Exit codes: 0 done, 1 some trials failed, 2 the command or its input is wrong, 130 or 143 interrupted (run it again:
@@ -25,14 +31,18 @@ it goes on where it was).
 """
 
 
-class UsageError(ValueError):
-    """A wrong command line: one sentence."""
-
-
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing the usage: one sentence is what people read."""
         raise UsageError(f"{message}; see `{self.prog} --help`")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Take OPTION=VALUE also after other options, where a command takes it at all."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if hasattr(found, "options"):
+            found.options = [*found.options, *(word for word in unknown if "=" in word and not word.startswith("-"))]
+            unknown = [word for word in unknown if "=" not in word or word.startswith("-")]
+        return found, unknown
 
 
 def parser() -> argparse.ArgumentParser:
@@ -56,6 +66,8 @@ def parser() -> argparse.ArgumentParser:
             sub.add_argument("workdir", metavar="WORKDIR", help="the study's work directory")
         return sub
 
+    add_compare_command(commands)
+    add_init_command(commands)
     run = command("run", "Run one trial and print its result.", True)
     run.add_argument("--retries", type=int, metavar="N", default=0, help="if it fails, run it again up to N times")
     run.add_argument("--quiet", action="store_true", help="print the result only")
@@ -89,6 +101,7 @@ def parser() -> argparse.ArgumentParser:
     plot.add_argument("--sweep", metavar="NAME", help="which (default: all)")
     report = command("report", "Write the study's page, one self-contained HTML file, and print its path.", False)
     report.add_argument("--methods", action="store_true", help="print a paragraph for a paper instead: protocol, tests")
+    add_predict_command(commands)
     add_data_command(commands)
     add_config_command(commands)
     return top

@@ -19,6 +19,7 @@ examples:
   mtl data describe digits                                      tasks, missing labels, duplicates, pictures
   mtl data describe --config=configs/digits.py                  the data and the split of a config
   mtl data describe pets.csv labels=ill:binary,breed ignore=id  a file; options as in data.options
+  mtl data describe table path=pets.csv labels=ill              columns of all kinds, and what each is taken for
   mtl data check pets.csv labels=ill:binary,breed missing=?     everything that is wrong with it, with lines
   mtl data prepare road_scenes --data-dir=data examples=70000 size=32
   mtl data prepare tox21 --data-dir=data directory=downloads      from DeepChem's tox21.csv.gz; or download=true
@@ -30,6 +31,9 @@ Exit codes: 0 right, 2 the command or the data are wrong.
 ENDINGS = {
     ".csv": "csv",
     ".csv.gz": "csv",
+    ".tsv": "table",
+    ".txt": "table",
+    ".xlsx": "table",
     ".parquet": "parquet",
     ".npz": "npz",
     ".arff": "arff",
@@ -163,7 +167,7 @@ def _prepare(arguments: argparse.Namespace, overrides: dict[str, str]) -> int:
 
     recipe = PREPARED.get(arguments.data)
     texts = {k for k, default in recipe.options.items() if isinstance(default, str)} if recipe else set()
-    options, display, told = _options(arguments.options, texts), Terminal(), time.monotonic()
+    options, display, told = options_of(arguments.options, texts), Terminal(), time.monotonic()
 
     def progress(done: int, total: int) -> None:
         nonlocal told
@@ -189,7 +193,7 @@ def _load(name: str, given: Sequence[str]) -> Any:
             raise DataCommandError(f"{name}: its name must end in one of {', '.join(ENDINGS)}")
         raise DataCommandError(f"{name}: is no file and no data: {suggest(name, data.SOURCES)}")
     function = data.SOURCES["tfds" if name.startswith("tfds:") else source]
-    options = _options(given, _texts(function))
+    options = options_of(given, texts_of(function))
     if ending:
         options.setdefault("path", str(Path(name).absolute()))
     try:
@@ -203,21 +207,21 @@ def _load(name: str, given: Sequence[str]) -> Any:
         raise DataCommandError(f"{name}: an option is of another type ({first})") from None
 
 
-def _texts(function: Any) -> set[str]:
+def texts_of(function: Any) -> set[str]:
     """Return the options that a function declares to be texts.
 
     >>> def source(path: str, labels: Sequence[str], rows: int = 3): ...
-    >>> _texts(source)
+    >>> texts_of(source)
     {'path'}
     """
     parameters = inspect.signature(function).parameters.items()
     return {k for k, p in parameters if str(p.annotation) in ("str", "<class 'str'>")}
 
 
-def _options(given: Sequence[str], texts: Collection[str]) -> dict[str, Any]:
+def options_of(given: Sequence[str], texts: Collection[str]) -> dict[str, Any]:
     """Return ``{option: value}`` of ``option=value`` texts, of which some are taken as they stand.
 
-    >>> _options(["path=1.csv", "labels=a,b:binary", "rows=7"], {"path"})
+    >>> options_of(["path=1.csv", "labels=a,b:binary", "rows=7"], {"path"})
     {'path': '1.csv', 'labels': ('a', 'b:binary'), 'rows': 7}
     """
     found: dict[str, Any] = {}

@@ -34,7 +34,7 @@ class Terminal:
         if not self.console.is_terminal:
             lines = _Meter(work, trials, lambda m: self.say(f"{title}: {m}"))
             yield lines
-            self.say(f"{title}: done in {_clock(time.monotonic() - lines.begun)}")
+            self.say(f"{title}: done in {clock_text(time.monotonic() - lines.begun)}")
             return
         columns = (
             TextColumn("{task.description}", markup=False),  # A study may be called "[1/2]".
@@ -76,11 +76,12 @@ class _Meter:
     def __str__(self) -> str:
         share = min(1.0, self.worked / self.work) if self.work > 0 else 0.0
         spent = time.monotonic() - self.begun
-        left = f", about {_clock(spent * (1 - share) / share)} left" if share > 0.02 else ""
+        left = f", about {clock_text(spent * (1 - share) / share)} left" if share > 0.02 else ""
         return f"{100 * share:.0f} %, {self.counts}{left}"
 
 
-def _clock(seconds: float) -> str:
+def clock_text(seconds: float) -> str:
+    """Return a time in minutes and seconds, and hours if it has any."""
     whole = round(seconds)
     return (
         f"{whole // 60}:{whole % 60:02d}"

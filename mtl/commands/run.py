@@ -73,7 +73,7 @@ def run(
     plan = make_plan([trial], where.sources)
     where.open(base["name"])
     make_cache()
-    with _interruptible() as interrupt:
+    with interruptible() as interrupt:
         run_trial(base, plan, where, Silent() if quiet else Terminal(), interrupt, retries=retries)
     if (reason := where.failure(trial.hash)) is not None:
         raise TrialError(f"trial {trial.hash} failed: {reason}")
@@ -150,7 +150,7 @@ def run_sweep(
         entries = list(sweep)
     where = _open(base, file, workdir)
     make_cache()
-    with _interruptible() as interrupt:
+    with interruptible() as interrupt:
         launch(
             base, {name: entries}, where, jobs=jobs, config_file=file, display=Silent() if quiet else Terminal(),
             questions={name: question},
@@ -181,7 +181,8 @@ def _open(base: Flat, file: str | None, workdir: str | Path) -> Workdir:
 
 
 @contextlib.contextmanager
-def _interruptible() -> Iterator[Interrupt]:
+def interruptible() -> Iterator[Interrupt]:
+    """Take signals while the context lasts, if this thread can, and raise ``KeyboardInterrupt`` after one."""
     here = threading.current_thread() is threading.main_thread()  # No other takes signals.
     with Interrupt().listening() if here else contextlib.nullcontext(Interrupt()) as interrupt:
         try:

@@ -226,6 +226,7 @@ class Report(NamedTuple):
       baseline: the regime that others are compared with.
       notes: sentences that every table must carry.
       margin: equivalence: within this of the baseline, in the metric's unit.
+      looks: at the test set, as planned: the level is spent in equal parts over them, so that a study may end at any.
       contrast: what the study is about, stated before it runs: ``multitask - scratch``, at all sizes or at those after
         an @, ``finetune - scratch @ 20, 100``; tables and page answer it first. Empty for nothing.
       falsifier: what refutes it, by the contrast's interval: ``upper <= margin`` that the first gains more than
@@ -238,6 +239,7 @@ class Report(NamedTuple):
     baseline: Annotated[str, REGIMES] = "scratch"
     notes: Annotated[tuple[str, ...], "texts"] = ()
     margin: Positive = 0.02
+    looks: Count = 1
     contrast: str = ""
     falsifier: Falsifier = "upper <= margin"
     rows: str = "regime"

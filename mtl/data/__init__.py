@@ -11,6 +11,7 @@ from mtl.data.readers.arff import arff_table
 from mtl.data.readers.csv_file import csv_table
 from mtl.data.readers.frames import arrays_table, frame_table
 from mtl.data.readers.images import images_table
+from mtl.data.readers.mixed import mixed_frame, mixed_table
 from mtl.data.readers.molecules import molecules_table
 from mtl.data.readers.npz import npz_table
 from mtl.data.readers.parquet import parquet_table
@@ -53,6 +54,8 @@ __all__ = [
     "load",
     "load_with",
     "make_table",
+    "mixed_frame",
+    "mixed_table",
     "mnist_table",
     "molecules_table",
     "multi_mnist_table",
@@ -74,6 +77,7 @@ __all__ = [
 register("digits")(digits_table)
 register("latent")(latent_table)
 register("csv")(csv_table)
+register("table")(mixed_table)
 register("parquet")(parquet_table)
 register("npz")(npz_table)
 register("images")(images_table)

@@ -60,7 +60,8 @@ def load(name: str, **options: Any) -> Table:
 
     Args:
       name: a key of ``SOURCES``; ``tfds:NAME`` for ``tfds`` with the option ``builder="NAME"``.
-      **options: what the data set's function takes; numbers, strings, booleans, and lists or tuples of them.
+      **options: what the data set's function takes; numbers, strings, booleans, lists or tuples of them, and
+        dictionaries of these.
 
     Raises:
       ValueError: for a name or an option that does not exist (with a suggestion), an option left out that has
@@ -96,11 +97,24 @@ def load_with(name: str, options: Mapping[str, Any], where: str = "") -> Table:
     parameters = inspect.signature(source).parameters
     full = {k: tuples(p.default) for k, p in parameters.items() if p.default is not p.empty}
     full |= checked(source, options, where, f'data "{name}"')
+    full = {
+        k: _Frozen({of: tuples(v) for of, v in o.items()}) if isinstance(o, Mapping) else o for k, o in full.items()
+    }
     for option, value in full.items():
-        if not isinstance(value, Hashable):
+        try:
+            hash(value)
+        except TypeError:
             at, kind = where or f'data "{name}": ', type(value).__name__
-            raise ValueError(f"{at}{option} is a {kind}: must be a number, a text, True or False, or a list of them")
+            right = "must be a number, a text, True or False, a list of them, or {name: one of these}"
+            raise ValueError(f"{at}{option} is a {kind}: {right}") from None
     return _load(name, source, tuple(sorted(full.items())), stamp(full))
+
+
+class _Frozen(dict[Any, Any]):
+    """A dictionary that is a key of a cache, and is not changed."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(frozenset(self.items()))
 
 
 def forget() -> None:

@@ -46,7 +46,8 @@ class Table:
       columns: what the inputs are called, in order; empty if they have no names.
       vocabulary: how many ids there are, where x holds ids; else None.
       reading: JSON-able facts on how a raw input becomes x, such as the size of pictures; kept with models.
-      told: sentences on cells that were read as one class or group, or as two, where it might be doubted.
+      told: sentences on how cells were read, where it might be doubted, or was decided.
+      decided: how many of these, the first ones, only say what was decided: what each column is taken for.
       positions: ``{task: [N, *shape]}`` of dense tasks, true at the positions whose label is present.
       part: [N] int8, which of ``PARTS`` each row is of, as the data themselves say; None if all are for training.
         Splits go by it if they are asked for the official one.
@@ -73,6 +74,7 @@ class Table:
     told: tuple[str, ...] = ()
     positions: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     part: np.ndarray | None = None
+    decided: int = 0
 
     def __len__(self) -> int:
         """Return N, the number of examples."""

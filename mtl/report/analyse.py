@@ -77,7 +77,9 @@ def analyse(
     tests, the larger p value of the two a cell, Holm over all regimes × sizes; the set that holds a column's best by
     Hsu's comparisons, 95 % a column; crossovers by whole curves; what would settle the rest by `mtl.report.settle`, and
     how many labels regimes are worth by `mtl.report.efficiency`. Gains of rows with a doubled budget are over the
-    doubled baseline, and these rows do not compete for being best.
+    doubled baseline, and these rows do not compete for being best. Of a study that is looked at L times, as planned,
+    each look spends an equal part of the level: corrected p values are multiplied by L, intervals of gains and the set
+    of the best are those of 1 − 5 %/L, so that what is claimed at any of the looks holds together (Bonferroni).
 
     Args:
       scores: of one sweep.
@@ -136,7 +138,8 @@ def analyse(
         p[g, s] = pairs.p(g, rival, s)
         gain, error, freedom = (float(x[g, rival, s]) for x in (pairs.gain, pairs.se, pairs.df))
         p_margin[g, s] = statistics.tost(gain, error, freedom, scores.margin)
-    p_holm, p_margin_holm = statistics.holm(p), statistics.holm(p_margin)
+    p_holm, p_margin_holm = (statistics.holm(x, scores.looks) for x in (p, p_margin))
+    level = 1 - (1 - LEVEL) / scores.looks
 
     out = tuple(scores.regimes.index(name) for name in (*exclude, *scores.doubled))
     competes = np.array([g not in out for g in range(groups)])
@@ -151,7 +154,7 @@ def analyse(
             pairs.df[:, :, s],
             pairs.replicates[:, :, s],
             functools.partial(pairs.directions, s=s),
-            LEVEL,
+            level,
             absent,
             pairs.means(s),
         )
@@ -167,7 +170,7 @@ def analyse(
                 drawn = pairs.drawn(g, base, s)
                 left_out = max(left_out, int(np.isnan(drawn).sum()))
                 gain_low, gain_high = bootstrap.two_way_interval(
-                    drawn, gain, float(pairs.se[g, base, s]), float(pairs.df[g, base, s])
+                    drawn, gain, float(pairs.se[g, base, s]), float(pairs.df[g, base, s]), level
                 )
                 claim = claimed(gain, float(p_holm[g, s]), float(p_margin_holm[g, s]))
             cells[name][size] = Cell(
@@ -193,14 +196,17 @@ def analyse(
             )
 
     contenders = [name for name in scores.regimes if name not in scores.controls]
-    crossings = contrasts.crossovers(pairs, scores.regimes, scores.sizes, contenders)
+    crossings = contrasts.crossovers(pairs, scores.regimes, scores.sizes, contenders, scores.looks)
     joint, transfer = details.families(scores)
-    rivals = contrasts.family(pairs, scores.regimes, scores.sizes, [(a, b) for a in joint for b in transfer])
+    rivals = contrasts.family(
+        pairs, scores.regimes, scores.sizes, [(a, b) for a in joint for b in transfer], scores.looks
+    )
     against = contrasts.family(
         pairs,
         scores.regimes,
         scores.sizes,
         [(r, name) for name in scores.controls if name != scores.baseline for r in controls.counterparts(scores, name)],
+        scores.looks,
     )
     extra = {
         "examples": int(scores.values.shape[-1]),

@@ -100,6 +100,7 @@ class Scores:
       few_validated: the sizes at which validation had too few labels to choose by the metric.
       hypothesis: what the study stated before it ran.
       row: what a row is: a regime, or a value of another field.
+      looks: at the test set, as was planned: the level is spent in equal parts over them.
     """
 
     study: str
@@ -142,6 +143,7 @@ class Scores:
 
     hypothesis: Hypothesis | None = None
     row: str = "regime"
+    looks: int = 1
 
 
 @dataclasses.dataclass(frozen=True)

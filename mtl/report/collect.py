@@ -128,6 +128,7 @@ def collect(workdir: Workdir, sweep: str, task: str = "") -> Scores:
         sizes=Sizes.of(column_field, map(float, columns)),
         replicates=tuple(int(r) for r in seeds),
         row=row_field.rpartition(".")[2],
+        looks=int(base.get("report.looks", 1)),
         values=values,
         missing=missing,
         failed=failed,

@@ -166,7 +166,11 @@ def compare(
 
 
 def family(
-    pairs: Pairs, names: Sequence[str], sizes: Sequence[float], couples: Sequence[tuple[str, str]]
+    pairs: Pairs,
+    names: Sequence[str],
+    sizes: Sequence[float],
+    couples: Sequence[tuple[str, str]],
+    looks: int = 1,
 ) -> tuple[Contrast, ...]:
     """The first of each couple against the second at each size, with Holm over them all.
 
@@ -175,6 +179,7 @@ def family(
       names: the regimes, in the order of ``pairs``.
       sizes: the target sizes, in its order.
       couples: regimes among ``names``.
+      looks: at the data, as was planned.
 
     Returns:
       Contrasts that were measured, in the order of couples and sizes.
@@ -202,12 +207,12 @@ def family(
             float(raw),
             float(adjusted),
         )
-        for (a, b, s), raw, adjusted in zip(keys, p, statistics.holm(p), strict=True)
+        for (a, b, s), raw, adjusted in zip(keys, p, statistics.holm(p, looks), strict=True)
     )
 
 
 def crossovers(
-    pairs: Pairs, names: Sequence[str], sizes: Sequence[float], among: Sequence[str]
+    pairs: Pairs, names: Sequence[str], sizes: Sequence[float], among: Sequence[str], looks: int = 1
 ) -> tuple[Crossover, ...]:
     """The crossings of learning curves that the data support.
 
@@ -227,6 +232,7 @@ def crossovers(
       names: the regimes, in the order of ``pairs``.
       sizes: the target sizes, ascending, in its order.
       among: the regimes whose pairs are considered.
+      looks: at the data, as was planned.
 
     Returns:
       Crossovers, by where they lie.
@@ -243,7 +249,7 @@ def crossovers(
     couples = list(itertools.combinations(index, 2))
     p = np.array([[pairs.p(a, b, s) for s in range(len(sizes))] for a, b in couples], dtype=np.float64)
     found = []
-    for (a, b), adjusted in zip(couples, statistics.holm(p), strict=True):
+    for (a, b), adjusted in zip(couples, statistics.holm(p, looks), strict=True):
         shown = np.where(adjusted <= 0.05, np.sign(pairs.gain[a, b]), 0.0)
         ups, downs = np.flatnonzero(shown > 0), np.flatnonzero(shown < 0)
         if not (ups.size and downs.size):

@@ -145,7 +145,7 @@ def decision_footnotes(scores: Scores, decisions: Iterable[Decision], family: st
         unit = gain_unit_text(scores.metric, scores.unit)
         notes.append(
             f"Gain over {scores.baseline} in {unit}, with its 95 % interval: {signs}, at 5 % after Holm over {family}; "
-            "p is the corrected one."
+            f"p is the corrected one.{_looks(scores)}"
         )
     if phrases.column(scores.sizes) == "n" and len(scores.sizes) > 1:
         notes.append(
@@ -155,6 +155,16 @@ def decision_footnotes(scores: Scores, decisions: Iterable[Decision], family: st
     if controls:
         notes.append(f"{CONTROL} control: not a contender.")
     return tuple(notes)
+
+
+def _looks(scores: Scores) -> str:
+    """How the level is spent, where there are several looks."""
+    if scores.looks == 1:
+        return ""
+    return (
+        f" The level is spent in equal parts over {scores.looks} looks at the test set: p is multiplied by them, and "
+        "intervals hold at all of them together."
+    )
 
 
 def decision_record(decision: Decision, scores: Scores, analysis: Analysis | None = None) -> dict[str, Any]:

@@ -288,11 +288,12 @@ def _error_rate(analysis: Analysis, rivals: Sequence[Contrast], against: Sequenc
         further.append("gains against controls (Holm)")
     also = f", and at 5 % each {phrases.join(further)}" if further else ""
     over = "replicates and test examples" if scores.groups is None else "replicates and groups of test examples"
+    at_looks = f", at any of {scores.looks} looks at the test set" if scores.looks > 1 else ""
     return [
         f"Claims are made at 5 % over the sweep's {tests} comparison{'s' if tests > 1 else ''} with "
         f"{scores.baseline} together (Holm), equivalences at 5 % over the same together (Holm){also}: so at most "
-        f"{5 * (2 + len(further))} % of such verdicts hold any false claim (the sum); intervals are 95 % each, over "
-        f"{over}."
+        f"{5 * (2 + len(further))} % of such verdicts hold any false claim (the sum){at_looks}; intervals are 95 % "
+        f"each, over {over}."
     ]
 
 

@@ -59,7 +59,7 @@ def answers(
     if stated is None:
         return ()
     sizes = [size for size in scores.sizes if size in stated.sizes or not stated.sizes]
-    level, told = 1 - 0.05 / (max(1, len(sizes)) * targets), []
+    level, told = 1 - 0.05 / (max(1, len(sizes)) * targets * scores.looks), []
     for size in sizes:
         ends = (math.nan, math.nan, math.nan)
         if {stated.first, stated.second} <= set(scores.regimes):

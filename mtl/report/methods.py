@@ -100,6 +100,8 @@ def _statistics(analysis: Analysis | Targets) -> str:
         f"±{margin}, by two one-sided tests (Schuirmann, 1987), corrected likewise. The regimes not told from the best "
         "are those of Hsu's comparisons with the best at 95 % (Hsu, 1984)."
     )
+    if scores.looks > 1:
+        text += f" The level was spent in equal parts over {scores.looks} planned looks at the test set (Bonferroni)."
     if several:
         text += (
             " Over targets we report the mean gain, Δ_m (Maninis et al., 2019), and the interquartile mean and the "

@@ -76,8 +76,8 @@ def _analysed(workdir: Workdir, name: str, entry: Mapping[str, Any] | None, stat
 def _analyse(workdir: Workdir, name: str, entry: Mapping[str, Any] | None) -> Analysis | Targets:
     """Return the analysis of a sweep, of one target or of several."""
     tasks = entry["base"].get("data.targets") if entry else None
-    if entry is None or not tasks:
-        return analyse(collect(workdir, name))
+    if entry is None or not tasks or len(tasks) == 1:
+        return analyse(collect(workdir, name, *(tasks or ())))
     of: dict[str, set[str]] = {}
     row, *_ = axes(entry["base"])
     for trial in entry["trials"]:

@@ -43,7 +43,7 @@ def powers(
       p, p_margin: p values of the gain and of equivalence, NaN where there was no test.
       targets: of how many targets the tests are corrected for, this one among them.
     """
-    (holm, level), (holm_margin, margin_level) = (_asked(tests, targets) for tests in (p, p_margin))
+    (holm, level), (holm_margin, margin_level) = (_asked(tests, targets, scores.looks) for tests in (p, p_margin))
     keys = [(g, s) for g in over for s in range(len(scores.sizes)) if pairs.replicates[g, over[g], s] > 1]
     at = tuple(np.array(keys, dtype=np.int64).reshape(-1, 2).T)
     rival = np.array([over[g] for g, _ in keys], dtype=np.int64)
@@ -118,13 +118,15 @@ def _differences(pairs: Pairs, a: int, b: int, s: int) -> Float[np.ndarray, "R K
     return x + (1 - pairs.sizes) * x.mean()
 
 
-def _asked(p: Float[np.ndarray, "G S"], targets: int) -> tuple[Float[np.ndarray, "G S"], Float[np.ndarray, "G S"]]:
+def _asked(
+    p: Float[np.ndarray, "G S"], targets: int, looks: int
+) -> tuple[Float[np.ndarray, "G S"], Float[np.ndarray, "G S"]]:
     """Return Holm's p values, and the level that each test has to reach while the others stay as they are."""
     family = targets * int((~np.isnan(p)).sum())
     others = np.ones(family - family // targets)
-    holm = statistics.holm(np.concatenate([p.ravel(), others]))[: p.size].reshape(p.shape)
+    holm = statistics.holm(np.concatenate([p.ravel(), others]), looks)[: p.size].reshape(p.shape)
     done = holm <= _LEVEL
-    return holm, _LEVEL / np.maximum(family - (done.sum() - done), 1)
+    return holm, _LEVEL / looks / np.maximum(family - (done.sum() - done), 1)
 
 
 def _whole(x: float) -> float:

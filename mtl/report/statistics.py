@@ -183,13 +183,15 @@ def paired_t_test(first: Float[np.ndarray, " R"], second: Float[np.ndarray, " R"
     return p_value(float(mean), float(se), float(df), int(replicates))
 
 
-def holm(p: Float[np.ndarray, "*tests"]) -> Float[np.ndarray, "*tests"]:
+def holm(p: Float[np.ndarray, "*tests"], looks: int = 1) -> Float[np.ndarray, "*tests"]:
     """Holm's step-down: adjusted p values that control the chance of any false claim among all tests.
 
-    With p_(1) ≤ … ≤ p_(m): adjusted p_(k) = max_{j ≤ k} min(1, (m − j + 1) p_(j)).
+    With p_(1) ≤ … ≤ p_(m): adjusted p_(k) = max_{j ≤ k} min(1, L (m − j + 1) p_(j)).
 
     Args:
       p: p values, any shape; NaN where there was no test: passed through and not counted.
+      looks: L, how often the data are looked at, as was planned: at each look an equal part of the level is spent
+        (Bonferroni), so that the chance of any false claim at any of them is controlled.
 
     Returns:
       Adjusted p values, same shape; reject where they are at most the level.
@@ -203,7 +205,7 @@ def holm(p: Float[np.ndarray, "*tests"]) -> Float[np.ndarray, "*tests"]:
     tested = ~np.isnan(p)
     kept = p[tested]
     order = np.argsort(kept, kind="stable")
-    steps = np.maximum.accumulate(kept[order] * np.arange(len(kept), 0, -1)) if len(kept) else kept
+    steps = np.maximum.accumulate(kept[order] * looks * np.arange(len(kept), 0, -1)) if len(kept) else kept
     back = np.empty_like(kept)
     back[order] = np.minimum(steps, 1.0)
     adjusted[tested] = back

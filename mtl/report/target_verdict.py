@@ -50,8 +50,8 @@ def decide_mean(
     grid = [(s, size) for s, size in enumerate(first.sizes)]
     tests = [(r, s) for r in rows for s, _ in grid if r != first.baseline and first.baseline in at]
     found = compared(scores, [(at[r], at[first.baseline], s) for r, s in tests])
-    p = statistics.holm(np.array([statistics.p_value(*of) for of in found]))
-    p_margin = statistics.holm(np.array([statistics.tost(*of[:3], first.margin) for of in found]))
+    p = statistics.holm(np.array([statistics.p_value(*of) for of in found]), first.looks)
+    p_margin = statistics.holm(np.array([statistics.tost(*of[:3], first.margin) for of in found]), first.looks)
     p_values = dict(zip(tests, p.tolist(), strict=True))
     claims = {
         key: claimed(of[0], own, own_margin)
@@ -66,7 +66,9 @@ def decide_mean(
             top = max(measured, key=lambda r: sign * measured[r].mean)
             others = [r for r in measured if r != top]
             beaten = compared(scores, [(at[top], at[r], s) for r in others])
-            inside = [top] + [r for r, of in zip(others, beaten, strict=True) if not _better(of, len(others))]
+            inside = [top] + [
+                r for r, of in zip(others, beaten, strict=True) if not _better(of, len(others) * first.looks)
+            ]
         here = {r: claim for (r, at_size), claim in claims.items() if at_size == s}
         corrected = {r: value for (r, at_size), value in p_values.items() if at_size == s}
         decisions.append(decide_at(first, size, measured, inside, here, corrected, operations))

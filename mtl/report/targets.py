@@ -129,12 +129,13 @@ def analyse_targets(
 def _corrected(each: Sequence[Analysis]) -> list[Analysis]:
     """Return the analyses with Holm's correction, and the claims that follow from it, over all targets."""
     keys = [(regime, size) for regime in each[0].scores.regimes for size in each[0].scores.sizes]
+    looks = each[0].scores.looks
 
     def holm(field: str) -> np.ndarray:
-        return statistics.holm(np.array([[getattr(a.cells[r][n], field) for r, n in keys] for a in each]))
+        return statistics.holm(np.array([[getattr(a.cells[r][n], field) for r, n in keys] for a in each]), looks)
 
     p, p_margin, found = holm("p"), holm("p_margin"), []
-    against = iter(statistics.holm(np.array([c.p for a in each for c in a.against])))
+    against = iter(statistics.holm(np.array([c.p for a in each for c in a.against]), looks))
     for t, analysis in enumerate(each):
         cells: dict[str, dict[float, Cell]] = {regime: {} for regime in analysis.scores.regimes}
         for k, (regime, size) in enumerate(keys):

@@ -36,6 +36,8 @@ _OURS = (
     "report.html",
     "published.json",
     "lease",
+    "study.py",
+    "frame.parquet",
 )
 #: What schedulers and shells leave in any directory, and what is hidden; it is left alone.
 _HARMLESS = (".*", "*.out", "*.err", "*.log", "*.[oe][0-9]*", "core", "core.[0-9]*")

@@ -65,6 +65,10 @@ class Summary:
     failed: dict[str, str]
 
 
+#: From what sweeps came to, to what is to be run next: the changes of each trial, by sweep.
+Further = Callable[[Sequence[Summary]], Mapping[str, list[Changes]]]
+
+
 @dataclasses.dataclass(frozen=True)
 class Preview:
     """What a sweep would do.
@@ -117,6 +121,7 @@ def launch(
     retries: int = 0,
     hands: list[WorkerHandle] | None = None,
     meanwhile: Callable[[], object] = lambda: None,
+    further: Further = lambda done: {},
 ) -> list[Summary]:
     """Run sweeps of a study to the end; what has a result is not run again.
 
@@ -133,6 +138,8 @@ def launch(
       retries: how often a trial that failed by an exception is run again at once.
       hands: worker processes that wait already.
       meanwhile: called once, when workers have work and this process waits for them.
+      further: called with what has run; the same workers then run what it returns, until that is nothing. A sweep may
+        be there again with more trials.
 
     Raises:
       ConfigError: for anything in the config that cannot be; before anything is compiled.
@@ -143,17 +150,23 @@ def launch(
     """
     look_again()
     workdir.sources = sources_of(config_file)
+
+    def prepare(sweeps: Mapping[str, list[Changes]]) -> list[Sweep]:
+        asked = questions or {}
+        return [_prepare(name, *settle(base, of, asked.get(name, "")), workdir) for name, of in sweeps.items()]
+
     # Everything is checked before the directory is touched: every trial's config, and one replicate's plan.
-    prepared = [
-        _prepare(name, *settle(base, entries, (questions or {}).get(name, "")), workdir)
-        for name, entries in sweeps.items()
-    ]
+    prepared = prepare(sweeps)
     workdir.open(base["name"])
     interrupt = interrupt or Interrupt()
     pool_of = WorkerPool(workdir, jobs, config_file, placement, interrupt, hands, meanwhile)
     with workdir.held(display.say, interrupt.ask), pool_of as pool:
         workdir.write_study(workdir.open(base["name"]))
-        return [_one(sweep, workdir, pool, display, retries) for sweep in prepared]
+        while True:
+            done = [_one(sweep, workdir, pool, display, retries) for sweep in prepared]
+            if not (sweeps := further(done)):
+                return done
+            prepared = prepare(sweeps)
 
 
 def _prepare(name: str, base: Flat, entries: list[Changes], workdir: Workdir) -> Sweep:

@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from mtl.checkpoint import CheckpointError, dump_tree, load_about, load_tree
+from mtl.checkpoint import CheckpointError, dump_tree, load_tree
 from mtl.config import Trial
 from mtl.data import Table
 from mtl.data.scaling import Scaling, described, restore
-from mtl.host.files import DamagedError
 from mtl.inputs import by_name, each
 from mtl.sweep.documents import FORMAT
-from mtl.sweep.schema import MODEL, check
+from mtl.sweep.new_rows import about_model
 from mtl.train.program import Weights
 
 
@@ -50,17 +49,9 @@ def read_model(file: Path) -> ModelFile | None:
     Raises:
       CheckpointError: if it is ours and damaged, of another format, or something else than a model.
     """
-    about = load_about(file)
-    if "format" not in about:
+    about = about_model(file)
+    if about is None:
         return None
-    if about["format"] != FORMAT:
-        raise CheckpointError(
-            f"{file} is of format {about['format']}, and this version of mtl reads {FORMAT}: another version wrote it"
-        )
-    try:
-        check(about, MODEL)
-    except DamagedError as error:
-        raise CheckpointError(f"{file} holds no model of a trial: it {error}") from None
     tree, _ = load_tree(file)
     if not isinstance(tree.get("params"), dict):
         raise CheckpointError(f"{file} holds no model of a trial: it has no params")

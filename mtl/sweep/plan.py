@@ -208,7 +208,7 @@ def data_warnings(trials: Sequence[Trial]) -> list[str]:
     splits: dict[data.Table, list[data.Split]] = {}
     for trial in {canonical([trial.config["data"], trial.seed]): trial for trial in trials}.values():
         splits.setdefault(table_of(trial), []).append(split_of(trial))
-    said = [f"{table.name}: {sentence}" for table in splits for sentence in table.told]
+    said = [f"{table.name}: {sentence}" for table in splits for sentence in table.told[table.decided :]]
     said += [duplicates.warning(table, drawn) for table, drawn in splits.items()]
     return [sentence for sentence in said if sentence]
 

@@ -42,7 +42,7 @@ STUDY: Any = {
                 **dict.fromkeys(("data.target_size", "seed", "batch_size"), int),
                 **dict.fromkeys(("lr", "temperature", "report.margin"), _REAL),
                 "joint_sampling": frozenset(SAMPLINGS),
-                "round_steps?": int,
+                **dict.fromkeys(("round_steps?", "report.looks?"), int),
                 "data.source": [str],
                 "data.targets?": [str],
                 "report.question": str,
@@ -160,7 +160,7 @@ def _of_each(fact: Any) -> Either:
 #: The facts of a trial's model.
 MODEL: Any = {
     "config": {
-        "data": {"target?": str, "targets?": [str]},
+        "data": {"target?": str, "targets?": [str], "options?": dict},
         "targets?": [str],
         "tasks": [{"name": str, "kind": str}],
     },
@@ -238,6 +238,8 @@ def check_study(study: dict[str, Any]) -> None:
     for entry in study["sweeps"].values():
         if not 0 <= (margin := entry["base"]["report.margin"]) < math.inf:
             raise DamagedError(f"holds a report.margin of {margin}: must be a finite number, 0 or more")
+        if (looks := entry["base"].get("report.looks", 1)) < 1:
+            raise DamagedError(f"holds a report.looks of {looks}: must be at least 1")
         try:
             hypothesis_of(entry["base"])
         except (KeyError, ValueError) as error:

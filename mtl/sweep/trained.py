@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,14 @@ import numpy as np
 from mtl.checkpoint import CheckpointError
 from mtl.config import Trial
 from mtl.data.leaf import check_ids
+from mtl.data.problems import DataError
 from mtl.data.scaling import Scaling
 from mtl.inputs import by_name, count, each
 from mtl.models import Model
 from mtl.regimes import REFERENCES
 from mtl.sweep.documents import StoreError, inside
 from mtl.sweep.model_file import read_model
+from mtl.sweep.new_rows import frame_rows
 from mtl.tasks import KINDS, suggest
 from mtl.train.predict import predict
 from mtl.train.program import Weights
@@ -63,8 +66,8 @@ class Trained:
         """Return probabilities of a task for inputs x; they are scaled, and missing ones filled in, as in training.
 
         Args:
-          x: inputs as the data set's table gives them, [n, …]; or a DataFrame with columns of their names. Where there
-            are several leaves, ``{leaf: [n, …]}``.
+          x: inputs as the data set's table gives them, [n, …]; or a DataFrame with columns of their names, or of the
+            table's, which are encoded as in training. Where there are several leaves, ``{leaf: [n, …]}``.
           task: a task's name; by default the target of a network for one.
 
         Returns:
@@ -72,14 +75,19 @@ class Trained:
           the unit of its labels; of a dense task at each position, [n, *shape] and [n, *shape, classes].
 
         Raises:
-          ValueError: for a task without a head, and inputs that are not like those of the training: of another shape,
-            not finite or missing where none was, pixels outside [0, 1], ids that do not exist.
+          ValueError: for a task without a head.
+          DataError: for inputs that are not like those of the training: of another shape, not finite or missing where
+            none was, pixels outside [0, 1], ids that do not exist; columns that are not there.
         """
         name = task or self.trial.target
         names = [t.name for t in self.model.tasks]
         if name not in names:
             raise ValueError(f'task = "{name}": {suggest(name, names)}')
-        seen = self.scaling.inputs(self._checked(x), self.inputs.get("vocabulary"))
+        try:
+            x = self._checked(x)
+        except ValueError as error:  # So that a command knows it for one of input.
+            raise DataError(getattr(error, "sentences", str(error)), getattr(error, "count", 0)) from None
+        seen = self.scaling.inputs(x, self.inputs.get("vocabulary"))
         spec = self.model.task(name)
         some = seen if count(seen) else each(lambda a: np.zeros((1, *a.shape[1:]), a.dtype), seen)
         outputs = predict(self.model, [name], [self.weights], some)[name][0][: count(seen)]
@@ -89,11 +97,23 @@ class Trained:
             return np.asarray(jax.nn.sigmoid(outputs[..., 0]))
         return self.scaling.outputs(name, outputs[..., 0])
 
+    def _encoded(self, x: Any) -> Any:
+        """Return a DataFrame's rows as inputs; anything else as it is."""
+        if not hasattr(x, "columns") or not self.inputs["columns"] or self.inputs.get("vocabulary"):
+            return x
+        try:
+            rows = frame_rows(x, self.inputs, self.trial.config["data"].get("options", {}).get("missing", ()))
+        except DataError as error:
+            raise DataError([f"x: {sentence}" for sentence in error.sentences], error.count) from None
+        for sentence in rows.told:
+            warnings.warn(sentence, stacklevel=4)
+        return rows.x
+
     def _checked(self, x: Any) -> Any:
         """Return inputs, if they are like those of the training."""
         known = by_name(self.inputs["shape"])
         if "" in known:
-            return _like_training("x", x, self.inputs)
+            return _like_training("x", self._encoded(x), self.inputs)
         if not isinstance(x, Mapping) or x.keys() != known.keys():
             given = f"a dict of {', '.join(map(str, x))}" if isinstance(x, Mapping) else f"a {type(x).__name__}"
             raise ValueError(f"x: {given}: must be a dict of {', '.join(known)}, as in training")

@@ -15,6 +15,7 @@ from mtl.data import DataError
 from mtl.data.readers.arff import arff_table
 from mtl.data.readers.csv_file import csv_table
 from mtl.data.readers.images import images_table
+from mtl.data.readers.mixed import mixed_table
 from mtl.data.readers.npz import npz_table
 from mtl.data.readers.parquet import parquet_table
 from mtl.host.files import FileError
@@ -27,6 +28,7 @@ READ = {
     ".npz": lambda path: npz_table(str(path), "y", max_bytes=10**8),
     ".parquet": lambda path: parquet_table(str(path), "y", max_bytes=10**8),
     ".safetensors": load_tree,
+    ".tsv": lambda path: mixed_table(str(path), "y", max_bytes=10**8),
     ".orbax": lambda path: (sha256_of(path), load_weights(path)),
 }
 MOST_SECONDS = 60

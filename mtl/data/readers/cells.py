@@ -140,7 +140,7 @@ class Missing:
     def __call__(self, cell: object) -> bool:
         """Return whether a cell is missing."""
         text = spelled(cell)
-        return text is None or text in self.texts or plain(text) in self.texts
+        return text is None or (bool(self.texts) and (text in self.texts or plain(text) in self.texts))
 
     def number(self, cell: object) -> float | None:
         """Return the number that a cell of a column of numbers holds: NaN if missing, None if it is no number."""

@@ -149,6 +149,7 @@ def build(
     groups: np.ndarray | None = None,
     vocabulary: int | Mapping[str, int] | None = None,
     part: np.ndarray | None = None,
+    columns: Sequence[str] = (),
 ) -> Table:
     """Check columns and make their table; every sentence of an error begins with ``where``.
 
@@ -162,6 +163,7 @@ def build(
       options: what means missing, the classes, what to do with missing inputs, and the table's name and ``about``.
       reading, vocabulary: as in ``make_table``.
       groups, part: [N] integers, where they are no column.
+      columns: names of x, where that is an array.
 
     Returns:
       The table. What was read as one value, or as two, on purpose is in ``Table.told``; what may not be meant so is
@@ -212,7 +214,7 @@ def build(
         part = read_part(roles.part.strip(), cells[roles.part], problems, at)
     problems.stop(where)
     try:
-        columns = tuple(inputs) if roles.inputs and isinstance(inputs, Mapping) else ()
+        columns = tuple(inputs) if roles.inputs and isinstance(inputs, Mapping) else tuple(columns)
         table = make_table(
             options.name,
             x,

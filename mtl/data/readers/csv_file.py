@@ -8,8 +8,10 @@ import io
 import itertools
 import math
 import pathlib
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +19,7 @@ from mtl.data.paths import read, resolve, text_of
 from mtl.data.problems import DataError, Problems, located
 from mtl.data.readers.cells import Missing, spelled
 from mtl.data.readers.columns import Roles, build, chosen_by
-from mtl.data.readers.labels import read_input
+from mtl.data.readers.labels import input_numbers, told_bad
 from mtl.data.readers.options import ReadOptions, reader
 from mtl.data.table import Table
 
@@ -105,6 +107,8 @@ def read_columns(
     options: ReadOptions,
     choose_roles: Callable[[list[str]], Roles],
     delimiter: str = ",",
+    text: str | None = None,
+    unnamed: str = "",
 ) -> Columns:
     """Read a CSV file's columns, noting ragged records and cells that are no numbers.
 
@@ -113,13 +117,15 @@ def read_columns(
       options: what the file may be, and what means missing.
       choose_roles: from the names of the columns to their roles.
       delimiter: what parts cells.
+      text: of the file, where it has been read.
+      unnamed: what columns without a name are called, such as ``column {}``; nothing to leave them without.
 
     Raises:
       DataError: for a file without a header or without rows, and what ``choose_roles`` refuses.
     """
     problems = Problems()
     where, missing = f'file "{path.name}"', Missing(options.missing)
-    text = text_of(read(path, options.sha256, options.max_bytes), path.name)
+    text = text_of(read(path, options.sha256, options.max_bytes), path.name) if text is None else text
     if len(delimiter) != 1 or delimiter in '"\r\n':
         raise DataError(f'delimiter = "{delimiter}": must be one character that parts cells')
     records = _records(text, delimiter, problems)
@@ -127,13 +133,14 @@ def read_columns(
     if first is None:
         problems.stop(where)
         raise DataError(f"{where}: is empty: its first record must name the columns")
-    names = [spelled(cell) or "" for cell in first[1]]
+    names = [spelled(cell) or unnamed.format(i) for i, cell in enumerate(first[1], 1)]
     with located(where):
         roles = choose_roles(names)
     position = {name: i for i, name in enumerate(names)}
     inputs: dict[str, list[np.ndarray]] = {name: [] for name in roles.inputs}
     cells: dict[str, list[str]] = {name: [] for name in roles.cells}
     lines: list[int] = []
+    wrong: dict[str, Any] = {}  # Of each column with cells that are no numbers: the first one's line, it, how many.
     while chunk := list(itertools.islice(records, _CHUNK)):
         rows = []
         for line, row in chunk:
@@ -148,21 +155,38 @@ def read_columns(
         begin = lines[len(lines) - len(rows) :]
         by_column = list(zip(*rows, strict=True))
         for name, parts in inputs.items():
-            parts.append(_numbers(name, by_column[position[name]], begin, problems, missing))
+            values, bad = _numbers(by_column[position[name]], missing)
+            parts.append(values)
+            if len(found := np.flatnonzero(bad)):
+                first = (begin[found[0]], by_column[position[name]][found[0]])
+                *at, count = wrong.get(name, (*first, 0))
+                wrong[name] = (*at, count + len(found))
         for name, texts in cells.items():
             texts.extend(map(sys.intern, by_column[position[name]]))
+    for name, (line, cell, count) in wrong.items():
+        said = told_bad(name, f"line {line}", cell, count)
+        problems.add(f'{said} (data.name = "table" takes columns of all kinds)')
     if not lines:
         problems.add("has no row under its header: must have at least one")
         problems.stop(where)
     return Columns(
         where,
-        path.name.removesuffix(".gz").removesuffix(".csv"),
+        stem(path),
         roles,
         {name: np.concatenate(parts) for name, parts in inputs.items()},
         {name: np.array(texts, dtype=object) for name, texts in cells.items()},
         np.array(lines),
         problems,
     )
+
+
+def stem(path: pathlib.Path) -> str:
+    """Return what to call a file's table: its name without the ending.
+
+    >>> stem(pathlib.Path("data/pets.csv.gz"))
+    'pets'
+    """
+    return re.sub(r"(?i)\.(csv|tsv|txt|xlsx|parquet)$", "", path.name.removesuffix(".gz"))
 
 
 def _records(text: str, delimiter: str, problems: Problems) -> Iterator[tuple[int, list[str]]]:
@@ -182,8 +206,8 @@ def _records(text: str, delimiter: str, problems: Problems) -> Iterator[tuple[in
         line = reader.line_num + 1
 
 
-def _numbers(name: str, cells: Sequence[str], lines: Sequence[int], problems: Problems, missing: Missing) -> np.ndarray:
-    """Return the numbers of some cells: all at once where they are plain, one by one where they are not."""
+def _numbers(cells: Sequence[str], missing: Missing) -> tuple[np.ndarray, np.ndarray]:
+    """Return the numbers of some cells, and which are none: at once where they are plain, one by one where not."""
     if "_" not in "".join(cells):
         gone = missing.texts | {""}
         try:
@@ -194,5 +218,5 @@ def _numbers(name: str, cells: Sequence[str], lines: Sequence[int], problems: Pr
             if missing.numbers:
                 values[np.isin(values, list(missing.numbers))] = np.nan
             if not (np.abs(values) > np.finfo(np.float32).max).any():
-                return values
-    return read_input(name, np.array(cells, dtype=object), problems, lambda row: f"line {lines[row]}", missing)
+                return values, np.zeros(len(values), bool)
+    return input_numbers(np.array(cells, dtype=object), missing)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,8 @@ from mtl.data.readers.options import Labels, ReadOptions, reader
 from mtl.data.table import Table
 from mtl.inputs import by_name, each, leaves
 from mtl.tasks import KINDS
+
+Options = TypeVar("Options", bound=ReadOptions)
 
 
 @reader(ReadOptions, without=("directory", "sha256", "max_bytes"))
@@ -40,10 +42,36 @@ def frame_table(frame: Any, options: ReadOptions) -> Table:
     >>> frame_table(frame, "y", missing=[-1]).mask["y"]
     array([ True,  True, False])
     """
-    import pandas as pd  # here: it takes 0.2 s to import, and not every study needs it
-
     options = options.named("frame")
     where = f'data "{options.name}"'
+    roles, columns, options = read_frame(frame, options, where, lambda names: chosen_by(options, names))
+    return build(
+        where,
+        roles,
+        {column: columns[column] for column in roles.inputs},
+        columns,
+        Problems(),
+        lambda row: f"row {row}",
+        options,
+    )
+
+
+def read_frame(
+    frame: Any, options: Options, where: str, choose_roles: Callable[[list[str]], Roles]
+) -> tuple[Roles, dict[str, np.ndarray], Options]:
+    """Return (roles, cells of each column that has one, options with the classes of labels that are ordered).
+
+    Args:
+      frame: the DataFrame.
+      options: of its reader.
+      where: what it is called in errors.
+      choose_roles: from the names of the columns to their roles.
+
+    Raises:
+      DataError: for what is no DataFrame, columns that are not named by texts, and roles that cannot be.
+    """
+    import pandas as pd  # here: it takes 0.2 s to import, and not every study needs it
+
     if not isinstance(frame, pd.DataFrame):
         raise DataError(f"{where}: a {type(frame).__name__}: must be a DataFrame")
     given = list(frame.columns)
@@ -51,7 +79,7 @@ def frame_table(frame: Any, options: ReadOptions) -> Table:
         raise DataError(f"{where}: columns {given[:5]}: names must be texts")
     names = [spelled(n) or "" for n in given]
     with located(where):
-        roles = chosen_by(options, names)
+        roles = choose_roles(names)
     if not len(frame):
         raise DataError(f"{where}: has no rows")
     declared = class_names(options.classes)
@@ -61,16 +89,8 @@ def frame_table(frame: Any, options: ReadOptions) -> Table:
         ordered = isinstance(dtype, pd.CategoricalDtype) and dtype.ordered
         if ordered and column not in declared and not (kind and KINDS[kind].labels == "numbers"):
             declared[column] = class_names({column: list(dtype.categories)})[column]
-    cells = {column: _cells(values) for column, values in columns.items()}
-    return build(
-        where,
-        roles,
-        {column: cells[column] for column in roles.inputs},
-        cells,
-        Problems(),
-        lambda row: f"row {row}",
-        dataclasses.replace(options, classes=declared),
-    )
+    cells = {column: column_cells(values) for column, values in columns.items()}
+    return roles, cells, dataclasses.replace(options, classes=declared)
 
 
 def arrays_table(
@@ -163,7 +183,7 @@ def _kinds(kinds: Labels, tasks: list[str]) -> dict[str, str]:
     return choose([*tasks, "x "], kinds if kinds != "*" else tasks, inputs="x ").labels
 
 
-def _cells(column: Any) -> np.ndarray:
+def column_cells(column: Any) -> np.ndarray:
     """Return a column as numbers if that is what it holds, and as objects with None where missing."""
     if isinstance(column.dtype, np.dtype) and column.dtype.kind in "biuf":
         return column.to_numpy()

@@ -12,10 +12,14 @@ import numpy as np
 
 from mtl.data.problems import Problems
 from mtl.data.readers.cells import Missing, canonical, folded, number, plain, quantity, spelled
+from mtl.data.readers.polarity import ordered
 from mtl.tasks import KINDS, Task
 
 #: Whole numbers of more distinct values than this are inferred to be a regression label.
 MAX_INFERRED_CLASSES = 20
+
+#: Whole numbers of more distinct values than this are too if most of them are there once.
+FEW_CLASSES = 10
 
 #: Texts of more distinct values than this are no label.
 MAX_CLASSES = 1000
@@ -88,11 +92,12 @@ def read_label(
     """Return a column's labels, or note what is wrong with them.
 
     With the missing cells left out, and unless ``kind`` says otherwise: numbers that are all 0 or 1, or two
-    distinct values, are ``binary``; whole numbers of at most ``MAX_INFERRED_CLASSES`` distinct values, or
-    texts, are ``multiclass``; other numbers are ``regression``. Class ids follow the sorted values (numbers as
-    numbers) unless ``classes`` gives their order. What could be a missing marker that nobody declared (−1
-    as the only negative of whole numbers; "?", "NA" or "nan" among texts; a text among numbers) is refused; so are
-    classes that differ in case only.
+    distinct values, are ``binary``; whole numbers of at most ``MAX_INFERRED_CLASSES`` distinct values (of
+    ``FEW_CLASSES`` where they are more than half as many as the labels), or texts, are ``multiclass``; other numbers
+    are ``regression``. Class ids follow the sorted values (numbers as numbers; of two words such as "ja" and "nein" the
+    one that says yes is 1, see ``mtl.data.readers.polarity``) unless ``classes`` gives their order. What could be a
+    missing marker that nobody declared (−1 as the only negative of whole numbers; "?", "NA" or "nan" among texts; a
+    text among numbers) is refused; so are classes that differ in case only.
 
     Args:
       name: of the column and of the task.
@@ -131,6 +136,7 @@ def read_label(
         names, ids = classes, found.among(classes)
     else:
         kind, ids, names = found.inferred(kind)
+    found.tell()
     if problems.count > before:
         return None
     try:
@@ -161,6 +167,7 @@ class _Found:
       distinct: the cells as they stand.
       codes: [N], the number of each cell.
       problems, at: as in ``read_label``.
+      refused: ``{reason: cells}``.
     """
 
     name: str
@@ -169,15 +176,23 @@ class _Found:
     codes: np.ndarray
     problems: Problems
     at: Callable[[int], str]
+    refused: dict[str, list[int]] = dataclasses.field(default_factory=dict)
 
     def refuse(self, index: int, why: str) -> None:
-        """Note a problem for each row that has a cell."""
-        rows = np.flatnonzero(self.codes == index)
-        for count, row in enumerate(rows):
-            if self.problems.full:
-                return self.problems.more(len(rows) - count)
-            cell = self.distinct[index]
-            self.problems.add(f'{self.at(int(row))}, column "{self.name}": label {cell}: {why}')
+        """Refuse a cell; ``tell`` says it."""
+        self.refused.setdefault(why, []).append(index)
+
+    def tell(self) -> None:
+        """Note a problem for each reason for which cells were refused."""
+        for why, indices in self.refused.items():
+            rows = np.flatnonzero(np.isin(self.codes, indices))
+            first = int(self.codes[rows[0]])
+            also = ", ".join(str(self.distinct[i])[:40] for i in indices[:4] if i != first)
+            also = f" ({also})" if also else ""
+            more = f"; {told_more(len(rows) - 1)}{also}" if len(rows) > 1 else ""
+            self.problems.add(
+                f'{self.at(int(rows[0]))}, column "{self.name}": label {self.distinct[first]}: {why}{more}'
+            )
 
     def numbers(self, values: Mapping[int, float | None]) -> dict[int, float]:
         """Return the numbers, refusing what is none."""
@@ -213,7 +228,8 @@ class _Found:
         exact = {i: quantity(t) for i, t in self.texts.items()}
         whole = all(q is not None and q == q.to_integral_value() for q in exact.values())
         there = sorted({q for q in exact.values() if q is not None})
-        many = len(there) > MAX_INFERRED_CLASSES
+        rows = int(np.isin(self.codes, list(self.texts)).sum())
+        many = len(there) > (MAX_INFERRED_CLASSES if 2 * len(there) <= rows else FEW_CLASSES)
         if not kind and whole and many and len(plains) < len(values):
             code = next(t for i, t in self.texts.items() if i not in plains)
             self.problems.add(
@@ -247,6 +263,7 @@ class _Found:
         names = sorted(set(self.texts.values()))
         if set(names) <= {"False", "True"}:  # Two classes, also where only one of them is seen.
             names = ["False", "True"]
+        names = list(ordered(names)) or names
         first: dict[str, str] = {}
         for n in names:
             if (other := first.setdefault(folded(n), n)) != n:
@@ -280,6 +297,15 @@ class _Found:
             if q is not None and (other := first.setdefault(q, n)) != n:
                 return (f'column "{self.name}": "{other}" and "{n}" are two classes, though one number',)
         return ()
+
+
+def told_more(rows: int) -> str:
+    """Return what follows the first of several rows.
+
+    >>> told_more(1), told_more(12072)
+    ('1 more row', '12,072 more rows')
+    """
+    return f"{rows:,} more row{'s' if rows != 1 else ''}"
 
 
 def told_merged(where: str, what: str, pairs: Iterable[tuple[object, str]]) -> tuple[str, ...]:
@@ -335,13 +361,24 @@ def read_input(
       at: what to call row i.
       missing: what counts as missing.
     """
-    read = _numbers(cells, missing)
-    values = np.array([math.inf if v is None else v for v in read], dtype=np.float64)
+    values, bad = input_numbers(cells, missing)
+    if len(rows := np.flatnonzero(bad)):
+        problems.add(told_bad(name, at(int(rows[0])), cells[rows[0]], len(rows)))
+    return values
+
+
+def input_numbers(cells: np.ndarray, missing: Missing) -> tuple[np.ndarray, np.ndarray]:
+    """Return (cells as float64, NaN where missing and 0 where they are no finite number; which are none)."""
+    values = np.array([math.inf if v is None else v for v in _numbers(cells, missing)], dtype=np.float64)
     bad = np.abs(values) > _FLOAT32_MAX
-    rows = np.flatnonzero(bad)
-    for count, row in enumerate(rows):
-        if problems.full:
-            problems.more(len(rows) - count)
-            break
-        problems.add(f'{at(int(row))}, column "{name}": "{cells[row]}": must be a number, finite in float32')
-    return np.where(bad, 0.0, values)  # so that nothing after it says the same again
+    return np.where(bad, 0.0, values), bad  # 0, so that nothing after it says the same again.
+
+
+def told_bad(name: str, first: str, cell: object, rows: int) -> str:
+    """Return what to say of a column of numbers with cells that are none.
+
+    >>> told_bad("age", "line 3", "old", 2)
+    'line 3, column "age": "old": must be a number, finite in float32; 1 more row'
+    """
+    more = f"; {told_more(rows - 1)}" if rows > 1 else ""
+    return f'{first}, column "{name}": "{cell}": must be a number, finite in float32{more}'

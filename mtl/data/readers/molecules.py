@@ -30,15 +30,17 @@ class MoleculeOptions(ReadOptions):
     Args:
       labels: as in ``ReadOptions``; ``*``, the default, takes every column that is not SMILES or ignored.
       smiles: the column of SMILES.
-      features: ``ngrams``, the default (see ``ngrams``), or ``ecfp4``: RDKit's Morgan fingerprint of radius 2 (the
-        extra "chem"; D. Rogers and M. Hahn 2010, doi:10.1021/ci100050t).
-      bins: number of features, at least 1.
+      features: ``ngrams``, the default (see ``ngrams``), or ``ecfp``: RDKit's Morgan fingerprint of a ``radius`` (the
+        extra "chem"; D. Rogers and M. Hahn 2010, doi:10.1021/ci100050t); ``ecfp4`` is that of radius 2.
+      bins: number of features, at least 1: the bits of a fingerprint.
       length: the longest n-gram, at least 1.
+      radius: of a fingerprint's environments, in bonds; 2 by default.
       groups: which rows no split may part: ``smiles``, of the same SMILES text (without RDKit two spellings
         of one molecule count as two); ``molecule``, of the same canonical SMILES; ``scaffold``, of the same
-        Bemis-Murcko scaffold, molecules without a ring being one group (G. W. Bemis and M. A. Murcko 1996,
-        doi:10.1021/jm9602928); ``none``. The middle two need RDKit.
-      bad_molecules: where RDKit is used, ``error`` or ``skip`` for a SMILES that it cannot read.
+        Bemis-Murcko scaffold, molecules without a ring, which have none, each by itself (G. W. Bemis and M. A. Murcko
+        1996, doi:10.1021/jm9602928); ``none``. The middle two need RDKit.
+      bad_molecules: where RDKit is used, ``skip``, the default, leaves out a SMILES that it cannot read, and how many
+        were is said; or ``error``.
       min_labels: tasks with fewer labels are left out.
       min_positives: tasks with fewer labels that are 1 are left out.
     """
@@ -48,8 +50,9 @@ class MoleculeOptions(ReadOptions):
     features: str = "ngrams"
     bins: Bins = 1024
     length: Count = 4
+    radius: CountOrNone = 2
     groups: str = "smiles"
-    bad_molecules: str = "error"
+    bad_molecules: str = "skip"
     min_labels: CountOrNone = 1
     min_positives: CountOrNone = 0
 
@@ -70,7 +73,7 @@ def molecules_table(path: str, options: MoleculeOptions) -> Table:
     """
     features, groups, bins = options.features, options.groups, options.bins
     for field, value, right in (
-        ("features", features, ("ngrams", "ecfp4")),
+        ("features", features, ("ngrams", "ecfp", "ecfp4")),
         ("groups", groups, ("smiles", "molecule", "scaffold", "none")),
         ("bad_molecules", options.bad_molecules, ("error", "skip")),
     ):
@@ -78,7 +81,9 @@ def molecules_table(path: str, options: MoleculeOptions) -> Table:
             raise DataError(f'{field} = "{value}": must be one of {", ".join(right)}')
     if bins < 1 or options.length < 1:
         raise DataError(f"bins = {bins}, length = {options.length}: must be at least 1")
-    chemical = features == "ecfp4" or groups in ("molecule", "scaffold")
+    if features == "ecfp4" and options.radius != 2:
+        raise DataError(f'features = "ecfp4", radius = {options.radius}: must be 2, or features "ecfp"')
+    chemical = features != "ngrams" or groups in ("molecule", "scaffold")
     if chemical:
         needs("rdkit", "chem", f'Molecules with features "{features}" and groups "{groups}"')
     columns = read_columns(resolve(path, options.directory), options, lambda names: _roles(names, options))
@@ -88,23 +93,28 @@ def molecules_table(path: str, options: MoleculeOptions) -> Table:
     rows = np.arange(len(texts))
     for row in [r for r, text in enumerate(texts) if not text]:
         problems.add(f'{columns.at(row)}, column "{smiles}": is blank: must be a SMILES')
-    told = ""
+    told, molecules = "", list[object]()
     if chemical:
         read_by_rdkit, bad = parse(texts)
         if options.bad_molecules == "error":
             for row in bad if all(texts) else []:
                 problems.add(f'{columns.at(row)}, column "{smiles}": RDKit cannot read "{texts[row]}"')
         elif bad:
-            told = f" {len(bad)} of {len(texts)} molecules skipped, whose SMILES RDKit cannot read."
+            told = (
+                f"{len(bad):,} of {len(texts):,} molecules skipped, whose SMILES RDKit cannot read (the first in "
+                f'{columns.at(bad[0])}: "{texts[bad[0]][:60]}")'
+            )
             rows = np.setdiff1d(rows, bad)
         problems.stop(where)
         molecules = [read_by_rdkit[r] for r in rows]
         texts = [texts[r] for r in rows]
-    x = fingerprints(molecules, bins) if features == "ecfp4" else ngrams(texts, bins, options.length)
+    x = molecule_inputs(texts, molecules, options)
     cells = {key: values[rows] for key, values in columns.cells.items()}
     together = None
     if groups != "none":  # To the letter: c1ccccc1 and C1CCCCC1 are two molecules, and "" is a scaffold.
         names = texts if groups == "smiles" else canonical(molecules, groups == "scaffold")
+        if "" in names:  # No ring, no scaffold: what such molecules have in common is nothing.
+            names = [name or f" {alone}" for name, alone in zip(names, canonical(molecules), strict=True)]
         place: dict[str, int] = {}
         together = np.array([place.setdefault(n, len(place)) for n in names])
     kept = {k: v for k, v in columns.roles.labels.items() if _enough(cells[k], options)}
@@ -113,16 +123,30 @@ def molecules_table(path: str, options: MoleculeOptions) -> Table:
             f"no task has min_labels = {options.min_labels} labels and min_positives = {options.min_positives} "
             "that are 1"
         )
-    return build(
+    table = build(
         where,
         dataclasses.replace(columns.roles, labels=kept),
         x,
         cells,
         problems,
         lambda row: columns.at(int(rows[row])),
-        dataclasses.replace(options.named(columns.name), about=f"{options.about}{told}".strip()),
+        dataclasses.replace(options.named(columns.name), about=f"{options.about} {told}".strip()),
         groups=together,
     )
+    return dataclasses.replace(table, told=(*filter(None, [told]), *table.told))
+
+
+def molecule_inputs(texts: Sequence[str], molecules: Sequence[object], options: MoleculeOptions) -> np.ndarray:
+    """Return what SMILES become as inputs, [N, bins].
+
+    Args:
+      texts: the SMILES.
+      molecules: RDKit's, where fingerprints are asked for.
+      options: which features, and of what size.
+    """
+    if options.features == "ngrams":
+        return ngrams(texts, options.bins, options.length)
+    return fingerprints(molecules, options.bins, options.radius)
 
 
 def _roles(names: list[str], options: MoleculeOptions) -> Roles:
@@ -184,11 +208,11 @@ def parse(texts: Sequence[str]) -> tuple[list[object], list[int]]:
     return molecules, [row for row, molecule in enumerate(molecules) if molecule is None]
 
 
-def fingerprints(molecules: Sequence[object], bins: int = 1024) -> np.ndarray:
-    """Return ECFP4 fingerprints, [N, bins] float32 of 0 and 1."""
+def fingerprints(molecules: Sequence[object], bins: int = 1024, radius: int = 2) -> np.ndarray:
+    """Return ECFP fingerprints (of radius 2 ECFP4), [N, bins] float32 of 0 and 1."""
     from rdkit.Chem import rdFingerprintGenerator
 
-    morgan = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=bins)
+    morgan = rdFingerprintGenerator.GetMorganGenerator(radius=radius, fpSize=bins)
     return np.stack([morgan.GetFingerprintAsNumPy(m) for m in molecules]).astype(np.float32)
 
 

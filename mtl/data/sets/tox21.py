@@ -37,7 +37,7 @@ def tox21_table(
     features: str = "ngrams",
     bins: Bins = 1024,
     groups: str = "smiles",
-    bad_molecules: str = "error",
+    bad_molecules: str = "skip",
     directory: str = "",
 ) -> Table:
     """Return Tox21: 12 assays as binary tasks, 17.3 % of labels missing.
@@ -71,7 +71,7 @@ def toxcast_table(
     features: str = "ngrams",
     bins: Bins = 1024,
     groups: str = "smiles",
-    bad_molecules: str = "error",
+    bad_molecules: str = "skip",
     min_labels: CountOrNone = 500,
     min_positives: CountOrNone = 20,
     directory: str = "",

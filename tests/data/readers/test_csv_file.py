@@ -110,6 +110,9 @@ def test_everything_wrong_at_once(folder):
         labels=["y:binary", "z"],
     )
     assert len(message.splitlines()) == 6
+    write(folder, "a,y\n" + "x,0\nz,1\n" * 5000)
+    message = refused('file "a.csv", line 2, column "a": "x": must be a number, finite in float32; 9,999 more rows')
+    assert len(message.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
@@ -193,7 +196,7 @@ def test_a_file_that_changes_is_read_again(folder, tmp_path_factory, monkeypatch
 
 
 def test_an_error_survives_the_way_out_of_a_worker_process(folder):
-    write(folder, "a,y\n" + "x,2\n" * 30)
+    write(folder, "a,y\n" + "1,2,3\n" * 58 + "x,2\n" * 30)
     with pytest.raises(DataError) as error:
         csv_table("a.csv", "y:binary")
     copy = pickle.loads(pickle.dumps(error.value))  # noqa: S301

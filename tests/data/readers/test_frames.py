@@ -41,11 +41,7 @@ def test_a_frame_that_is_wrong():
         frame_table(bad, ["flag", "dose:binary"], ignore=["size", "who", "toxic"])
     assert str(error.value).splitlines() == [
         'data "frame", row 0, column "dose": label 0.1: must be 0, 1 or missing '
-        "(declare markers in missing=, or both classes in classes=)",
-        'data "frame", row 2, column "dose": label -1.0: must be 0, 1 or missing '
-        "(declare markers in missing=, or both classes in classes=)",
-        'data "frame", row 3, column "dose": label 3.0: must be 0, 1 or missing '
-        "(declare markers in missing=, or both classes in classes=)",
+        "(declare markers in missing=, or both classes in classes=); 2 more rows (-1.0, 3.0)",
         'data "frame", row 1, column "b": "inf": must be a number, finite in float32',
         'data "frame", row 1, column "c": "two": must be a number, finite in float32',
     ]

@@ -66,7 +66,7 @@ def test_what_is_declared_counts():
 @pytest.mark.parametrize(
     ("cells", "options", "sentences"),
     [
-        (["0", "2", "2"], {"kind": "binary"}, ['line 3, column "y": label 2: must be 0, 1', "line 4"]),
+        (["0", "2", "2"], {"kind": "binary"}, ['line 3, column "y": label 2: must be 0, 1', "; 1 more row"]),
         (["0", "cat"], {"kind": "binary"}, ['line 3, column "y": label cat: must be 0, 1']),
         (["a", "b", "c"], {"kind": "binary"}, ["3 distinct labels (a, b, c): must be two"]),
         (["0", "1", "-1"], {}, ['is -1, its only negative label, missing or a value? declare missing=("-1",)']),
@@ -78,7 +78,7 @@ def test_what_is_declared_counts():
         (["cat", "dog", "?"], {}, ['line 4, column "y": label ?: declare missing=("?",)']),
         (["1", "2", "two"], {}, ['line 4, column "y": label two: a text among numbers']),
         (["1", "two"], {"kind": "regression"}, ['line 3, column "y": label two: must be a number']),
-        (["1", "inf", "1e300"], {"kind": "regression"}, ["label inf: must be finite", "label 1e300: must be finite"]),
+        (["1", "inf", "1e300"], {"kind": "regression"}, ["label inf: must be finite in float32; 1 more row (1e300)"]),
         (["0.5", "inf"], {}, ["label inf: must be finite in float32"]),
         (["", "nan"], {}, ['column "y": all 2 labels are missing']),
         (["?", "?"], {"missing": "?"}, ['column "y": all 2 labels are missing']),
@@ -96,10 +96,49 @@ def test_what_is_refused(cells, options, sentences):
 
 
 def test_an_error_lists_twenty_sentences_and_counts_the_rest():
+    problems = Problems()
+    for i in range(1999):
+        problems.add(f"problem {i}")
     with pytest.raises(DataError, match=re.escape("… and 1,979 more problems")) as error:
-        read(["0"] + ["2"] * 1999, "binary")
+        problems.stop()
     assert error.value.count == 1999
     assert len(str(error.value).splitlines()) == 21
+
+
+def test_what_is_wrong_with_a_column_is_one_line():
+    with pytest.raises(DataError, match=r"label 2: .*; 1,998 more rows$") as error:
+        read(["0"] + ["2"] * 1999, "binary")
+    assert error.value.count == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ([25.0, 31, 40, 44, 52, 59, 61, 66, 70, 75, 81, 88, 90, 97, 101, 110, 25, 31, 40, 44], "regression"),
+        ([float(i % 12) for i in range(40)], "multiclass"),
+        ([float(i) for i in range(10)], "multiclass"),
+    ],
+)
+def test_whole_numbers_that_are_there_once_are_no_classes(values, kind):
+    assert read(np.array(values)).task.kind == kind
+
+
+@pytest.mark.parametrize(
+    ("cells", "names"),
+    [
+        (["ja", "nein"], ("nein", "ja")),
+        (["Yes", "No"], ("No", "Yes")),
+        (["ill", "healthy"], ("healthy", "ill")),
+        (["normal", "abnormal"], ("normal", "abnormal")),
+        (["TRUE", "FALSE"], ("FALSE", "TRUE")),
+        (["dog", "cat"], ("cat", "dog")),
+    ],
+)
+def test_of_two_words_the_one_that_says_yes_is_positive(cells, names):
+    label = read(cells)
+    assert label.classes == names
+    assert label.values.tolist() == [names.index(cell) for cell in cells]
+    assert read(cells, classes=names[::-1]).values.tolist() == [1 - v for v in label.values]
 
 
 cell = st.one_of(
