@@ -1,0 +1,38 @@
+"""A stop sign, a pedestrian, a car, a traffic light: one network for all four, or one for each? Drawn road scenes.
+
+  mtl sweep --config=configs/self_driving.py --sweep=all
+
+The notes' own example: one network for four tasks is at least as good as four networks, and costs a quarter. Objects
+share paint with probability 0.5. In the second sweep each picture has the label of one task alone.
+"""
+
+from mtl.config import default
+from mtl.sweep import product, sweep
+
+
+def get_config():
+    c = default()
+    c.name, c.metric, c.save_model = "self_driving", "average_precision", False
+    c.data.name, c.data.targets, c.data.source = "road_scenes", ("all",), ()
+    c.data.options = {"examples": 2500, "size": 16, "difficulty": 0.4, "relatedness": 0.5}
+    c.data.target_pool, c.data.test_size = 1000, 1000
+    c.model.name, c.model.options = "cnn", {"channels": (8, 16), "features": 32}
+    c.target.total_steps, c.evaluations = 400, 10
+    c.report.contrast, c.report.margin, c.report.falsifier = "multitask - scratch", 0.02, "upper <= 0"
+    return c
+
+
+def grid(**data):
+    about = [{f"data.{k}": v for k, v in data.items()}]
+    sizes, rates = sweep("data.target_size", (50, 200, 1000)), sweep("lr", (2e-3, 6e-3))
+    return product(about, sweep("regime", ("scratch", "multitask")), sizes, sweep("seed", range(20)), rates)
+
+
+def sweep_all_labelled():
+    """With four labels a picture, is one network better than four?"""
+    return grid()
+
+
+def sweep_one_label():
+    """With one label a picture, is one network better than four?"""
+    return grid(hide="one_task_each", hide_rate=1.0)
