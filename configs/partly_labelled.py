@@ -37,7 +37,7 @@ def get_config():
     c.regimes = {"joint": (Phase(tasks=LABELS, sampling="rows"),)}
     c.data.name, c.data.options, c.data.split = "yeast_in_part", {"path": "yeast.csv.gz"}, "official"
     c.data.targets, c.data.source = LABELS, ("row",)
-    c.data.target_pool, c.data.target_size, c.data.test_size = 1700, 1000, 0
+    c.data.target_pool, c.data.target_size, c.data.test_size = 1600, 1000, 0
     c.model.options = {"hidden": (64,)}
     c.source.total_steps, c.target.total_steps = 1, 400  # No regime here has a source phase.
     c.report.columns, c.report.margin, c.report.falsifier = "data.options.rate", 0.02, "upper <= margin"
