@@ -33,6 +33,15 @@ def sweep_all_labelled():
     return grid((50, 500))
 
 
+def sweep_longer():
+    """Control: one network with four times the updates, as many as the four have together. Is it better than these?"""
+    seeds, rates = sweep("seed", range(20)), sweep("lr", (2e-3, 6e-3))
+    about = [{"report.contrast": "multitask@4 - scratch"}]
+    return product(
+        about, sweep("regime", ("scratch", "multitask@4")), sweep("data.target_size", (50, 500)), seeds, rates
+    )
+
+
 def sweep_one_label():
     """With one label a picture, is one network better than four?"""
     return grid((500,), hide="one_task_each", hide_rate=1.0)
