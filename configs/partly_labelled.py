@@ -56,6 +56,13 @@ def sweep_ways():
     return chain(there, grid(about, [{"data.options.way": "drop", "data.options.rate": 0.1}]))
 
 
+def sweep_log_loss():
+    """The same by log loss, which is told apart from ranking: zeros at random scale every probability down."""
+    said = {"rows": "data.options.way", "baseline": "way=mask", "contrast": "way=mask - way=zero_fill"}
+    about = [{f"report.{k}": v for k, v in said.items()} | {"metric": "log_loss"}]
+    return grid(about, sweep("data.options.way", ("mask", "zero_fill")), sweep("data.options.rate", (0.5, 0.9)))
+
+
 def sweep_denominators():
     """Control: does it matter by what the sum over present labels is divided?"""
     said = {"rows": "loss.denominator", "baseline": "denominator=examples", "falsifier": "upper <= -margin"}
