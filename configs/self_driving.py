@@ -42,6 +42,14 @@ def sweep_longer():
     )
 
 
+def sweep_larger():
+    """Control: is one network better with a layer of 128, as many parameters as the four have together?"""
+    names = {"rows": "model.options.features", "baseline": "features=32", "contrast": "features=128 - features=32"}
+    about = [{f"report.{k}": v for k, v in names.items()} | {"regime": "multitask"}]
+    widths, sizes = sweep("model.options.features", (32, 128)), sweep("data.target_size", (50, 500))
+    return product(about, widths, sizes, sweep("seed", range(20)), sweep("lr", (2e-3, 6e-3)))
+
+
 def sweep_one_label():
     """With one label a picture, is one network better than four?"""
     return grid((500,), hide="one_task_each", hide_rate=1.0)
