@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.special
@@ -81,13 +82,14 @@ def test_several_positives_are_losses_and_a_metric_that_scipy_and_scikit_learn_k
     study = module_of("several_positives")
     z, codes = RNG.normal(size=(64, 5)).astype(np.float32), np.arange(64.0) % 16
     there = (codes[:, None].astype(int) // [1, 2, 4, 8]) % 2
+    given = jnp.asarray(z), jnp.asarray(codes)
     summed = np.where(there, -scipy.special.log_expit(z[:, :4]), -scipy.special.log_expit(-z[:, :4])).sum(axis=1)
-    np.testing.assert_allclose(study.sum_of_logistic(z, codes), summed, rtol=1e-5)
+    np.testing.assert_allclose(study.sum_of_logistic(*given), summed, rtol=1e-5)
     aims = np.column_stack([there, codes == 0]) / np.maximum(there.sum(axis=1), 1)[:, None]
     own = -(aims * scipy.special.log_softmax(z, axis=1)).sum(axis=1)
-    np.testing.assert_allclose(study.softmax_of_objects(z, codes), own, rtol=1e-5)
+    np.testing.assert_allclose(study.softmax_of_objects(*given), own, rtol=1e-5)
     mean = np.mean([sklearn.metrics.average_precision_score(there[:, k], z[:, k]) for k in range(4)])
-    assert float(study.mean_average_precision(z, codes, np.ones(64, bool))) == pytest.approx(mean, rel=1e-5)
+    assert float(study.mean_average_precision(*given, jnp.ones(64, bool))) == pytest.approx(mean, rel=1e-5)
 
 
 def test_the_control_of_several_positives_has_exactly_one():
