@@ -147,7 +147,11 @@ def main() -> int:
         config = f"--config={ROOT / 'configs' / f'{study}.py'}"
         command = [sys.executable, "-m", "mtl.cli", "sweep", config, "--sweep=all", f"--workdir={workdir}"]
         if code := subprocess.run(command, check=False, cwd=ROOT).returncode:
-            return code
+            if code in (130, 143):  # Interrupted: the same command goes on.
+                return code
+            print(f"{study}: did not run to its end")
+            wrong += 1
+            continue
         tables, verdicts, analyses = printed(workdir)
         text, front = readme.read_text(), ROOT / "README.md"
         stamp = _MADE.search(text)

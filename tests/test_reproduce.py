@@ -95,6 +95,21 @@ def test_writing_puts_what_is_printed_now():
     assert "## Verdict" in text and "**Limits.**" in text
 
 
+def test_a_study_that_cannot_run_is_told_and_the_others_run(monkeypatch, capsys):
+    ran, code = [], 2
+
+    def run(command, **options):
+        ran.append(next(Path(word).stem for word in command if word.startswith("--config=")))
+        return subprocess.CompletedProcess(command, code)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(sys, "argv", ["reproduce", "digits", "latent"])
+    assert REPRODUCING["main"]() == 1 and ran == ["digits", "latent"]
+    assert capsys.readouterr().out.splitlines() == [f"{study}: did not run to its end" for study in ran]
+    code = 130
+    assert REPRODUCING["main"]() == 130 and ran == ["digits", "latent", "digits"]
+
+
 @pytest.mark.slow
 def test_the_latent_study_is_reproduced(tmp_path):
     """On the locked versions and the kind of CPU that the README names to rounding, else within the intervals."""

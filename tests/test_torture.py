@@ -55,7 +55,9 @@ class Broken(list):
             self.append(sentence)
         return self
 broken = Broken()
-outcome.Outcome.__init__ = lambda self, *a: vars(self).update(fault=a[0], holds=a[1], runs=0, figures={{}}, broken=broken)
+def begin(self, fault, holds):
+    vars(self).update(fault=fault, holds=holds, runs=0, figures={{}}, broken=broken)
+outcome.Outcome.__init__ = begin
 with contextlib.suppress(Said):
     torture["ROWS"][{row!r}](study, {times}, random.Random(0))
 print(json.dumps(broken))
