@@ -40,6 +40,7 @@ CASES = {
     "data.split": words("random", "official"),
     "data.folds": count(0),
     "data.fold_repeats": count(1),
+    "report.looks": count(1),
     "data.test_size": count(1),
     "data.source_size": count(1),
     "data.source_val_size": count(0),
