@@ -31,7 +31,7 @@ def test_it_has_at_most_25_lines():
 
 def test_its_sweeps_resolve_to_the_protocol(table):
     config, module = load(str(FILE))
-    assert set(sweeps_of(module)) == {"tox21", "references"}
+    assert set(sweeps_of(module)) == {"tox21", "twenty", "references"}
     steps = set()
     for name, sweep in sweeps_of(module).items():
         for changes in sweep():
