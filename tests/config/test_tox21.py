@@ -38,7 +38,7 @@ def test_its_sweeps_resolve_to_the_protocol(table):
             trial = resolve(override(flatten(config), {**changes, "data.target": "assay_3"}), table).config
             data, targets = trial["data"], trial["targets"]
             validated = round(data["val_fraction"] * data["target_size"])
-            rows = {"tox21": (6400, 800), "references": (1280, 320)}[name]
+            rows = (1280, 320) if name == "references" else (6400, 800)
             assert (data["target_size"] - validated, validated) == rows and data["test_size"] == 800
             assert len(targets) == (12 if trial["regime"] == "multitask" else 1)
             assert data["options"]["features"] == "ecfp4" and {t["metric"] for t in trial["tasks"]} == {"auroc"}
