@@ -227,7 +227,8 @@ def _encoded(column: Column, cells: Cells, problems: Problems, at: Callable[[int
         one_hot = (found[:, None] == np.arange(width)).astype(np.float64)
         unknown = [text for text, i in zip(cells.texts, found, strict=True) if i < 0]
         rows = int(np.isin(cells.codes, np.flatnonzero(found < 0)).sum())
-        said = f"{rows:,} cells hold {_few(unknown)}, not seen in training: 0 for every level" if unknown else ""
+        hold = "cell holds" if rows == 1 else "cells hold"
+        said = f"{rows:,} {hold} {_few(unknown)}, not seen in training: 0 for every level" if unknown else ""
         return np.column_stack([cells.spread(one_hot, 0.0), *lacks]).astype(np.float64), said
     if column.kind == "boolean":
         known = {"0": 0.0, "1": 1.0, "false": 0.0, "true": 1.0}

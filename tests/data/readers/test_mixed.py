@@ -280,7 +280,7 @@ def test_what_was_not_seen_in_training_is_said_or_named():
     x, told = read_later(encoder, {k: np.array(v, object) for k, v in cells.items()}, Missing(), "row {}".format)
     np.testing.assert_allclose(x, [[2, 0, 1, 1], [4, 0, 0, 1 / 3]])
     assert [t.partition(":")[0] for t in told] == ['column "n"', 'column "c"', 'column "t"']
-    assert '1 cells hold "zebra", not seen in training: 0 for every level' in told[1]
+    assert '1 cell holds "zebra", not seen in training: 0 for every level' in told[1]
     with pytest.raises(DataError) as error:
         read_later(encoder, {"n": np.array(["many"], object)}, Missing(), "row {}".format)
     assert str(error.value).splitlines() == [
