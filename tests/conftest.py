@@ -24,6 +24,15 @@ hypothesis.settings.register_profile("shared", deadline=None)
 hypothesis.settings.load_profile("shared")
 
 
+#: Files that take minutes: they begin first, so that none is alone at the end while the other workers wait.
+LONGEST = ("test_reproduce", "test_torture", "test_calibration", "test_accelerator", "test_over_tasks", "test_streamed")
+
+
+def pytest_collection_modifyitems(items):
+    """Let the files that take longest begin first."""
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item):
     """With ``MTL_NO_SKIPS`` set, as in CI, a test of real data that is skipped has failed: something is missing."""
